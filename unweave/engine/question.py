@@ -1,0 +1,77 @@
+"""What a sweep asks: which run is patched with which, and how the patched runs are scored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import einsum
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from unweave.metrics.contrast import Contrast, Direction
+from unweave.metrics.protocol import Metric
+from unweave.models.config import Config
+from unweave.models.forward import norm, unembed
+from unweave.models.weights import Weights
+from unweave.tasks.prompts import Prompts
+
+# Numbers that scoring may hold at once: rows are scored in portions of this many logits or unembedding entries.
+PORTION = 2**23
+
+
+@dataclass(frozen=True)
+class Question:
+    """`baseline[prompt]` is the recipient's own score; `prompts` are the clean prompts, whose roles and answers count."""
+
+    config: Config
+    weights: Weights
+    recipient: Prompts
+    donor: Prompts
+    prompts: Prompts
+    metric: Metric
+    baseline: Float[Tensor, " prompt"]
+    reference: Float[Tensor, "prompt column"] | None
+
+    @property
+    def read_at(self) -> Int[Tensor, " prompt"]:
+        """The position that the metric reads."""
+        return self.prompts.role(self.metric.role)
+
+    def score(
+        self, stream: Float[Tensor, "run d_model"], prompt: Int[Tensor, " run"]
+    ) -> Float[Tensor, " run"]:
+        """Scores of runs of the prompts `prompt`, from their residual stream after the last block where it is read."""
+        columns = self.metric.columns(self.prompts)
+        scores = []
+        for rows in self._portions(len(prompt), columns):
+            final, at = norm(self.config, self.weights.norm_final, stream[rows]), prompt[rows]
+            logits = unembed(self.weights, final) if columns is None else self._logits_of(final, columns[at])
+            reference = None if self.reference is None else self.reference[at]
+            scores.append(self.metric.score(logits, self.prompts.take(at), reference))
+        return torch.cat(scores)
+
+    def _portions(self, n_rows: int, columns: Tensor | None) -> Iterator[slice]:
+        each = self.config.d_vocab_out if columns is None else columns.shape[1] * self.config.d_model
+        size = max(1, PORTION // each)
+        for start in range(0, n_rows, size):
+            yield slice(start, start + size)
+
+    def _logits_of(
+        self, final: Float[Tensor, "run d_model"], columns: Int[Tensor, "run column"]
+    ) -> Float[Tensor, "run column"]:
+        """Only the logits that are read."""
+        w_u = F.embedding(columns, self.weights.w_u)
+        logits = einsum(final, w_u, "run d, run column d -> run column")
+        return logits if self.weights.b_u is None else logits + self.weights.b_u[columns]
+
+
+def question_of(pair: Contrast, direction: Direction) -> Question:
+    """A contrast, asked in one direction."""
+    recipient, donor, baseline = pair.sides(direction)
+    model = pair.model
+    return Question(
+        model.config, model.weights, recipient, donor, pair.prompts, pair.metric, baseline, pair.reference
+    )

@@ -1,0 +1,44 @@
+"""What a patch can still change: layers from its entry on, positions from the first difference to the one that is read.
+
+Stages number the places where a change can enter the residual stream: `2 * layer` before a layer's attention,
+`2 * layer + 1` before its MLP, and `2 * n_layers` after the last block. In a parallel block attention and MLP read the same
+stream, so what either writes enters before the next layer.
+"""
+
+from dataclasses import dataclass
+
+from jaxtyping import Int
+from torch import Tensor
+
+from unweave.models.config import Config
+from unweave.tasks.prompts import Prompts
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Of each prompt: the first position whose token differs, and the position that the metric reads."""
+
+    first: tuple[int, ...]
+    last: tuple[int, ...]
+
+
+def reach_of(recipient: Prompts, donor: Prompts, read_at: Int[Tensor, " prompt"]) -> Reach:
+    """The reach over positions. Before the first difference the model is causal: donor and recipient are the same."""
+    differ = recipient.tokens != donor.tokens
+    first = differ.int().argmax(1)
+    first[~differ.any(1)] = differ.shape[1]
+    return Reach(tuple(first.tolist()), tuple(read_at.tolist()))
+
+
+def entry_stage(config: Config, site: str, layer: int) -> int:
+    """The stage before which a change of this site enters the residual stream."""
+    if site == "resid_pre":
+        return 2 * layer
+    if site in ("mlp_post", "mlp_out", "resid_post") or config.block == "parallel":
+        return 2 * layer + 2
+    return 2 * layer + 1
+
+
+def last_attention(config: Config) -> int:
+    """The stage of the last attention: what enters later matters only at the position that is read."""
+    return 2 * config.n_layers - 2

@@ -1,0 +1,160 @@
+"""What a sweep keeps of the two runs, and the change of the residual stream that each patch makes at its entry.
+
+A change is the donor's value minus the recipient's, carried to the residual stream:
+
+    residual sites, attn_out, mlp_out   donor - recipient
+    mlp_post                            (donor - recipient) · W_out
+    z                                   (donor - recipient) · W_O of the head
+    q k v pattern                       the head's attention is computed again with the donor's value, then as z
+
+A query or a row of the pattern at one position changes `z` at that position alone; a key or a value changes it at all
+later positions as well. A grouped key or value changes all heads that share it.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import torch
+from einops import einsum, rearrange, repeat
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from unweave.models.config import Config
+from unweave.models.forward import attend, attention_scores, rotary_tables, rotate
+from unweave.models.run import Key, run_model
+from unweave.models.weights import Weights
+from unweave.tasks.prompts import Prompts
+
+ATTENTION_SITES = ("q", "k", "v", "pattern", "z")
+
+
+def sites_to_keep(config: Config, patched: Iterable[tuple[str, int]]) -> tuple[list[Key], list[Key]]:
+    """What to keep of the recipient and of the donor for patches at these sites and layers."""
+    stream = [("resid_pre", layer) for layer in range(config.n_layers)] + [("resid_post", config.n_layers - 1)]
+    if config.block == "serial":
+        stream += [("resid_mid", layer) for layer in range(config.n_layers)]
+    prefix = [(site, layer) for layer in range(config.n_layers) for site in ("k", "v")]
+    heads = {"q": ("q", "z"), "k": ("q", "z"), "v": ("pattern", "z"), "pattern": ("pattern", "z")}
+    targets = list(dict.fromkeys(patched))
+    own = [(site, layer) for name, layer in targets for site in (name, *heads.get(name, ()))]
+    return list(dict.fromkeys(stream + prefix + own)), targets
+
+
+@dataclass
+class Recording:
+    """Both runs of one batch of prompts. Changes are computed when asked for, and kept for the layer in hand."""
+
+    config: Config
+    weights: Weights
+    recipient: dict[Key, Tensor]
+    donor: dict[Key, Tensor]
+    tables: tuple[Tensor, Tensor] | None
+    _memo: dict[tuple, Tensor] = field(default_factory=dict)
+
+    def stream(self, stage: int) -> Float[Tensor, "prompt pos d_model"]:
+        """The recipient's residual stream before a stage."""
+        layer = stage // 2
+        if stage == 2 * self.config.n_layers:
+            return self.recipient["resid_post", layer - 1]
+        return self.recipient["resid_mid" if stage % 2 else "resid_pre", layer]
+
+    def prefix(self, layer: int) -> tuple[Float[Tensor, "prompt pos kv_head e"], Float[Tensor, "prompt pos kv_head e"]]:
+        """The recipient's rotated keys, and its values, shared by all patched runs."""
+        return self._rotated("recipient", "k", layer), self.recipient["v", layer]
+
+    def forget(self) -> None:
+        """Drops the changes that were computed for earlier layers."""
+        self._memo.clear()
+
+    def difference(self, site: str, layer: int) -> Tensor:
+        """Donor minus recipient, in the site's own shape."""
+        key = (site, layer)
+        if key not in self._memo:
+            self._memo[key] = self.donor[key] - self.recipient[key]
+        return self._memo[key]
+
+    def head_change(
+        self, site: str, layer: int, place: Int[Tensor, " prompt"] | None = None
+    ) -> Float[Tensor, "prompt pos head d_head"]:
+        """The change of `z` when all heads take the donor's `site`, at one place of each prompt or everywhere.
+
+        For `q`, `z` and `pattern` the place makes no difference: what happens at a position stays there.
+        """
+        if site == "z":
+            return self.difference("z", layer)
+        at = None if place is None or site in ("q", "pattern") else tuple(place.tolist())
+        key = (site, layer, "z", at)
+        if key not in self._memo:
+            self._memo[key] = self._attend_again(site, layer, None if at is None else place) - self.recipient["z", layer]
+        return self._memo[key]
+
+    def _attend_again(self, site: str, layer: int, place: Int[Tensor, " prompt"] | None) -> Tensor:
+        """`z` of all heads with the donor's value at `site`."""
+        v = self.recipient["v", layer]
+        if site == "pattern":
+            return attend(self.donor["pattern", layer], v)
+        if site == "v":
+            return attend(self.recipient["pattern", layer], self._mixed("v", layer, v, self.donor["v", layer], place))
+        q, k = self._rotated("recipient", "q", layer), self._rotated("recipient", "k", layer)
+        if site == "q":
+            q = self._rotated("donor", "q", layer)
+        else:
+            k = self._mixed("k", layer, k, self._rotated("donor", "k", layer), place)
+        return attend(attention_scores(self.config, q, k).softmax(-1), v)
+
+    def _mixed(
+        self, site: str, layer: int, ours: Tensor, theirs: Tensor, place: Int[Tensor, " prompt"] | None
+    ) -> Float[Tensor, "prompt pos kv_head d_head"]:
+        """The recipient's keys or values, with the donor's at one place of each prompt."""
+        if place is None:
+            return theirs
+        mixed, rows = ours.clone(), torch.arange(len(place), device=ours.device)
+        mixed[rows, place] = theirs[rows, place]
+        return mixed
+
+    def source_change(self, layer: int) -> Float[Tensor, "prompt q_pos k_pos head d_head"]:
+        """The change of `z` when single entries of the pattern are the donor's, by destination and source."""
+        key = ("sources", layer)
+        if key not in self._memo:
+            v = repeat(
+                self.recipient["v", layer],
+                "prompt k_pos kv_head e -> prompt k_pos (kv_head share) e",
+                share=self.config.heads_per_kv,
+            )
+            change = self.difference("pattern", layer)
+            self._memo[key] = einsum(change, v, "prompt head q k, prompt k head e -> prompt q k head e")
+        return self._memo[key]
+
+    def _rotated(self, side: str, site: str, layer: int) -> Float[Tensor, "prompt pos heads d_head"]:
+        key = (side, site, layer, "rotated")
+        if key not in self._memo:
+            kept = self.recipient if side == "recipient" else self.donor
+            self._memo[key] = rotate(kept[site, layer], self.tables)
+        return self._memo[key]
+
+    def written_by_heads(
+        self, layer: int, change: Float[Tensor, "*rows head d_head"], grouped: bool, parts: tuple[int, ...] | None
+    ) -> Float[Tensor, "part *rows d_model"]:
+        """What a change of `z` writes to the stream: one part a head (or kv head), or all heads as one part."""
+        w_o = rearrange(self.weights.layers[layer].w_o, "d (head e) -> head e d", e=self.config.d_head)
+        if parts is None:
+            return einsum(change, w_o, "... head e, head e d -> ... d")[None]
+        share = self.config.heads_per_kv if grouped else 1
+        chosen = torch.tensor(parts, device=change.device)
+        change = change.unflatten(-2, (-1, share)).index_select(-3, chosen)
+        w_o = w_o.unflatten(0, (-1, share)).index_select(0, chosen)
+        return einsum(change, w_o, "... part share e, part share e d -> part ... d")
+
+
+def record(
+    config: Config, weights: Weights, recipient: Prompts, donor: Prompts, patched: Iterable[tuple[str, int]]
+) -> Recording:
+    """Runs recipient and donor once, and keeps what patches at these (site, layer) pairs need."""
+    ours, theirs = sites_to_keep(config, patched)
+    return Recording(
+        config,
+        weights,
+        dict(run_model(config, weights, recipient, ours).kept),
+        dict(run_model(config, weights, donor, theirs).kept),
+        rotary_tables(weights, recipient.tokens.shape[1], weights.w_e.dtype),
+    )

@@ -1,0 +1,66 @@
+"""What a sweep patches: sheets of variants.
+
+A variant is one patched run of every prompt. A sheet is a rectangle of variants at one site and layer: a head, a place and
+a source each, in this order, where the sheet has that axis. A place is a position of each prompt, the same for all (over
+positions) or its own (a role).
+"""
+
+from dataclasses import dataclass, replace
+from math import prod
+
+from jaxtyping import Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Variants `offset … offset + size` of a sweep.
+
+    Args:
+        parts: heads (kv heads for `k` and `v`) or neurons patched one by one; None patches all of them together.
+        places: positions patched one by one, `[place prompt]`; None patches all positions together. For `pattern` these
+            are destinations.
+        sources: for `pattern`, source positions patched one by one, `[source prompt]`; None patches the whole row.
+    """
+
+    site: str
+    layer: int
+    offset: int = 0
+    parts: tuple[int, ...] | None = None
+    places: Int[Tensor, "place prompt"] | None = None
+    sources: Int[Tensor, "source prompt"] | None = None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Parts, places and sources; 1 where the sheet lacks the axis."""
+        return (
+            1 if self.parts is None else len(self.parts),
+            1 if self.places is None else self.places.shape[0],
+            1 if self.sources is None else self.sources.shape[0],
+        )
+
+    @property
+    def size(self) -> int:
+        return prod(self.shape)
+
+    def of(self, batch: range) -> "Sheet":
+        """The same variants of some prompts only."""
+        at = list(batch)
+        return replace(
+            self,
+            places=None if self.places is None else self.places[:, at],
+            sources=None if self.sources is None else self.sources[:, at],
+        )
+
+
+@dataclass(frozen=True)
+class Joint:
+    """One variant that makes the first patch of each member at once, in flight."""
+
+    members: tuple[Sheet, ...]
+    offset: int = 0
+    size: int = 1
+
+    def of(self, batch: range) -> "Joint":
+        """The same variant of some prompts only."""
+        return replace(self, members=tuple(member.of(batch) for member in self.members))

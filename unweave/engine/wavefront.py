@@ -1,0 +1,185 @@
+"""The wavefront: all patched runs in flight, advanced together down the network.
+
+Each run is a block of rows, its positions from `first` to `last`. At a stage the rows in flight are advanced by half a layer,
+and then the runs whose patch enters there join, as the recipient's residual stream plus their change:
+
+- matrix products run once over the rows of all runs, in chunks that stay in the cache;
+- attention runs in groups of equal first and last position, over the recipient's keys and values of the prefix and the
+  run's own;
+- in the last layer only the position that is read goes on.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from unweave.engine.arrivals import Arrival
+from unweave.engine.reach import last_attention
+from unweave.engine.recording import Recording
+from unweave.models.forward import attend, attention_output, attention_scores, mlp, project, rotate, split_qkv
+
+# Rows of one matrix product, and keys of one attention product: large enough for the processor's full rate, small enough
+# that what is between two products stays in the cache.
+CHUNK_ROWS = 1024
+CHUNK_KEYS = 8192
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs of equal first and last position: of each the row where it starts, its prompt and its variant."""
+
+    first: int
+    last: int
+    start: Int[Tensor, " run"]
+    prompt: Int[Tensor, " run"]
+    variant: Int[Tensor, " run"]
+
+    @property
+    def n_pos(self) -> int:
+        return self.last - self.first + 1
+
+    def joined(self, other: "Group") -> "Group":
+        """Both groups' runs."""
+        pairs = ((self.start, other.start), (self.prompt, other.prompt), (self.variant, other.variant))
+        return Group(self.first, self.last, *(torch.cat(pair) for pair in pairs))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of some runs of a group, run by run; a slice where they stand together, so that nothing is copied."""
+
+    index: slice | Int[Tensor, " row"]
+    n_pos: int
+    prompt: Int[Tensor, " run"]
+
+    def of(self, buffer: Tensor) -> Tensor:
+        """`[run pos …]` of a buffer `[row …]`."""
+        return buffer[self.index].unflatten(0, (-1, self.n_pos))
+
+
+def rows_of(group: Group) -> Iterator[Rows]:
+    """A group's rows, in portions that bound the memory of attention."""
+    portion = max(1, CHUNK_KEYS // (group.last + 1))
+    for start, prompt in zip(group.start.split(portion), group.prompt.split(portion), strict=True):
+        first, size = int(start[0]), len(start) * group.n_pos
+        if int(start[-1]) - first == size - group.n_pos:  # starts only grow, so the runs stand together
+            yield Rows(slice(first, first + size), group.n_pos, prompt)
+        else:
+            steps = torch.arange(group.n_pos, device=start.device)
+            yield Rows((start[:, None] + steps).flatten(), group.n_pos, prompt)
+
+
+class Wavefront:
+    """Patched runs in flight. `capacity` is the number of rows that it may hold."""
+
+    def __init__(self, recording: Recording, capacity: int) -> None:
+        self.recording, self.config = recording, recording.config
+        self.x = recording.stream(0).new_empty(capacity, self.config.d_model)
+        self.groups: dict[tuple[int, int], Group] = {}
+        self.n_rows = self.n_runs = 0
+
+    def join(self, arrival: Arrival, stage: int, last: int) -> int:
+        """Takes in as many of the arrival's runs as there is room for, and returns their number."""
+        n_pos = last - arrival.first + 1
+        count = min(len(arrival.variants), (self.x.shape[0] - self.n_rows) // n_pos)
+        if count == 0:
+            return 0
+        end = self.n_rows + count * n_pos
+        rows = self.x[self.n_rows : end].unflatten(0, (count, n_pos))
+        rows[:] = self.recording.stream(stage)[arrival.prompt, arrival.first : last + 1]
+        rows[:, : arrival.delta.shape[1]] += arrival.delta[:count]
+        start = torch.arange(self.n_rows, end, n_pos, device=self.x.device)
+        newcomers = Group(
+            arrival.first, last, start, torch.full_like(start, arrival.prompt), arrival.variants[:count].to(start.device)
+        )
+        self._add(newcomers)
+        self.n_rows, self.n_runs = end, self.n_runs + count
+        return count
+
+    def _add(self, group: Group) -> None:
+        key = (group.first, group.last)
+        self.groups[key] = self.groups[key].joined(group) if key in self.groups else group
+
+    def advance(self, stage: int) -> None:
+        """Half a layer down; a whole one where attention and MLP read the same stream."""
+        if self.n_rows == 0:
+            return
+        layer = self.recording.weights.layers[stage // 2]
+        if stage % 2 == 0:
+            z = self._attention(stage)
+            for rows in self._chunks():
+                x = self.x[rows]
+                out = attention_output(layer, z[rows])
+                if self.config.block == "parallel" and self.config.d_mlp:
+                    out += mlp(self.config, layer, x)
+                x += out
+        elif self.config.block == "serial" and self.config.d_mlp:
+            for rows in self._chunks():
+                x = self.x[rows]
+                x += mlp(self.config, layer, x)
+
+    def landed(self) -> tuple[Int[Tensor, " run"], Int[Tensor, " run"], Float[Tensor, "run d_model"]]:
+        """After the last stage: each run's variant and prompt, and its residual stream where the metric reads."""
+        groups = list(self.groups.values())
+        if not groups:
+            none = torch.empty(0, dtype=torch.long, device=self.x.device)
+            return none, none, self.x[:0]
+        start = torch.cat([group.start for group in groups])
+        return (
+            torch.cat([group.variant for group in groups]),
+            torch.cat([group.prompt for group in groups]),
+            self.x[start],
+        )
+
+    def _chunks(self) -> Iterator[slice]:
+        for start in range(0, self.n_rows, CHUNK_ROWS):
+            yield slice(start, min(start + CHUNK_ROWS, self.n_rows))
+
+    def _attention(self, stage: int) -> Float[Tensor, "row head d_head"]:
+        """`z` of all rows in flight. In the last layer the rows that are not read leave the wavefront on the way."""
+        config, layer = self.config, stage // 2
+        weights = self.recording.weights.layers[layer]
+        qkv = self.x.new_empty(self.n_rows, weights.w_qkv.shape[0])
+        for rows in self._chunks():
+            qkv[rows] = project(config, weights, self.x[rows])
+        if stage == last_attention(config):
+            return self._attention_where_read(layer, qkv)
+        z = self.x.new_empty(self.n_rows, config.n_heads, config.d_head)
+        for group in self.groups.values():
+            for rows in rows_of(group):
+                z[rows.index] = self._attend(layer, group, rows, qkv, slice(None)).flatten(0, 1)
+        return z
+
+    def _attention_where_read(self, layer: int, qkv: Float[Tensor, "row qkv"]) -> Float[Tensor, "run head d_head"]:
+        """As `_attention`, at the position that is read alone: of each run its last row is left."""
+        before, self.groups, self.n_rows = self.groups, {}, 0
+        x, z = [], []
+        for group in before.values():
+            for rows in rows_of(group):
+                z.append(self._attend(layer, group, rows, qkv, slice(-1, None))[:, 0])
+                x.append(rows.of(self.x)[:, -1])
+            start = torch.arange(self.n_rows, self.n_rows + len(group.start), device=self.x.device)
+            self._add(Group(group.last, group.last, start, group.prompt, group.variant))
+            self.n_rows += len(start)
+        self.x[: self.n_rows] = torch.cat(x)
+        return torch.cat(z)
+
+    def _attend(
+        self, layer: int, group: Group, rows: Rows, qkv: Float[Tensor, "row qkv"], queries: slice
+    ) -> Float[Tensor, "run q_pos head d_head"]:
+        """Attention of some runs of a group over the recipient's prefix and their own keys and values."""
+        q, k, v = split_qkv(self.config, rows.of(qkv))
+        tables = self.recording.tables
+        if tables is not None:
+            cos, sin = (table[group.first : group.last + 1] for table in tables)
+            q, k = rotate(q[:, queries], (cos[queries], sin[queries])), rotate(k, (cos, sin))
+        else:
+            q = q[:, queries]
+        if group.first:
+            prefix_k, prefix_v = self.recording.prefix(layer)
+            k = torch.cat([prefix_k[rows.prompt, : group.first], k], dim=1)
+            v = torch.cat([prefix_v[rows.prompt, : group.first], v], dim=1)
+        return attend(attention_scores(self.config, q, k).softmax(-1), v)

@@ -1,0 +1,98 @@
+"""How a method's numbers become a labelled result: coordinates for every axis, and attributes that say what was done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+from unweave.metrics.contrast import Contrast
+from unweave.tasks.prompts import Prompts
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from torch import Tensor
+
+Coords = dict[str, tuple[tuple[str, ...], list]]
+
+
+def labelled(
+    pair: Contrast,
+    values: Tensor,
+    axes: Mapping[str, Sequence],
+    attrs: Mapping[str, str | int | float],
+    prompts: Prompts | None = None,
+    extra: Coords | None = None,
+) -> xr.DataArray:
+    """A result with dimensions `prompt` and then `axes`, whose tokens are those of `prompts` (the clean ones by default)."""
+    import xarray as xr
+
+    shown = pair.prompts if prompts is None else prompts
+    dims = ("prompt", *axes)
+    coords: Coords = {name: ((name,), list(values_of)) for name, values_of in axes.items()}
+    coords |= _prompt_coords(pair, shown) | _token_coords(shown, axes) | (extra or {})
+    return xr.DataArray(
+        values.detach().cpu().numpy(), dims=dims, coords=coords, attrs={**attributes(pair), **attrs}
+    )
+
+
+def attributes(pair: Contrast) -> dict[str, str | int | float]:
+    """What every result says of the model, the prompts and the metric."""
+    config = pair.model.config
+    source, other = pair.prompts.source, pair.corrupted.source
+    return {
+        "model": config.name,
+        "model_source": config.source,
+        "model_revision": config.revision,
+        "quantization": config.quantization,
+        "processing": " ".join(config.processing),
+        "dtype": str(pair.model.dtype).removeprefix("torch."),
+        "task": str(source.get("task", "prompts")),
+        "corruption": str(other.get("corruption", "given")),
+        "seed": int(source.get("seed", -1)),
+        "bos": int(pair.prompts.bos),
+        "n_prompts": len(pair.prompts),
+        "metric": pair.metric.name,
+        "unit": pair.metric.unit,
+        "role": pair.metric.role,
+        "version": package_version(),
+        "notes": "",
+    }
+
+
+def package_version() -> str:
+    """unweave's version."""
+    try:
+        return version("unweave")
+    except PackageNotFoundError:  # run from a folder that was never installed
+        return "unknown"
+
+
+def _prompt_coords(pair: Contrast, shown: Prompts) -> Coords:
+    texts = list(shown.texts) or [""] * len(shown)
+    return {
+        "prompt": (("prompt",), list(range(len(shown)))),
+        "text": (("prompt",), texts),
+        "clean": (("prompt",), pair.clean.cpu().numpy()),  # type: ignore[dict-item]
+        "corrupted": (("prompt",), pair.spoiled.cpu().numpy()),  # type: ignore[dict-item]
+    }
+
+
+def _token_coords(shown: Prompts, axes: Mapping[str, Sequence]) -> Coords:
+    """Tokens of each prompt along its position axes, "" beyond its end; and where its roles stand."""
+    coords: Coords = {}
+    for axis, name in (("pos", "token"), ("q_pos", "q_token"), ("k_pos", "k_token")):
+        if axis in axes:
+            coords[name] = (("prompt", axis), [_tokens_at(row, axes[axis]) for row in _str_tokens(shown)])
+    if "role" in axes:
+        places = [shown.role(role).tolist() for role in axes["role"]]
+        coords["role_pos"] = (("prompt", "role"), [list(row) for row in zip(*places, strict=True)])
+    return coords
+
+
+def _str_tokens(shown: Prompts) -> Sequence[Sequence[str]]:
+    return shown.str_tokens or [tuple(map(str, row.tolist())) for row in shown.tokens]
+
+
+def _tokens_at(row: Sequence[str], places: Sequence[int]) -> list[str]:
+    return [row[place] if place < len(row) else "" for place in places]

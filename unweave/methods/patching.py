@@ -1,0 +1,187 @@
+"""Activation patching: one activation of the donor is put into the recipient's run, and the answer is scored again.
+
+Meng et al. 2022 (arXiv 2202.05262), Wang et al. 2022 (arXiv 2211.00593); for what the two directions mean, Heimersheim and Nanda
+2024 (arXiv 2404.15255). Steps:
+
+1. Each site's axes become sheets of variants.
+2. The engine scores every variant of every prompt (`unweave.engine.sweep`).
+3. Scores become effects on the scale of the two baselines (`unweave.metrics.contrast`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from unweave.engine.question import question_of
+from unweave.engine.sheet import Joint, Sheet
+from unweave.engine.sweep import Sweep
+from unweave.errors import InputError, Interrupted
+from unweave.methods.address import Address, checked, patchable_site
+from unweave.methods.axes import Axes, Over, axes_of, sheets_of
+from unweave.methods.frame import labelled
+from unweave.metrics.contrast import Contrast, Direction
+from unweave.progress import Progress, shown
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Place = Address | str | Sequence[Address | str]
+
+MEANING = {
+    "denoise": {"zero": "as the corrupted prompt", "one": "as the clean prompt"},
+    "noise": {"zero": "as the clean prompt", "one": "as bad as the corrupted prompt (at -1)"},
+}
+
+
+def patch(
+    pair: Contrast,
+    sites: str | Sequence[str],
+    over: Over = ("layer", "pos"),
+    direction: Direction = "denoise",
+    memory: int | float | None = None,
+    progress: Progress | bool | None = None,
+) -> xr.DataArray | xr.Dataset:
+    """Effects of patching single activations.
+
+    Args:
+        pair: the model, both sets of prompts, and the metric.
+        sites: one site, or several: `resid_pre resid_mid resid_post attn_out mlp_out z q k v pattern mlp_post`.
+        over: axes, such as `("layer", "pos")`, `("layer", "role")`, `("layer", "head")`, `("layer", "head", "pos")`,
+            `("layer", "head", "q_pos", "k_pos")` for patterns, `("layer", "neuron")` for `mlp_post`; or a mapping from
+            axis to the coordinates wanted, `{"layer": [20, 21], "neuron": [5, 17]}`. What is not an axis is patched as
+            a whole: without `pos` at all positions, without `head` all heads together.
+        direction: `"denoise"` puts clean values into the corrupted run (0 = corrupted, 1 = clean), `"noise"` corrupted
+            values into the clean run (0 = unharmed, -1 = as bad as corrupted).
+        memory: bytes (int), or a share of the free memory (float up to 1.0), that the sweep may hold beyond the model.
+        progress: called with (done, total); None shows a bar on a terminal, False nothing.
+
+    Returns:
+        Effects `[prompt, *over]`: an array for one site, a dataset for several. Grouped keys and values have the axis
+        `kv_head`. A patch that cannot matter has effect exactly 0.
+
+    Raises:
+        InputError: a site, axis or coordinate that does not exist.
+        Interrupted: Ctrl-C; `partial` holds the effects that were finished, NaN elsewhere.
+    """
+    names = [sites] if isinstance(sites, str) else list(sites)
+    if not names:
+        raise InputError("sites: none was given; choose among resid_pre attn_out mlp_out z q k v pattern …")
+    config = pair.model.config
+    plan = [axes_of(config, pair.prompts, patchable_site(config, name), over) for name in dict.fromkeys(names)]
+    sheets: list[list[Sheet]] = []
+    for axes in plan:
+        sheets.append(sheets_of(axes, pair.prompts, sum(sheet.size for part in sheets for sheet in part)))
+    values, stopped = _swept(pair, [sheet for part in sheets for sheet in part], direction, memory, progress)
+    arrays, start = {}, 0
+    for axes, part in zip(plan, sheets, strict=True):
+        size = sum(sheet.size for sheet in part)
+        arrays[axes.site.name] = _array(pair, axes, values[start : start + size], direction)
+        start += size
+    result = arrays[plan[0].site.name] if isinstance(sites, str) else _dataset(arrays)
+    return _finished(result, stopped)
+
+
+def patch_at(
+    pair: Contrast,
+    addresses: Sequence[Place],
+    direction: Direction = "denoise",
+    memory: int | float | None = None,
+    progress: Progress | bool | None = None,
+) -> xr.DataArray:
+    """Effects of a list of patches, each an address (`"z 23.3"`, `"resid_pre 5 @S2"`) or several patched at once.
+
+    Returns:
+        Effects `[prompt, address]`. See `patch` for the rest.
+
+    Raises:
+        InputError: an address that does not exist.
+        Interrupted: Ctrl-C; `partial` holds what was finished.
+    """
+    if not addresses:
+        raise InputError("addresses: none was given; write ['z 23.3', 'resid_pre 5 @S2']")
+    sheets = [_sheet_of(pair, place, offset) for offset, place in enumerate(addresses)]
+    values, stopped = _swept(pair, sheets, direction, memory, progress)
+    names = [_name_of(place) for place in addresses]
+    recipient = pair.sides(direction)[0]
+    effects = pair.effect(values.to(pair.clean.device), direction).T
+    attrs = {**_attrs(direction), "site": "addresses"}
+    return _finished(labelled(pair, effects, {"address": names}, attrs, recipient), stopped)
+
+
+def _swept(
+    pair: Contrast,
+    sheets: Sequence[Sheet | Joint],
+    direction: Direction,
+    memory: int | float | None,
+    progress: Progress | bool | None,
+) -> tuple[Float[Tensor, "variant prompt"], bool]:
+    """Scores, and whether Ctrl-C ended the sweep before all were there."""
+    with shown(progress, "patching") as report:
+        sweep = Sweep(question_of(pair, direction), sheets, memory, report)
+        try:
+            return sweep.run(), False
+        except KeyboardInterrupt:
+            return sweep.values, True
+
+
+def _array(
+    pair: Contrast, axes: Axes, values: Float[Tensor, "variant prompt"], direction: Direction
+) -> xr.DataArray:
+    effects = pair.effect(values.to(pair.clean.device), direction)
+    table = effects.T.reshape(len(pair.prompts), *axes.shape)
+    order = [axes.engine_order.index(name) for name in axes.names]
+    table = table.permute(0, *(1 + n for n in order))
+    attrs = {**_attrs(direction), "site": axes.site.name}
+    share = pair.model.config.heads_per_kv
+    if axes.site.rows == "kv_head" and share > 1:
+        attrs["notes"] = f"each key and value head is shared by {share} query heads; a patch of one changes all of them"
+    return labelled(pair, table, axes.coords, attrs, pair.sides(direction)[0])
+
+
+def _attrs(direction: Direction) -> dict[str, str]:
+    return {"method": "activation patching", "quantity": "effect", "direction": direction, **MEANING[direction]}
+
+
+def _dataset(arrays: dict[str, xr.DataArray]) -> xr.Dataset:
+    import xarray as xr
+
+    first = next(iter(arrays.values()))
+    shared = {name: value for name, value in first.attrs.items() if name not in ("site", "notes")}
+    return xr.Dataset({name: array.rename(name) for name, array in arrays.items()}, attrs=shared)
+
+
+def _finished(result, stopped: bool):  # noqa: ANN001, ANN202 - array or dataset, as it came
+    if stopped:
+        raise Interrupted("interrupted; what was finished is in .partial", result)
+    return result
+
+
+def _sheet_of(pair: Contrast, place: Place, offset: int) -> Sheet | Joint:
+    if not isinstance(place, (str, Address)):
+        members = tuple(_sheet_of(pair, member, 0) for member in place)
+        if not members:
+            raise InputError("addresses: a patch of no address")
+        return Joint(members, offset)  # type: ignore[arg-type]
+    address = checked(pair.model.config, place)
+    parts = None if address.part is None else (address.part,)
+    return Sheet(address.site, address.layer, offset, parts, _places_at(pair, address))
+
+
+def _places_at(pair: Contrast, address: Address) -> Tensor | None:
+    if address.at is None:
+        return None
+    if isinstance(address.at, str):
+        return pair.prompts.role(address.at).cpu()[None]
+    n_pos = pair.prompts.tokens.shape[1]
+    if not 0 <= address.at < n_pos:
+        raise InputError(f"address {address}: the prompts have positions 0 to {n_pos - 1}")
+    return torch.full((1, len(pair.prompts)), address.at)
+
+
+def _name_of(place: Place) -> str:
+    return str(place) if isinstance(place, (str, Address)) else " + ".join(str(member) for member in place)

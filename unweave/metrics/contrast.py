@@ -1,0 +1,102 @@
+"""A contrast: clean and corrupted prompts, both scored, and the scale between them.
+
+An effect is a change of the metric on the scale of the two baselines, taken over the mean of the prompts, so that the mean
+effect is the ratio of mean differences that the field's notebooks print:
+
+    denoise (recipient corrupted, donor clean):   (m - corrupted) / (mean clean - mean corrupted)    0 .. 1
+    noise   (recipient clean, donor corrupted):   (m - clean)     / (mean clean - mean corrupted)    0 .. -1
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from unweave.errors import InputError
+from unweave.metrics.protocol import Metric
+from unweave.models.model import Model
+from unweave.models.run import Run
+from unweave.tasks.prompts import Prompts
+
+Direction = Literal["denoise", "noise"]
+
+
+@final
+@dataclass(frozen=True)
+class Contrast:
+    """`Contrast(model, prompts, corrupted, metric)` runs both once and scores them.
+
+    Roles, answers and positions are those of the clean prompts. `clean[prompt]` and `spoiled[prompt]` are the baselines in
+    the metric's unit; `gap` is mean clean minus mean corrupted; `reference` are the clean run's logits at the metric's role
+    where the metric compares with them.
+
+    Raises:
+        InputError: prompts of different number or lengths, missing answers, or baselines that coincide.
+    """
+
+    model: Model
+    prompts: Prompts
+    corrupted: Prompts
+    metric: Metric
+    clean: Float[Tensor, " prompt"] = field(init=False, repr=False)
+    spoiled: Float[Tensor, " prompt"] = field(init=False, repr=False)
+    reference: Float[Tensor, "prompt column"] | None = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        def put(name: str, value: object) -> None:
+            object.__setattr__(self, name, value)
+
+        put("prompts", self.model.prompts(self.prompts))
+        put("corrupted", self.model.prompts(self.corrupted))
+        _check_alike(self.prompts, self.corrupted)
+        clean_logits = read_logits(self.model.run(self.prompts), self.metric, self.prompts)
+        put("reference", clean_logits if self.metric.needs_reference else None)
+        put("clean", self.metric.score(clean_logits, self.prompts, self.reference))
+        logits = read_logits(self.model.run(self.corrupted), self.metric, self.prompts)
+        put("spoiled", self.metric.score(logits, self.prompts, self.reference))
+        scale = float(torch.stack([self.clean, self.spoiled]).abs().max())
+        if not abs(self.gap) > 1e-5 * max(scale, 1e-5):
+            raise InputError(
+                f"contrast: the clean and the corrupted prompts score alike ({self.metric.name} {float(self.clean.mean()):.4g} "
+                f"and {float(self.spoiled.mean()):.4g} on average), so an effect has no scale; choose another corruption or metric"
+            )
+
+    @property
+    def gap(self) -> float:
+        """Mean clean minus mean corrupted baseline, in the metric's unit."""
+        return float(self.clean.mean() - self.spoiled.mean())
+
+    def sides(self, direction: Direction) -> tuple[Prompts, Prompts, Float[Tensor, " prompt"]]:
+        """Recipient, donor and the recipient's baseline."""
+        if direction == "denoise":
+            return self.corrupted, self.prompts, self.spoiled
+        if direction == "noise":
+            return self.prompts, self.corrupted, self.clean
+        raise InputError(f"direction: expected 'denoise' or 'noise', got {direction!r}")
+
+    def effect(self, values: Float[Tensor, "*cell prompt"], direction: Direction) -> Float[Tensor, "*cell prompt"]:
+        """Metric values of patched runs as effects: exactly 0 where a value is the recipient's baseline."""
+        return (values - self.sides(direction)[2]) / self.gap
+
+
+def read_logits(run: Run, metric: Metric, prompts: Prompts) -> Float[Tensor, "prompt column"]:
+    """The logits that a metric reads of a run: at its role, and of the vocabulary only what it names."""
+    logits = run.logits_at(metric.role)
+    columns = metric.columns(prompts)
+    return logits if columns is None else logits.gather(1, columns.to(logits.device))
+
+
+def _check_alike(clean: Prompts, corrupted: Prompts) -> None:
+    if len(clean) != len(corrupted):
+        raise InputError(f"corrupted: {len(corrupted)} prompts, and there are {len(clean)} clean ones; each needs its own")
+    unlike = (clean.lengths != corrupted.lengths).nonzero()[:, 0].tolist()
+    if unlike:
+        n = unlike[0]
+        raise InputError(
+            f"corrupted: prompt {n + 1} has {int(corrupted.lengths[n])} tokens, and its clean prompt has "
+            f"{int(clean.lengths[n])}; a patch needs equal positions, so make them equally long"
+        )

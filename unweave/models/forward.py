@@ -1,0 +1,203 @@
+"""The forward pass: the one place where a transformer is computed.
+
+    embed:  x = W_E[token] (+ W_pos[pos])
+    block:  x = x + attention(norm1(x));  x = x + mlp(norm2(x))              serial
+            x = x + attention(norm1(x)) + mlp(norm2(x))                      parallel
+    logits: W_U norm_final(x) + b_U
+
+The plain run (`forward`) and the wavefront of `unweave.engine` call the same functions of a layer. A tap sees every
+named activation on its way and returns the value to go on with: that is how activations are kept and edited.
+"""
+
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from unweave.models.config import Config
+from unweave.models.weights import LayerWeights, NormWeights, Weights
+
+
+class Tap(Protocol):
+    """Sees the value of a site (layer -1 outside the blocks), and returns the value to go on with."""
+
+    def __call__(self, site: str, layer: int, value: Tensor) -> Tensor: ...
+
+
+def untapped(site: str, layer: int, value: Tensor) -> Tensor:
+    """The tap that changes nothing."""
+    return value
+
+
+def norm(config: Config, weights: NormWeights, x: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_model"]:
+    """Normalised `x`, computed in float32 or wider."""
+    if config.norm == "none":
+        return x
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    shape = (x.shape[-1],)
+    if config.norm == "rms":
+        out = F.rms_norm(wide, shape, eps=config.norm_eps)
+        return out.to(x.dtype) if weights.weight is None else weights.weight * out.to(x.dtype)
+    weight, bias = (None if w is None else w.to(wide.dtype) for w in (weights.weight, weights.bias))
+    return F.layer_norm(wide, shape, weight, bias, config.norm_eps).to(x.dtype)
+
+
+def norm_scale(config: Config, x: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows 1"]:
+    """What `norm` divides by: the root mean square of `x`, after the mean is taken off for LayerNorm."""
+    if config.norm == "none":
+        return torch.ones_like(x[..., :1])
+    centred = x - x.mean(-1, keepdim=True) if config.norm == "layer" else x
+    return (centred.pow(2).mean(-1, keepdim=True) + config.norm_eps).sqrt()
+
+
+def rotary_tables(
+    weights: Weights, n_pos: int, dtype: torch.dtype
+) -> tuple[Float[Tensor, "pos half"], Float[Tensor, "pos half"]] | None:
+    """Cosines and sines by position. They are made in float32, as the published models were trained, then cast."""
+    if weights.rotary_freq is None:
+        return None
+    angles = torch.arange(n_pos, device=weights.w_e.device).float()[:, None] * weights.rotary_freq.float()
+    return (angles.cos() * weights.rotary_scale).to(dtype), (angles.sin() * weights.rotary_scale).to(dtype)
+
+
+def rotate(
+    x: Float[Tensor, "run pos head d_head"], tables: tuple[Float[Tensor, "pos half"], Float[Tensor, "pos half"]] | None
+) -> Float[Tensor, "run pos head d_head"]:
+    """Rotates the leading dimensions of each head, pairing dimension i with i + half. `tables` None leaves `x`."""
+    if tables is None:
+        return x
+    cos, sin = (table[:, None, :] for table in tables)
+    half = cos.shape[-1]
+    a, b, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
+    return torch.cat([a * cos - b * sin, b * cos + a * sin, rest], dim=-1)
+
+
+def split_qkv(
+    config: Config, qkv: Float[Tensor, "*rows qkv"]
+) -> tuple[Float[Tensor, "*rows head d_head"], Float[Tensor, "*rows kv_head d_head"], Float[Tensor, "*rows kv_head d_head"]]:
+    """Queries, keys and values of the fused projection."""
+    heads = qkv.unflatten(-1, (config.n_heads + 2 * config.n_kv_heads, config.d_head))
+    q, k, v = heads.split([config.n_heads, config.n_kv_heads, config.n_kv_heads], dim=-2)
+    return q, k, v
+
+
+def project(config: Config, layer: LayerWeights, x: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows qkv"]:
+    """Fused queries, keys and values of a block's input."""
+    return F.linear(norm(config, layer.norm1, x), layer.w_qkv, layer.b_qkv)
+
+
+def attention_scores(
+    config: Config, q: Float[Tensor, "run q_pos head d_head"], k: Float[Tensor, "run k_pos kv_head d_head"]
+) -> Float[Tensor, "run head q_pos k_pos"]:
+    """Scaled, causally masked scores of rotated queries and keys. The queries stand at the last `q_pos` positions."""
+    n_queries, n_keys = q.shape[1], k.shape[1]
+    q = rearrange(q * config.score_scale, "run q_pos (kv_head share) e -> run kv_head (share q_pos) e", kv_head=k.shape[2])
+    scores = q @ rearrange(k, "run k_pos kv_head e -> run kv_head e k_pos")
+    scores = rearrange(scores, "run kv_head (share q_pos) k_pos -> run (kv_head share) q_pos k_pos", q_pos=n_queries)
+    if n_queries == 1:  # the last position sees all
+        return scores
+    future = torch.ones(n_queries, n_keys, dtype=torch.bool, device=q.device).triu(n_keys - n_queries + 1)
+    return scores.masked_fill(future, float("-inf"))
+
+
+def attend(
+    pattern: Float[Tensor, "run head q_pos k_pos"], v: Float[Tensor, "run k_pos kv_head d_head"]
+) -> Float[Tensor, "run q_pos head d_head"]:
+    """Values, averaged by the attention pattern."""
+    n_queries = pattern.shape[2]
+    pattern = rearrange(pattern, "run (kv_head share) q_pos k_pos -> run kv_head (share q_pos) k_pos", kv_head=v.shape[2])
+    z = pattern @ rearrange(v, "run k_pos kv_head e -> run kv_head k_pos e")
+    return rearrange(z, "run kv_head (share q_pos) e -> run q_pos (kv_head share) e", q_pos=n_queries)
+
+
+def attention(
+    config: Config,
+    layer: LayerWeights,
+    x: Float[Tensor, "run pos d_model"],
+    tables: tuple[Float[Tensor, "pos half"], Float[Tensor, "pos half"]] | None,
+    tap: Tap,
+    index: int,
+) -> Float[Tensor, "run pos d_model"]:
+    """One attention half-layer, from the residual stream to what it writes."""
+    q, k, v = split_qkv(config, project(config, layer, x))
+    q, k, v = tap("q", index, q), tap("k", index, k), tap("v", index, v)
+    scores = tap("scores", index, attention_scores(config, rotate(q, tables), rotate(k, tables)))
+    pattern = tap("pattern", index, scores.softmax(-1))
+    z = tap("z", index, attend(pattern, v))
+    return tap("attn_out", index, attention_output(layer, z))
+
+
+def attention_output(layer: LayerWeights, z: Float[Tensor, "*rows head d_head"]) -> Float[Tensor, "*rows d_model"]:
+    """What a block's attention writes to the residual stream."""
+    return F.linear(z.flatten(-2), layer.w_o, layer.b_o)
+
+
+def activate(config: Config, pre: Float[Tensor, "*rows d_hidden"]) -> Float[Tensor, "*rows d_mlp"]:
+    """The activation function, times the linear part where the MLP is gated."""
+    gate, linear = pre.chunk(2, dim=-1) if config.gated_mlp else (pre, None)
+    if config.activation == "silu":
+        post = F.silu(gate)
+    elif config.activation == "relu":
+        post = F.relu(gate)
+    else:
+        post = F.gelu(gate, approximate="tanh" if config.activation == "gelu_new" else "none")
+    return post if linear is None else post.mul_(linear)
+
+
+def mlp(
+    config: Config, layer: LayerWeights, x: Float[Tensor, "*rows d_model"], tap: Tap = untapped, index: int = -1
+) -> Float[Tensor, "*rows d_model"]:
+    """One MLP half-layer, from the residual stream to what it writes."""
+    assert layer.w_in is not None and layer.w_out is not None
+    hidden = F.linear(norm(config, layer.norm2, x), layer.w_in, layer.b_in)
+    gate = hidden[..., : config.d_mlp]
+    edited = tap("mlp_pre", index, gate)
+    if edited is not gate:
+        hidden = torch.cat([edited, hidden[..., config.d_mlp :]], dim=-1)
+    post = tap("mlp_post", index, activate(config, hidden))
+    return tap("mlp_out", index, F.linear(post, layer.w_out, layer.b_out))
+
+
+def block(
+    config: Config,
+    layer: LayerWeights,
+    x: Float[Tensor, "run pos d_model"],
+    tables: tuple[Float[Tensor, "pos half"], Float[Tensor, "pos half"]] | None,
+    tap: Tap,
+    index: int,
+) -> Float[Tensor, "run pos d_model"]:
+    """One block, serial or parallel."""
+    x = tap("resid_pre", index, x)
+    after = x + attention(config, layer, x, tables, tap, index)
+    if config.block == "serial":
+        x = after = tap("resid_mid", index, after)
+    if config.d_mlp:
+        after = after + mlp(config, layer, x, tap, index)
+    return tap("resid_post", index, after)
+
+
+def embed(weights: Weights, tokens: Int[Tensor, "prompt pos"], tap: Tap) -> Float[Tensor, "prompt pos d_model"]:
+    """The residual stream before the first block."""
+    x = tap("embed", -1, weights.w_e[tokens])
+    if weights.w_pos is None:
+        return x
+    return x + tap("pos_embed", -1, weights.w_pos[: tokens.shape[1]].expand_as(x))
+
+
+def forward(
+    config: Config, weights: Weights, tokens: Int[Tensor, "prompt pos"], tap: Tap = untapped
+) -> Float[Tensor, "prompt pos d_model"]:
+    """The residual stream after the last norm. Prompts are right-padded; causal attention never reads the padding."""
+    x = embed(weights, tokens, tap)
+    tables = rotary_tables(weights, tokens.shape[1], x.dtype)
+    for index, layer in enumerate(weights.layers):
+        x = block(config, layer, x, tables, tap, index)
+    return tap("final", -1, norm(config, weights.norm_final, x))
+
+
+def unembed(weights: Weights, final: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_vocab_out"]:
+    """Logits of the residual stream after the last norm."""
+    return F.linear(final, weights.w_u, weights.b_u)

@@ -1,0 +1,156 @@
+"""The model that users hold: a config, its weights, its tokenizer, and `run`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, final
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from unweave.errors import InputError
+from unweave.models import tokens as text
+from unweave.models.config import Config
+from unweave.models.run import Edit, Keep, Run, keys_to_keep, run_model
+from unweave.models.weights import Weights
+from unweave.tasks.prompts import Prompts
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@final
+@dataclass(frozen=True)
+class Model:
+    """A decoder-only transformer. Made by `uw.load_model`; a frozen value that no call changes.
+
+    `W_Q[layer, head, d_model, d_head]` and its like are stacks in TransformerLens order, copied from the fused storage.
+    """
+
+    config: Config
+    weights: Weights
+    tokenizer: PreTrainedTokenizerBase | None = None
+
+    @property
+    def device(self) -> torch.device:
+        return self.weights.w_e.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.weights.w_e.dtype
+
+    def run(
+        self,
+        prompts: Prompts | str | Sequence[str] | Int[Tensor, "prompt pos"],
+        keep: Keep | Iterable[Keep] = (),
+        edits: Sequence[Edit] = (),
+    ) -> Run:
+        """One forward pass.
+
+        Args:
+            prompts: prompts, a text, texts, or token ids `[prompt pos]`.
+            keep: sites to keep: `"z"`, `("z", 9)`, `"blocks.9.attn.hook_z"`, a predicate over such names, or `"all"`.
+            edits: values to put in place of what the model computes, made in the order given.
+
+        Returns:
+            A `Run`: `run["z", 9]`, and `run.logits` `[prompt pos d_vocab_out]`.
+
+        Raises:
+            InputError: a site, layer or head that the model lacks; a value that does not fit; too many tokens.
+        """
+        batch = self.prompts(prompts)
+        return run_model(self.config, self.weights, batch, keys_to_keep(self.config, keep), edits)
+
+    def prompts(self, prompts: Prompts | str | Sequence[str] | Int[Tensor, "prompt pos"]) -> Prompts:
+        """`prompts` as `Prompts` on this model's device. Raises InputError where they do not fit the model."""
+        if isinstance(prompts, Tensor):
+            batch = Prompts.from_tokens(prompts)
+        elif isinstance(prompts, Prompts):
+            batch = prompts
+        else:
+            texts = [prompts] if isinstance(prompts, str) else list(prompts)
+            ids, lengths = self.to_tokens(texts)
+            batch = replace(
+                Prompts.from_tokens(ids, lengths=lengths),
+                texts=tuple(texts),
+                str_tokens=tuple(self.to_str_tokens(row[:n]) for row, n in zip(ids, lengths.tolist(), strict=True)),
+            )
+        n_pos, largest = batch.tokens.shape[1], int(batch.tokens.max())
+        if n_pos > self.config.n_ctx:
+            raise InputError(f"prompts: {n_pos} tokens, and {self.config.name} reads {self.config.n_ctx}; shorten them")
+        if largest >= self.config.d_vocab or int(batch.tokens.min()) < 0:
+            raise InputError(f"prompts: token ids must lie in 0 to {self.config.d_vocab - 1}, got {largest}")
+        return batch.to(self.device)
+
+    def to_tokens(
+        self, texts: str | Sequence[str], bos: bool | None = None
+    ) -> tuple[Int[Tensor, "prompt pos"], Int[Tensor, " prompt"]]:
+        """Token ids, right-padded, and each text's length. `bos`: None as the tokenizer does it, True, or False."""
+        return text.encode(self._tokenizer(), [texts] if isinstance(texts, str) else list(texts), bos)
+
+    def to_str_tokens(self, tokens: str | Int[Tensor, " pos"] | Sequence[int], bos: bool | None = None) -> tuple[str, ...]:
+        """The text of each token."""
+        if isinstance(tokens, str):
+            tokens = self.to_tokens(tokens, bos)[0][0]
+        return text.str_tokens(self._tokenizer(), tokens)
+
+    def to_single_token(self, word: str) -> int:
+        """The one token of a word. Raises InputError where it is not one token."""
+        return text.single_token(self._tokenizer(), word)
+
+    def process(self, *steps: str) -> Model:
+        """A model of the same function with processed weights: `model.process("fold_norm", "center_unembed")`.
+
+        Raises:
+            InputError: a step that would change this model's function, with the reason.
+        """
+        from unweave.models.processing import process
+
+        config, weights = process(self.config, self.weights, steps)
+        return replace(self, config=config, weights=weights)
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Model:
+        """The same model on another device or in another dtype."""
+        return replace(self, weights=self.weights.to(device, dtype))
+
+    def _tokenizer(self) -> PreTrainedTokenizerBase:
+        if self.tokenizer is None:
+            raise InputError(f"{self.config.name} has no tokenizer; give token ids through uw.Prompts.from_tokens")
+        return self.tokenizer
+
+    def __repr__(self) -> str:
+        c = self.config
+        return f"Model({c.name!r}, {c.n_layers} layers x {c.n_heads} heads, d_model {c.d_model}, {self.dtype}, {self.device})"
+
+    def _qkv(self, first: int, count: int) -> Float[Tensor, "layer heads d_model d_head"]:
+        e = self.config.d_head
+        rows = [layer.w_qkv[first * e : (first + count) * e] for layer in self.weights.layers]
+        return rearrange(torch.stack(rows), "layer (head e) d_model -> layer head d_model e", e=e)
+
+    @property
+    def W_Q(self) -> Float[Tensor, "layer head d_model d_head"]:  # noqa: N802
+        return self._qkv(0, self.config.n_heads)
+
+    @property
+    def W_K(self) -> Float[Tensor, "layer kv_head d_model d_head"]:  # noqa: N802
+        return self._qkv(self.config.n_heads, self.config.n_kv_heads)
+
+    @property
+    def W_V(self) -> Float[Tensor, "layer kv_head d_model d_head"]:  # noqa: N802
+        return self._qkv(self.config.n_heads + self.config.n_kv_heads, self.config.n_kv_heads)
+
+    @property
+    def W_O(self) -> Float[Tensor, "layer head d_head d_model"]:  # noqa: N802
+        stack = torch.stack([layer.w_o for layer in self.weights.layers])
+        return rearrange(stack, "layer d_model (head e) -> layer head e d_model", e=self.config.d_head)
+
+    @property
+    def W_E(self) -> Float[Tensor, "d_vocab d_model"]:  # noqa: N802
+        return self.weights.w_e
+
+    @property
+    def W_U(self) -> Float[Tensor, "d_model d_vocab_out"]:  # noqa: N802
+        return self.weights.w_u.T

@@ -1,0 +1,181 @@
+"""A run: one forward pass, the activations kept of it, and the edits made in it."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from unweave.errors import InputError
+from unweave.models.config import Config
+from unweave.models.forward import forward, unembed
+from unweave.models.sites import SITES, Site, check_head, check_layer, check_site, parse_site
+from unweave.models.weights import Weights
+from unweave.tasks.prompts import Prompts
+
+Keep = str | tuple[str, int] | Callable[[str], bool]
+Key = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Edit:
+    """"At this site, layer, head and position: this tensor." What is None is edited as a whole.
+
+    `value` broadcasts to what is selected: `[prompt pos d_model]` of a residual site, `[prompt pos head d_head]` of `q k v z`,
+    `[prompt head q_pos k_pos]` of `scores` and `pattern` (where `pos` is the destination), `[prompt pos d_mlp]` of the MLP's
+    sites; with `head`, `pos` or `neuron` given, that axis is gone. `pos` is one position or one for each prompt.
+    """
+
+    site: str
+    layer: int
+    value: Tensor
+    head: int | None = None
+    pos: int | Tensor | None = None
+    neuron: int | None = None
+
+    def __post_init__(self) -> None:
+        site, layer = parse_site(self.site)
+        object.__setattr__(self, "site", site.name)
+        if layer is not None and layer != self.layer:
+            raise InputError(f"layer: the site names layer {layer}, and layer={self.layer} was given")
+        if self.neuron is not None and site.rows != "neuron":
+            raise InputError(f"neuron: {site.name} has no neurons; mlp_pre and mlp_post have")
+
+
+def where(edit: Edit, n_prompts: int, device: torch.device) -> tuple:
+    """The index of an edit's place in its site's tensor."""
+    every = slice(None)
+    pos = every if edit.pos is None else edit.pos
+    prompts = torch.arange(n_prompts, device=device) if isinstance(edit.pos, Tensor) else every
+    part = edit.head if edit.head is not None else edit.neuron
+    last = every if part is None else part
+    return (prompts, last, pos) if SITES[edit.site].rows == "attention" else (prompts, pos, last)
+
+
+def replaced(edit: Edit, value: Tensor) -> Tensor:
+    """`value` with the edit made, in new storage. Raises InputError where the edit's value does not fit."""
+    out = value.clone()
+    try:
+        out[where(edit, value.shape[0], value.device)] = edit.value.to(value)
+    except (RuntimeError, IndexError) as error:
+        raise InputError(
+            f"edits: the value of shape {tuple(edit.value.shape)} does not fit {edit.site} of shape {tuple(value.shape)} "
+            f"at head={edit.head}, pos={edit.pos}, neuron={edit.neuron}: {error}"
+        ) from error
+    return out
+
+
+class Recorder:
+    """A tap that makes the edits and keeps the sites asked for. Sites that are neither pass untouched."""
+
+    def __init__(self, config: Config, keep: Iterable[Key], edits: Sequence[Edit] = ()) -> None:
+        self.wanted = frozenset(keep)
+        self.kept: dict[Key, Tensor] = {}
+        self._edits: dict[Key, list[Edit]] = {}
+        for edit in edits:
+            site = SITES[edit.site]
+            check_site(config, site)
+            if edit.head is not None:
+                check_head(config, site, edit.head)
+            layer = check_layer(config, edit.layer) if site.in_layers else -1
+            self._edits.setdefault((site.name, layer), []).append(edit)
+
+    def __call__(self, site: str, layer: int, value: Tensor) -> Tensor:
+        for edit in self._edits.get((site, layer), ()):
+            value = replaced(edit, value)
+        if (site, layer) in self.wanted:
+            self.kept[site, layer] = value
+        return value
+
+
+def keys_to_keep(config: Config, keep: Keep | Iterable[Keep]) -> list[Key]:
+    """The (site, layer) pairs that `keep` names: sites, TransformerLens names, (site, layer), predicates, or "all"."""
+    if isinstance(keep, (str, tuple)) and keep and not _is_list_of_sites(keep):
+        keep = [keep]  # type: ignore[list-item]
+    if callable(keep):
+        keep = [keep]
+    keys: dict[Key, None] = {}
+    for entry in keep:  # type: ignore[union-attr]
+        keys.update(dict.fromkeys(_keys_of(config, entry)))
+    return list(keys)
+
+
+def _is_list_of_sites(keep: object) -> bool:
+    return isinstance(keep, tuple) and not (len(keep) == 2 and isinstance(keep[1], int))
+
+
+def _keys_of(config: Config, entry: Keep) -> list[Key]:
+    if callable(entry) or entry == "all":
+        names = {(site.name, layer): site.lens_name.format(layer) for site, layer in _sites_of(config)}
+        return [key for key, name in names.items() if entry == "all" or entry(name)]  # type: ignore[operator]
+    name, layer = (entry, None) if isinstance(entry, str) else entry
+    site, named_layer = parse_site(name)
+    check_site(config, site)
+    layer = named_layer if named_layer is not None else layer
+    if not site.in_layers:
+        return [(site.name, -1)]
+    return [(site.name, check_layer(config, layer))] if layer is not None else [
+        (site.name, index) for index in range(config.n_layers)
+    ]
+
+
+def _sites_of(config: Config) -> list[tuple[Site, int]]:
+    """Every (site, layer) that this model has."""
+    present = []
+    for site in SITES.values():
+        try:
+            check_site(config, site)
+        except InputError:
+            continue
+        present += [(site, layer) for layer in (range(config.n_layers) if site.in_layers else (-1,))]
+    return present
+
+
+@dataclass(frozen=True)
+class Run:
+    """One forward pass: `run["z", 9]`, `run["blocks.9.attn.hook_z"]`, `run["z"]` (all layers stacked), `run.logits`."""
+
+    config: Config
+    weights: Weights
+    prompts: Prompts
+    kept: Mapping[Key, Tensor]
+    final: Float[Tensor, "prompt pos d_model"]
+
+    @cached_property
+    def logits(self) -> Float[Tensor, "prompt pos d_vocab_out"]:
+        """Logits at every position, made when first asked for."""
+        return unembed(self.weights, self.final)
+
+    def logits_at(self, role: str = "end") -> Float[Tensor, "prompt d_vocab_out"]:
+        """Logits at one role of each prompt."""
+        rows = torch.arange(len(self.prompts), device=self.final.device)
+        return unembed(self.weights, self.final[rows, self.prompts.role(role).to(rows.device)])
+
+    def __getitem__(self, key: str | tuple[str, int]) -> Tensor:
+        name, layer = (key, None) if isinstance(key, str) else key
+        site, named_layer = parse_site(name)
+        layer = named_layer if named_layer is not None else layer
+        if not site.in_layers:
+            return self._kept(site.name, -1)
+        if layer is not None:
+            return self._kept(site.name, check_layer(self.config, layer))
+        return torch.stack([self._kept(site.name, index) for index in range(self.config.n_layers)])
+
+    def _kept(self, site: str, layer: int) -> Tensor:
+        if (site, layer) not in self.kept:
+            kept = sorted({name for name, _ in self.kept}) or ["nothing"]
+            place = f"{site} of layer {layer}" if layer >= 0 else site
+            raise InputError(f"{place} was not kept; pass keep=[{site!r}] to model.run (kept: {', '.join(kept)})")
+        return self.kept[site, layer]
+
+
+def run_model(
+    config: Config, weights: Weights, prompts: Prompts, keep: Iterable[Key] = (), edits: Sequence[Edit] = ()
+) -> Run:
+    """One forward pass over `prompts`, with edits made and activations kept."""
+    recorder = Recorder(config, keep, edits)
+    with torch.no_grad():
+        final = forward(config, weights, prompts.tokens, recorder)
+    return Run(config, weights, prompts, recorder.kept, final)

@@ -1,0 +1,69 @@
+"""A transformer's weights as plain tensors.
+
+Matrices are stored as `[out, in]`, the layout of `torch.nn.functional.linear`, and those that read the same input are
+fused, because a sweep's time is spent in these products: `w_qkv` holds all query heads, then all key heads, then all
+value heads; a gated MLP's `w_in` holds the gate's rows first, then the linear part's. A missing bias is None.
+"""
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class NormWeights:
+    """Scale and shift after normalisation; None stands for ones and zeros."""
+
+    weight: Float[Tensor, " d_model"] | None = None
+    bias: Float[Tensor, " d_model"] | None = None
+
+
+@dataclass(frozen=True)
+class LayerWeights:
+    """One block. `head` rows are `(head d_head)`; `d_hidden` is `d_mlp`, or `2 * d_mlp` with a gate (gate first)."""
+
+    norm1: NormWeights
+    w_qkv: Float[Tensor, "qkv d_model"]
+    b_qkv: Float[Tensor, " qkv"] | None
+    w_o: Float[Tensor, "d_model z"]
+    b_o: Float[Tensor, " d_model"] | None
+    norm2: NormWeights
+    w_in: Float[Tensor, "d_hidden d_model"] | None
+    b_in: Float[Tensor, " d_hidden"] | None
+    w_out: Float[Tensor, "d_model d_mlp"] | None
+    b_out: Float[Tensor, " d_model"] | None
+
+
+@dataclass(frozen=True)
+class Weights:
+    """All of a model. `w_u` is `[d_vocab_out, d_model]`; `rotary_freq` are the inverse frequencies, float32."""
+
+    w_e: Float[Tensor, "d_vocab d_model"]
+    w_pos: Float[Tensor, "n_ctx d_model"] | None
+    layers: tuple[LayerWeights, ...]
+    norm_final: NormWeights
+    w_u: Float[Tensor, "d_vocab_out d_model"]
+    b_u: Float[Tensor, " d_vocab_out"] | None
+    rotary_freq: Float[Tensor, " half_rotary"] | None = None
+    rotary_scale: float = 1.0
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Weights":
+        """The same weights on another device or in another dtype (rotary frequencies stay float32)."""
+
+        def move(value: object) -> object:
+            if isinstance(value, Tensor):
+                return value.to(device=device, dtype=dtype)
+            if isinstance(value, (NormWeights, LayerWeights)):
+                return replace(value, **{f.name: move(getattr(value, f.name)) for f in fields(value)})
+            if isinstance(value, tuple):
+                return tuple(move(part) for part in value)
+            return value
+
+        moved = {f.name: move(getattr(self, f.name)) for f in fields(self)}
+        if self.w_u is self.w_e:  # a tied unembedding stays one tensor
+            moved["w_u"] = moved["w_e"]
+        if self.rotary_freq is not None:
+            moved["rotary_freq"] = self.rotary_freq.to(device)
+        return Weights(**moved)  # type: ignore[arg-type]

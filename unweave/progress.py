@@ -1,0 +1,34 @@
+"""A progress bar on a terminal, and none in a pipe."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+Progress = Callable[[float, float], None]
+
+
+@contextmanager
+def shown(progress: Progress | bool | None, title: str) -> Iterator[Progress | None]:
+    """What to report to: the caller's function; a bar on stderr where it is a terminal (None) or always (True); nothing."""
+    if callable(progress):
+        yield progress
+    elif progress is False or (progress is None and not sys.stderr.isatty()):
+        yield None
+    else:
+        yield from _bar(title)
+
+
+def _bar(title: str) -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
+    with Progress(
+        *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True), transient=True
+    ) as bar:
+        task = bar.add_task(title, total=None)
+
+        def report(done: float, total: float) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield report
