@@ -140,9 +140,10 @@ class Recording:
         if parts is None:
             return einsum(change, w_o, "... head e, head e d -> ... d")[None]
         share = self.config.heads_per_kv if grouped else 1
-        chosen = torch.tensor(parts, device=change.device)
-        change = change.unflatten(-2, (-1, share)).index_select(-3, chosen)
-        w_o = w_o.unflatten(0, (-1, share)).index_select(0, chosen)
+        change, w_o = change.unflatten(-2, (-1, share)), w_o.unflatten(0, (-1, share))
+        if parts != tuple(range(w_o.shape[0])):
+            chosen = torch.tensor(parts, device=change.device)
+            change, w_o = change.index_select(-3, chosen), w_o.index_select(0, chosen)
         return einsum(change, w_o, "... part share e, part share e d -> part ... d")
 
 

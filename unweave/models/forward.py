@@ -37,12 +37,13 @@ def norm(config: Config, weights: NormWeights, x: Float[Tensor, "*rows d_model"]
     if config.norm == "none":
         return x
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
-    shape = (x.shape[-1],)
     if config.norm == "rms":
-        out = F.rms_norm(wide, shape, eps=config.norm_eps)
-        return out.to(x.dtype) if weights.weight is None else weights.weight * out.to(x.dtype)
+        # one pass for the norm and one for the product, where F.rms_norm takes four on a processor
+        square = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square() / x.shape[-1]
+        out = (wide * torch.rsqrt(square + config.norm_eps)).to(x.dtype)
+        return out if weights.weight is None else out.mul_(weights.weight)
     weight, bias = (None if w is None else w.to(wide.dtype) for w in (weights.weight, weights.bias))
-    return F.layer_norm(wide, shape, weight, bias, config.norm_eps).to(x.dtype)
+    return F.layer_norm(wide, (x.shape[-1],), weight, bias, config.norm_eps).to(x.dtype)
 
 
 def norm_scale(config: Config, x: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows 1"]:
@@ -71,8 +72,12 @@ def rotate(
         return x
     cos, sin = (table[:, None, :] for table in tables)
     half = cos.shape[-1]
-    a, b, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
-    return torch.cat([a * cos - b * sin, b * cos + a * sin, rest], dim=-1)
+    a, b = x[..., :half], x[..., half : 2 * half]
+    out = torch.empty_like(x, memory_format=torch.contiguous_format)
+    torch.mul(a, cos, out=out[..., :half]).addcmul_(b, sin, value=-1)
+    torch.mul(b, cos, out=out[..., half : 2 * half]).addcmul_(a, sin)
+    out[..., 2 * half :] = x[..., 2 * half :]
+    return out
 
 
 def split_qkv(
@@ -94,13 +99,13 @@ def attention_scores(
 ) -> Float[Tensor, "run head q_pos k_pos"]:
     """Scaled, causally masked scores of rotated queries and keys. The queries stand at the last `q_pos` positions."""
     n_queries, n_keys = q.shape[1], k.shape[1]
-    q = rearrange(q * config.score_scale, "run q_pos (kv_head share) e -> run kv_head (share q_pos) e", kv_head=k.shape[2])
-    scores = q @ rearrange(k, "run k_pos kv_head e -> run kv_head e k_pos")
+    q = rearrange(q, "run q_pos (kv_head share) e -> run kv_head (share q_pos) e", kv_head=k.shape[2])
+    scores = (q @ rearrange(k, "run k_pos kv_head e -> run kv_head e k_pos")).mul_(config.score_scale)
     scores = rearrange(scores, "run kv_head (share q_pos) k_pos -> run (kv_head share) q_pos k_pos", q_pos=n_queries)
     if n_queries == 1:  # the last position sees all
         return scores
     future = torch.ones(n_queries, n_keys, dtype=torch.bool, device=q.device).triu(n_keys - n_queries + 1)
-    return scores.masked_fill(future, float("-inf"))
+    return scores.masked_fill_(future, float("-inf"))
 
 
 def attend(

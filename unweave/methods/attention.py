@@ -1,0 +1,51 @@
+"""Attention patterns of chosen heads, labelled for the attention view."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from unweave.errors import InputError
+from unweave.methods.frame import labelled
+from unweave.metrics.contrast import Contrast
+from unweave.models.sites import SITES, check_head, check_layer
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+def attention(
+    pair: Contrast, heads: Sequence[tuple[int, int]], prompts: Literal["clean", "corrupted"] = "clean"
+) -> xr.DataArray:
+    """Where heads look.
+
+    Args:
+        pair: model and prompts.
+        heads: `(layer, head)` pairs, shown in this order.
+        prompts: which of the two sets is run.
+
+    Returns:
+        Patterns `[prompt, address, q_pos, k_pos]`, addresses written `"23.3"`; each row sums to 1.
+
+    Raises:
+        InputError: no head given, or one that the model lacks.
+    """
+    if not heads:
+        raise InputError("heads: none was given; write [(9, 6), (9, 9)]")
+    config = pair.model.config
+    chosen = [(check_layer(config, layer), check_head(config, SITES["pattern"], head)) for layer, head in heads]
+    shown = pair.prompts if prompts == "clean" else pair.corrupted
+    run = pair.model.run(shown, keep=[("pattern", layer) for layer in sorted({layer for layer, _ in chosen})])
+    patterns = torch.stack([run["pattern", layer][:, head] for layer, head in chosen], dim=1)
+    places = range(shown.tokens.shape[1])
+    axes = {"address": [f"{layer}.{head}" for layer, head in chosen], "q_pos": places, "k_pos": places}
+    attrs = {
+        "method": "attention",
+        "quantity": "attention",
+        "unit": "share",
+        "zero": "does not look there",
+        "one": "looks there alone",
+    }
+    return labelled(pair, patterns, axes, attrs, shown)
