@@ -9,7 +9,7 @@ Progress = Callable[[float, float], None]
 
 @contextmanager
 def shown(progress: Progress | bool | None, title: str) -> Iterator[Progress | None]:
-    """What to report to: the caller's function; a bar on stderr where it is a terminal (None) or always (True); nothing."""
+    """The caller's function; a bar on stderr (None: where it is a terminal; True: always); or nothing."""
     if callable(progress):
         yield progress
     elif progress is False or (progress is None and not sys.stderr.isatty()):

@@ -20,7 +20,9 @@ def budget_bytes(memory: int | float | None, device: torch.device) -> int:
         return memory
     share = 0.5 if memory is None else memory
     if not isinstance(share, float) or not 0 < share <= 1:
-        raise InputError(f"memory: expected bytes (an int), or a share of the free memory (a float up to 1.0), got {memory!r}")
+        raise InputError(
+            f"memory: expected bytes (an int), or a share of the free memory (a float up to 1.0), got {memory!r}"
+        )
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0] * share)
     return int(psutil.virtual_memory().available * share)

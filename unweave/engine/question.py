@@ -11,7 +11,7 @@ from einops import einsum
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from unweave.metrics.contrast import Contrast, Direction
+from unweave.metrics.contrast import Contrast
 from unweave.metrics.protocol import Metric
 from unweave.models.config import Config
 from unweave.models.forward import norm, unembed
@@ -24,7 +24,7 @@ PORTION = 2**23
 
 @dataclass(frozen=True)
 class Question:
-    """`baseline[prompt]` is the recipient's own score; `prompts` are the clean prompts, whose roles and answers count."""
+    """`baseline[prompt]` is the recipient's own score; `prompts` are the clean ones, whose roles and answers count."""
 
     config: Config
     weights: Weights
@@ -40,9 +40,7 @@ class Question:
         """The position that the metric reads."""
         return self.prompts.role(self.metric.role)
 
-    def score(
-        self, stream: Float[Tensor, "run d_model"], prompt: Int[Tensor, " run"]
-    ) -> Float[Tensor, " run"]:
+    def score(self, stream: Float[Tensor, "run d_model"], prompt: Int[Tensor, " run"]) -> Float[Tensor, " run"]:
         """Scores of runs of the prompts `prompt`, from their residual stream after the last block where it is read."""
         columns = self.metric.columns(self.prompts)
         scores = []
@@ -68,10 +66,8 @@ class Question:
         return logits if self.weights.b_u is None else logits + self.weights.b_u[columns]
 
 
-def question_of(pair: Contrast, direction: Direction) -> Question:
+def question_of(pair: Contrast, direction: str) -> Question:
     """A contrast, asked in one direction."""
     recipient, donor, baseline = pair.sides(direction)
     model = pair.model
-    return Question(
-        model.config, model.weights, recipient, donor, pair.prompts, pair.metric, baseline, pair.reference
-    )
+    return Question(model.config, model.weights, recipient, donor, pair.prompts, pair.metric, baseline, pair.reference)

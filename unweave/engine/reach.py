@@ -1,8 +1,8 @@
 """What a patch can still change: layers from its entry on, positions from the first difference to the one that is read.
 
 Stages number the places where a change can enter the residual stream: `2 * layer` before a layer's attention,
-`2 * layer + 1` before its MLP, and `2 * n_layers` after the last block. In a parallel block attention and MLP read the same
-stream, so what either writes enters before the next layer.
+`2 * layer + 1` before its MLP, and `2 * n_layers` after the last block. In a parallel block attention and MLP read
+the same stream, so what either writes enters before the next layer.
 """
 
 from dataclasses import dataclass

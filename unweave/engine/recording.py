@@ -85,7 +85,9 @@ class Recording:
         at = None if place is None or site in ("q", "pattern") else tuple(place.tolist())
         key = (site, layer, "z", at)
         if key not in self._memo:
-            self._memo[key] = self._attend_again(site, layer, None if at is None else place) - self.recipient["z", layer]
+            self._memo[key] = (
+                self._attend_again(site, layer, None if at is None else place) - self.recipient["z", layer]
+            )
         return self._memo[key]
 
     def _attend_again(self, site: str, layer: int, place: Int[Tensor, " prompt"] | None) -> Tensor:

@@ -1,4 +1,4 @@
-"""A patch of several places at once: the recipient's run, resumed at the first patched layer with all edits in flight."""
+"""A patch of several places at once: the recipient's run, resumed at the first patched layer with all edits made."""
 
 from dataclasses import replace
 

@@ -1,8 +1,8 @@
 """What a sweep patches: sheets of variants.
 
-A variant is one patched run of every prompt. A sheet is a rectangle of variants at one site and layer: a head, a place and
-a source each, in this order, where the sheet has that axis. A place is a position of each prompt, the same for all (over
-positions) or its own (a role).
+A variant is one patched run of every prompt. A sheet is a rectangle of variants at one site and layer: a head, a
+place and a source each, in this order, where the sheet has that axis. A place is a position of each prompt, the same
+for all (over positions) or its own (a role).
 """
 
 from dataclasses import dataclass, replace

@@ -2,7 +2,8 @@
 
 1. Prompts are taken in batches whose recordings fit half of the budget; recipient and donor are run once a batch.
 2. The batch's tickets (a sheet and a prompt) are sorted by the stage where their change enters.
-3. A wavefront goes down the stages and takes tickets in until it is full. What it took is scored when it has landed; the next
+3. A wavefront goes down the stages and takes tickets in until it is full. What it took is scored when it has landed;
+   the next
    one starts at the first ticket left.
 4. Out of memory, the wavefront is dropped, the capacity halved, and its tickets are run again.
 """
@@ -24,6 +25,7 @@ from unweave.engine.sheet import Joint, Sheet
 from unweave.engine.wavefront import CHUNK_ROWS, Wavefront
 from unweave.progress import Progress
 
+
 @dataclass(frozen=True)
 class Ticket:
     """A sheet's runs of one prompt; `skip` of those that matter have been dealt with."""
@@ -36,7 +38,7 @@ class Ticket:
 
 @dataclass
 class Sweep:
-    """The scores `values[variant, prompt]` of a sweep, NaN where not reached yet; `run` may be interrupted at any time."""
+    """The scores `values[variant, prompt]` of a sweep, NaN where not reached yet. `run` may be interrupted."""
 
     question: Question
     sheets: Sequence[Sheet | Joint]
@@ -47,7 +49,9 @@ class Sweep:
 
     def __post_init__(self) -> None:
         n_variants = sum(sheet.size for sheet in self.sheets)
-        self.values = torch.full((n_variants, len(self.question.recipient)), float("nan"), dtype=self.question.baseline.dtype)
+        self.values = torch.full(
+            (n_variants, len(self.question.recipient)), float("nan"), dtype=self.question.baseline.dtype
+        )
 
     def run(self) -> Float[Tensor, "variant prompt"]:
         """All scores. After an exception `values` holds what was finished."""
@@ -107,7 +111,7 @@ class Sweep:
                 rows = max(longest, rows // 2)
 
     def _fly(self, wave: Wavefront, tickets: list[Ticket], reach: Reach) -> list[Ticket]:
-        """Takes tickets in stage by stage until the wavefront is full, and advances it to the end. Returns what is left."""
+        """Takes tickets in, stage by stage, until the wavefront is full; advances it to the end; returns what is left."""
         end = 2 * self.question.config.n_layers
         left = list(reversed(tickets))
         full = False
@@ -135,7 +139,7 @@ class Sweep:
             where = prompts.to(prompt.device)[prompt]
             self.values[variant.cpu(), where.cpu()] = q.score(stream, where).cpu()
         self.waves += 1
-        self._report(0)
+        self._report(0.0)
 
     def _run_joint(self, joint: Joint, batch: range, recording: Recording, reach: Reach) -> None:
         stream = resume(joint, recording)
@@ -145,16 +149,16 @@ class Sweep:
         same = torch.tensor([first > last for first, last in zip(reach.first, reach.last, strict=True)])
         scores = torch.where(same.to(scores.device), self.question.baseline[where], scores)
         self.values[joint.offset, where.cpu()] = scores.cpu()
-        self._report(0)
+        self._report(0.0)
 
     def _report(self, in_flight: float) -> None:
         if self.progress is not None:
             finished = float((~self.values.isnan()).sum())
-            self.progress(min(finished + in_flight, self.values.numel()), self.values.numel())
+            self.progress(min(finished + in_flight, float(self.values.numel())), float(self.values.numel()))
 
 
 def _take_in(wave: Wavefront, ticket: Ticket, reach: Reach) -> Ticket | None:
-    """Lets a ticket's runs join. Returns the ticket's rest where the wavefront is full, and None where all have joined."""
+    """Lets a ticket's runs join. Returns what is left of it where the wavefront is full, and None otherwise."""
     seen = 0
     for arrival in arrivals(ticket.sheet, ticket.prompt, wave.recording, reach):
         count = len(arrival.variants)

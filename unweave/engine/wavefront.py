@@ -1,6 +1,7 @@
 """The wavefront: all patched runs in flight, advanced together down the network.
 
-Each run is a block of rows, its positions from `first` to `last`. At a stage the rows in flight are advanced by half a layer,
+Each run is a block of rows, its positions from `first` to `last`. At a stage the rows in flight are advanced by half
+a layer,
 and then the runs whose patch enters there join, as the recipient's residual stream plus their change:
 
 - matrix products run once over the rows of all runs, in chunks that stay in the cache;
@@ -21,8 +22,8 @@ from unweave.engine.reach import last_attention
 from unweave.engine.recording import Recording
 from unweave.models.forward import attend, attention_output, attention_scores, mlp, project, rotate, split_qkv
 
-# Rows of one matrix product, and keys of one attention product: large enough for the processor's full rate, small enough
-# that what is between two products stays in the cache.
+# Rows of one matrix product, and keys of one attention product: large enough for the processor's full rate, small
+# enough that what is between two products stays in the cache.
 CHUNK_ROWS = 1024
 CHUNK_KEYS = 8192
 
@@ -93,7 +94,11 @@ class Wavefront:
         rows[:, : arrival.delta.shape[1]] += arrival.delta[:count]
         start = torch.arange(self.n_rows, end, n_pos, device=self.x.device)
         newcomers = Group(
-            arrival.first, last, start, torch.full_like(start, arrival.prompt), arrival.variants[:count].to(start.device)
+            arrival.first,
+            last,
+            start,
+            torch.full_like(start, arrival.prompt),
+            arrival.variants[:count].to(start.device),
         )
         self._add(newcomers)
         self.n_rows, self.n_runs = end, self.n_runs + count

@@ -16,7 +16,8 @@ PATCHABLE = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "z",
 class Address:
     """One activation: a site and a layer, and where given a head (or neuron) and a position or a role.
 
-    What is None is patched as a whole: all heads, all positions. Written `"z 23.3"`, `"resid_pre 5 @S2"`, `"q 9.6 @12"`.
+    What is None is patched as a whole: all heads, all positions. Written `"z 23.3"`, `"resid_pre 5 @S2"`, `"q 9.6
+    @12"`.
     """
 
     site: str
@@ -43,7 +44,9 @@ def patchable_site(config: Config, name: str) -> Site:
     """The site, if it can be patched in this model. Raises InputError otherwise."""
     site, layer = parse_site(name)
     if layer is not None:
-        raise InputError(f"sites: {name!r} names one layer; give the site ({site.name}), or an address ('{site.name} {layer}')")
+        raise InputError(
+            f"sites: {name!r} names one layer; give the site ({site.name}), or an address ('{site.name} {layer}')"
+        )
     if site.name not in PATCHABLE:
         raise InputError(f"sites: {site.name} cannot be patched; choose among {' '.join(PATCHABLE)}")
     check_site(config, site)

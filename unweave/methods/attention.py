@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-def attention(
-    pair: Contrast, heads: Sequence[tuple[int, int]], prompts: Literal["clean", "corrupted"] = "clean"
-) -> xr.DataArray:
+def attention(pair: Contrast, heads: Sequence[tuple[int, int]], prompts: str = "clean") -> xr.DataArray:
     """Where heads look.
 
     Args:
@@ -36,7 +34,7 @@ def attention(
         raise InputError("heads: none was given; write [(9, 6), (9, 9)]")
     config = pair.model.config
     chosen = [(check_layer(config, layer), check_head(config, SITES["pattern"], head)) for layer, head in heads]
-    shown = pair.prompts if prompts == "clean" else pair.corrupted
+    shown = pair.side(prompts)
     run = pair.model.run(shown, keep=[("pattern", layer) for layer in sorted({layer for layer, _ in chosen})])
     patterns = torch.stack([run["pattern", layer][:, head] for layer, head in chosen], dim=1)
     places = range(shown.tokens.shape[1])

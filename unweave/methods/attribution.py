@@ -1,15 +1,19 @@
 """Direct logit attribution and the logit lens: what each part of the residual stream says about the answer, directly.
 
-The residual stream before the last norm is a sum: embeddings, what every attention and MLP wrote, biases. The last norm's
-scale is taken from the run and kept, so that the logit difference is linear in the stream (Elhage et al. 2021, "A Mathematical
+The residual stream before the last norm is a sum: embeddings, what every attention and MLP wrote, biases. The last
+norm's scale is taken from the run and kept, so that the logit difference is linear in the stream (Elhage et al. 2021,
+"A Mathematical
 Framework for Transformer Circuits"; nostalgebraist 2020, "interpreting GPT: the logit lens"):
 
-    logit difference = sum over parts of (part - its mean) / scale · w · direction  +  b · direction  +  b_U · (answer - wrong)
+    logit difference = sum over parts of (part - its mean) / scale · w · direction  +  b · direction  +  b_U · (answer
+    - wrong)
 
-with `direction = W_U[answer] - W_U[wrong]`, and w, b the last norm's weight and bias (no mean is taken off for RMS norm). Steps:
+with `direction = W_U[answer] - W_U[wrong]`, and w, b the last norm's weight and bias (no mean is taken off for RMS
+norm). Steps:
 
 1. Run the clean prompts and keep what the parts need, at the position that the metric reads in each prompt.
-2. Fold the last norm into one reading direction a prompt: whatever `x` is, `x · reading + constant` is its logit difference.
+2. Fold the last norm into one reading direction a prompt: whatever `x` is, `x · reading + constant` is its logit
+   difference.
 3. Project each part. What is in no part (biases) is stated, so that the parts sum to the whole.
 """
 
@@ -17,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from einops import einsum, rearrange
@@ -25,7 +29,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from unweave.errors import InputError
-from unweave.methods.frame import labelled
+from unweave.methods.frame import Coords, labelled
 from unweave.metrics.contrast import Contrast
 from unweave.models.forward import norm_scale
 from unweave.models.model import Model
@@ -34,8 +38,6 @@ from unweave.tasks.prompts import Prompts
 
 if TYPE_CHECKING:
     import xarray as xr
-
-By = Literal["component", "layer", "head", "neuron"]
 
 
 @dataclass(frozen=True)
@@ -46,21 +48,21 @@ class Reading:
     constant: Float[Tensor, " prompt"]
     at: Int[Tensor, " prompt"]
 
-    def of(self, part: Float[Tensor, "prompt *parts d_model"]) -> Float[Tensor, "prompt *parts"]:
+    def of(self, part: Float[Tensor, "prompt ... d_model"]) -> Float[Tensor, prompt * parts]:
         """Each part's contribution to the logit difference."""
         return einsum(part, self.direction, "prompt ... d, prompt d -> prompt ...")
 
-    def pick(self, kept: Float[Tensor, "prompt pos *rest"]) -> Float[Tensor, "prompt *rest"]:
+    def pick(self, kept: Float[Tensor, "prompt pos ..."]) -> Float[Tensor, prompt * rest]:
         """Kept activations at the position that is read."""
         return kept[torch.arange(len(self.at), device=kept.device), self.at]
 
 
-def reading_of(
-    model: Model, stream: Float[Tensor, "prompt pos d_model"], prompts: Prompts, role: str
-) -> Reading:
+def reading_of(model: Model, stream: Float[Tensor, "prompt pos d_model"], prompts: Prompts, role: str) -> Reading:
     """The reading of `answers` against `wrong`. Raises InputError where the prompts lack either."""
     if prompts.answers is None or prompts.wrong is None:
-        raise InputError("attribution: the prompts need answers and wrong answers, since it explains a logit difference")
+        raise InputError(
+            "attribution: the prompts need answers and wrong answers, since it explains a logit difference"
+        )
     weights, at = model.weights, prompts.role(role)
     x = stream[torch.arange(len(prompts), device=stream.device), at]
     answer = weights.w_u[prompts.answers] - weights.w_u[prompts.wrong]
@@ -75,7 +77,7 @@ def reading_of(
 
 
 def logit_lens(pair: Contrast, mid: bool = True) -> xr.DataArray:
-    """The logit difference that the residual stream holds after every layer, read with the last norm's scale of the run.
+    """The logit difference that the residual stream holds at every layer, read with the scale of the last norm.
 
     Args:
         pair: its clean prompts are read, at the metric's role.
@@ -103,15 +105,14 @@ def logit_lens(pair: Contrast, mid: bool = True) -> xr.DataArray:
 
 
 def attribute(
-    pair: Contrast, by: By = "component", layers: Sequence[int] | None = None, prompts: Literal["clean", "corrupted"] = "clean"
+    pair: Contrast, by: str = "component", layers: Sequence[int] | None = None, prompts: str = "clean"
 ) -> xr.DataArray:
     """Direct logit attribution: each part's contribution to the logit difference at the metric's role.
 
     Args:
         pair: model and prompts.
-        by: `"component"` (`embed`, `0_attn`, `0_mlp`, …, `bias`), `"layer"` (attention and MLP of each), `"head"`, `"neuron"`.
-        layers: only these layers' parts; all by default.
-        prompts: which of the two sets is read.
+        by: `"component"` (`embed`, `0_attn`, `0_mlp`, …, `bias`), `"layer"` (attention and MLP of each), `"head"`,
+        `"neuron"`. layers: only these layers' parts; all by default. prompts: which of the two sets is read.
 
     Returns:
         Contributions in logits: `[prompt, component]`, `[prompt, layer, part]`, `[prompt, layer, head]` or
@@ -127,7 +128,7 @@ def attribute(
     if by == "neuron" and config.d_mlp == 0:
         raise InputError(f"by: {config.name} has no MLPs, so it has no neurons")
     chosen = list(range(config.n_layers)) if layers is None else [_checked_layer(pair.model, n) for n in layers]
-    shown = pair.prompts if prompts == "clean" else pair.corrupted
+    shown = pair.side(prompts)
     sites = [site for site in _SITES[by] if config.d_mlp or not site.startswith("mlp")]
     keep = [(site, layer) for site in sites for layer in chosen]
     embeddings = ["embed", "pos_embed"] if config.positions == "learned" else ["embed"]
@@ -140,8 +141,8 @@ def attribute(
         axes = {"component": [*axes["component"], "bias"]} if len(chosen) == config.n_layers else axes
         table = torch.cat([table, rest[:, None]], 1) if len(chosen) == config.n_layers else table
         rest = total - table.sum(1)
-    extra = {name: (("prompt",), value.cpu().numpy()) for name, value in (("rest", rest), ("total", total))}
-    return labelled(pair, table, axes, _attrs("direct logit attribution"), shown, extra)  # type: ignore[arg-type]
+    extra: Coords = {name: (("prompt",), value.cpu().numpy()) for name, value in (("rest", rest), ("total", total))}
+    return labelled(pair, table, axes, _attrs("direct logit attribution"), shown, extra)
 
 
 _SITES: dict[str, tuple[str, ...]] = {
@@ -159,8 +160,8 @@ def _checked_layer(model: Model, layer: int) -> int:
 
 
 def _tables(
-    model: Model, run: Run, reading: Reading, by: By, layers: Sequence[int], embeddings: Sequence[str]
-) -> tuple[Mapping[str, Sequence], Float[Tensor, "prompt *parts"]]:
+    model: Model, run: Run, reading: Reading, by: str, layers: Sequence[int], embeddings: Sequence[str]
+) -> tuple[Mapping[str, Sequence], Float[Tensor, prompt * parts]]:
     """Axes and contributions of the parts that `by` names."""
     if by == "head":
         rows = [by_head(model, reading, reading.pick(run["z", layer]), layer) for layer in layers]

@@ -1,8 +1,8 @@
 """What a sweep runs over: the axes that a user names, checked once and turned into the engine's sheets.
 
-`over` is a tuple of axis names, or a mapping from axis to the coordinates wanted: `{"layer": [20, 21], "role": None}`, where
-None stands for all. Axes are `layer`; `head` (`kv_head` where keys and values are grouped) or `neuron`; and one of `pos`,
-`role`, `q_pos` (a pattern's destination) with `k_pos` (its source).
+`over` is a tuple of axis names, or a mapping from axis to the coordinates wanted: `{"layer": [20, 21], "role":
+None}`, where None stands for all. Axes are `layer`; `head` (`kv_head` where keys and values are grouped) or `neuron`;
+and one of `pos`, `role`, `q_pos` (a pattern's destination) with `k_pos` (its source).
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class Axes:
 
 def axes_of(config: Config, prompts: Prompts, site: Site, over: Over) -> Axes:
     """`over` for one site of one model. Raises InputError for an axis or a coordinate that does not exist."""
-    wanted: dict[str, Sequence | None] = dict(over) if isinstance(over, Mapping) else dict.fromkeys(over)
-    wanted = {("head" if name == "kv_head" else name): chosen for name, chosen in wanted.items()}
+    named: Mapping[str, Sequence | None] = over if isinstance(over, Mapping) else dict.fromkeys(over)
+    wanted = {("head" if name == "kv_head" else name): chosen for name, chosen in named.items()}
     _check_names(config, site, wanted)
     coords: dict[str, tuple] = {}
     for name, chosen in wanted.items():

@@ -1,11 +1,13 @@
-"""How a method's numbers become a labelled result: coordinates for every axis, and attributes that say what was done."""
+"""How a method's numbers become a labelled result: coordinates for every axis, attributes that say what was done."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from unweave import __version__
 from unweave.metrics.contrast import Contrast
 from unweave.tasks.prompts import Prompts
 
@@ -13,7 +15,8 @@ if TYPE_CHECKING:
     import xarray as xr
     from torch import Tensor
 
-Coords = dict[str, tuple[tuple[str, ...], list]]
+# Of each coordinate: the dimensions that it runs along, and its values.
+Coords = dict[str, tuple[tuple[str, ...], Sequence | np.ndarray]]
 
 
 def labelled(
@@ -24,16 +27,14 @@ def labelled(
     prompts: Prompts | None = None,
     extra: Coords | None = None,
 ) -> xr.DataArray:
-    """A result with dimensions `prompt` and then `axes`, whose tokens are those of `prompts` (the clean ones by default)."""
+    """A result with dimensions `prompt` and then `axes`, with the tokens of `prompts` (the clean ones by default)."""
     import xarray as xr
 
     shown = pair.prompts if prompts is None else prompts
     dims = ("prompt", *axes)
     coords: Coords = {name: ((name,), list(values_of)) for name, values_of in axes.items()}
     coords |= _prompt_coords(pair, shown) | _token_coords(shown, axes) | (extra or {})
-    return xr.DataArray(
-        values.detach().cpu().numpy(), dims=dims, coords=coords, attrs={**attributes(pair), **attrs}
-    )
+    return xr.DataArray(values.detach().cpu().numpy(), dims=dims, coords=coords, attrs={**attributes(pair), **attrs})
 
 
 def attributes(pair: Contrast) -> dict[str, str | int | float]:
@@ -55,17 +56,9 @@ def attributes(pair: Contrast) -> dict[str, str | int | float]:
         "metric": pair.metric.name,
         "unit": pair.metric.unit,
         "role": pair.metric.role,
-        "version": package_version(),
+        "version": __version__,
         "notes": "",
     }
-
-
-def package_version() -> str:
-    """unweave's version."""
-    try:
-        return version("unweave")
-    except PackageNotFoundError:  # run from a folder that was never installed
-        return "unknown"
 
 
 def _prompt_coords(pair: Contrast, shown: Prompts) -> Coords:
@@ -73,8 +66,8 @@ def _prompt_coords(pair: Contrast, shown: Prompts) -> Coords:
     return {
         "prompt": (("prompt",), list(range(len(shown)))),
         "text": (("prompt",), texts),
-        "clean": (("prompt",), pair.clean.cpu().numpy()),  # type: ignore[dict-item]
-        "corrupted": (("prompt",), pair.spoiled.cpu().numpy()),  # type: ignore[dict-item]
+        "clean": (("prompt",), pair.clean.cpu().numpy()),
+        "corrupted": (("prompt",), pair.spoiled.cpu().numpy()),
     }
 
 

@@ -1,6 +1,7 @@
 """Activation patching: one activation of the donor is put into the recipient's run, and the answer is scored again.
 
-Meng et al. 2022 (arXiv 2202.05262), Wang et al. 2022 (arXiv 2211.00593); for what the two directions mean, Heimersheim and Nanda
+Meng et al. 2022 (arXiv 2202.05262), Wang et al. 2022 (arXiv 2211.00593); for what the two directions mean,
+Heimersheim and Nanda
 2024 (arXiv 2404.15255). Steps:
 
 1. Each site's axes become sheets of variants.
@@ -11,7 +12,7 @@ Meng et al. 2022 (arXiv 2202.05262), Wang et al. 2022 (arXiv 2211.00593); for wh
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import torch
 from jaxtyping import Float
@@ -24,7 +25,7 @@ from unweave.errors import InputError, Interrupted
 from unweave.methods.address import Address, checked, patchable_site
 from unweave.methods.axes import Axes, Over, axes_of, sheets_of
 from unweave.methods.frame import labelled
-from unweave.metrics.contrast import Contrast, Direction
+from unweave.metrics.contrast import Contrast
 from unweave.progress import Progress, shown
 
 if TYPE_CHECKING:
@@ -38,11 +39,33 @@ MEANING = {
 }
 
 
+@overload
+def patch(
+    pair: Contrast,
+    sites: str,
+    over: Over = ...,
+    direction: str = ...,
+    memory: int | float | None = ...,
+    progress: Progress | bool | None = ...,
+) -> xr.DataArray: ...
+
+
+@overload
+def patch(
+    pair: Contrast,
+    sites: Sequence[str],
+    over: Over = ...,
+    direction: str = ...,
+    memory: int | float | None = ...,
+    progress: Progress | bool | None = ...,
+) -> xr.Dataset: ...
+
+
 def patch(
     pair: Contrast,
     sites: str | Sequence[str],
     over: Over = ("layer", "pos"),
-    direction: Direction = "denoise",
+    direction: str = "denoise",
     memory: int | float | None = None,
     progress: Progress | bool | None = None,
 ) -> xr.DataArray | xr.Dataset:
@@ -89,7 +112,7 @@ def patch(
 def patch_at(
     pair: Contrast,
     addresses: Sequence[Place],
-    direction: Direction = "denoise",
+    direction: str = "denoise",
     memory: int | float | None = None,
     progress: Progress | bool | None = None,
 ) -> xr.DataArray:
@@ -116,7 +139,7 @@ def patch_at(
 def _swept(
     pair: Contrast,
     sheets: Sequence[Sheet | Joint],
-    direction: Direction,
+    direction: str,
     memory: int | float | None,
     progress: Progress | bool | None,
 ) -> tuple[Float[Tensor, "variant prompt"], bool]:
@@ -129,9 +152,7 @@ def _swept(
             return sweep.values, True
 
 
-def _array(
-    pair: Contrast, axes: Axes, values: Float[Tensor, "variant prompt"], direction: Direction
-) -> xr.DataArray:
+def _array(pair: Contrast, axes: Axes, values: Float[Tensor, "variant prompt"], direction: str) -> xr.DataArray:
     effects = pair.effect(values.to(pair.clean.device), direction)
     table = effects.T.reshape(len(pair.prompts), *axes.shape)
     order = [axes.engine_order.index(name) for name in axes.names]
@@ -143,7 +164,7 @@ def _array(
     return labelled(pair, table, axes.coords, attrs, pair.sides(direction)[0])
 
 
-def _attrs(direction: Direction) -> dict[str, str]:
+def _attrs(direction: str) -> dict[str, str]:
     return {"method": "activation patching", "quantity": "effect", "direction": direction, **MEANING[direction]}
 
 
@@ -155,7 +176,7 @@ def _dataset(arrays: dict[str, xr.DataArray]) -> xr.Dataset:
     return xr.Dataset({name: array.rename(name) for name, array in arrays.items()}, attrs=shared)
 
 
-def _finished(result, stopped: bool):  # noqa: ANN001, ANN202 - array or dataset, as it came
+def _finished(result, stopped: bool):
     if stopped:
         raise Interrupted("interrupted; what was finished is in .partial", result)
     return result

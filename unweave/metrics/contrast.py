@@ -1,6 +1,7 @@
 """A contrast: clean and corrupted prompts, both scored, and the scale between them.
 
-An effect is a change of the metric on the scale of the two baselines, taken over the mean of the prompts, so that the mean
+An effect is a change of the metric on the scale of the two baselines, taken over the mean of the prompts, so that the
+mean
 effect is the ratio of mean differences that the field's notebooks print:
 
     denoise (recipient corrupted, donor clean):   (m - corrupted) / (mean clean - mean corrupted)    0 .. 1
@@ -10,7 +11,7 @@ effect is the ratio of mean differences that the field's notebooks print:
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, final
+from typing import final
 
 import torch
 from jaxtyping import Float
@@ -22,17 +23,15 @@ from unweave.models.model import Model
 from unweave.models.run import Run
 from unweave.tasks.prompts import Prompts
 
-Direction = Literal["denoise", "noise"]
-
 
 @final
 @dataclass(frozen=True)
 class Contrast:
     """`Contrast(model, prompts, corrupted, metric)` runs both once and scores them.
 
-    Roles, answers and positions are those of the clean prompts. `clean[prompt]` and `spoiled[prompt]` are the baselines in
-    the metric's unit; `gap` is mean clean minus mean corrupted; `reference` are the clean run's logits at the metric's role
-    where the metric compares with them.
+    Roles, answers and positions are those of the clean prompts. `clean[prompt]` and `spoiled[prompt]` are the
+    baselines in the metric's unit; `gap` is mean clean minus mean corrupted; `reference` are the clean run's logits
+    at the metric's role where the metric compares with them.
 
     Raises:
         InputError: prompts of different number or lengths, missing answers, or baselines that coincide.
@@ -61,8 +60,9 @@ class Contrast:
         scale = float(torch.stack([self.clean, self.spoiled]).abs().max())
         if not abs(self.gap) > 1e-5 * max(scale, 1e-5):
             raise InputError(
-                f"contrast: the clean and the corrupted prompts score alike ({self.metric.name} {float(self.clean.mean()):.4g} "
-                f"and {float(self.spoiled.mean()):.4g} on average), so an effect has no scale; choose another corruption or metric"
+                f"contrast: the clean and the corrupted prompts score alike ({self.metric.name} "
+                f"{float(self.clean.mean()):.4g} and {float(self.spoiled.mean()):.4g} on average), so an effect has "
+                f"no scale; choose another corruption or metric"
             )
 
     @property
@@ -70,7 +70,13 @@ class Contrast:
         """Mean clean minus mean corrupted baseline, in the metric's unit."""
         return float(self.clean.mean() - self.spoiled.mean())
 
-    def sides(self, direction: Direction) -> tuple[Prompts, Prompts, Float[Tensor, " prompt"]]:
+    def side(self, name: str) -> Prompts:
+        """The clean or the corrupted prompts. Raises InputError for any other name."""
+        if name not in ("clean", "corrupted"):
+            raise InputError(f"prompts: expected 'clean' or 'corrupted', got {name!r}")
+        return self.prompts if name == "clean" else self.corrupted
+
+    def sides(self, direction: str) -> tuple[Prompts, Prompts, Float[Tensor, " prompt"]]:
         """Recipient, donor and the recipient's baseline."""
         if direction == "denoise":
             return self.corrupted, self.prompts, self.spoiled
@@ -78,7 +84,7 @@ class Contrast:
             return self.prompts, self.corrupted, self.clean
         raise InputError(f"direction: expected 'denoise' or 'noise', got {direction!r}")
 
-    def effect(self, values: Float[Tensor, "*cell prompt"], direction: Direction) -> Float[Tensor, "*cell prompt"]:
+    def effect(self, values: Float[Tensor, "*cell prompt"], direction: str) -> Float[Tensor, "*cell prompt"]:
         """Metric values of patched runs as effects: exactly 0 where a value is the recipient's baseline."""
         return (values - self.sides(direction)[2]) / self.gap
 
@@ -92,7 +98,9 @@ def read_logits(run: Run, metric: Metric, prompts: Prompts) -> Float[Tensor, "pr
 
 def _check_alike(clean: Prompts, corrupted: Prompts) -> None:
     if len(clean) != len(corrupted):
-        raise InputError(f"corrupted: {len(corrupted)} prompts, and there are {len(clean)} clean ones; each needs its own")
+        raise InputError(
+            f"corrupted: {len(corrupted)} prompts, and there are {len(clean)} clean ones; each needs its own"
+        )
     unlike = (clean.lengths != corrupted.lengths).nonzero()[:, 0].tolist()
     if unlike:
         n = unlike[0]

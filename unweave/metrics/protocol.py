@@ -1,6 +1,6 @@
 """What a metric is: a score for each row of logits, read at one role of each prompt."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -8,6 +8,7 @@ from torch import Tensor
 from unweave.tasks.prompts import Prompts
 
 
+@runtime_checkable
 class Metric(Protocol):
     """A score of each prompt's answer.
 

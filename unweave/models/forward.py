@@ -9,7 +9,7 @@ The plain run (`forward`) and the wavefront of `unweave.engine` call the same fu
 named activation on its way and returns the value to go on with: that is how activations are kept and edited.
 """
 
-from typing import Protocol
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -20,11 +20,8 @@ from torch import Tensor
 from unweave.models.config import Config
 from unweave.models.weights import LayerWeights, NormWeights, Weights
 
-
-class Tap(Protocol):
-    """Sees the value of a site (layer -1 outside the blocks), and returns the value to go on with."""
-
-    def __call__(self, site: str, layer: int, value: Tensor) -> Tensor: ...
+# Sees the value of a site (layer -1 outside the blocks), and returns the value to go on with.
+Tap = Callable[[str, int, Tensor], Tensor]
 
 
 def untapped(site: str, layer: int, value: Tensor) -> Tensor:
@@ -82,7 +79,9 @@ def rotate(
 
 def split_qkv(
     config: Config, qkv: Float[Tensor, "*rows qkv"]
-) -> tuple[Float[Tensor, "*rows head d_head"], Float[Tensor, "*rows kv_head d_head"], Float[Tensor, "*rows kv_head d_head"]]:
+) -> tuple[
+    Float[Tensor, "*rows head d_head"], Float[Tensor, "*rows kv_head d_head"], Float[Tensor, "*rows kv_head d_head"]
+]:
     """Queries, keys and values of the fused projection."""
     heads = qkv.unflatten(-1, (config.n_heads + 2 * config.n_kv_heads, config.d_head))
     q, k, v = heads.split([config.n_heads, config.n_kv_heads, config.n_kv_heads], dim=-2)
@@ -113,7 +112,9 @@ def attend(
 ) -> Float[Tensor, "run q_pos head d_head"]:
     """Values, averaged by the attention pattern."""
     n_queries = pattern.shape[2]
-    pattern = rearrange(pattern, "run (kv_head share) q_pos k_pos -> run kv_head (share q_pos) k_pos", kv_head=v.shape[2])
+    pattern = rearrange(
+        pattern, "run (kv_head share) q_pos k_pos -> run kv_head (share q_pos) k_pos", kv_head=v.shape[2]
+    )
     z = pattern @ rearrange(v, "run k_pos kv_head e -> run kv_head k_pos e")
     return rearrange(z, "run kv_head (share q_pos) e -> run q_pos (kv_head share) e", q_pos=n_queries)
 
@@ -156,7 +157,8 @@ def mlp(
     config: Config, layer: LayerWeights, x: Float[Tensor, "*rows d_model"], tap: Tap = untapped, index: int = -1
 ) -> Float[Tensor, "*rows d_model"]:
     """One MLP half-layer, from the residual stream to what it writes."""
-    assert layer.w_in is not None and layer.w_out is not None
+    assert layer.w_in is not None
+    assert layer.w_out is not None
     hidden = F.linear(norm(config, layer.norm2, x), layer.w_in, layer.b_in)
     gate = hidden[..., : config.d_mlp]
     edited = tap("mlp_pre", index, gate)

@@ -91,7 +91,9 @@ class Model:
         """Token ids, right-padded, and each text's length. `bos`: None as the tokenizer does it, True, or False."""
         return text.encode(self._tokenizer(), [texts] if isinstance(texts, str) else list(texts), bos)
 
-    def to_str_tokens(self, tokens: str | Int[Tensor, " pos"] | Sequence[int], bos: bool | None = None) -> tuple[str, ...]:
+    def to_str_tokens(
+        self, tokens: str | Int[Tensor, " pos"] | Sequence[int], bos: bool | None = None
+    ) -> tuple[str, ...]:
         """The text of each token."""
         if isinstance(tokens, str):
             tokens = self.to_tokens(tokens, bos)[0][0]
@@ -123,7 +125,8 @@ class Model:
 
     def __repr__(self) -> str:
         c = self.config
-        return f"Model({c.name!r}, {c.n_layers} layers x {c.n_heads} heads, d_model {c.d_model}, {self.dtype}, {self.device})"
+        shape = f"{c.n_layers} layers x {c.n_heads} heads, d_model {c.d_model}"
+        return f"Model({c.name!r}, {shape}, {self.dtype}, {self.device})"
 
     def _qkv(self, first: int, count: int) -> Float[Tensor, "layer heads d_model d_head"]:
         e = self.config.d_head

@@ -21,11 +21,12 @@ Key = tuple[str, int]
 
 @dataclass(frozen=True)
 class Edit:
-    """"At this site, layer, head and position: this tensor." What is None is edited as a whole.
+    """ "At this site, layer, head and position: this tensor." What is None is edited as a whole.
 
-    `value` broadcasts to what is selected: `[prompt pos d_model]` of a residual site, `[prompt pos head d_head]` of `q k v z`,
-    `[prompt head q_pos k_pos]` of `scores` and `pattern` (where `pos` is the destination), `[prompt pos d_mlp]` of the MLP's
-    sites; with `head`, `pos` or `neuron` given, that axis is gone. `pos` is one position or one for each prompt.
+    `value` broadcasts to what is selected: `[prompt pos d_model]` of a residual site, `[prompt pos head d_head]` of
+    `q k v z`, `[prompt head q_pos k_pos]` of `scores` and `pattern` (where `pos` is the destination), `[prompt pos
+    d_mlp]` of the MLP's sites; with `head`, `pos` or `neuron` given, that axis is gone. `pos` is one position or one
+    for each prompt.
     """
 
     site: str
@@ -61,8 +62,8 @@ def replaced(edit: Edit, value: Tensor) -> Tensor:
         out[where(edit, value.shape[0], value.device)] = edit.value.to(value)
     except (RuntimeError, IndexError) as error:
         raise InputError(
-            f"edits: the value of shape {tuple(edit.value.shape)} does not fit {edit.site} of shape {tuple(value.shape)} "
-            f"at head={edit.head}, pos={edit.pos}, neuron={edit.neuron}: {error}"
+            f"edits: the value of shape {tuple(edit.value.shape)} does not fit {edit.site} "
+            f"of shape {tuple(value.shape)} at head={edit.head}, pos={edit.pos}, neuron={edit.neuron}: {error}"
         ) from error
     return out
 
@@ -92,18 +93,19 @@ class Recorder:
 
 def keys_to_keep(config: Config, keep: Keep | Iterable[Keep]) -> list[Key]:
     """The (site, layer) pairs that `keep` names: sites, TransformerLens names, (site, layer), predicates, or "all"."""
-    if isinstance(keep, (str, tuple)) and keep and not _is_list_of_sites(keep):
-        keep = [keep]  # type: ignore[list-item]
-    if callable(keep):
-        keep = [keep]
     keys: dict[Key, None] = {}
-    for entry in keep:  # type: ignore[union-attr]
+    for entry in _entries(keep):
         keys.update(dict.fromkeys(_keys_of(config, entry)))
     return list(keys)
 
 
-def _is_list_of_sites(keep: object) -> bool:
-    return isinstance(keep, tuple) and not (len(keep) == 2 and isinstance(keep[1], int))
+def _entries(keep: Keep | Iterable[Keep]) -> list[Keep]:
+    """`keep` as a list. A pair of a name and a number is one entry; any other tuple is a list of entries."""
+    if isinstance(keep, str) or callable(keep):
+        return [keep]
+    if isinstance(keep, tuple) and len(keep) == 2 and isinstance(keep[0], str) and isinstance(keep[1], int):
+        return [(keep[0], keep[1])]
+    return list(keep)  # type: ignore[arg-type]
 
 
 def _keys_of(config: Config, entry: Keep) -> list[Key]:
@@ -116,9 +118,11 @@ def _keys_of(config: Config, entry: Keep) -> list[Key]:
     layer = named_layer if named_layer is not None else layer
     if not site.in_layers:
         return [(site.name, -1)]
-    return [(site.name, check_layer(config, layer))] if layer is not None else [
-        (site.name, index) for index in range(config.n_layers)
-    ]
+    return (
+        [(site.name, check_layer(config, layer))]
+        if layer is not None
+        else [(site.name, index) for index in range(config.n_layers)]
+    )
 
 
 def _sites_of(config: Config) -> list[tuple[Site, int]]:

@@ -1,0 +1,51 @@
+"""Contrasts: baselines, their scale, and what is refused."""
+
+import pytest
+import torch
+
+import unweave as uw
+from tests.tiny import tiny_model, tiny_pair
+
+
+def test_baselines_are_the_logit_differences_of_both_runs():
+    model = tiny_model("gpt2")
+    pair = tiny_pair(model)
+    rows, end = torch.arange(3), pair.prompts.lengths - 1
+    for prompts, baseline in ((pair.prompts, pair.clean), (pair.corrupted, pair.spoiled)):
+        logits = model.run(prompts).logits[rows, end]
+        torch.testing.assert_close(baseline, logits[rows, pair.prompts.answers] - logits[rows, pair.prompts.wrong])
+
+
+def test_an_effect_is_0_at_the_recipient_and_1_or_minus_1_at_the_donor():
+    pair = tiny_pair(tiny_model("gpt2"))
+    assert pair.effect(pair.spoiled, "denoise").eq(0).all()
+    assert pair.effect(pair.clean, "denoise").mean() == pytest.approx(1)
+    assert pair.effect(pair.clean, "noise").eq(0).all()
+    assert pair.effect(pair.spoiled, "noise").mean() == pytest.approx(-1)
+
+
+def test_baselines_that_coincide_are_an_error():
+    pair = tiny_pair(tiny_model("gpt2"))
+    with pytest.raises(uw.InputError, match="score alike"):
+        uw.Contrast(pair.model, pair.prompts, pair.prompts, pair.metric)
+
+
+def test_prompts_that_do_not_match_are_an_error():
+    pair = tiny_pair(tiny_model("gpt2"))
+    with pytest.raises(uw.InputError, match="2 prompts, and there are 3 clean ones"):
+        uw.Contrast(pair.model, pair.prompts, pair.corrupted.take([0, 1]), pair.metric)
+    shorter = uw.Prompts.from_tokens(pair.corrupted.tokens, lengths=[7, 5, 6])
+    with pytest.raises(uw.InputError, match="prompt 3 has 6 tokens, and its clean prompt has 7"):
+        uw.Contrast(pair.model, pair.prompts, shorter, pair.metric)
+
+
+def test_a_direction_is_one_of_two():
+    with pytest.raises(uw.InputError, match="expected 'denoise' or 'noise', got 'both'"):
+        tiny_pair(tiny_model("gpt2")).sides("both")
+
+
+def test_a_metric_that_compares_with_the_clean_run_is_0_there():
+    pair = tiny_pair(tiny_model("gpt2"))
+    kl = uw.Contrast(pair.model, pair.prompts, pair.corrupted, uw.KLToClean())
+    assert kl.clean.abs().max() < 1e-12
+    assert (kl.spoiled > 1e-4).all()

@@ -1,0 +1,35 @@
+"""Logit difference: how far the answer's logit lies above the wrong answer's."""
+
+from dataclasses import dataclass, field
+from typing import final
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from unweave.metrics.entries import answer_and_wrong
+from unweave.tasks.prompts import Prompts
+
+
+@final
+@dataclass(frozen=True)
+class LogitDiff:
+    """logit(answer) - logit(wrong answer), the log of the odds between the two. Reads two columns a prompt."""
+
+    role: str = "end"
+
+    name: str = field(default="logit difference", init=False, repr=False)
+    unit: str = field(default="logits", init=False, repr=False)
+    needs_reference: bool = field(default=False, init=False, repr=False)
+
+    def columns(self, prompts: Prompts) -> Int[Tensor, "prompt column"]:
+        """Answer and wrong answer. Raises InputError where the prompts have none."""
+        return answer_and_wrong(self.name, prompts)
+
+    def score(
+        self,
+        logits: Float[Tensor, "row column"],
+        prompts: Prompts,
+        reference: Float[Tensor, "row column"] | None = None,
+    ) -> Float[Tensor, " row"]:
+        """The difference of the two columns."""
+        return logits[:, 0] - logits[:, 1]
