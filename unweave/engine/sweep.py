@@ -111,7 +111,7 @@ class Sweep:
                 rows = max(longest, rows // 2)
 
     def _fly(self, wave: Wavefront, tickets: list[Ticket], reach: Reach) -> list[Ticket]:
-        """Takes tickets in, stage by stage, until the wavefront is full; advances it to the end; returns what is left."""
+        """Takes tickets in, stage by stage, until the wavefront is full; flies it to the end; returns what is left."""
         end = 2 * self.question.config.n_layers
         left = list(reversed(tickets))
         full = False

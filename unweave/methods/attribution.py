@@ -48,11 +48,11 @@ class Reading:
     constant: Float[Tensor, " prompt"]
     at: Int[Tensor, " prompt"]
 
-    def of(self, part: Float[Tensor, "prompt ... d_model"]) -> Float[Tensor, prompt * parts]:
+    def of(self, part: Float[Tensor, "prompt ... d_model"]) -> Float[Tensor, "prompt ..."]:
         """Each part's contribution to the logit difference."""
         return einsum(part, self.direction, "prompt ... d, prompt d -> prompt ...")
 
-    def pick(self, kept: Float[Tensor, "prompt pos ..."]) -> Float[Tensor, prompt * rest]:
+    def pick(self, kept: Float[Tensor, "prompt pos ..."]) -> Float[Tensor, "prompt ..."]:
         """Kept activations at the position that is read."""
         return kept[torch.arange(len(self.at), device=kept.device), self.at]
 
@@ -161,7 +161,7 @@ def _checked_layer(model: Model, layer: int) -> int:
 
 def _tables(
     model: Model, run: Run, reading: Reading, by: str, layers: Sequence[int], embeddings: Sequence[str]
-) -> tuple[Mapping[str, Sequence], Float[Tensor, prompt * parts]]:
+) -> tuple[Mapping[str, Sequence], Float[Tensor, "prompt ..."]]:
     """Axes and contributions of the parts that `by` names."""
     if by == "head":
         rows = [by_head(model, reading, reading.pick(run["z", layer]), layer) for layer in layers]

@@ -1,0 +1,132 @@
+"""Text to tokens and back, over any Hugging Face tokenizer.
+
+Tokenizers differ in whether they put a beginning-of-sequence token in front, in what a leading space does, and in
+whether they can decode one token alone. These functions hide that: `encode` takes the first as an argument,
+`single_token` reads a word as it continues a text, and `str_tokens` keeps the space that a token begins with.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from unweave.errors import InputError
+
+# Words are read behind a line break: no tokenizer joins it to a word, and a word's leading space stays with the word.
+_ANCHOR = "\n"
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    """What is used of a Hugging Face tokenizer, fast or slow."""
+
+    def __call__(self, text: Any, *, add_special_tokens: bool = ..., verbose: bool = ...) -> Any: ...
+
+    def decode(self, token_ids: Any) -> Any: ...
+
+
+def encode(
+    tokenizer: Tokenizer, texts: Sequence[str], bos: bool | None = None
+) -> tuple[Int[Tensor, "prompt pos"], Int[Tensor, " prompt"]]:
+    """Token ids `[prompt pos]`, right-padded, and how many of each row count `[prompt]`.
+
+    Args:
+        tokenizer: any Hugging Face tokenizer; it needs no padding token, since padding is never read.
+        texts: one text a prompt. Nothing is put behind a text, also where the tokenizer would end it.
+        bos: None as the tokenizer does it, True exactly one beginning-of-sequence token in front, False none.
+
+    Raises:
+        InputError: no text, an empty text, or a beginning-of-sequence token that the tokenizer lacks or the text holds.
+    """
+    if not texts:
+        raise InputError("texts: expected at least one text, got none")
+    rows = [_with_bos(tokenizer, text, bos) for text in texts]
+    for number, row in enumerate(rows, start=1):
+        if not row:
+            raise InputError(f"texts: text {number} has no tokens; expected at least one")
+    lengths = torch.tensor([len(row) for row in rows])
+    tokens = torch.full((len(rows), int(lengths.max())), _pad_id(tokenizer))
+    for place, row in zip(tokens, rows, strict=True):
+        place[: len(row)] = torch.tensor(row)
+    return tokens, lengths
+
+
+def str_tokens(tokenizer: Tokenizer, ids: Int[Tensor, " pos"] | Sequence[int]) -> tuple[str, ...]:
+    """The text of each token, with the space that it begins with. A piece of a character that takes several is `�`."""
+    numbers = ids.tolist() if isinstance(ids, Tensor) else list(ids)
+    text_of = {number: _text_of(tokenizer, number) for number in set(numbers)}
+    return tuple(text_of[number] for number in numbers)
+
+
+def single_token(tokenizer: Tokenizer, word: str) -> int:
+    """The one token of `word`, read as it continues a text: " Mary" and "Mary" are different tokens.
+
+    Raises:
+        InputError: `word` is empty, takes several tokens, or is unknown to the tokenizer.
+    """
+    ids = token_ids(tokenizer, word)
+    if len(ids) == 1 and not _is_unknown(tokenizer, ids[0], word):
+        return ids[0]
+    if len(ids) == 1:
+        raise InputError(f"{word!r} is not in the vocabulary of this tokenizer; choose another word")
+    hint = f"{' ' + word!r} is one" if word and is_single_token(tokenizer, f" {word}") else "choose another word"
+    raise InputError(f"{word!r} is {len(ids)} tokens {list(str_tokens(tokenizer, ids))}, expected one; {hint}")
+
+
+def is_single_token(tokenizer: Tokenizer, word: str) -> bool:
+    """Whether `single_token` finds one."""
+    ids = token_ids(tokenizer, word)
+    return len(ids) == 1 and not _is_unknown(tokenizer, ids[0], word)
+
+
+def token_ids(tokenizer: Tokenizer, word: str) -> list[int]:
+    """The tokens of `word` as it continues a text, without special tokens."""
+    anchor, joined = _bare(tokenizer, _ANCHOR), _bare(tokenizer, _ANCHOR + word)
+    # A tokenizer that does join the anchor to the word, as to a second line break, leaves the word by itself.
+    return joined[len(anchor) :] if joined[: len(anchor)] == anchor else _bare(tokenizer, word)
+
+
+def bos_id(tokenizer: Tokenizer) -> int | None:
+    """The beginning-of-sequence token, or None where there is none."""
+    return getattr(tokenizer, "bos_token_id", None)
+
+
+def _with_bos(tokenizer: Tokenizer, text: str, bos: bool | None) -> list[int]:
+    first, bare = bos_id(tokenizer), _bare(tokenizer, text)
+    if bos is None:
+        last, full = getattr(tokenizer, "eos_token_id", None), _ids(tokenizer, text, special=True)
+        ended = full[-1:] == [last] and bare[-1:] != [last]
+        return full[:-1] if ended else full
+    if bos and first is None:
+        raise InputError("bos=True: this tokenizer has no beginning-of-sequence token; give bos=None or bos=False")
+    written = next((n for n, token in enumerate(bare) if token != first), len(bare))
+    if not bos and written:
+        raise InputError(f"bos=False: the text {text!r} itself begins with that token; take it out, or give bos=None")
+    return [first, *bare[written:]] if bos and first is not None else bare
+
+
+def _bare(tokenizer: Tokenizer, text: str) -> list[int]:
+    return _ids(tokenizer, text, special=False)
+
+
+def _ids(tokenizer: Tokenizer, text: str, special: bool) -> list[int]:
+    # Not verbose: a text that is too long is refused by the model's own check, with a better message.
+    return list(tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
+
+
+def _text_of(tokenizer: Tokenizer, number: int) -> str:
+    # Decoders drop the space at the beginning of a text, so a token is decoded twice over and the first time cut off.
+    once, twice = tokenizer.decode([number]), tokenizer.decode([number, number])
+    return twice[len(once) :]
+
+
+def _pad_id(tokenizer: Tokenizer) -> int:
+    found = (getattr(tokenizer, name, None) for name in ("pad_token_id", "eos_token_id"))
+    return next((number for number in found if number is not None), 0)
+
+
+def _is_unknown(tokenizer: Tokenizer, number: int, word: str) -> bool:
+    # GPT-2 gives its end-of-text token as the unknown one: written out, it is known.
+    return number == getattr(tokenizer, "unk_token_id", None) and word.strip() != getattr(tokenizer, "unk_token", None)
