@@ -7,11 +7,13 @@ import xarray as xr
 import unweave as uw
 from tests.tiny import N_LAYERS, tiny_model, tiny_pair
 from unweave.engine import memory, sweep
+from unweave.engine.donor import GivenDonor, RunDonor
 from unweave.engine.question import question_of
-from unweave.engine.reach import entry_stage, last_attention, reach_of
+from unweave.engine.reach import entry_stage, last_attention
 from unweave.engine.sheet import Sheet
 from unweave.engine.sweep import Sweep
 from unweave.engine.wavefront import Wavefront
+from unweave.models.run import Edit
 
 HEAD_SITES = ["z", "q", "k", "v", "pattern"]
 
@@ -20,12 +22,23 @@ def sheets(site: str = "z") -> list[Sheet]:
     return [Sheet(site, layer, 4 * layer, (0, 1, 2, 3)) for layer in range(N_LAYERS)]
 
 
-def test_reach_starts_where_tokens_differ_and_ends_where_the_metric_reads():
+def test_runs_differ_from_the_first_token_that_differs():
     pair = tiny_pair(tiny_model("gpt2"))
-    same = pair.prompts
-    assert reach_of(pair.corrupted, pair.prompts, same.role("end")).first == (3, 3, 3)
-    assert reach_of(pair.corrupted, pair.prompts, same.role("end")).last == (6, 4, 6)
-    assert reach_of(same, same, same.role("end")).first == (7, 7, 7)
+    assert RunDonor(pair.prompts).first(pair.corrupted) == (3, 3, 3)
+    assert RunDonor(pair.prompts).first(pair.prompts) == (7, 7, 7)
+
+
+def test_given_values_are_patched_at_every_position():
+    """Zeros as the donor's `z` are what edits to zero make, also before the first token that differs."""
+    pair = tiny_pair(tiny_model("gpt2"))
+    zeros = {("z", layer): torch.zeros(3, 7, 4, 4, dtype=torch.float64) for layer in range(N_LAYERS)}
+    scores = Sweep(question_of(pair, "noise", GivenDonor(zeros)), sheets()).run()
+    rows = torch.arange(3)
+    for layer, head in ((0, 1), (2, 3)):
+        edit = Edit("z", layer, torch.zeros(1, dtype=torch.float64), head=head)
+        logits = pair.model.run(pair.prompts, edits=[edit]).logits_at("end")
+        expected = logits[rows, pair.prompts.answers] - logits[rows, pair.prompts.wrong]
+        torch.testing.assert_close(scores[4 * layer + head], expected, rtol=0, atol=1e-12)
 
 
 def test_changes_enter_after_the_half_layer_that_made_them():

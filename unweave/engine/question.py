@@ -11,6 +11,7 @@ from einops import einsum
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from unweave.engine.donor import Donor, RunDonor
 from unweave.metrics.contrast import Contrast
 from unweave.metrics.protocol import Metric
 from unweave.models.config import Config
@@ -29,7 +30,7 @@ class Question:
     config: Config
     weights: Weights
     recipient: Prompts
-    donor: Prompts
+    donor: Donor
     prompts: Prompts
     metric: Metric
     baseline: Float[Tensor, " prompt"]
@@ -66,8 +67,16 @@ class Question:
         return logits if self.weights.b_u is None else logits + self.weights.b_u[columns]
 
 
-def question_of(pair: Contrast, direction: str) -> Question:
-    """A contrast, asked in one direction."""
-    recipient, donor, baseline = pair.sides(direction)
-    model = pair.model
-    return Question(model.config, model.weights, recipient, donor, pair.prompts, pair.metric, baseline, pair.reference)
+def question_of(pair: Contrast, direction: str, donor: Donor | None = None) -> Question:
+    """A contrast, asked in one direction; `donor` stands in for the other side's run."""
+    recipient, other, baseline = pair.sides(direction)
+    return Question(
+        config=pair.model.config,
+        weights=pair.model.weights,
+        recipient=recipient,
+        donor=RunDonor(other) if donor is None else donor,
+        prompts=pair.prompts,
+        metric=pair.metric,
+        baseline=baseline,
+        reference=pair.reference,
+    )

@@ -7,27 +7,15 @@ the same stream, so what either writes enters before the next layer.
 
 from dataclasses import dataclass
 
-from jaxtyping import Int
-from torch import Tensor
-
 from unweave.models.config import Config
-from unweave.tasks.prompts import Prompts
 
 
 @dataclass(frozen=True)
 class Reach:
-    """Of each prompt: the first position whose token differs, and the position that the metric reads."""
+    """Of each prompt: the first position where donor and recipient differ, and the one that the metric reads."""
 
     first: tuple[int, ...]
     last: tuple[int, ...]
-
-
-def reach_of(recipient: Prompts, donor: Prompts, read_at: Int[Tensor, " prompt"]) -> Reach:
-    """The reach over positions. Before the first difference the model is causal: donor and recipient are the same."""
-    differ = recipient.tokens != donor.tokens
-    first = differ.int().argmax(1)
-    first[~differ.any(1)] = differ.shape[1]
-    return Reach(tuple(first.tolist()), tuple(read_at.tolist()))
 
 
 def entry_stage(config: Config, site: str, layer: int) -> int:

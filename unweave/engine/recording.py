@@ -11,7 +11,7 @@ A query or a row of the pattern at one position changes `z` at that position alo
 later positions as well. A grouped key or value changes all heads that share it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -19,6 +19,7 @@ from einops import einsum, rearrange, repeat
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from unweave.engine.donor import Donor
 from unweave.models.config import Config
 from unweave.models.forward import attend, attention_scores, rotary_tables, rotate
 from unweave.models.run import Key, run_model
@@ -150,14 +151,19 @@ class Recording:
 
 
 def record(
-    config: Config, weights: Weights, recipient: Prompts, donor: Prompts, patched: Iterable[tuple[str, int]]
+    config: Config,
+    weights: Weights,
+    recipient: Prompts,
+    donor: Donor,
+    batch: Sequence[int],
+    patched: Iterable[tuple[str, int]],
 ) -> Recording:
-    """Runs recipient and donor once, and keeps what patches at these (site, layer) pairs need."""
+    """Runs the prompts `batch`, and keeps what patches at these (site, layer) pairs need of recipient and donor."""
     ours, theirs = sites_to_keep(config, patched)
     return Recording(
         config,
         weights,
-        dict(run_model(config, weights, recipient, ours).kept),
-        dict(run_model(config, weights, donor, theirs).kept),
+        dict(run_model(config, weights, recipient.take(batch), ours).kept),
+        donor.values(config, weights, theirs, batch),
         rotary_tables(weights, recipient.tokens.shape[1], weights.w_e.dtype),
     )

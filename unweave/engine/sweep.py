@@ -18,7 +18,7 @@ from torch import Tensor
 from unweave.engine.arrivals import arrivals
 from unweave.engine.memory import budget_bytes, capacity, is_out_of_memory, recording_bytes
 from unweave.engine.question import Question
-from unweave.engine.reach import Reach, entry_stage, reach_of
+from unweave.engine.reach import Reach, entry_stage
 from unweave.engine.recording import Recording, record
 from unweave.engine.resume import resume
 from unweave.engine.sheet import Joint, Sheet
@@ -78,9 +78,8 @@ class Sweep:
 
     def _run_batch(self, batch: range) -> None:
         q = self.question
-        recipient, donor = q.recipient.take(batch), q.donor.take(batch)
-        reach = reach_of(recipient, donor, q.read_at[list(batch)])
-        recording = record(q.config, q.weights, recipient, donor, self._patched())
+        reach = Reach(*self._bounds(batch))
+        recording = record(q.config, q.weights, q.recipient, q.donor, batch, self._patched())
         for joint in self.sheets:
             if isinstance(joint, Joint):
                 self._run_joint(joint.of(batch), batch, recording, reach)
@@ -91,6 +90,10 @@ class Sweep:
             for prompt in range(len(batch))
         ]
         self._run_tickets(tickets, batch, recording, reach)
+
+    def _bounds(self, batch: range) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        first, last = self.question.donor.first(self.question.recipient), self.question.read_at.tolist()
+        return tuple(first[n] for n in batch), tuple(last[n] for n in batch)
 
     def _run_tickets(self, tickets: list[Ticket], batch: range, recording: Recording, reach: Reach) -> None:
         """One wavefront after the other until no ticket is left."""

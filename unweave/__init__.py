@@ -1,0 +1,101 @@
+"""unweave finds the circuit that a transformer language model uses for a task, and tests it.
+
+    import unweave as uw
+
+    model = uw.load_model("smollm2-135m")
+    task = uw.tasks.ioi(model, n_prompts=32, seed=0)
+    pair = uw.Contrast(model, task.prompts, task.corrupt("ABC"), uw.LogitDiff())
+    heads = uw.patch(pair, "z", over=("layer", "head"))
+    uw.show(heads)
+
+Names are imported when they are first used, so that `import unweave` and the command's help cost nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+# Where each public name lives. The block under TYPE_CHECKING says the same to editors and type checkers.
+_HOMES = {
+    "load_model": "unweave.models.loading",
+    "Model": "unweave.models.model",
+    "Edit": "unweave.models.run",
+    "Prompts": "unweave.tasks.prompts",
+    "Task": "unweave.tasks",
+    "Contrast": "unweave.metrics.contrast",
+    "Accuracy": "unweave.metrics",
+    "CrossEntropy": "unweave.metrics",
+    "Custom": "unweave.metrics",
+    "KLToClean": "unweave.metrics",
+    "LogProb": "unweave.metrics",
+    "LogitDiff": "unweave.metrics",
+    "ProbDiff": "unweave.metrics",
+    "Rank": "unweave.metrics",
+    "attention": "unweave.methods.attention",
+    "attribute": "unweave.methods.attribution",
+    "logit_lens": "unweave.methods.attribution",
+    "patch": "unweave.methods.patching",
+    "patch_at": "unweave.methods.patching",
+    "load": "unweave.results",
+    "save": "unweave.results",
+    "summary": "unweave.results",
+    "top": "unweave.results",
+    "report": "unweave.views",
+    "show": "unweave.views",
+    "InputError": "unweave.errors",
+    "Interrupted": "unweave.errors",
+    "ModelError": "unweave.errors",
+    "UnweaveError": "unweave.errors",
+}
+_ROOMS = ("metrics", "tasks")
+
+__all__ = sorted([*_HOMES, *_ROOMS, "__version__"])  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> object:
+    if name in _ROOMS:
+        return import_module(f"unweave.{name}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'unweave' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return list(__all__)
+
+
+if TYPE_CHECKING:
+    from unweave import metrics as metrics
+    from unweave import tasks as tasks
+    from unweave.errors import InputError as InputError
+    from unweave.errors import Interrupted as Interrupted
+    from unweave.errors import ModelError as ModelError
+    from unweave.errors import UnweaveError as UnweaveError
+    from unweave.methods.attention import attention as attention
+    from unweave.methods.attribution import attribute as attribute
+    from unweave.methods.attribution import logit_lens as logit_lens
+    from unweave.methods.patching import patch as patch
+    from unweave.methods.patching import patch_at as patch_at
+    from unweave.metrics import Accuracy as Accuracy
+    from unweave.metrics import CrossEntropy as CrossEntropy
+    from unweave.metrics import Custom as Custom
+    from unweave.metrics import KLToClean as KLToClean
+    from unweave.metrics import LogitDiff as LogitDiff
+    from unweave.metrics import LogProb as LogProb
+    from unweave.metrics import ProbDiff as ProbDiff
+    from unweave.metrics import Rank as Rank
+    from unweave.metrics.contrast import Contrast as Contrast
+    from unweave.models.loading import load_model as load_model
+    from unweave.models.model import Model as Model
+    from unweave.models.run import Edit as Edit
+    from unweave.results import load as load
+    from unweave.results import save as save
+    from unweave.results import summary as summary
+    from unweave.results import top as top
+    from unweave.tasks import Task as Task
+    from unweave.tasks.prompts import Prompts as Prompts
+    from unweave.views import report as report
+    from unweave.views import show as show

@@ -1,0 +1,176 @@
+"""What the command reads from its options and writes: sizes and axes, tables on stdout, files that are looked at beforehand."""
+
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from unweave.errors import InputError, Interrupted
+
+if TYPE_CHECKING:
+    import xarray
+
+    from unweave.views.blocks import Table
+
+_UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
+_BY_HEAD = {"z", "q", "k", "v", "pattern"}
+
+
+def check_folder(path: Path) -> None:
+    """Makes the folder of `--out`. Raises InputError where it cannot be made or written to."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise InputError(f"--out: cannot write to the folder {path} ({error.strerror}); name one that you may write to") from error
+
+
+def check_file(path: Path | None, suffixes: tuple[str, ...] = (".nc", ".html")) -> None:
+    """Raises InputError where `--out` has another suffix or cannot be written."""
+    if path is None:
+        return
+    if path.suffix not in suffixes:
+        raise InputError(f"--out: expected a file that ends in {' or '.join(suffixes)}, got {path}")
+    if path.is_dir() or (path.exists() and not os.access(path, os.W_OK)):
+        raise InputError(f"--out: {path} is a folder, or may not be written; name another file")
+    check_folder(path.parent)
+
+
+def memory(text: str | None) -> int | float | None:
+    """`--memory`: `2GB` and `500000000` as bytes, `0.3` as a share. Raises InputError for anything else."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]b)?", text.strip().lower())
+    if not found:
+        raise InputError(f"--memory: expected bytes, a size such as 2GB, or a share such as 0.3, got {text!r}")
+    number, unit = found[1], found[2] or ""
+    return float(number) if "." in number and not unit else int(float(number) * _UNITS[unit])
+
+
+def axes(over: str | None, sites: Sequence[str]) -> tuple[str, ...]:
+    """`--over`: axis names between commas; layers by heads for what heads have, layers by roles for the rest."""
+    if over is None:
+        return ("layer", "head") if {site.rpartition("hook_")[2] for site in sites} <= _BY_HEAD else ("layer", "role")
+    return tuple(name.strip() for name in over.split(","))
+
+
+def give(result: "xarray.DataArray | xarray.Dataset", out: Path | None, top: int | None = None) -> None:
+    """Print a result's table, and keep it where `out` says. `top` rows, the largest first; all rows as they come if None."""
+    write(result, out)
+    for line in heading(result):
+        typer.echo(line)
+    print_table(table(result, top))
+    if out is not None:
+        typer.echo(f"kept in {out}")
+
+
+def write(result: "xarray.DataArray | xarray.Dataset", out: Path | None) -> None:
+    """The result as `.nc`, or its figures as `.html`."""
+    if out is None:
+        return
+    if out.suffix == ".html":
+        from unweave.views import report
+
+        report([result], out)
+    else:
+        from unweave.results import save
+
+        save(result, out)
+
+
+def kept(stop: Interrupted, out: Path) -> Interrupted:
+    """The same interruption, once what was finished is in a file beside `out`, with the line that says so."""
+    from unweave.studies.plan import finished
+
+    share = finished(stop.partial)
+    if not share:
+        return Interrupted("no patch was finished, so nothing is kept")
+    place = out.with_name(f"{out.stem}.partial.nc")
+    write(stop.partial, place)  # type: ignore[arg-type]
+    return Interrupted(f"{share:.0%} of the patches were finished and are kept in {place}", stop.partial)
+
+
+def heading(result: "xarray.DataArray | xarray.Dataset") -> list[str]:
+    """What was asked of which model, and what the numbers mean."""
+    from unweave.results.labels import number
+
+    says = {key: result.attrs.get(key, "") for key in ("method", "site", "model", "task", "corruption", "metric", "unit", "zero", "one")}
+    asked = f"{says['model']}: {says['method']}, task {says['task']}, {result.sizes.get('prompt', 0)} prompts, corruption {says['corruption']}"
+    lines = [asked]
+    if "clean" in result.coords and "corrupted" in result.coords:
+        clean, corrupted = (number(float(result[side].mean())) for side in ("clean", "corrupted"))
+        lines.append(f"{says['metric']}: {clean} on the clean prompts, {corrupted} on the corrupted ones (mean, {says['unit']})")
+    if says["zero"] and says["one"]:
+        lines.append(f"0 is {says['zero']}, 1 is {says['one']}")
+    if result.attrs.get("notes"):
+        lines.append(str(result.attrs["notes"]))
+    return lines
+
+
+def table(result: "xarray.DataArray | xarray.Dataset", top: int | None) -> "Table":
+    """The `top` largest cells, or every cell in its own order."""
+    from unweave.results import summary
+    from unweave.results import top as largest
+    from unweave.results.labels import number
+    from unweave.views.blocks import Table
+    from unweave.views.tables import top_table
+    from unweave.views.wording import interval
+
+    if top is not None:
+        return top_table(largest(result, top))
+    means = summary(result)  # type: ignore[arg-type]
+    (dim,) = means["mean"].dims
+    rows = zip(means[dim].values.tolist(), *(means[name].values.tolist() for name in ("mean", "low", "high")), strict=True)
+    cells = tuple((str(name), number(mean), interval(low, high)) for name, mean, low, high in rows)
+    return Table((str(dim), str(result.attrs["quantity"]), "95 % interval"), cells)
+
+
+def print_table(table: "Table") -> None:
+    """A table for people on a terminal; in a pipe, columns between tabs, a header first, for programs."""
+    if sys.stdout.isatty():
+        from rich.console import Console
+
+        from unweave.views.tables import rich_table
+
+        Console().print(rich_table(table))
+        return
+    for row in (table.header, *table.rows):
+        typer.echo("\t".join(cell.replace("\u00a0", " ") for cell in row))
+
+
+def models() -> None:
+    """`unweave models`."""
+    from unweave.models.default import home, known_models
+    from unweave.models.families import FAMILIES
+    from unweave.views.blocks import Table
+
+    rows = tuple(
+        (model.name, model.description, model.licence, "here" if model.cached else f"fetched on first use, {model.n_bytes / 1e6:.0f} MB")
+        for model in known_models()
+    )
+    print_table(Table(("name", "what it is", "licence", "files"), rows))
+    typer.echo(f"Known models are kept in {home()}; UNWEAVE_HOME names another folder.")
+    typer.echo(f"Also: a folder in Hugging Face layout, a .gguf file, or a hub id, of the families {', '.join(FAMILIES)}.")
+
+
+def tasks() -> None:
+    """`unweave tasks`."""
+    from unweave.metrics import METRICS
+    from unweave.tasks import TASKS
+    from unweave.tasks.flips import NAMED
+    from unweave.views.blocks import Table
+
+    print_table(Table(("task", "what is asked"), tuple((name, info.description) for name, info in TASKS.items())))
+    print_table(Table(("corruption of ioi", "pattern"), tuple(NAMED.items())))
+    print_table(Table(("metric", "what it is"), tuple((name, _first_line(kind)) for name, kind in METRICS.items())))
+    typer.echo("A task may also be a file of pairs (.jsonl, .csv, .json): clean, corrupted, answer and wrong in each line.")
+
+
+def _first_line(thing: object) -> str:
+    return (thing.__doc__ or "").strip().partition("\n")[0]

@@ -1,0 +1,54 @@
+"""Where the values that are patched in come from: another run, or tensors that were made beforehand (means, zeros)."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+from unweave.models.config import Config
+from unweave.models.run import Key, run_model
+from unweave.models.weights import Weights
+from unweave.tasks.prompts import Prompts
+
+
+@runtime_checkable
+class Donor(Protocol):
+    """Gives values for some of the recipient's prompts, and says where they begin to differ."""
+
+    def first(self, recipient: Prompts) -> tuple[int, ...]:
+        """Of each of the recipient's prompts, the first position where a value may differ from its own."""
+        ...
+
+    def values(self, config: Config, weights: Weights, keys: Iterable[Key], batch: Sequence[int]) -> dict[Key, Tensor]:
+        """The values at these sites and layers, of the prompts `batch`."""
+        ...
+
+
+@dataclass(frozen=True)
+class RunDonor:
+    """The run of other prompts. Before the first token that differs a causal model does the same with both."""
+
+    prompts: Prompts
+
+    def first(self, recipient: Prompts) -> tuple[int, ...]:
+        differ = recipient.tokens != self.prompts.tokens
+        first = differ.int().argmax(1)
+        first[~differ.any(1)] = differ.shape[1]
+        return tuple(first.tolist())
+
+    def values(self, config: Config, weights: Weights, keys: Iterable[Key], batch: Sequence[int]) -> dict[Key, Tensor]:
+        return dict(run_model(config, weights, self.prompts.take(batch), keys).kept)
+
+
+@dataclass(frozen=True)
+class GivenDonor:
+    """Tensors in their sites' shapes, `[prompt …]`, that may differ from the recipient's values everywhere."""
+
+    given: Mapping[Key, Tensor]
+
+    def first(self, recipient: Prompts) -> tuple[int, ...]:
+        return (0,) * len(recipient)
+
+    def values(self, config: Config, weights: Weights, keys: Iterable[Key], batch: Sequence[int]) -> dict[Key, Tensor]:
+        return {key: self.given[key][list(batch)] for key in keys}

@@ -1,0 +1,78 @@
+"""How cells and numbers are written, wherever results are read: a head is `23.3` (layer.head).
+
+A cell is given by its coordinates, in the names of the glossary. Positions stand behind `@`, attention as
+`destination ← source`.
+"""
+
+import math
+from collections.abc import Mapping
+
+_HEADS = {"head": "{layer}.{head}", "kv_head": "{layer}.kv{kv_head}", "neuron": "{layer}.n{neuron}"}
+_ALONE = ("address", "component", "stage")
+_PLACES = ("pos", "role", "q_pos", "k_pos")
+
+
+def cell_label(where: Mapping[str, object], name: str = "") -> str:
+    """The name of a cell; `name` stands before it where several results are spoken of.
+
+    >>> cell_label({"layer": 23, "head": 3}), cell_label({"layer": 5, "role": "S2"})
+    ('23.3', 'layer 5 @ S2')
+    >>> cell_label({"layer": 9, "head": 1, "q_pos": 12, "k_pos": 4}), cell_label({"address": "z 23.3"})
+    ('9.1 @ 12 ← 4', 'z 23.3')
+    >>> cell_label({"layer": 20, "head": 0}, "q"), cell_label({"role": "S2"}), cell_label({"role": "S2"}, "lens")
+    ('q 20.0', 'S2', 'lens @ S2')
+    """
+    unit, place = f"{name} {_unit(where)}".strip(), _place(where)
+    if not place:
+        return unit or "all"
+    return f"{unit} @ {place}" if unit else place
+
+
+def _unit(where: Mapping[str, object]) -> str:
+    for name in _ALONE:
+        if name in where:
+            return str(where[name])
+    if "layer" not in where:
+        return ", ".join(f"{name} {value}" for name, value in where.items() if name not in _PLACES)
+    for name, form in _HEADS.items():
+        if name in where:
+            return form.format(**where)
+    others = [f" {value}" for name, value in where.items() if name not in ("layer", *_PLACES)]
+    return f"layer {where['layer']}" + "".join(others)
+
+
+def _place(where: Mapping[str, object]) -> str:
+    at = " ".join(str(where[name]) for name in _PLACES if name in where and name != "k_pos")
+    return f"{at} ← {where['k_pos']}".lstrip() if "k_pos" in where else at
+
+
+def number(value: float, digits: int = 2) -> str:
+    """A number for people; more places below 0.1, so that a small effect does not read as 0.
+
+    >>> number(0.5134), number(-0.24), number(0.0031), number(0), number(1234.5)
+    ('0.51', '−0.24', '0.0031', '0', '1234')
+    """
+    if not math.isfinite(value):
+        return "–"
+    size = abs(value)
+    if size == 0:
+        return "0"
+    if size < 1e-4:
+        text = f"{value:.0e}"
+    elif size >= 1000:
+        text = f"{value:.0f}"
+    else:
+        places = max(digits, digits - 1 - math.floor(math.log10(size)))
+        text = f"{value:.{places}f}"
+    return text.replace("-", "−")
+
+
+def p_value(p: float) -> str:
+    """A p-value: `p = 0.031`, `p < 0.001`.
+
+    >>> p_value(0.0312), p_value(0.00001), p_value(float("nan"))
+    ('p = 0.031', 'p < 0.001', 'no p')
+    """
+    if not math.isfinite(p):
+        return "no p"
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"

@@ -1,0 +1,117 @@
+"""Results on disk: netCDF files that give back what was saved, to the bit.
+
+Any netCDF reader reads them; xarray alone gives values, coordinates and attributes. What netCDF cannot hold stands in
+one more attribute, a line of JSON (unweave/results/encoding.py). The values carry checksums, so that a damaged file is
+refused, not read.
+"""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unweave.errors import InputError
+from unweave.results.encoding import decoded, encoded
+
+if TYPE_CHECKING:
+    import xarray
+
+FORMAT = 1
+_RECORD = "unweave_file"
+_VALUES = "_values"
+
+
+def save(result: "xarray.DataArray | xarray.Dataset | xarray.DataTree", path: str | os.PathLike[str]) -> Path:
+    """Write a result, several sites of one, or a summary, to a netCDF file; `load` reads it back as it was.
+
+    The file appears whole or not at all, and replaces one that was there.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        InputError: the folder is not there or cannot be written to, or an attribute is neither text nor number.
+    """
+    import xarray as xr
+
+    target = Path(path)
+    tree = xr.DataTree.from_dict({name: encoded(table) for name, table in _tables(result).items()})
+    record: dict[str, object] = {"format": FORMAT, "kind": type(result).__name__}
+    if isinstance(result, xr.DataArray):
+        record |= {"name": result.name, "variable": _variable(result)}
+    tree.attrs[_RECORD] = json.dumps(record)
+    spare = None
+    try:
+        handle, spare = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+        os.close(handle)
+        tree.to_netcdf(spare, engine="h5netcdf", mode="w", encoding=_checked(tree))
+        os.chmod(spare, 0o644)
+        os.replace(spare, target)
+    except OSError as error:
+        why = error.strerror or "the disk refused"
+        raise InputError(
+            f"path: cannot write {target} ({why}); give a file in a folder that you may write to"
+        ) from error
+    finally:
+        if spare is not None:
+            Path(spare).unlink(missing_ok=True)
+    return target
+
+
+def load(path: str | os.PathLike[str]) -> "xarray.DataArray | xarray.Dataset | xarray.DataTree":
+    """Read what `save` wrote: the same kind of value, equal in values, types, coordinates and attributes.
+
+    Raises:
+        InputError: no such file, a file that `save` did not write, or a damaged one.
+    """
+    import xarray as xr
+
+    source = Path(path)
+    if not source.is_file():
+        what = "a folder" if source.is_dir() else "not there"
+        raise InputError(f"path: {source} is {what}; give a file that unweave saved")
+    try:
+        with xr.open_datatree(source, engine="h5netcdf") as tree:
+            tree.load()
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise InputError(f"path: {source} is damaged, or no netCDF file; give a file that unweave saved") from error
+    if _RECORD not in tree.attrs:
+        raise InputError(f"path: {source} is a netCDF file that unweave did not save; open it with xarray")
+    record = json.loads(tree.attrs.pop(_RECORD))
+    if record["format"] > FORMAT:
+        raise InputError(f"path: {source} was saved by a later version of unweave; update unweave to read it")
+    if record["kind"] == "DataTree":
+        return xr.DataTree.from_dict({name: decoded(child.to_dataset()) for name, child in tree.children.items()})
+    table = decoded(tree.to_dataset())
+    return table if record["kind"] == "Dataset" else table[record["variable"]].rename(record["name"])
+
+
+def _tables(result: "xarray.DataArray | xarray.Dataset | xarray.DataTree") -> "dict[str, xarray.Dataset]":
+    import xarray as xr
+
+    if isinstance(result, xr.DataTree):
+        return {name: child.to_dataset() for name, child in result.children.items()}
+    if isinstance(result, xr.Dataset):
+        return {"/": result}
+    if isinstance(result, xr.DataArray):
+        return {"/": result.to_dataset(name=_variable(result))}
+    raise InputError(f"result: expected a DataArray, Dataset or DataTree, got {type(result).__name__}")
+
+
+def _variable(result: "xarray.DataArray") -> str:
+    """The array's name in its file: its own, unless it has none or a coordinate has it too."""
+    own = isinstance(result.name, str) and result.name not in result.coords and result.name not in result.dims
+    return str(result.name) if own else _VALUES
+
+
+def _checked(tree: "xarray.DataTree") -> dict[str, dict[str, dict[str, object]]]:
+    """Compression and checksums for arrays of numbers; many effects are exactly 0."""
+    return {
+        node.path: {
+            str(name): {"zlib": True, "complevel": 4, "shuffle": True, "fletcher32": True}
+            for name, variable in node.variables.items()
+            if variable.ndim and variable.dtype.kind in "fiub"
+        }
+        for node in tree.subtree
+    }

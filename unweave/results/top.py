@@ -1,0 +1,148 @@
+"""The largest cells of a result, with their names."""
+
+import html
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from unweave.errors import InputError
+from unweave.results.labels import cell_label, number, p_value
+from unweave.results.summary import summaries
+
+if TYPE_CHECKING:
+    import xarray
+
+_KEYS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {"abs": np.abs, "high": np.positive, "low": np.negative}
+_ORDERS = {"abs": "largest in size", "high": "highest", "low": "lowest"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One cell: its name, coordinates and site, the token there if there is one, its mean, interval and adjusted p.
+
+    `cumulative` is the share of the result's total absolute mean that this row and those above it hold.
+    """
+
+    label: str
+    site: str
+    where: Mapping[str, int | str]
+    token: str
+    mean: float
+    low: float
+    high: float
+    p_holm: float
+    cumulative: float
+
+
+@dataclass(frozen=True)
+class Top:
+    """The first rows of a result, sorted. Iterates over its rows; prints as a table, in a notebook too."""
+
+    rows: tuple[Row, ...]
+    title: str
+    quantity: str
+    level: float
+    n_prompts: int
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    def __getitem__(self, place: int) -> Row:
+        return self.rows[place]
+
+    @property
+    def header(self) -> tuple[str, ...]:
+        return ("cell", self.quantity, f"{self.level:.0%} interval", "adjusted p", "cumulative share")
+
+    def cells(self) -> list[tuple[str, ...]]:
+        """The rows as texts, one for each column of `header`; tokens are quoted, not escaped."""
+        return [
+            (
+                f"{row.label} {row.token!r}" if row.token else row.label,
+                number(row.mean),
+                f"{number(row.low)} to {number(row.high)}",
+                p_value(row.p_holm).removeprefix("p ").removeprefix("= "),
+                f"{row.cumulative:.0%}",
+            )
+            for row in self.rows
+        ]
+
+    def __str__(self) -> str:
+        table = [self.header, *self.cells()]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) for cells in table]
+        return "\n".join([self.title, *(line.rstrip() for line in lines)])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in self.header)
+        rows = ["".join(f"<td>{html.escape(cell)}</td>" for cell in cells) for cells in self.cells()]
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        return f"<table><caption>{html.escape(self.title)}</caption><tr>{head}</tr>{body}</table>"
+
+
+def top(
+    result: "xarray.DataArray | xarray.Dataset | xarray.DataTree | Mapping[str, Any]", n: int = 10, by: str = "abs"
+) -> Top:
+    """The `n` cells with the largest means over prompts.
+
+    Cells that are exactly 0, or were not reached, are left out. Several sites are ranked together.
+
+    Args:
+        result: a result of a method, several sites of one, or results by name; a `summary` is not computed again.
+        n: how many cells.
+        by: "abs" for the largest in size, "high" for the highest, "low" for the lowest.
+
+    Raises:
+        InputError: an unknown `by`, or `n` below 1.
+    """
+    if by not in _KEYS:
+        raise InputError(f"by: expected 'abs', 'high' or 'low', got {by!r}")
+    if n < 1:
+        raise InputError(f"n: expected at least 1 cell, got {n}")
+    tables = summaries(result)
+    means = np.concatenate([table["mean"].values.ravel() for table in tables.values()])
+    cells = [(site, index) for site, table in tables.items() for index in np.ndindex(table["mean"].shape)]
+    counted = np.flatnonzero(np.nan_to_num(means))
+    order = counted[np.argsort(-_KEYS[by](means[counted]), kind="stable")][:n].tolist()
+    shares = (np.cumsum(np.abs(means[order])) / (np.nansum(np.abs(means)) or 1.0)).tolist()
+    named = len(tables) > 1
+    rows = [
+        _row(tables[cells[place][0]], cells[place][1], cells[place][0], share, named)
+        for place, share in zip(order, shares, strict=True)
+    ]
+    attrs = next(iter(tables.values())).attrs
+    held = f"; they hold {shares[-1]:.0%} of the total size" if rows else ""
+    return Top(
+        rows=tuple(rows),
+        title=f"the {len(rows)} {_ORDERS[by]} of {len(counted)} cells that are not 0{held}",
+        quantity=str(attrs.get("quantity", "mean")),
+        level=float(attrs.get("level", 0.95)),
+        n_prompts=int(attrs.get("n_prompts", 0)),
+    )
+
+
+def _row(table: "xarray.Dataset", index: tuple[int, ...], site: str, cumulative: float, named: bool) -> Row:
+    cell = table.isel(dict(zip(table["mean"].dims, index, strict=True)))
+    where = {str(dim): _plain(cell[dim].item()) for dim in table["mean"].dims}
+    return Row(
+        label=cell_label(where, site if named else ""),
+        site=site,
+        where=where,
+        token=str(cell["token"].item()) if "token" in cell and table.attrs.get("tokens") == "every prompt" else "",
+        mean=cell["mean"].item(),
+        low=cell["low"].item(),
+        high=cell["high"].item(),
+        p_holm=cell["p_holm"].item(),
+        cumulative=cumulative,
+    )
+
+
+def _plain(value: object) -> int | str:
+    return value if isinstance(value, int) else str(value)

@@ -1,0 +1,58 @@
+"""The tasks that the command knows by name, and files of pairs by their path."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from unweave.errors import InputError
+from unweave.tasks.eight_prompts import ioi_fixed
+from unweave.tasks.indirect_object import ioi
+from unweave.tasks.pair_files import SUFFIXES, read_pairs
+from unweave.tasks.task import Task
+from unweave.tasks.texts import TextModel
+
+
+@dataclass(frozen=True)
+class TaskInfo:
+    """A task's description for lists, the function that makes it of a model, and the options that it takes."""
+
+    description: str
+    build: Callable[..., Task]
+    options: tuple[str, ...]
+
+
+TASKS: dict[str, TaskInfo] = {
+    "ioi": TaskInfo(
+        description="Indirect object identification: prompts from templates.",
+        build=ioi,
+        options=("n_prompts", "seed", "order", "bos", "templates"),
+    ),
+    "ioi-fixed": TaskInfo("Indirect object identification: the eight fixed prompts.", ioi_fixed, ("bos",)),
+}
+
+
+def make_task(model: TextModel, name: str, options: Mapping[str, object] | None = None) -> Task:
+    """A task by its name in `TASKS`, or of the pairs in a file.
+
+    Args:
+        model: whose tokenizer reads its prompts.
+        name: a name, or the path of a .jsonl, .json or .csv file.
+        options: passed on to what makes it (`n_prompts`, `seed`, `bos`, …); those that are None are left out.
+
+    Raises:
+        InputError: an unknown name, or an option that the task does not take.
+    """
+    given = {key: value for key, value in (options or {}).items() if value is not None}
+    if name in TASKS:
+        info = TASKS[name]
+    elif Path(name).suffix in SUFFIXES:
+        info = TaskInfo("Pairs from a file.", lambda model, **rest: read_pairs(model, name, **rest), ("bos", "space"))
+    else:
+        raise InputError(
+            f"task {name!r} is unknown; expected {', '.join(TASKS)}, or a file of pairs that ends in "
+            f"{', '.join(SUFFIXES)}"
+        )
+    foreign = [key for key in given if key not in info.options]
+    if foreign:
+        raise InputError(f"task {name!r} takes no {foreign[0]}; it takes {', '.join(info.options)}")
+    return info.build(model, **given)

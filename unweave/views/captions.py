@@ -1,0 +1,125 @@
+"""What stands above a figure: its title, if none was given, and its caption: prompts, intervals, marks, units.
+
+A cell counts as different from 0 by its adjusted p-value; where the prompts are too few for any adjusted p-value of the
+table to be small, by its own interval, and the caption says so.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Bool
+
+from unweave.results.labels import number
+from unweave.results.top import Row, top
+from unweave.views.text import visible
+
+if TYPE_CHECKING:
+    import xarray
+
+LEVEL = 0.05
+
+
+def measure(attrs: Mapping[Any, Any]) -> str:
+    """What the numbers are, with their unit: `logit difference (logits)`. An effect, a share of a gap, has none."""
+    name, unit = str(attrs.get("quantity", "mean")), str(attrs.get("unit", ""))
+    return name if name == "effect" or unit in ("", name) else f"{name} ({unit})"
+
+
+def meaning(attrs: Mapping[Any, Any]) -> tuple[str, ...]:
+    """`0 = as the corrupted prompt` and `1 = as the clean prompt`; nothing where the result does not say."""
+    zero, one = str(attrs.get("zero", "")), str(attrs.get("one", ""))
+    below = " (at -1)"
+    far = "−1" if one.endswith(below) else "1"
+    return (f"0 = {zero}", f"{far} = {one.removesuffix(below)}") if zero and one else ()
+
+
+def testable(attrs: Mapping[Any, Any]) -> bool:
+    """Whether there are prompts enough for any cell of the table to differ from 0 after adjustment."""
+    return float(attrs.get("p_holm_smallest", 1.0)) <= LEVEL
+
+
+def unclear(table: "xarray.Dataset") -> Bool[np.ndarray, "..."]:
+    """Cells not different from 0: by adjusted p, or, where no cell could be, by the cell's own interval.
+
+    Cells that are exactly 0 need no mark; quantities that are never negative have no such test.
+    """
+    tested = (table["n"] > 1) & (table["high"] > table["low"])
+    if table.attrs.get("quantity") == "attention":
+        return np.zeros(tested.shape, dtype=bool)
+    same = table["p_holm"] > LEVEL if testable(table.attrs) else (table["low"] <= 0) & (table["high"] >= 0)
+    return (tested & same).transpose(*table["mean"].dims).values
+
+
+def doubtful(row: Row, attrs: Mapping[Any, Any]) -> bool:
+    """`unclear` of a single cell; False where there is no interval."""
+    if attrs.get("quantity") == "attention" or not row.low < row.high:
+        return False
+    return row.p_holm > LEVEL if testable(attrs) else row.low <= 0 <= row.high
+
+
+def caption(tables: Sequence["xarray.Dataset"], mark: str = "", scale: Sequence[str] = ()) -> str:
+    """How many prompts, how sure, and what marks and numbers mean.
+
+    Args:
+        tables: the summaries that are drawn.
+        mark: what stands on cells not different from 0, where there are any: `Dots`.
+        scale: `meaning` of the numbers, where the drawing does not say so itself.
+    """
+    attrs = tables[0].attrs
+    n = int(attrs.get("n_prompts", 0))
+    ending = f" {', '.join(scale)}." if scale else ""
+    if "level" not in attrs:
+        return ("One prompt: no interval." if n == 1 else "Averages: no interval.") + ending
+    text = f"Means of {n} prompts, with {float(attrs['level']):.0%} bootstrap intervals."
+    marked = mark and any(unclear(table).any() for table in tables)
+    return text + (f" {_marks(tables, n, mark)}" if marked else "") + ending
+
+
+def _marks(tables: Sequence["xarray.Dataset"], n: int, mark: str) -> str:
+    tests = max(int(table.attrs["n_tests"]) for table in tables)
+    if all(testable(table.attrs) for table in tables):
+        return f"{mark}: not different from 0 (sign-flip p, Holm-adjusted over {tests} cells, above {LEVEL})."
+    needed = math.floor(1 + math.log2(max(tests, 1) / LEVEL)) + 1
+    few = f"{n} prompts are too few to tell any of {tests} cells from 0 with adjusted p-values ({needed} could)"
+    return f"{few}; {mark.lower()}: the cell's own interval holds 0."
+
+
+def largest(tables: "Mapping[str, xarray.Dataset]") -> str:
+    """A title: the highest means, the lowest, and how many differ from 0.
+
+    `Effect: 23.3 (0.51) and 20.0 (0.44) are highest, 29.0 (−0.24) is lowest; 21 of 270 cells differ from 0`
+    """
+    first = next(iter(tables.values()))
+    high = [row for row in top(tables, 3, by="high") if row.mean > 0]
+    low = [row for row in top(tables, 1, by="low") if row.mean < 0]
+    said = [f"{named(high)} {'is' if len(high) == 1 else 'are'} highest"] if high else []
+    said += [f"{named(low)} is lowest"] if low else []
+    what = str(first.attrs.get("quantity", "mean")).capitalize()
+    return f"{what}: {', '.join(said) or 'all cells are 0'}{_clear(tables)}"
+
+
+def steepest(labels: Sequence[str], means: np.ndarray, what: str) -> str:
+    """A title for a quantity that builds up along an axis: where it changes most, and where it ends."""
+    steps = np.diff(means)
+    if not np.isfinite(steps).any():
+        return what.capitalize()
+    at = int(np.nanargmax(np.abs(steps)))
+    way = "rises" if steps[at] > 0 else "falls"
+    size, end = number(abs(steps[at])), number(means[-1])
+    return f"{what.capitalize()} {way} most at {labels[at + 1]}, by {size}, and ends at {end}"
+
+
+def named(rows: Sequence[Row]) -> str:
+    """`23.3 (0.51), 20.0 (0.44) and 17.4 (0.33)`"""
+    items = [f"{row.label}{' ' + visible(row.token) if row.token else ''} ({number(row.mean)})" for row in rows]
+    return " and ".join(filter(None, (", ".join(items[:-1]), items[-1])))
+
+
+def _clear(tables: "Mapping[str, xarray.Dataset]") -> str:
+    if not all(testable(table.attrs) for table in tables.values()):
+        return ""
+    clear = sum(int((table["p_holm"] <= LEVEL).sum()) for table in tables.values())
+    tests = sum(int(table.attrs["n_tests"]) for table in tables.values())
+    return f"; {clear} of {tests} cells differ from 0" if tests else ""

@@ -1,0 +1,131 @@
+"""What figures draw of a result: one summary a panel, and labels for its axes and cells.
+
+A panel is a site of a result, or a value of the dimension that was asked for as `facet`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from unweave.errors import InputError
+from unweave.results.labels import cell_label
+from unweave.views.text import visible
+
+if TYPE_CHECKING:
+    import xarray
+
+SITES: Mapping[str, str] = {
+    "z": "Output",
+    "q": "Query",
+    "k": "Key",
+    "v": "Value",
+    "pattern": "Pattern",
+    "resid_pre": "Residual stream",
+    "resid_mid": "Residual stream, mid-layer",
+    "resid_post": "Residual stream, after the layer",
+    "attn_out": "Attention",
+    "mlp_out": "MLP",
+    "mlp_post": "MLP neurons",
+}
+AXES: Mapping[str, str] = {
+    "kv_head": "key/value head",
+    "pos": "token",
+    "q_pos": "from token",
+    "k_pos": "to token",
+    "stage": "layer",
+    "address": "",
+}
+_TOKENS = {"pos": "token", "q_pos": "q_token", "k_pos": "k_token"}
+_SHARED = {"head": "kv_head"}
+_SELECTED = ("layer", "head", "kv_head", "role", "part", "address")
+_LONGEST = 18
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A summary of one site or facet; `title` is empty where there is one panel only."""
+
+    title: str
+    table: "xarray.Dataset"
+
+
+def panels(tables: "Mapping[str, xarray.Dataset]", facet: str | None = None) -> tuple[Panel, ...]:
+    """One panel a summary, or one for each value of `facet`.
+
+    Raises:
+        InputError: `facet` is not in the result, or was asked for besides several sites.
+    """
+    if facet is None:
+        several = len(tables) > 1
+        return tuple(Panel(SITES.get(site, site) if several else "", table) for site, table in tables.items())
+    if len(tables) > 1:
+        raise InputError(f"facet: the result has {len(tables)} sites already ({', '.join(tables)}); give one of them")
+    (table,) = tables.values()
+    check_dims(table, (facet,))
+    name = "" if facet in ("address", "role", "part") else f"{facet} "
+    return tuple(
+        Panel(f"{name}{table[facet].values[place]}", table.isel({facet: place})) for place in range(table.sizes[facet])
+    )
+
+
+def check_dims(
+    table: "xarray.Dataset", wanted: Sequence[str], all_of_them: bool = False, option: str = "facet"
+) -> None:
+    """Raise InputError unless the table has the wanted dimensions (if asked, no others, which `option` could take)."""
+    have = [str(dim) for dim in table["mean"].dims]
+    for name in wanted:
+        if name not in have:
+            raise InputError(
+                f"{name!r} is no dimension of this result, which has {', '.join(have) or 'none'}; name one of them"
+            )
+    left = [name for name in have if name not in wanted]
+    if all_of_them and left:
+        raise InputError(
+            f"the result also has the dimension {left[0]!r}; choose one value of it with `.sel({left[0]}=…)`, "
+            f"or give {option}={left[0]!r}"
+        )
+
+
+def dimension(table: "xarray.Dataset", name: str) -> str:
+    """The table's own dimension for `name`: keys and values of a grouped-query model have `kv_head` for `head`."""
+    return _SHARED.get(name, name) if name not in table.dims else name
+
+
+def ticks(table: "xarray.Dataset", dim: str) -> list[str]:
+    """A label for each coordinate along `dim`; no two are the same. Positions carry the token: `5 ·went`."""
+    values = [str(value) for value in table[dim].values]
+    return [f"{value} {token}".rstrip() for value, token in zip(values, tokens(table, dim), strict=True)]
+
+
+def tokens(table: "xarray.Dataset", dim: str) -> list[str]:
+    """The token at each coordinate along `dim`, with spaces visible; empty texts where there are none."""
+    name = _TOKENS.get(dim)
+    if name not in table.coords:
+        return [""] * table.sizes[dim]
+    return [_short(visible(str(token))) for token in table[name].values]
+
+
+def axis_title(table: "xarray.Dataset", dim: str) -> str:
+    """The name of an axis, and whose tokens it shows where prompts differ."""
+    name = AXES.get(dim, dim)
+    whose = str(table.attrs.get("tokens", ""))
+    return f"{name} ({whose})" if _TOKENS.get(dim) in table.coords and whose.startswith("prompt") else name
+
+
+def names(table: "xarray.Dataset", dims: Sequence[str]) -> np.ndarray:
+    """The name of every cell, in an array over `dims`; with what the table was selected by, and tokens behind places."""
+    fixed = {str(name): coord.item() for name, coord in table.coords.items() if not coord.dims and name in _SELECTED}
+    values = [table[dim].values.tolist() for dim in dims]
+    texts = [tokens(table, dim) for dim in dims]
+    cells = np.empty(tuple(map(len, values)), dtype=object)
+    for index in np.ndindex(cells.shape):
+        where = {dim: values[axis][place] for axis, (dim, place) in enumerate(zip(dims, index, strict=True))}
+        shown = [texts[axis][place] for axis, place in enumerate(index) if texts[axis][place]]
+        cells[index] = "  ".join(filter(None, (cell_label(fixed | where), " ← ".join(shown))))
+    return cells
+
+
+def _short(token: str) -> str:
+    return token if len(token) <= _LONGEST else token[: _LONGEST - 1] + "…"

@@ -1,0 +1,213 @@
+"""Prompts as the model sees them: token by token, roles underlined, clean and corrupted one under the other."""
+
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from unweave.errors import InputError
+from unweave.results.labels import number
+from unweave.tasks.prompts import Prompts
+from unweave.views.blocks import PROMPTS, caption, heading
+from unweave.views.text import visible
+
+if TYPE_CHECKING:
+    import xarray
+    from rich.console import Group
+
+
+@dataclass(frozen=True)
+class PromptPair:
+    """One prompt and its corruption.
+
+    `roles` gives positions in both. `answer` and `wrong` are tokens; `clean_score` and `corrupted_score` the metric on
+    the two, in the unit of the metric. What is unknown is empty or None.
+    """
+
+    clean: tuple[str, ...]
+    corrupted: tuple[str, ...] = ()
+    roles: Mapping[str, int] = field(default_factory=dict)
+    answer: str = ""
+    wrong: str = ""
+    clean_score: float | None = None
+    corrupted_score: float | None = None
+
+
+@dataclass(frozen=True)
+class PromptList:
+    """Prompts one under the other, numbered from `first`. `metric` names the scores: `logit difference`."""
+
+    pairs: tuple[PromptPair, ...]
+    title: str = ""
+    caption: str = ""
+    metric: str = "logit difference"
+    first: int = 1
+
+    def html(self) -> str:
+        items = "".join(_item(place, pair, self.metric) for place, pair in enumerate(self.pairs, start=self.first))
+        return f'<figure class="prompts">{heading(self.title)}{items}{caption(self.caption)}</figure>'
+
+    def needs(self) -> frozenset[str]:
+        return frozenset({PROMPTS})
+
+    def __rich__(self) -> "Group":
+        from rich.console import Group
+        from rich.text import Text
+
+        lines = [Text(self.title, style="bold")] if self.title else []
+        for place, pair in enumerate(self.pairs, start=self.first):
+            lines += _terminal(place, pair, self.metric)
+        return Group(*lines)
+
+
+def prompt_pairs(
+    prompts: Prompts,
+    corrupted: Prompts | None = None,
+    *,
+    answers: Sequence[str] = (),
+    wrong: Sequence[str] = (),
+    scores: tuple[Sequence[float], Sequence[float]] | None = None,
+    most: int | None = None,
+) -> tuple[PromptPair, ...]:
+    """Pairs to show, from a task's prompts.
+
+    Args:
+        prompts, corrupted: the clean prompts, and the corrupted ones in the same order.
+        answers, wrong: the right and the wrong answer of each prompt as text. Left out, an answer that stands in some
+            prompt is named from there, and one that does not is not named.
+        scores: the metric on the clean and on the corrupted prompts, one number a prompt each.
+        most: how many prompts, from the first; all by default.
+
+    Raises:
+        InputError: prompts without the text of their tokens, or lists of unequal length.
+    """
+    if not prompts.str_tokens or (corrupted is not None and not corrupted.str_tokens):
+        raise InputError("prompts: they hold no token texts; make them with a task, or set str_tokens")
+    n_prompts = len(prompts)
+    lists = {"corrupted": corrupted, "answers": answers, "wrong": wrong}
+    lists |= dict(zip(("scores[0]", "scores[1]"), scores or ((), ()), strict=True))
+    for name, given in lists.items():
+        if given is not None and len(given) not in (0, n_prompts):
+            raise InputError(f"{name}: expected one entry for each of the {n_prompts} prompts, got {len(given)}")
+    words = _words(prompts)
+    right = list(answers) or [words.get(entry, "") for entry in _entries(prompts.answers, n_prompts)]
+    not_right = list(wrong) or [words.get(entry, "") for entry in _entries(prompts.wrong, n_prompts)]
+    return tuple(
+        PromptPair(
+            clean=prompts.str_tokens[row],
+            corrupted=corrupted.str_tokens[row] if corrupted is not None else (),
+            roles={name: int(places[row]) for name, places in prompts.roles.items()},
+            answer=right[row],
+            wrong=not_right[row],
+            clean_score=None if scores is None else float(scores[0][row]),
+            corrupted_score=None if scores is None else float(scores[1][row]),
+        )
+        for row in range(n_prompts if most is None else min(most, n_prompts))
+    )
+
+
+def pairs_of_results(results: "Sequence[xarray.DataArray]", most: int | None = None) -> tuple[PromptPair, ...]:
+    """The prompts that results about the same prompts remember between them.
+
+    A result names the tokens of the prompts that it ran: the corrupted ones where a corrupted run was restored, else
+    the clean ones. Results over roles know where these stand; all know both baselines. Without tokens, no pairs.
+    """
+    tokens: dict[bool, list[tuple[str, ...]]] = {}
+    roles: list[dict[str, int]] = []
+    scores: list[tuple[float, float]] = []
+    for result in results:
+        spoiled = result.attrs.get("direction") == "denoise"
+        name = next((name for name in ("token", "q_token") if name in result.coords), None)
+        if name is not None and result[name].dims[0] == "prompt":
+            tokens.setdefault(spoiled, [real_tokens(row) for row in result[name].values.tolist()])
+        if "role_pos" in result.coords and not roles:
+            names = [str(role) for role in result["role"].values]
+            roles = [dict(zip(names, row, strict=True)) for row in result["role_pos"].values.tolist()]
+        if {"clean", "corrupted"} <= set(result.coords) and not scores:
+            scores = list(zip(result["clean"].values.tolist(), result["corrupted"].values.tolist(), strict=True))
+    if not tokens:
+        return ()
+    clean = tokens.get(False) or tokens[True]
+    both = len(tokens) == 2
+    return tuple(
+        PromptPair(
+            clean=row,
+            corrupted=tokens[True][place] if both else (),
+            roles=roles[place] if roles else {},
+            clean_score=scores[place][0] if scores else None,
+            corrupted_score=scores[place][1] if scores else None,
+        )
+        for place, row in enumerate(clean[:most])
+    )
+
+
+def real_tokens(row: Sequence[str]) -> tuple[str, ...]:
+    """The tokens of a row without the empty ones at its end, which are beyond the prompt."""
+    texts = tuple(map(str, row))
+    return texts[: max((place + 1 for place, text in enumerate(texts) if text), default=0)]
+
+
+def _entries(column: object, n_prompts: int) -> list[int]:
+    return [-1] * n_prompts if column is None else column.tolist()  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _words(prompts: Prompts) -> dict[int, str]:
+    """Vocabulary entry to text, of every token that stands in the prompts."""
+    rows = zip(prompts.tokens.tolist(), prompts.str_tokens, strict=True)
+    return {entry: text for entries, texts in rows for entry, text in zip(entries, texts, strict=False)}
+
+
+def _columns(pair: PromptPair) -> list[tuple[str, str, list[str]]]:
+    """For each position the clean token, the corrupted one, and the roles that stand there."""
+    width = max(len(pair.clean), len(pair.corrupted))
+    clean = [*pair.clean, *[""] * (width - len(pair.clean))]
+    corrupted = [*pair.corrupted, *[""] * (width - len(pair.corrupted))]
+    names = [[name for name, place in pair.roles.items() if place == at] for at in range(width)]
+    return list(zip(clean, corrupted, names, strict=True))
+
+
+def _outcome(pair: PromptPair, metric: str) -> str:
+    """What is asked and how it went, in a line."""
+    said = []
+    if pair.answer:
+        said.append(f"{visible(pair.answer)}, not {visible(pair.wrong)}" if pair.wrong else visible(pair.answer))
+    if pair.clean_score is not None and pair.corrupted_score is not None:
+        said.append(f"{metric} {number(pair.clean_score)}, corrupted {number(pair.corrupted_score)}")
+    return " · ".join(said)
+
+
+def _item(place: int, pair: PromptPair, metric: str) -> str:
+    two = bool(pair.corrupted)
+    columns = "".join(_column(*column, two) for column in _columns(pair))
+    shape = "line" if two else "line single"
+    spoken = "clean: " + "".join(pair.clean) + ("; corrupted: " + "".join(pair.corrupted) if two else "")
+    names = '<span class="col names" aria-hidden="true"><span>clean</span><span>corrupted</span></span>' if two else ""
+    outcome = html.escape(_outcome(pair, metric))
+    return (
+        f'<div class="prompt"><div class="outcome"><b>{place}</b> {outcome}</div>'
+        f'<div class="{shape}" role="img" aria-label="{html.escape(spoken, quote=True)}">{names}{columns}</div></div>'
+    )
+
+
+def _column(clean: str, corrupted: str, names: list[str], two: bool) -> str:
+    role = f'<span class="role">{html.escape(", ".join(names))}</span>' if names else '<span class="role"></span>'
+    other = ""
+    if two:
+        changed = ' class="changed"' if clean != corrupted else ' class="same"'
+        other = f"<code{changed}>{html.escape(visible(corrupted)) or '&nbsp;'}</code>"
+    marked = " marked" if names else ""
+    return f'<span class="col{marked}"><code>{html.escape(visible(clean)) or "&nbsp;"}</code>{role}{other}</span>'
+
+
+def _terminal(place: int, pair: PromptPair, metric: str) -> list:
+    from rich.text import Text
+
+    clean, corrupted = Text(f"{place:>3}  "), Text("     ")
+    for token, other, names in _columns(pair):
+        clean.append(visible(token), style="underline bold" if names else "")
+        clean.append(f"[{','.join(names)}] " if names else " ", style="dim")
+        corrupted.append(visible(other), style="bold dark_orange" if token != other else "dim")
+        corrupted.append(" ")
+    lines = [clean, corrupted] if pair.corrupted else [clean]
+    outcome = _outcome(pair, metric)
+    return [*lines, Text(f"     {outcome}", style="green")] if outcome else lines

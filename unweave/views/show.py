@@ -1,0 +1,89 @@
+"""`uw.show`: a result as a picture, in a notebook, in a browser, or as a file."""
+
+import html
+import os
+import tempfile
+import webbrowser
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unweave.errors import InputError
+from unweave.results.top import Top
+from unweave.views.blocks import Block
+from unweave.views.choice import Roles, blocks_of
+from unweave.views.page import page, write_page
+from unweave.views.tables import top_table
+
+if TYPE_CHECKING:
+    import xarray
+
+
+@dataclass(frozen=True)
+class View:
+    """Pictures ready to be looked at. A notebook draws them; elsewhere call `open()` or `save(path)`."""
+
+    blocks: tuple[Block, ...]
+    title: str = "unweave"
+
+    @cached_property
+    def html(self) -> str:
+        """One self-contained HTML page."""
+        return page(self.title, self.blocks)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the page. Raises InputError where the folder cannot be written to."""
+        return write_page(self.html, path)
+
+    def open(self) -> Path:
+        """Show the page in the browser; returns the temporary file that it was written to."""
+        folder = Path(tempfile.mkdtemp(prefix="unweave-"))
+        path = self.save(folder / "view.html")
+        webbrowser.open(path.as_uri())
+        return path
+
+    def _repr_html_(self) -> str:
+        inner = html.escape(page(self.title, self.blocks, embedded=True), quote=True)
+        style = "width:100%;height:560px;border:0"
+        return f'<iframe title="{html.escape(self.title, quote=True)}" style="{style}" srcdoc="{inner}"></iframe>'
+
+    def __repr__(self) -> str:
+        return f"<View of {self.title}: .open() shows it in a browser, .save('view.html') writes it>"
+
+
+def show(
+    result: "xarray.DataArray | xarray.Dataset | Top | Block",
+    *,
+    title: str = "",
+    n: int = 0,
+    roles: Roles | None = None,
+) -> View:
+    """A result as pictures: the view is chosen by what the result is.
+
+    Heads and layers are drawn as heat maps, stages of the logit lens as lines, parts and neurons as ranked bars,
+    attention as thumbnails that enlarge.
+
+    Args:
+        result: a result of a method, several sites of one, a `top` of one, or a block of unweave.views.blocks.
+        title: of the first picture; what was found, if left out.
+        n: how many rows, bars or maps where not all can be shown; by default what is readable.
+        roles: positions of each prompt by name (`prompts.roles`), to say where heads look.
+
+    Raises:
+        InputError: no result, or dimensions that there is no picture for.
+    """
+    import xarray as xr
+
+    if isinstance(result, (xr.DataArray, xr.Dataset)):
+        sizes = ", ".join(f"{dim} {size}" for dim, size in result.sizes.items())
+        name = f"{result.attrs.get('method', 'result')} ({sizes})"
+        return View(tuple(blocks_of(result, title=title, n=n, roles=roles)), name)
+    if isinstance(result, Top):
+        return View((top_table(result, title),), title or result.title)
+    if isinstance(result, Block):
+        return View((result,), title or type(result).__name__)
+    raise InputError(
+        f"result: expected a result (a DataArray or Dataset), a top or a block, got {type(result).__name__}; "
+        "uw.load reads a saved one"
+    )

@@ -1,0 +1,59 @@
+"""Tables made from results, once: as blocks of a page, and from there as rich tables for the terminal."""
+
+from typing import TYPE_CHECKING
+
+from unweave.results.labels import number, p_value
+from unweave.results.top import Top
+from unweave.views.baselines import Baseline
+from unweave.views.blocks import Table, alignment
+from unweave.views.text import visible
+from unweave.views.wording import interval, percent
+
+if TYPE_CHECKING:
+    import rich.table
+
+
+def top_table(top: Top, title: str = "", caption: str = "") -> Table:
+    """The first cells of a result: name, mean, interval, p-value adjusted over the table, cumulative share of all."""
+    header = ("", top.quantity, f"{percent(top.level)} interval", "adjusted p", "cumulative share")
+    rows = tuple(
+        (
+            f"{row.label} {visible(row.token)}".strip(),
+            number(row.mean),
+            interval(row.low, row.high),
+            p_value(row.p_holm).removeprefix("p ").removeprefix("= "),
+            percent(row.cumulative),
+        )
+        for row in top
+    )
+    return Table(header, rows, title or top.title, caption, align="lrrrr")
+
+
+def baseline_table(clean: Baseline, corrupted: Baseline, metric: str, title: str = "", caption: str = "") -> Table:
+    """How the model scores on the clean and on the corrupted prompts."""
+    header = ("prompts", "n", f"mean {metric}", "95\u00a0% interval", "share above 0")
+    rows = tuple(
+        (name, str(line.n), number(line.mean), interval(line.low, line.high), percent(line.above_zero))
+        for name, line in (("clean", clean), ("corrupted", corrupted))
+    )
+    return Table(header, rows, title, caption, align="lrrrr")
+
+
+def rich_table(table: Table) -> "rich.table.Table":
+    """The table for a terminal. Cells are plain text: square brackets in a token are no markup."""
+    import rich.box
+    import rich.table
+    from rich.text import Text
+
+    drawn = rich.table.Table(
+        title=Text(table.title) if table.title else None,
+        caption=Text(table.caption) if table.caption else None,
+        title_justify="left",
+        caption_justify="left",
+        box=rich.box.SIMPLE_HEAD,
+    )
+    for name, side in zip(table.header, alignment(table), strict=True):
+        drawn.add_column(Text(name), justify="right" if side == "r" else "left")
+    for row in table.rows:
+        drawn.add_row(*map(Text, row))
+    return drawn

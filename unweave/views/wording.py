@@ -1,0 +1,51 @@
+"""Numbers and lists of names in a sentence."""
+
+import math
+from collections.abc import Sequence
+
+from unweave.results.labels import number
+
+SPACE = "\u00a0"  # no line breaks between a number and its sign
+
+
+def percent(share: float) -> str:
+    """A share of 1 as a percentage; one decimal below 10 %.
+
+    >>> percent(0.513), percent(-0.24), percent(0.021), percent(0)
+    ('51\\xa0%', '−24\\xa0%', '2.1\\xa0%', '0\\xa0%')
+    """
+    if not math.isfinite(share):
+        return "–"
+    hundredths = 100 * share
+    digits = 0 if abs(hundredths) >= 9.95 or abs(hundredths) < 0.05 else 1
+    text = f"{hundredths:.{digits}f}".replace("-0", "0") if abs(hundredths) < 0.05 else f"{hundredths:.{digits}f}"
+    return text.replace("-", "−") + SPACE + "%"
+
+
+def interval(low: float, high: float) -> str:
+    """An interval in words: `0.41 to 0.60`; a dash where there is none.
+
+    >>> interval(0.412, 0.6), interval(float("nan"), float("nan"))
+    ('0.41 to 0.60', '–')
+    """
+    return f"{number(low)} to {number(high)}" if math.isfinite(low) and math.isfinite(high) else "–"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a sentence.
+
+    >>> listed(["23.3", "20.0", "17.4"]), listed(["23.3"])
+    ('23.3, 20.0 and 17.4', '23.3')
+    """
+    if len(names) < 2:
+        return "".join(names)
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def counted(n: int, noun: str) -> str:
+    """A number and its noun.
+
+    >>> counted(1, "prompt"), counted(8, "prompt")
+    ('1 prompt', '8 prompts')
+    """
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
