@@ -36,6 +36,7 @@ _HOMES = {
     "attribute": "unweave.methods.attribution",
     "logit_lens": "unweave.methods.attribution",
     "patch": "unweave.methods.patching",
+    "path_patch": "unweave.methods.path_patching",
     "patch_at": "unweave.methods.patching",
     "load": "unweave.results",
     "save": "unweave.results",
@@ -77,7 +78,9 @@ if TYPE_CHECKING:
     from unweave.methods.attention import attention as attention
     from unweave.methods.attribution import attribute as attribute
     from unweave.methods.attribution import logit_lens as logit_lens
+    from unweave.methods.path_patching import path_patch as path_patch
     from unweave.methods.patching import patch as patch
+    from unweave.methods.path_patching import path_patch as path_patch
     from unweave.methods.patching import patch_at as patch_at
     from unweave.metrics import Accuracy as Accuracy
     from unweave.metrics import CrossEntropy as CrossEntropy

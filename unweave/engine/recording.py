@@ -29,8 +29,8 @@ from unweave.tasks.prompts import Prompts
 ATTENTION_SITES = ("q", "k", "v", "pattern", "z")
 
 
-def sites_to_keep(config: Config, patched: Iterable[tuple[str, int]]) -> tuple[list[Key], list[Key]]:
-    """What to keep of the recipient and of the donor for patches at these sites and layers."""
+def sites_to_keep(config: Config, patched: Iterable[Key], also: Iterable[Key] = ()) -> tuple[list[Key], list[Key]]:
+    """What to keep of the recipient (`also` these) and of the donor for patches at these sites and layers."""
     stream = [("resid_pre", layer) for layer in range(config.n_layers)] + [("resid_post", config.n_layers - 1)]
     if config.block == "serial":
         stream += [("resid_mid", layer) for layer in range(config.n_layers)]
@@ -38,7 +38,7 @@ def sites_to_keep(config: Config, patched: Iterable[tuple[str, int]]) -> tuple[l
     heads = {"q": ("q", "z"), "k": ("q", "z"), "v": ("pattern", "z"), "pattern": ("pattern", "z")}
     targets = list(dict.fromkeys(patched))
     own = [(site, layer) for name, layer in targets for site in (name, *heads.get(name, ()))]
-    return list(dict.fromkeys(stream + prefix + own)), targets
+    return list(dict.fromkeys([*stream, *prefix, *own, *also])), targets
 
 
 @dataclass
@@ -156,10 +156,11 @@ def record(
     recipient: Prompts,
     donor: Donor,
     batch: Sequence[int],
-    patched: Iterable[tuple[str, int]],
+    patched: Iterable[Key],
+    also: Iterable[Key] = (),
 ) -> Recording:
     """Runs the prompts `batch`, and keeps what patches at these (site, layer) pairs need of recipient and donor."""
-    ours, theirs = sites_to_keep(config, patched)
+    ours, theirs = sites_to_keep(config, patched, also)
     return Recording(
         config,
         weights,

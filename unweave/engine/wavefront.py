@@ -7,10 +7,11 @@ and then the runs whose patch enters there join, as the recipient's residual str
 - matrix products run once over the rows of all runs, in chunks that stay in the cache;
 - attention runs in groups of equal first and last position, over the recipient's keys and values of the prefix and the
   run's own;
-- in the last layer only the position that is read goes on.
+- in the last layer only the position that is read goes on;
+- an edit in flight changes `z` of the runs at each layer, in place, before it is written to the stream.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +22,7 @@ from unweave.engine.arrivals import Arrival
 from unweave.engine.reach import last_attention
 from unweave.engine.recording import Recording
 from unweave.models.forward import attend, attention_output, attention_scores, mlp, project, rotate, split_qkv
+from unweave.models.weights import LayerWeights
 
 # Rows of one matrix product, and keys of one attention product: large enough for the processor's full rate, small
 # enough that what is between two products stays in the cache.
@@ -55,6 +57,7 @@ class Rows:
     index: slice | Int[Tensor, " row"]
     n_pos: int
     prompt: Int[Tensor, " run"]
+    variant: Int[Tensor, " run"]
 
     def of(self, buffer: Tensor) -> Tensor:
         """`[run pos …]` of a buffer `[row …]`."""
@@ -64,20 +67,49 @@ class Rows:
 def rows_of(group: Group) -> Iterator[Rows]:
     """A group's rows, in portions that bound the memory of attention."""
     portion = max(1, CHUNK_KEYS // (group.last + 1))
-    for start, prompt in zip(group.start.split(portion), group.prompt.split(portion), strict=True):
+    parts = (group.start.split(portion), group.prompt.split(portion), group.variant.split(portion))
+    for start, prompt, variant in zip(*parts, strict=True):
         first, size = int(start[0]), len(start) * group.n_pos
         if int(start[-1]) - first == size - group.n_pos:  # starts only grow, so the runs stand together
-            yield Rows(slice(first, first + size), group.n_pos, prompt)
+            yield Rows(slice(first, first + size), group.n_pos, prompt, variant)
         else:
             steps = torch.arange(group.n_pos, device=start.device)
-            yield Rows((start[:, None] + steps).flatten(), group.n_pos, prompt)
+            yield Rows((start[:, None] + steps).flatten(), group.n_pos, prompt, variant)
+
+
+@dataclass(frozen=True)
+class Override:
+    """Values in flight, whatever the stream says: columns of fused queries, keys and values, or an MLP's input."""
+
+    columns: Int[Tensor, " column"]
+    values: Float[Tensor, "variant prompt pos column"]
+
+    def of(self, group: Group, rows: Rows) -> Float[Tensor, "run pos column"]:
+        """The values of some runs of a group."""
+        steps = torch.arange(group.first, group.last + 1, device=self.values.device)
+        return self.values[rows.variant[:, None], rows.prompt[:, None], steps]
+
+
+# Is called at each layer with its number, `z` of all rows in flight, and the groups that they belong to.
+EditInFlight = Callable[[int, Tensor, Collection[Group]], None]
 
 
 class Wavefront:
-    """Patched runs in flight. `capacity` is the number of rows that it may hold."""
+    """Patched runs in flight, `capacity` rows at most.
 
-    def __init__(self, recording: Recording, capacity: int) -> None:
+    Made in flight: `overrides` of a layer's queries, keys and values, `mlp_inputs`, and `edit` of `z`.
+    """
+
+    def __init__(
+        self,
+        recording: Recording,
+        capacity: int,
+        overrides: Mapping[int, Override] | None = None,
+        mlp_inputs: Mapping[int, Override] | None = None,
+        edit: EditInFlight | None = None,
+    ) -> None:
         self.recording, self.config = recording, recording.config
+        self.overrides, self.mlp_inputs, self.edit = overrides or {}, mlp_inputs or {}, edit
         self.x = recording.stream(0).new_empty(capacity, self.config.d_model)
         self.groups: dict[tuple[int, int], Group] = {}
         self.n_rows = self.n_runs = 0
@@ -112,19 +144,21 @@ class Wavefront:
         """Half a layer down; a whole one where attention and MLP read the same stream."""
         if self.n_rows == 0:
             return
-        layer = self.recording.weights.layers[stage // 2]
-        if stage % 2 == 0:
-            z = self._attention(stage)
-            for rows in self._chunks():
-                x = self.x[rows]
-                out = attention_output(layer, z[rows])
-                if self.config.block == "parallel" and self.config.d_mlp:
-                    out += mlp(self.config, layer, x)
+        index, layer = stage // 2, self.recording.weights.layers[stage // 2]
+        z = self._attention(stage) if stage % 2 == 0 else None
+        if z is not None and self.edit is not None:
+            self.edit(index, z, self.groups.values())
+        has_mlp = self.config.d_mlp > 0 and (self.config.block == "parallel") == (stage % 2 == 0)
+        reads_stream = has_mlp and index not in self.mlp_inputs
+        for rows in self._chunks():
+            x = self.x[rows]
+            # both halves of a parallel block read the stream before either writes to it
+            written = [] if z is None else [attention_output(layer, z[rows])]
+            written += [mlp(self.config, layer, x)] if reads_stream else []
+            for out in written:
                 x += out
-        elif self.config.block == "serial" and self.config.d_mlp:
-            for rows in self._chunks():
-                x = self.x[rows]
-                x += mlp(self.config, layer, x)
+        if has_mlp and not reads_stream:
+            self._add_mlp(layer, self.mlp_inputs[index])
 
     def landed(self) -> tuple[Int[Tensor, " run"], Int[Tensor, " run"], Float[Tensor, "run d_model"]]:
         """After the last stage: each run's variant and prompt, and its residual stream where the metric reads."""
@@ -139,6 +173,20 @@ class Wavefront:
             self.x[start],
         )
 
+    def _override(self, edit: Override, qkv: Float[Tensor, "row qkv"]) -> None:
+        """Puts the values of all runs in their place."""
+        for group in self.groups.values():
+            for rows in rows_of(group):
+                block = rows.of(qkv)
+                block[..., edit.columns] = edit.of(group, rows)
+                qkv[rows.index] = block.flatten(0, 1)
+
+    def _add_mlp(self, layer: LayerWeights, edit: Override) -> None:
+        """What the MLP writes when it reads other values than the stream."""
+        for group in self.groups.values():
+            for rows in rows_of(group):
+                self.x[rows.index] += mlp(self.config, layer, edit.of(group, rows)).flatten(0, 1)
+
     def _chunks(self) -> Iterator[slice]:
         for start in range(0, self.n_rows, CHUNK_ROWS):
             yield slice(start, min(start + CHUNK_ROWS, self.n_rows))
@@ -150,6 +198,8 @@ class Wavefront:
         qkv = self.x.new_empty(self.n_rows, weights.w_qkv.shape[0])
         for rows in self._chunks():
             qkv[rows] = project(config, weights, self.x[rows])
+        if layer in self.overrides:
+            self._override(self.overrides[layer], qkv)
         if stage == last_attention(config):
             return self._attention_where_read(layer, qkv)
         z = self.x.new_empty(self.n_rows, config.n_heads, config.d_head)

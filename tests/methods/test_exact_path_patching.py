@@ -1,0 +1,160 @@
+"""Path patching equals three naive passes of the reference model with hooks, in float64; and its sum rules hold."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+import unweave as uw
+from tests.oracle.both import both
+from tests.oracle.models import FAMILIES
+from tests.oracle.paths import Path, effect
+
+TOLERANCE = 1e-9
+CASES = [
+    (name, lengths, corruption, direction)
+    for name in FAMILIES
+    for lengths, corruption, direction in (("unequal", "ABC", "noise"), ("equal", "swap", "denoise"))
+]
+RECEIVERS = {
+    "logits": ("logits", None),
+    "values": ([(1, 0, "v"), (1, 2, "v")], (("v", 1, 0), ("v", 1, 2))),
+    "mixed": ([(1, 0, "q"), (1, 2, "k"), (0, 1, "v")], (("q", 1, 0), ("k", 1, 2), ("v", 0, 1))),
+    "mlp": (["mlp 1"], (("mlp_in", 1, None),)),
+    "both": (["mlp 0", (1, 1, "q")], (("mlp_in", 0, None), ("q", 1, 1))),
+}
+PLACES = [(None, None), ("S2", "end"), ("end", "end"), ("S2", None), (None, "end")]
+
+
+def each(cases):
+    return pytest.mark.parametrize("case", cases, ids="-".join)
+
+
+@each(CASES)
+@pytest.mark.parametrize("receivers", RECEIVERS)
+@pytest.mark.parametrize("mlps", ["live", "frozen"])
+def test_every_head_to_receivers(case, receivers, mlps):
+    name, lengths, corruption, direction = case
+    side = both(name, lengths, corruption)
+    ours, theirs = RECEIVERS[receivers]
+    got = uw.path_patch(side.contrast, ours, direction=direction, mlps=mlps)
+    for layer, head in product(range(got.sizes["layer"]), range(got.sizes["head"])):
+        path = Path((("z", layer, head),), theirs, live_mlps=mlps == "live")
+        expected = effect(side.hf, side.pair, path, direction)
+        np.testing.assert_allclose(got.sel(layer=layer, head=head), expected, rtol=0, atol=TOLERANCE)
+    assert float(abs(got).max()) > 1e-3
+
+
+@each(CASES[:4])
+@pytest.mark.parametrize(("sends", "receives"), PLACES)
+def test_at_roles(case, sends, receives):
+    name, lengths, corruption, direction = case
+    side = both(name, lengths, corruption)
+    ours, theirs = RECEIVERS["mixed"]
+    got = uw.path_patch(side.contrast, ours, at=(sends, receives), direction=direction)
+    for layer, head in product(range(got.sizes["layer"]), range(got.sizes["head"])):
+        expected = effect(side.hf, side.pair, Path((("z", layer, head),), theirs, sends, receives), direction)
+        np.testing.assert_allclose(got.sel(layer=layer, head=head), expected, rtol=0, atol=TOLERANCE)
+
+
+SENDERS = {
+    "embed": (("embed", 0, None),),
+    "mlp 0": (("mlp_out", 0, None),),
+    "0.1": (("z", 0, 1),),
+    "0.1 + 0.2": (("z", 0, 1), ("z", 0, 2)),
+    "0.1 + mlp 0": (("z", 0, 1), ("mlp_out", 0, None)),
+    "embed + mlp 0 + 0.0": (("embed", 0, None), ("mlp_out", 0, None), ("z", 0, 0)),
+}
+
+
+@each(CASES)
+@pytest.mark.parametrize("receivers", ["logits", "mixed", "both"])
+@pytest.mark.parametrize("mlps", ["live", "frozen"])
+def test_other_senders_and_several_at_once(case, receivers, mlps):
+    name, lengths, corruption, direction = case
+    side = both(name, lengths, corruption)
+    ours, theirs = RECEIVERS[receivers]
+    several = [label.split(" + ") for label in SENDERS]
+    got = uw.path_patch(side.contrast, ours, several, direction=direction, mlps=mlps)
+    assert got.sender.values.tolist() == list(SENDERS)
+    for label, senders in SENDERS.items():
+        path = Path(senders, theirs, live_mlps=mlps == "live")
+        expected = effect(side.hf, side.pair, path, direction)
+        np.testing.assert_allclose(got.sel(sender=label), expected, rtol=0, atol=TOLERANCE, err_msg=label)
+
+
+@each(CASES[:4])
+@pytest.mark.parametrize("mlps", ["live", "frozen"])
+def test_mlps_in_turn(case, mlps):
+    name, lengths, corruption, direction = case
+    side = both(name, lengths, corruption)
+    got = uw.path_patch(side.contrast, senders="mlps", direction=direction, mlps=mlps)
+    for layer in range(got.sizes["layer"]):
+        path = Path((("mlp_out", layer, None),), None, live_mlps=mlps == "live")
+        np.testing.assert_allclose(
+            got.sel(layer=layer), effect(side.hf, side.pair, path, direction), rtol=0, atol=TOLERANCE
+        )
+
+
+@each(CASES)
+def test_everything_at_once_on_all_direct_edges_is_the_whole_change(case):
+    """Every part of the stream sent at once, nothing recomputed: the sum of all changes is the donor's stream."""
+    name, lengths, corruption, direction = case
+    side = both(name, lengths, corruption)
+    config = side.contrast.model.config
+    heads = list(product(range(config.n_layers), range(config.n_heads)))
+    all_parts = [["embed", *heads, *(f"mlp {layer}" for layer in range(config.n_layers))]]
+    end = 1 if direction == "denoise" else -1
+    for mlps in ("live", "frozen"):
+        whole = uw.path_patch(side.contrast, senders=all_parts, direction=direction, mlps=mlps)
+        assert whole.mean().item() == pytest.approx(end, abs=1e-9)
+
+
+@each(CASES)
+def test_a_sender_after_all_receivers_does_exactly_nothing(case):
+    name, lengths, corruption, direction = case
+    side = both(name, lengths, corruption)
+    got = uw.path_patch(side.contrast, [(1, 0, "v"), (1, 2, "q")], direction=direction)
+    assert (got.sel(layer=slice(1, None)) == 0).all()
+    assert (got.sel(layer=0) != 0).any()
+
+
+@pytest.mark.parametrize("receivers", RECEIVERS)
+def test_a_small_budget_gives_the_same_numbers(receivers):
+    side = both("llama-grouped", "unequal", "ABC")
+    free, tight = (uw.path_patch(side.contrast, RECEIVERS[receivers][0], memory=size) for size in (None, 2000))
+    np.testing.assert_allclose(free, tight, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"receivers": "answer"}, "expected 'logits' or a list"),
+        ({"receivers": []}, "none was given"),
+        ({"receivers": [(1, 0, "z")]}, "inputs are 'q', 'k' and 'v', got 'z'"),
+        ({"receivers": [(9, 0, "v")]}, "layers 0 to"),
+        ({"receivers": [(1, 99, "v")]}, "heads 0 to"),
+        ({"receivers": ["mlpp 1"]}, "cannot be read"),
+        ({"receivers": [(0, 0, "v")], "senders": [(1, 1)]}, "every sender writes after it"),
+        ({"receivers": [(0, 0, "v")]}, "every sender writes after it"),
+        ({"senders": "neurons"}, "expected 'heads', 'mlps'"),
+        ({"senders": ["9.9.9"]}, "is not a sender"),
+        ({"senders": [[]]}, "a list of no sender"),
+        ({"at": "IO2"}, "role 'IO2' is not among"),
+        ({"mlps": "gone"}, "expected 'live' or 'frozen'"),
+        ({"direction": "up"}, "expected 'denoise' or 'noise'"),
+    ],
+)
+def test_what_does_not_exist_is_one_clear_error(given, message):
+    with pytest.raises(uw.InputError, match=message):
+        uw.path_patch(both("llama-grouped", "equal", "swap").contrast, **given)
+
+
+def test_the_result_names_its_conventions():
+    side = both("llama-grouped", "equal", "swap")
+    attrs = uw.path_patch(side.contrast, [(1, 0, "v")], at=("S2", "end")).attrs
+    assert attrs["attention"] == "frozen by z"
+    assert attrs["mlps"] == "live"
+    assert attrs["sender_at"] == "S2"
+    assert attrs["receivers"] == "1.0 v"
+    assert "shared by 2 query heads" in attrs["notes"]

@@ -1,0 +1,93 @@
+"""A patch that cannot matter has effect exactly 0.0, and one that replaces everything has the whole effect."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import unweave as uw
+from tests.oracle.both import Both, both, contrast, models, table, tables
+from tests.oracle.models import FAMILIES
+from tests.oracle.pairs import Pair, pair
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def side(request: pytest.FixtureRequest) -> Both:
+    return both(request.param, "unequal", "ABC")
+
+
+def stream_sites(side: Both) -> list[str]:
+    parallel = getattr(side.hf.config, "use_parallel_residual", False)
+    return ["resid_pre", "resid_post", "attn_out", "mlp_out"] if parallel else [
+        "resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out"
+    ]  # fmt: skip
+
+
+def out_of_reach(asked: Pair) -> np.ndarray:
+    """`[prompt, pos]`: before the first token that differs, or after the end."""
+    differ = (asked.clean != asked.corrupted).numpy()
+    positions = np.arange(differ.shape[1])
+    return (positions < differ.argmax(1)[:, None]) | (positions > asked.roles["end"].numpy()[:, None])
+
+
+@pytest.mark.parametrize("direction", ["denoise", "noise"])
+def test_positions_out_of_reach(side: Both, direction: str) -> None:
+    outside = out_of_reach(side.pair)
+    assert outside.any()
+    stream = tables(side.contrast, stream_sites(side), ("layer", "pos"), direction)
+    heads = tables(side.contrast, ["z", "q", "k", "v"], ("layer", "head", "pos"), direction)
+    for array in (*stream.data_vars.values(), *heads.data_vars.values()):
+        by_place = array.transpose("prompt", "pos", ...).values
+        assert (by_place[outside] == 0.0).all(), array.name
+        assert (by_place[~outside] != 0.0).any(), array.name
+
+
+def test_in_the_last_layer_only_the_end_is_read(side: Both) -> None:
+    at_end = np.arange(side.pair.clean.shape[1]) == side.pair.roles["end"].numpy()[:, None]
+    stream = tables(side.contrast, [site for site in stream_sites(side) if site != "resid_pre"], ("layer", "pos"))
+    heads = tables(side.contrast, ["z", "q"], ("layer", "head", "pos"))
+    for array in (*stream.data_vars.values(), *heads.data_vars.values()):
+        by_place = array.isel(layer=-1).transpose("prompt", "pos", ...).values
+        assert (by_place[~at_end] == 0.0).all(), array.name
+        assert (by_place[at_end] != 0.0).any(), array.name
+
+
+def test_a_pattern_has_no_sources_ahead_of_its_destination(side: Both) -> None:
+    array = tables(side.contrast, ["pattern"], ("layer", "head", "q_pos", "k_pos"))["pattern"].values
+    ahead = np.triu(np.ones(array.shape[-2:], dtype=bool), 1)
+    assert (array[..., ahead] == 0.0).all()
+    assert (array[..., ~ahead] != 0.0).any()
+
+
+def test_the_whole_stream_has_the_whole_effect(side: Both) -> None:
+    asked = side.contrast
+    whole = ((asked.clean - asked.spoiled) / asked.gap).numpy()
+    for direction, sign in (("denoise", 1), ("noise", -1)):
+        result = uw.patch_at(asked, ["resid_pre 0"], direction=direction, progress=False)
+        np.testing.assert_allclose(result.values[:, 0], sign * whole, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(result.values.mean(), sign, rtol=0, atol=1e-12)
+
+
+def test_a_prompt_that_equals_its_corruption_has_no_effects() -> None:
+    hf, model = models("llama-grouped")
+    asked = pair(hf, "equal", "swap")
+    asked.corrupted[1] = asked.clean[1]
+    side = contrast(model, asked, uw.LogitDiff())
+    single = tables(side, ["resid_pre", "z"], ("layer",))
+    together = uw.patch_at(side, [["z 0.1", "z 1.1"]], progress=False)
+    for array in (single["resid_pre"], single["z"], together):
+        assert (array.values[1] == 0.0).all()
+        assert (array.values[[0, 2]] != 0.0).all()
+
+
+def test_a_head_that_writes_nothing_has_no_effects() -> None:
+    hf, model = models("gpt2")
+    silent, d_head, layers = 1, model.config.d_head, []
+    for layer in model.weights.layers:
+        w_o = layer.w_o.clone()
+        w_o[:, silent * d_head : (silent + 1) * d_head] = 0
+        layers.append(replace(layer, w_o=w_o))
+    model = replace(model, weights=replace(model.weights, layers=tuple(layers)))
+    heads = table(contrast(model, pair(hf, "equal", "ABC"), uw.LogitDiff()), "z", ("layer", "head"))
+    assert (heads.sel(head=silent).values == 0.0).all()
+    assert (heads.drop_sel(head=silent).values != 0.0).all()

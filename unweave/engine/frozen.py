@@ -1,0 +1,113 @@
+"""The frozen pass: changes carried down the network with every attention held at the recipient's.
+
+With attention frozen positions do not mix: a row of the stream goes on through MLPs alone, and only rows at positions
+that lead to a receiver need be carried. This is the second step of path patching (arXiv 2211.00593, appendix B).
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from unweave.engine.arrivals import Arrival
+from unweave.engine.recording import Recording
+from unweave.engine.sheet import Sheet
+from unweave.engine.wavefront import CHUNK_ROWS
+from unweave.models.forward import mlp, project
+
+
+class FrozenPass:
+    """Rows in flight, each of one variant, prompt and position. MLPs are live, or frozen like attention.
+
+    `held` are sheets of MLPs that send beside others: what these write is the donor's, so the MLP is frozen in the
+    rows of their variant, and the change joins behind it. The recording must hold `attn_out` of every layer, and
+    `mlp_out` where MLPs are frozen or held.
+    """
+
+    def __init__(self, recording: Recording, live_mlps: bool, held: Sequence[Sheet] = ()) -> None:
+        self.recording, self.config, self.live_mlps, self.held = recording, recording.config, live_mlps, held
+        self.x = recording.stream(0).new_empty(0, self.config.d_model)
+        self.place = torch.empty(0, 3, dtype=torch.long, device=self.x.device)  # variant, prompt, pos of each row
+        self.n_rows = 0
+        self._start: dict[tuple[int, int], slice] = {}
+        self._new: list[tuple[Tensor, Tensor]] = []
+
+    def join(self, arrival: Arrival, stage: int, wanted: Sequence[int], meets: bool = False) -> None:
+        """Takes in the arrival's rows at the wanted positions.
+
+        `meets` says that other changes of the same variant may come, before or after: then all wanted positions are
+        carried, and the change is added to what is in flight of this variant and prompt.
+        """
+        lead = range(arrival.first, arrival.first + arrival.delta.shape[1])
+        at = [pos for pos in wanted if meets or pos in lead]
+        if not at:
+            return
+        count = len(arrival.variants)
+        delta = arrival.delta.new_zeros(count, len(at), self.config.d_model)
+        inside = [n for n, pos in enumerate(at) if pos in lead]
+        delta[:, inside] = arrival.delta[:, [at[n] - arrival.first for n in inside]]
+        key = (int(arrival.variants[0]), arrival.prompt)
+        if meets and key in self._start:
+            self._settle()
+            self.x[self._start[key]] += delta[0]
+            return
+        self._start[key] = slice(self.n_rows, self.n_rows + count * len(at))
+        self.n_rows += count * len(at)
+        variants = arrival.variants.to(self.x.device).repeat_interleave(len(at))
+        positions = torch.tensor(at, device=self.x.device).repeat(count)
+        rows = self.recording.stream(stage)[arrival.prompt, at] + delta
+        self._new.append(
+            (rows.flatten(0, 1), torch.stack([variants, torch.full_like(variants, arrival.prompt), positions], 1))
+        )
+
+    def _settle(self) -> None:
+        """Puts the newcomers' rows behind those in flight, all of a stage at once."""
+        if self._new:
+            self.x = torch.cat([self.x, *(rows for rows, _ in self._new)])
+            self.place = torch.cat([self.place, *(place for _, place in self._new)])
+            self._new.clear()
+
+    def advance(self, stage: int) -> None:
+        """Half a layer down; a whole one in a parallel block."""
+        self._settle()
+        layer, kept = stage // 2, self.recording.recipient
+        parallel = self.config.block == "parallel"
+        if stage % 2 == 1 and parallel:
+            return
+        for rows in self._chunks():
+            x, at = self.x[rows], (self.place[rows, 1], self.place[rows, 2])
+            out = kept["attn_out", layer][at] if stage % 2 == 0 else 0
+            if self.config.d_mlp and (parallel or stage % 2 == 1):
+                out = out + self._mlp(layer, rows)
+            x += out
+
+    def inputs(self, layer: int, columns: Int[Tensor, " column"]) -> Float[Tensor, "row column"]:
+        """What some columns of a layer's queries, keys and values read of the rows in flight."""
+        self._settle()
+        weights = self.recording.weights.layers[layer]
+        parts = [project(self.config, weights, self.x[rows])[:, columns] for rows in self._chunks()]
+        return torch.cat(parts) if parts else self.x.new_empty(0, len(columns))
+
+    def landed(self) -> tuple[Int[Tensor, "row 3"], Float[Tensor, "row d_model"]]:
+        """Variant, prompt and position of the rows in flight, and the rows."""
+        self._settle()
+        return self.place, self.x
+
+    def _mlp(self, layer: int, rows: slice) -> Float[Tensor, "row d_model"]:
+        """What the MLP writes to some rows."""
+        variant, prompt, pos = self.place[rows].T
+        if not self.live_mlps:
+            return self.recording.recipient["mlp_out", layer][prompt, pos]
+        out = mlp(self.config, self.recording.weights.layers[layer], self.x[rows])
+        for sheet in self.held:
+            if sheet.layer == layer:
+                there = variant == sheet.offset
+                if sheet.places is not None:
+                    there &= pos == sheet.places[0].to(pos.device)[prompt]
+                out[there] = self.recording.recipient["mlp_out", layer][prompt[there], pos[there]]
+        return out
+
+    def _chunks(self) -> Iterator[slice]:
+        for start in range(0, len(self.x), CHUNK_ROWS):
+            yield slice(start, start + CHUNK_ROWS)

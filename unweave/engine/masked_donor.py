@@ -1,0 +1,44 @@
+"""Given values at some positions of each prompt, and the recipient's own at all others."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool
+from torch import Tensor
+
+from unweave.models.config import Config
+from unweave.models.run import Key, run_model
+from unweave.models.sites import SITES
+from unweave.models.weights import Weights
+from unweave.tasks.prompts import Prompts
+
+_AXES = {"attention": "n p -> n 1 p 1", "resid": "n p -> n p 1", "neuron": "n p -> n p 1"}
+
+
+@dataclass(frozen=True)
+class MaskedDonor:
+    """A donor that gives `given` where `mask` is true; of a pattern, at these destinations.
+
+    The recipient is run once more, in the sweep's batches, so that its own values come out bit for bit and a change
+    outside the mask is exactly 0.
+    """
+
+    given: Mapping[Key, Tensor]
+    recipient: Prompts
+    mask: Bool[Tensor, "prompt pos"]
+
+    def first(self, recipient: Prompts) -> tuple[int, ...]:
+        first = self.mask.int().argmax(1)
+        first[~self.mask.any(1)] = self.mask.shape[1]
+        return tuple(first.tolist())
+
+    def values(self, config: Config, weights: Weights, keys: Iterable[Key], batch: Sequence[int]) -> dict[Key, Tensor]:
+        wanted, rows = list(keys), list(batch)
+        own = run_model(config, weights, self.recipient.take(rows), wanted).kept
+        return {key: torch.where(self._over(key[0], rows), self.given[key][rows], own[key]) for key in wanted}
+
+    def _over(self, site: str, rows: list[int]) -> Tensor:
+        """The mask, laid out for a site's tensor."""
+        return rearrange(self.mask[rows], _AXES.get(SITES[site].rows, "n p -> n p 1 1"))
