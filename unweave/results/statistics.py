@@ -5,7 +5,7 @@ All take `[cell, prompt]`: the values of many independent questions (cells) on t
 1. Bootstrap (Efron and Tibshirani 1993, chapter 13): the prompts are drawn again with replacement; a draw is a row of
    weights, so that all means are one matrix product, and the interval lies between two quantiles of them.
 2. Sign flips (Fisher's randomisation test of a mean of 0): where an effect has no preferred sign, each prompt's value
-   could as well have been its negative. All patterns of signs are counted up to 12 prompts. Above, patterns are drawn,
+   could as well have been its negative. All patterns of signs are counted up to 16 prompts. Above, patterns are drawn,
    and the observed one counts as drawn, p = (b + 1) / (m + 1), so that p is never 0 (Phipson and Smyth 2010). A cell
    whose p is clearly large is drawn no further (Besag and Clifford 1991).
 3. Holm (1979): p-values adjusted such that the chance of any false finding in the table stays below the level, whatever
@@ -18,7 +18,7 @@ that a larger table draws more sign patterns.
 import numpy as np
 from jaxtyping import Float
 
-EXACT_UP_TO = 12
+EXACT_UP_TO = 16
 MOST_DRAWS = 200_000
 _BLOCK = 10_000
 _ENOUGH = 50
@@ -30,12 +30,25 @@ def bootstrap_interval(
 ) -> tuple[Float[np.ndarray, " cell"], Float[np.ndarray, " cell"]]:
     """Lower and upper end of the percentile bootstrap interval of each cell's mean, in the unit of the values."""
     n_cells, n_prompts = values.shape
-    drawn = np.random.default_rng((seed, 1)).multinomial(n_prompts, np.full(n_prompts, 1 / n_prompts), size=n_boot)
-    weights = drawn.T / n_prompts
-    ends = ((1 - level) / 2, (1 + level) / 2)
+    weights = _resamples(n_prompts, n_boot, seed)
     low, high = np.zeros(n_cells), np.zeros(n_cells)
     for part in _parts(n_cells, n_boot):
-        low[part], high[part] = np.quantile(values[part] @ weights, ends, axis=1)
+        low[part], high[part] = np.quantile(values[part] @ weights, _ends(level), axis=1)
+    return low, high
+
+
+def bootstrap_ratio_interval(
+    above: Float[np.ndarray, "cell prompt"],
+    below: Float[np.ndarray, " prompt"],
+    level: float,
+    n_boot: int,
+    seed: int,
+) -> tuple[Float[np.ndarray, " cell"], Float[np.ndarray, " cell"]]:
+    """As `bootstrap_interval`, of each cell's mean over the mean of `below`, both over the same drawn prompts."""
+    weights = _resamples(above.shape[1], n_boot, seed)
+    low, high = np.zeros(len(above)), np.zeros(len(above))
+    for part in _parts(len(above), n_boot):
+        low[part], high[part] = np.quantile((above[part] @ weights) / (below @ weights), _ends(level), axis=1)
     return low, high
 
 
@@ -83,6 +96,16 @@ def holm(p: Float[np.ndarray, " cell"]) -> Float[np.ndarray, " cell"]:
     steps = p[order] * np.arange(len(order), 0, -1)
     adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
     return adjusted
+
+
+def _resamples(n_prompts: int, n_boot: int, seed: int) -> Float[np.ndarray, "prompt draw"]:
+    """How much each prompt weighs in each draw of the bootstrap."""
+    drawn = np.random.default_rng((seed, 1)).multinomial(n_prompts, np.full(n_prompts, 1 / n_prompts), size=n_boot)
+    return drawn.T / n_prompts
+
+
+def _ends(level: float) -> tuple[float, float]:
+    return (1 - level) / 2, (1 + level) / 2
 
 
 def _all_signs(n_prompts: int) -> Float[np.ndarray, "prompt pattern"]:

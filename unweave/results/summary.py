@@ -45,7 +45,7 @@ def summary(
 
     - `mean`, over the prompts that were reached (`n` of them; cells that were not reached are NaN);
     - `low`, `high`: percentile bootstrap interval at `level`, from `n_boot` resamples of the prompts;
-    - `p`: two-sided sign-flip p-value of a mean of 0, exact up to 12 prompts, else from seeded draws. It says something
+    - `p`: two-sided sign-flip p-value of a mean of 0, exact up to 16 prompts, else from seeded draws. It says something
       of quantities that could have had either sign (effects, differences), and nothing of attention or probabilities;
     - `p_holm`: `p` adjusted by Holm's method over the table, that is, over the cells of this variable that are tests. A
       cell that is exactly 0 on every prompt could not matter: it is no test, is not counted, and has p = p_holm = 1.

@@ -11,7 +11,7 @@ import html
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import plotly.graph_objects as go
 import plotly.io
@@ -119,10 +119,11 @@ class Figure:
     min_width: int = 0
 
     def html(self) -> str:
-        brought = self.figure.layout.meta or {}
+        brought = meta_of(self.figure)
         title = self.title or brought.get("title", "")
         shown = go.Figure(self.figure).update_layout(title=None, width=None, autosize=True)
-        height = int(brought.get("wide", {}).get("height") or shown.layout.height or 420)
+        layout: Any = shown.layout
+        height = int(brought.get("wide", {}).get("height") or layout.height or 420)
         size = f"height:{height}px;min-width:{self.min_width}px"
         label = html.escape(title, quote=True)
         canvas = f'<div class="canvas waiting" role="img" aria-label="{label}" style="{size}"></div>'
@@ -168,6 +169,12 @@ class Section:
 
     def needs(self) -> frozenset[str]:
         return wanted(self.blocks)
+
+
+def meta_of(figure: go.Figure) -> dict[str, Any]:
+    """What a figure brings for its page: title, caption and layouts (unweave/views/theme.py)."""
+    layout: Any = figure.layout
+    return dict(layout.meta or {})
 
 
 def wanted(blocks: Sequence[Block]) -> frozenset[str]:

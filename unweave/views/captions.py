@@ -80,7 +80,9 @@ def caption(tables: Sequence["xarray.Dataset"], mark: str = "", scale: Sequence[
 def _marks(tables: Sequence["xarray.Dataset"], n: int, mark: str) -> str:
     tests = max(int(table.attrs["n_tests"]) for table in tables)
     if all(testable(table.attrs) for table in tables):
-        return f"{mark}: not different from 0 (sign-flip p, Holm-adjusted over {tests} cells, above {LEVEL})."
+        return (
+            f"{mark}: not different from 0 after adjustment for all {tests} cells (sign-flip p, Holm, above {LEVEL})."
+        )
     needed = math.floor(1 + math.log2(max(tests, 1) / LEVEL)) + 1
     few = f"{n} prompts are too few to tell any of {tests} cells from 0 with adjusted p-values ({needed} could)"
     return f"{few}; {mark.lower()}: the cell's own interval holds 0."

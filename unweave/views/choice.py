@@ -20,7 +20,7 @@ from unweave.results.labels import cell_label
 from unweave.results.summary import summaries, summary
 from unweave.views.attention import attention_view
 from unweave.views.bars import bars
-from unweave.views.blocks import Block, Figure
+from unweave.views.blocks import Block, Figure, meta_of
 from unweave.views.heatmap import heatmap
 from unweave.views.lines import lines
 from unweave.views.panels import SITES
@@ -107,7 +107,7 @@ def _several(result: "xarray.Dataset", title: str, n: int) -> list[Block]:
     (x,) = dims - {"layer"}
     figure = heatmap(tables, x=x, title=title or found[main])
     others = [f"{SITES.get(name, name)}: {text}." for name, text in found.items() if name != main]
-    return [Figure(figure, title or found[main], " ".join([figure.layout.meta["caption"], *others]))]
+    return [Figure(figure, title or found[main], " ".join([meta_of(figure)["caption"], *others]))]
 
 
 def _named(array: "xarray.DataArray", name: str) -> "xarray.DataArray":
@@ -142,11 +142,10 @@ def leading_heads(table: "xarray.Dataset", head: str, n: int) -> "xarray.Dataset
     Where no cell is told from 0, those with the largest.
     """
     found = table["mean"].where(told_from_zero(table), 0.0)
-    sizes = np.abs(found if found.any() else table["mean"]).max(
-        [dim for dim in table["mean"].dims if dim not in ("layer", head)]
-    )
+    means = found if found.any() else table["mean"]
     flat = table.stack(address=("layer", head))
-    size = np.nan_to_num(sizes.stack(address=("layer", head)).values)
+    per_head = abs(means).stack(address=("layer", head)).transpose("address", ...)
+    size = np.nan_to_num(per_head.values.reshape(per_head.sizes["address"], -1)).max(axis=1)
     kept = np.sort(np.argsort(-size, kind="stable")[: min(n, max(1, int((size > 0).sum())))])
     chosen = flat.isel(address=kept)
     layers, heads = chosen["layer"].values.tolist(), chosen[head].values.tolist()
@@ -158,7 +157,7 @@ def _leading(figure: "go.Figure", title: str, table: "xarray.Dataset", leading: 
     head = next(name for name in HEADS if name in table.dims)
     total = table.sizes["layer"] * table.sizes[head]
     chosen = f"Shown are the {leading.sizes['address']} of {total} heads with the largest cell."
-    return Figure(figure, title, f"{figure.layout.meta['caption']} {chosen}")
+    return Figure(figure, title, f"{meta_of(figure)['caption']} {chosen}")
 
 
 def _attention_caption() -> str:

@@ -115,7 +115,7 @@ def axis_title(table: "xarray.Dataset", dim: str) -> str:
 
 
 def names(table: "xarray.Dataset", dims: Sequence[str]) -> np.ndarray:
-    """The name of every cell, in an array over `dims`; with what the table was selected by, and tokens behind places."""
+    """The name of every cell, over `dims`: with what the table was selected by, and tokens behind places."""
     fixed = {str(name): coord.item() for name, coord in table.coords.items() if not coord.dims and name in _SELECTED}
     values = [table[dim].values.tolist() for dim in dims]
     texts = [tokens(table, dim) for dim in dims]

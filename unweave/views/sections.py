@@ -138,8 +138,9 @@ def settings_table(results: "Sequence[xarray.DataArray | xarray.Dataset]") -> Ta
     values: dict[str, dict[str, None]] = {}
     for result in results:
         for name, value in result.attrs.items():
-            if name not in hidden and str(value) != "":
-                values.setdefault(str(name).replace("_", " "), {})[str(value)] = None
+            if name not in hidden and value not in ("", -1):
+                shown = ("no", "yes")[int(value)] if name == "bos" else str(value)
+                values.setdefault(str(name).replace("_", " "), {})[shown] = None
     rows = tuple((name, ", ".join(given)) for name, given in values.items())
     return Table(("setting", "value"), rows, "Settings", align="ll")
 

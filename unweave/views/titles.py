@@ -291,11 +291,13 @@ def _target(pattern: "xarray.DataArray", roles: Mapping[str, Sequence[int]]) -> 
     tokens = pattern["q_token"].transpose("prompt", "q_pos").values if "q_token" in pattern.coords else None
     lengths = [values.shape[1]] * len(values) if tokens is None else [len(real_tokens(row.tolist())) for row in tokens]
     last = np.stack([values[row, length - 1] for row, length in enumerate(lengths)])
-    shares = {name: float(np.mean([last[row, at] for row, at in enumerate(places)])) for name, places in roles.items()}
+    own = [length - 1 for length in lengths]
+    named = {"itself" if list(places) == own else name: places for name, places in {"itself": own, **roles}.items()}
+    shares = {name: float(np.mean([last[row, at] for row, at in enumerate(places)])) for name, places in named.items()}
     column = int(np.argmax(last.mean(0)))
     share = float(last[:, column].mean())
-    # A role that stands at one position in all prompts has that position's mean, but for rounding.
-    if not shares or share > max(shares.values()) + 1e-9:
+    # A role that stands at one position in all prompts has that position's mean, but for rounding: the role is named.
+    if share > max(shares.values()) + 1e-9:
         shares = {_column_name(column, tokens): share}
     target = max(shares, key=lambda name: shares[name])
     return target, shares[target]

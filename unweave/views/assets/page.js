@@ -119,6 +119,7 @@
 
   function print(now) {
     printing = now;
+    document.documentElement.toggleAttribute("data-printing", now);
     if (settings) { plots.forEach(draw); refreshAll(); }
     folds.forEach(function (fold) {
       if (now) { fold.wasOpen = fold.open; }

@@ -1,0 +1,184 @@
+"""What is saved comes back as it was; what cannot be read is said in one line."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from tests.results.fake import heads, result, with_tokens
+from unweave.errors import InputError
+from unweave.results import load, save, summary
+
+ODD = ["", " ", "·", "a\x00b", "\ud800", "é\u0301", "😀", "\u202e", "\\x00", "<script>", "\n", "\ufffd", "'\"", "nan"]
+
+
+def same(one: xr.DataArray | xr.Dataset, other: object) -> None:
+    """Equal in values, names, types, and types of attributes."""
+    assert type(one) is type(other)
+    xr.testing.assert_identical(one, other)
+    assert isinstance(other, (xr.DataArray, xr.Dataset))
+    for name in one.coords:
+        assert one[name].dtype == other[name].dtype
+    for name, value in one.attrs.items():
+        assert type(value) is type(other.attrs[name])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int64", "bool"])
+def test_an_array_comes_back(tmp_path: Path, dtype: str) -> None:
+    fake = heads().astype(dtype)
+    save(fake, tmp_path / "heads.nc")
+    back = load(tmp_path / "heads.nc")
+    same(fake, back)
+    assert isinstance(back, xr.DataArray)
+    assert back.dtype == fake.dtype
+    assert back.name == "z"
+
+
+def test_gaps_and_negative_zero_come_back(tmp_path: Path) -> None:
+    fake = heads()
+    fake[0, 0] = [np.nan, -0.0, np.inf]
+    save(fake, tmp_path / "a.nc")
+    back = load(tmp_path / "a.nc")
+    assert isinstance(back, xr.DataArray)
+    assert back.values.tobytes() == fake.values.tobytes()
+
+
+def test_odd_tokens_come_back(tmp_path: Path) -> None:
+    fake = with_tokens(result({"prompt": 2, "layer": 2, "pos": len(ODD)}), [ODD, ODD[::-1]])
+    fake = fake.assign_coords(text=("prompt", ["<b>", "x\x00y"]), scalar="one")
+    save(fake, tmp_path / "a.nc")
+    same(fake, load(tmp_path / "a.nc"))
+
+
+def test_roles_come_back(tmp_path: Path) -> None:
+    fake = result({"prompt": 2, "layer": 2, "role": 5})
+    fake = fake.assign_coords(role_pos=(("prompt", "role"), np.arange(10).reshape(2, 5)))
+    back = load(save(fake, tmp_path / "a.nc"))
+    same(fake, back)
+    assert isinstance(back, xr.DataArray)
+    assert back.sel(role="S1+1").equals(fake.sel(role="S1+1"))
+
+
+def test_objects_stay_objects(tmp_path: Path) -> None:
+    fake = heads().assign_coords(text=("prompt", np.array(["a\x00", *"bcdefgh"], dtype=object)))
+    save(fake, tmp_path / "a.nc")
+    back = load(tmp_path / "a.nc")
+    same(fake, back)
+    assert isinstance(back, xr.DataArray)
+    assert back["text"].values[0] == "a\x00"
+
+
+def test_attributes_come_back(tmp_path: Path) -> None:
+    odd = {
+        "flag": True,
+        "off": False,
+        "huge": 2**70,
+        "nul": "a\x00b",
+        "empty": "",
+        "share": 0.1,
+        "unicode": "−→·",
+        "n": -3,
+    }
+    fake = heads().assign_attrs(odd)
+    fake["layer"].attrs["unit"] = "layers"
+    save(fake, tmp_path / "a.nc")
+    back = load(tmp_path / "a.nc")
+    same(fake, back)
+    assert isinstance(back, xr.DataArray)
+    assert back["layer"].attrs == {"unit": "layers"}
+
+
+def test_several_sites_come_back_in_order(tmp_path: Path) -> None:
+    both = xr.Dataset({site: heads() for site in ("z", "q", "k", "v", "pattern")}, attrs={"metric": "m"})
+    save(both, tmp_path / "a.nc")
+    back = load(tmp_path / "a.nc")
+    same(both, back)
+    assert isinstance(back, xr.Dataset)
+    assert list(back.data_vars) == ["z", "q", "k", "v", "pattern"]
+
+
+def test_summaries_come_back(tmp_path: Path) -> None:
+    both = xr.Dataset({"z": heads(), "k": result({"prompt": 8, "layer": 4, "kv_head": 2}, site="k")})
+    one, tree = summary(both["z"]), summary(both)
+    same(one, load(save(one, tmp_path / "one.nc")))
+    back = load(save(tree, tmp_path / "tree.nc"))
+    assert isinstance(back, xr.DataTree)
+    assert back.identical(tree)
+
+
+@pytest.mark.parametrize("name", [None, "layer"])
+def test_an_array_without_a_name_of_its_own(tmp_path: Path, name: str | None) -> None:
+    fake = heads().rename(None)
+    fake.name = name
+    same(fake, load(save(fake, tmp_path / "a.nc")))
+
+
+def test_other_readers_see_values_and_names(tmp_path: Path) -> None:
+    fake = with_tokens(result({"prompt": 1, "layer": 2, "pos": 2}), [[" a", "b"]])
+    save(fake, tmp_path / "a.nc")
+    plain = xr.load_dataset(tmp_path / "a.nc", engine="h5netcdf")
+    np.testing.assert_array_equal(plain["z"], fake)
+    assert plain["token"].values.tolist() == [[" a", "b"]]
+    assert plain["z"].attrs["metric"] == "logit difference"
+
+
+def test_a_saved_file_replaces_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.nc"
+    save(heads(), path)
+    save(heads() * 2, path)
+    same(heads() * 2, load(path))
+    assert os.listdir(tmp_path) == ["a.nc"]
+
+
+def test_a_failed_save_leaves_nothing_and_keeps_the_old(tmp_path: Path) -> None:
+    path = save(heads(), tmp_path / "a.nc")
+    with pytest.raises(InputError, match=r"attrs\['n'\] is a list"):
+        save(heads().assign_attrs(n=[1]), path)
+    with pytest.raises(InputError, match="'text' holds a dict"):
+        save(heads().assign_coords(text=("prompt", [{}] * 8)), path)
+    assert os.listdir(tmp_path) == ["a.nc"]
+    same(heads(), load(path))
+
+
+def test_unwritable_places_are_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for path in (tmp_path / "none" / "a.nc", tmp_path / "file" / "a.nc"):
+        with pytest.raises(InputError, match=f"path: cannot write {path}") as error:
+            save(heads(), path)
+        assert "\n" not in str(error.value)
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    good = save(heads(n_prompts=64), tmp_path / "good.nc").read_bytes()
+    half = len(good) // 2
+    bad = {
+        "cut.nc": good[:-100],
+        "half.nc": good[:half],
+        "empty.nc": b"",
+        "text.nc": b"cell,effect\n",
+        "altered.nc": good.replace(_some_values(good), bytes(64)),
+    }
+    for name, content in bad.items():
+        path = tmp_path / name
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=f"path: {path} is damaged, or no netCDF file") as error:
+            load(path)
+        assert "\n" not in str(error.value)
+
+
+def _some_values(content: bytes) -> bytes:
+    """A stretch of compressed values: what stands behind the longest run without zeros."""
+    runs = sorted(content.split(b"\x00\x00\x00"), key=len)
+    return runs[-1][100:164]
+
+
+def test_other_paths_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is not there"):
+        load(tmp_path / "none.nc")
+    with pytest.raises(InputError, match="is a folder"):
+        load(tmp_path)
+    heads().to_netcdf(tmp_path / "foreign.nc", engine="h5netcdf")
+    with pytest.raises(InputError, match="that unweave did not save"):
+        load(tmp_path / "foreign.nc")

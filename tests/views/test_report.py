@@ -1,0 +1,108 @@
+import re
+from pathlib import Path
+
+import pytest
+import xarray as xr
+
+import unweave as uw
+from tests.views import made
+from unweave.views.blocks import Section, Text
+from unweave.views.report import Fact, Report, write
+from unweave.views.wording import SPACE
+
+
+def results() -> list:
+    return [
+        made.patterns(n_prompts=made.N_PROMPTS),
+        made.stream("role"),
+        xr.Dataset({"z": made.heads(), "v": made.heads({}, site="v")}, attrs=made.ATTRS | made.PATCHING),
+        made.lens([0, 0, 0, 3, 4]),
+        made.heads({(5, 1): 2.0}, **made.ATTRIBUTION, site=""),
+    ]
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("report") / "new" / "index.html"
+    facts = [Fact("time", "46 s")]
+    made_path = uw.report(
+        results(), path, title="T & t", question="Which <b>?", facts=facts, command="unweave study ioi"
+    )
+    assert made_path == path
+    return path.read_text().replace(SPACE, " ")
+
+
+def test_the_answer_comes_first(text: str):
+    head = text[text.index('<header class="answer">') : text.index("</header>")]
+    for words in (
+        "<h1>T &amp; t</h1>",
+        "Which &lt;b&gt;?",
+        '<dd class="value">100 %</dd>',
+        "of 20 prompts",
+        "95 % interval",
+        "tiny",
+        "4 bits a weight, sha256 0123",
+        "20 prompts of the task ioi",
+        "5.1 and 3.0 carry the answer: patching their output restores 50 % and 40 %",
+        "The answer is carried at S2 in layers 0 to 2 and at end from layer 4 on",
+        "46 s",
+        "unweave study ioi",
+    ):
+        assert words in head, words
+
+
+def test_sections_stand_in_the_order_of_an_investigation(text: str):
+    assert re.findall(r"<h2>(.*?)</h2>", text) == [
+        "Does the model do the task?",
+        "Where is the answer written?",
+        "What carries it?",
+        "Where do these heads look?",
+        "How this was made",
+    ]
+
+
+def test_heads_look_at_roles_that_another_result_knows(text: str):
+    assert "5.1 looks most at IO" in text
+
+
+def test_prompts_are_shown_and_not_run(text: str):
+    assert "·&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert "<script>alert" not in text
+    assert '<span class="role">IO</span>' in text
+    assert "The other 17 prompts" in text
+
+
+def test_settings_stand_at_the_end(text: str):
+    end = text[text.index('<section id="end">') :]
+    for words in ("sha256 0123", "0.1.0", "activation patching"):
+        assert words in end
+
+
+def test_a_section_without_a_result_is_left_out(tmp_path: Path):
+    text = uw.report([made.heads().drop_vars(["clean", "corrupted"])], tmp_path / "a.html").read_text()
+    assert re.findall(r"<h2>(.*?)</h2>", text) == ["What carries it?", "How this was made"]
+    assert "<h1>ioi in tiny</h1>" in text
+
+
+def test_what_is_found_follows_the_data(tmp_path: Path):
+    text = uw.report([made.heads({})], tmp_path / "a.html").read_text()
+    assert "No single output carries the answer" in text
+    assert "carry the answer" not in text
+
+
+def test_a_page_of_ones_own_sections(tmp_path: Path):
+    page = Report("T", "", (Fact("a", "b"),), (Section("S", (Text(("body",)),)),), drawing=Text(("drawn",)))
+    text = write(page, tmp_path / "r.html").read_text()
+    assert "body" in text
+    assert text.index("drawn") < text.index("</header>")
+    assert '<section id="end">' not in text
+
+
+def test_what_cannot_be_reported_is_refused(tmp_path: Path):
+    with pytest.raises(uw.InputError, match="results: there is none"):
+        uw.report([], tmp_path / "a.html")
+    with pytest.raises(uw.InputError, match=r"results\[1\]: expected a DataArray or Dataset of a method, got str"):
+        uw.report([made.heads(), "x"], tmp_path / "a.html")  # type: ignore[list-item]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(uw.InputError, match="cannot write"):
+        uw.report([made.heads()], tmp_path / "file" / "a.html")

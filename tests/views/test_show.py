@@ -1,0 +1,120 @@
+import html
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import unweave as uw
+from tests.views import made
+from unweave.results import summary, top
+from unweave.views.attention import Attention
+from unweave.views.blocks import Figure, Table, Text
+from unweave.views.choice import blocks_of, leading_heads
+from unweave.views.show import View
+
+CELLS = {"layer": range(4), "head": range(3)}
+
+
+def kinds(result, **options) -> list[str]:
+    """What is drawn: the block's name, and the traces of a figure."""
+    return [
+        f"{type(block).__name__} {block.figure.data[0].type}" if isinstance(block, Figure) else type(block).__name__
+        for block in blocks_of(result, **options)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("result", "expected"),
+    [
+        (made.heads(), ["Figure heatmap", "Figure bar"]),
+        (made.stream(), ["Figure heatmap"]),
+        (made.stream("role"), ["Figure heatmap"]),
+        (
+            made.result({"layer": range(4), "kv_head": range(2)}, {(1, 1): 0.4}, site="k"),
+            ["Figure heatmap", "Figure bar"],
+        ),
+        (made.result({**CELLS, "pos": range(9)}, {(3, 1, 8): 0.4}, site="z"), ["Figure heatmap"]),
+        (made.result({**CELLS, "q_pos": range(9), "k_pos": range(9)}, {(3, 1, 8, 4): 0.4}), ["Figure heatmap"]),
+        (made.result({"layer": range(2), "neuron": range(40)}, {(1, 7): 0.4}), ["Figure bar"]),
+        (made.result({"address": ["z 3.1", "q 2.0"]}, {("z 3.1",): 0.5}), ["Figure bar"]),
+        (made.lens([0, 0, 1, 2, 4]), ["Figure scatter"]),
+        (made.result({"component": ["embed", "0_attn"]}, {("embed",): 1.0}, **made.ATTRIBUTION), ["Figure bar"]),
+        (made.result({"layer": range(3), "part": ["attn", "mlp"]}, {}, **made.ATTRIBUTION), ["Figure scatter"]),
+        (made.patterns(), ["Attention"]),
+    ],
+    ids=lambda value: " ".join(map(str, value.dims)) if isinstance(value, xr.DataArray) else "",
+)
+def test_the_picture_follows_from_the_dimensions(result: xr.DataArray, expected: list[str]):
+    assert kinds(result) == expected
+
+
+def test_titles_are_computed_or_given():
+    assert blocks_of(made.heads())[0].title.startswith("5.1 and 3.0 carry")  # type: ignore[attr-defined]
+    assert blocks_of(made.heads(), title="mine")[0].title == "mine"  # type: ignore[attr-defined]
+
+
+def test_several_sites_share_a_figure_and_each_says_what_it_found():
+    sites = xr.Dataset({"z": made.heads(), "v": made.heads({(2, 2): 0.3}, site="v")}, attrs=made.ATTRS)
+    (block,) = blocks_of(sites)
+    assert isinstance(block, Figure)
+    assert block.title.startswith("5.1 and 3.0 carry")
+    assert "Value: 2.2 carries the answer" in block.caption
+    assert len([trace for trace in block.figure.data if trace.type == "heatmap"]) == 2
+
+
+def test_sites_of_other_dimensions_stand_one_after_another():
+    mixed = xr.Dataset({"z": made.heads(), "q": made.result({"layer": range(6), "pos": range(9)}, {}, site="q")})
+    assert kinds(mixed) == ["Figure heatmap", "Figure bar", "Figure heatmap"]
+
+
+def test_leading_heads_are_those_with_the_largest_cell_in_the_order_of_layers():
+    cells = {(3, 1, 8): 0.5, (0, 2, 7): -0.6, (2, 0, 8): 0.3}
+    table = summary(made.result({**CELLS, "pos": range(9)}, cells))
+    leading = leading_heads(table, "head", 2)
+    assert leading["address"].values.tolist() == ["0.2", "3.1"]
+    assert np.array_equal(leading["p_holm"].sel(address="3.1"), table["p_holm"].sel(layer=3, head=1))
+    assert leading_heads(table, "head", 9)["address"].values.tolist() == ["0.2", "2.0", "3.1"]
+
+
+def test_a_picture_that_is_not_known_is_refused():
+    odd = made.result({"layer": range(2), "head": range(2), "neuron": range(2)}, {})
+    with pytest.raises(uw.InputError, match="no picture of the dimensions head, layer, neuron"):
+        uw.show(odd)
+    with pytest.raises(uw.InputError, match="no variable"):
+        uw.show(xr.Dataset())
+    with pytest.raises(uw.InputError, match=r"expected a result .* got list"):
+        uw.show([1])  # type: ignore[arg-type]
+
+
+def test_a_view_is_short_in_a_terminal_and_a_frame_in_a_notebook():
+    view = uw.show(made.patterns())
+    assert isinstance(view.blocks[0], Attention)
+    assert repr(view).startswith("<View of attention (prompt 3, ")
+    assert len(repr(view)) < 160
+    frame = view._repr_html_()
+    assert frame.startswith("<iframe ")
+    assert "\n" not in frame.split("srcdoc=")[0]
+    inner = html.unescape(frame.split('srcdoc="')[1].removesuffix('"></iframe>'))
+    assert inner.startswith("<!doctype html>")
+    assert frame.split('srcdoc="')[1].count('"') == 1  # nothing inside ends the attribute
+
+
+def test_a_view_is_saved(tmp_path: Path):
+    path = uw.show(made.heads()).save(tmp_path / "view.html")
+    assert path.read_text().startswith("<!doctype html>")
+    with pytest.raises(uw.InputError, match="cannot write"):
+        uw.show(made.heads()).save(path / "view.html")
+
+
+def test_open_writes_a_page_and_asks_the_browser_for_it(monkeypatch: pytest.MonkeyPatch):
+    asked: list[str] = []
+    monkeypatch.setattr("webbrowser.open", asked.append)
+    path = View((Text(("hello",)),), "a").open()
+    assert asked == [path.as_uri()]
+    assert "hello" in path.read_text()
+
+
+def test_tables_and_blocks_are_shown_too():
+    assert isinstance(uw.show(top(made.heads(), 3)).blocks[0], Table)
+    assert uw.show(Text(("a",))).blocks == (Text(("a",)),)
