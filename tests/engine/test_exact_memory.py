@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from tests.oracle.both import both, table
+from unweave.engine import memory as budgets
 from unweave.engine import question, wavefront
 from unweave.engine.question import question_of
 from unweave.engine.sweep import Sweep
@@ -73,7 +74,7 @@ def test_a_sweep_that_ran_out_of_memory_is_retried_with_less(monkeypatch: pytest
 def test_portions_of_products_do_not_matter(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Matrix products, attention and scoring in portions of a few rows, which the tiny models never fill otherwise."""
     expected = sweep_of(name, None).run()
-    monkeypatch.setattr(wavefront, "CHUNK_ROWS", 7)
+    monkeypatch.setattr(budgets, "CHUNK_ROWS", 7)
     monkeypatch.setattr(wavefront, "CHUNK_KEYS", 20)
     monkeypatch.setattr(question, "PORTION", 100)
     torch.testing.assert_close(sweep_of(name, None).run(), expected, rtol=0, atol=1e-12)

@@ -13,20 +13,20 @@ from torch import Tensor
 from unweave.engine.arrivals import Arrival
 from unweave.engine.recording import Recording
 from unweave.engine.sheet import Sheet
-from unweave.engine.wavefront import CHUNK_ROWS
 from unweave.models.forward import mlp, project
 
 
 class FrozenPass:
     """Rows in flight, each of one variant, prompt and position. MLPs are live, or frozen like attention.
 
-    `held` are sheets of MLPs that send beside others: what these write is the donor's, so the MLP is frozen in the
-    rows of their variant, and the change joins behind it. The recording must hold `attn_out` of every layer, and
-    `mlp_out` where MLPs are frozen or held.
+    `chunk` is the number of rows of one matrix product. `held` are sheets of MLPs that send beside others: what these
+    write is the donor's, so the MLP is frozen in the rows of their variant, and the change joins behind it. The
+    recording must hold `attn_out` of every layer, and `mlp_out` where MLPs are frozen or held.
     """
 
-    def __init__(self, recording: Recording, live_mlps: bool, held: Sequence[Sheet] = ()) -> None:
-        self.recording, self.config, self.live_mlps, self.held = recording, recording.config, live_mlps, held
+    def __init__(self, recording: Recording, chunk: int, live_mlps: bool, held: Sequence[Sheet] = ()) -> None:
+        self.recording, self.config, self.chunk = recording, recording.config, chunk
+        self.live_mlps, self.held = live_mlps, held
         self.x = recording.stream(0).new_empty(0, self.config.d_model)
         self.place = torch.empty(0, 3, dtype=torch.long, device=self.x.device)  # variant, prompt, pos of each row
         self.n_rows = 0
@@ -109,5 +109,5 @@ class FrozenPass:
         return out
 
     def _chunks(self) -> Iterator[slice]:
-        for start in range(0, len(self.x), CHUNK_ROWS):
-            yield slice(start, start + CHUNK_ROWS)
+        for start in range(0, len(self.x), self.chunk):
+            yield slice(start, start + self.chunk)

@@ -1,5 +1,7 @@
 """How much a sweep may hold at once."""
 
+from dataclasses import dataclass
+
 import psutil
 import torch
 
@@ -8,6 +10,9 @@ from unweave.models.config import Config
 
 # More rows than this make no product faster, and results come in smaller, earlier portions.
 MOST_ROWS = 16384
+# Rows of one matrix product: large enough for the processor's full rate, small enough that what is between two products
+# stays in the cache.
+CHUNK_ROWS = 1024
 
 
 def budget_bytes(memory: int | float | None, device: torch.device) -> int:
@@ -42,10 +47,24 @@ def row_bytes(config: Config, itemsize: int) -> int:
     return (2 * config.d_model + 2 * qkv + 2 * config.n_heads * config.d_head) * itemsize
 
 
-def capacity(config: Config, budget: int, itemsize: int, longest: int, chunk_bytes: int) -> int:
-    """Rows that a wavefront may hold within `budget`, `longest` (one run) at least."""
-    rows = (budget - chunk_bytes) // row_bytes(config, itemsize)
-    return max(longest, min(MOST_ROWS, rows))
+@dataclass(frozen=True)
+class Room:
+    """Rows that a wavefront may hold, and rows of one matrix product."""
+
+    rows: int
+    chunk: int
+
+    def halved(self, longest: int) -> "Room":
+        """Half of it, one run at least."""
+        return Room(max(longest, self.rows // 2), max(1, self.chunk // 2))
+
+
+def room_within(config: Config, budget: int, itemsize: int, longest: int) -> Room:
+    """What fits in `budget` bytes: rows for `longest` (one run) at least, whatever the budget."""
+    hidden = (3 * config.d_mlp + 2 * config.d_model) * itemsize
+    chunk = max(1, min(CHUNK_ROWS, budget // 4 // hidden))
+    rows = (budget - chunk * hidden) // row_bytes(config, itemsize)
+    return Room(max(longest, min(MOST_ROWS, rows)), chunk)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -22,12 +22,12 @@ from torch import Tensor
 
 from unweave.engine.arrivals import Arrival, arrivals
 from unweave.engine.frozen import FrozenPass
-from unweave.engine.memory import budget_bytes, capacity, recording_bytes
+from unweave.engine.memory import Room, budget_bytes, recording_bytes, room_within
 from unweave.engine.question import Question
 from unweave.engine.reach import Reach, entry_stage, last_attention
 from unweave.engine.recording import Recording, record
 from unweave.engine.sheet import Joint, Sheet
-from unweave.engine.wavefront import CHUNK_ROWS, Override, Wavefront
+from unweave.engine.wavefront import Override, Wavefront
 from unweave.models.config import Config
 from unweave.models.run import Key
 from unweave.progress import Progress
@@ -124,12 +124,8 @@ class PathSweep:
 
     def _portions(self, batch: range, reach: Reach) -> Iterator[list[Sheet | Joint]]:
         """Senders, with variants numbered by their place in `values`, as many at once as the budget holds."""
-        q = self.question
-        itemsize, longest = q.baseline.element_size(), q.recipient.tokens.shape[1]
-        hidden = CHUNK_ROWS * (3 * q.config.d_mlp + 2 * q.config.d_model) * itemsize
-        budget = budget_bytes(self.memory, q.weights.w_e.device) // 2
         rows_each = sum(len(self.receivers.wanted(n, reach, batch)) for n in range(len(batch)))
-        room = max(1, capacity(q.config, budget, itemsize, longest, hidden) // max(1, rows_each))
+        room = max(1, self._room().rows // max(1, rows_each))
         portion: list[Sheet | Joint] = []
         for sender in self.senders:
             for part in pieces_of(sender.of(batch), room):
@@ -139,6 +135,11 @@ class PathSweep:
                 portion.append(part)
         if portion:
             yield portion
+
+    def _room(self) -> Room:
+        q = self.question
+        budget = budget_bytes(self.memory, q.weights.w_e.device) // 2
+        return room_within(q.config, budget, q.baseline.element_size(), q.recipient.tokens.shape[1])
 
     def _end(self) -> int:
         """The stage where the frozen pass ends: the last receivers', or the end."""
@@ -150,7 +151,7 @@ class PathSweep:
     ) -> tuple[FrozenPass, Read]:
         """The frozen pass over a portion: the pass, and what the receivers read on the way."""
         config, read = self.question.config, {}
-        flown = FrozenPass(recording, self.live_mlps, held_by(portion))
+        flown = FrozenPass(recording, self._room().chunk, self.live_mlps, held_by(portion))
         by_stage: dict[int, list[tuple[Sheet, bool]]] = {}
         for sender in portion:
             for sheet in members_of(sender):
@@ -237,7 +238,7 @@ class PathSweep:
                 if start <= last_attention(self.question.config) or pos == reach.last[prompt]:
                     first[variant, prompt] = min(first.get((variant, prompt), pos), pos)
         n_rows = sum(reach.last[prompt] - pos + 1 for (_, prompt), pos in first.items())
-        wave = Wavefront(recording, n_rows, edits["qkv"], edits["mlp"])
+        wave = Wavefront(recording, Room(n_rows, self._room().chunk), edits["qkv"], edits["mlp"])
         together: dict[tuple[int, int], list[int]] = {}
         for (variant, prompt), pos in first.items():
             together.setdefault((pos, prompt), []).append(variant)

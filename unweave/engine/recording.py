@@ -11,7 +11,7 @@ A query or a row of the pattern at one position changes `z` at that position alo
 later positions as well. A grouped key or value changes all heads that share it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from unweave.engine.donor import Donor
 from unweave.models.config import Config
-from unweave.models.forward import attend, attention_scores, rotary_tables, rotate
+from unweave.models.forward import attend, attention_pattern, attention_scores, rotary_tables, rotate
 from unweave.models.run import Key, run_model
 from unweave.models.weights import Weights
 from unweave.tasks.prompts import Prompts
@@ -59,9 +59,9 @@ class Recording:
             return self.recipient["resid_post", layer - 1]
         return self.recipient["resid_mid" if stage % 2 else "resid_pre", layer]
 
-    def prefix(self, layer: int) -> tuple[Float[Tensor, "prompt pos kv_head e"], Float[Tensor, "prompt pos kv_head e"]]:
+    def prefix(self, layer: int) -> tuple[Float[Tensor, "prompt kv_head pos e"], Float[Tensor, "prompt kv_head pos e"]]:
         """The recipient's rotated keys, and its values, shared by all patched runs."""
-        return self._rotated("recipient", "k", layer), self.recipient["v", layer]
+        return self._rotated(self.recipient, "k", layer), self.recipient["v", layer].transpose(1, 2)
 
     def forget(self) -> None:
         """Drops the changes that were computed for earlier layers."""
@@ -91,29 +91,24 @@ class Recording:
             )
         return self._memo[key]
 
-    def _attend_again(self, site: str, layer: int, place: Int[Tensor, " prompt"] | None) -> Tensor:
+    def _attend_again(
+        self, site: str, layer: int, place: Int[Tensor, " prompt"] | None
+    ) -> Float[Tensor, "prompt pos head d_head"]:
         """`z` of all heads with the donor's value at `site`."""
-        v = self.recipient["v", layer]
+        v = self.recipient["v", layer].transpose(1, 2)
         if site == "pattern":
-            return attend(self.donor["pattern", layer], v)
-        if site == "v":
-            return attend(self.recipient["pattern", layer], self._mixed("v", layer, v, self.donor["v", layer], place))
-        q, k = self._rotated("recipient", "q", layer), self._rotated("recipient", "k", layer)
-        if site == "q":
-            q = self._rotated("donor", "q", layer)
+            z = attend(self.donor["pattern", layer], v)
+        elif site == "v":
+            theirs = self.donor["v", layer].transpose(1, 2)
+            z = attend(self.recipient["pattern", layer], mixed(v, theirs, place))
         else:
-            k = self._mixed("k", layer, k, self._rotated("donor", "k", layer), place)
-        return attend(attention_scores(self.config, q, k).softmax(-1), v)
-
-    def _mixed(
-        self, site: str, layer: int, ours: Tensor, theirs: Tensor, place: Int[Tensor, " prompt"] | None
-    ) -> Float[Tensor, "prompt pos kv_head d_head"]:
-        """The recipient's keys or values, with the donor's at one place of each prompt."""
-        if place is None:
-            return theirs
-        mixed, rows = ours.clone(), torch.arange(len(place), device=ours.device)
-        mixed[rows, place] = theirs[rows, place]
-        return mixed
+            q, k = (self._rotated(self.recipient, name, layer) for name in ("q", "k"))
+            if site == "q":
+                q = self._rotated(self.donor, "q", layer)
+            else:
+                k = mixed(k, self._rotated(self.donor, "k", layer), place)
+            z = attend(attention_pattern(attention_scores(self.config, q, k)), v)
+        return z.transpose(1, 2)
 
     def source_change(self, layer: int) -> Float[Tensor, "prompt q_pos k_pos head d_head"]:
         """The change of `z` when single entries of the pattern are the donor's, by destination and source."""
@@ -128,11 +123,10 @@ class Recording:
             self._memo[key] = einsum(change, v, "prompt head q k, prompt k head e -> prompt q k head e")
         return self._memo[key]
 
-    def _rotated(self, side: str, site: str, layer: int) -> Float[Tensor, "prompt pos heads d_head"]:
-        key = (side, site, layer, "rotated")
+    def _rotated(self, side: Mapping[Key, Tensor], site: str, layer: int) -> Float[Tensor, "prompt heads pos d_head"]:
+        key = (id(side), site, layer, "rotated")
         if key not in self._memo:
-            kept = self.recipient if side == "recipient" else self.donor
-            self._memo[key] = rotate(kept[site, layer], self.tables)
+            self._memo[key] = rotate(side[site, layer].transpose(1, 2), self.tables)
         return self._memo[key]
 
     def written_by_heads(
@@ -148,6 +142,19 @@ class Recording:
             chosen = torch.tensor(parts, device=change.device)
             change, w_o = change.index_select(-3, chosen), w_o.index_select(0, chosen)
         return einsum(change, w_o, "... part share e, part share e d -> part ... d")
+
+
+def mixed(
+    ours: Float[Tensor, "prompt kv_head pos d_head"],
+    theirs: Float[Tensor, "prompt kv_head pos d_head"],
+    place: Int[Tensor, " prompt"] | None,
+) -> Float[Tensor, "prompt kv_head pos d_head"]:
+    """The recipient's keys or values, with the donor's at one place of each prompt, or everywhere."""
+    if place is None:
+        return theirs
+    both, rows = ours.clone(), torch.arange(len(place), device=ours.device)
+    both[rows, :, place] = theirs[rows, :, place]
+    return both
 
 
 def record(

@@ -16,13 +16,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unweave.engine.arrivals import arrivals
-from unweave.engine.memory import budget_bytes, capacity, is_out_of_memory, recording_bytes
+from unweave.engine.memory import budget_bytes, is_out_of_memory, recording_bytes, room_within
 from unweave.engine.question import Question
 from unweave.engine.reach import Reach, entry_stage
 from unweave.engine.recording import Recording, record
 from unweave.engine.resume import resume
 from unweave.engine.sheet import Joint, Sheet
-from unweave.engine.wavefront import CHUNK_ROWS, Wavefront
+from unweave.engine.wavefront import Wavefront
 from unweave.progress import Progress
 
 
@@ -100,18 +100,17 @@ class Sweep:
         q = self.question
         longest = recording.stream(0).shape[1]
         itemsize = q.baseline.element_size()
-        hidden = CHUNK_ROWS * (3 * q.config.d_mlp + 2 * q.config.d_model) * itemsize
-        rows = capacity(q.config, self._budget() // 2, itemsize, longest, hidden)
+        room = room_within(q.config, self._budget() // 2, itemsize, longest)
         while tickets:
             try:
-                wave = Wavefront(recording, rows)
+                wave = Wavefront(recording, room)
                 left = self._fly(wave, tickets, reach)
                 self._land(wave, tickets, left, batch)
                 tickets = left
             except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error) or rows <= longest:
+                if not is_out_of_memory(error) or room.rows <= longest:
                     raise
-                rows = max(longest, rows // 2)
+                room = room.halved(longest)
 
     def _fly(self, wave: Wavefront, tickets: list[Ticket], reach: Reach) -> list[Ticket]:
         """Takes tickets in, stage by stage, until the wavefront is full; flies it to the end; returns what is left."""

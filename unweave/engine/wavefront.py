@@ -19,14 +19,22 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from unweave.engine.arrivals import Arrival
+from unweave.engine.memory import Room
 from unweave.engine.reach import last_attention
 from unweave.engine.recording import Recording
-from unweave.models.forward import attend, attention_output, attention_scores, mlp, project, rotate, split_qkv
+from unweave.models.forward import (
+    attend,
+    attention_output,
+    attention_pattern,
+    attention_scores,
+    mlp,
+    project,
+    rotate,
+    split_qkv,
+)
 from unweave.models.weights import LayerWeights
 
-# Rows of one matrix product, and keys of one attention product: large enough for the processor's full rate, small
-# enough that what is between two products stays in the cache.
-CHUNK_ROWS = 1024
+# Keys of one attention product: see `memory.CHUNK_ROWS`, its like for the other products.
 CHUNK_KEYS = 8192
 
 
@@ -63,6 +71,13 @@ class Rows:
         """`[run pos …]` of a buffer `[row …]`."""
         return buffer[self.index].unflatten(0, (-1, self.n_pos))
 
+    def put(self, buffer: Tensor, values: Tensor) -> None:
+        """Puts values `[run pos …]` in their rows."""
+        if isinstance(self.index, slice):
+            self.of(buffer).copy_(values)
+        else:
+            buffer[self.index] = values.flatten(0, 1)
+
 
 def rows_of(group: Group) -> Iterator[Rows]:
     """A group's rows, in portions that bound the memory of attention."""
@@ -95,7 +110,7 @@ EditInFlight = Callable[[int, Tensor, Collection[Group]], None]
 
 
 class Wavefront:
-    """Patched runs in flight, `capacity` rows at most.
+    """Patched runs in flight, as many rows as there is room for.
 
     Made in flight: `overrides` of a layer's queries, keys and values, `mlp_inputs`, and `edit` of `z`.
     """
@@ -103,14 +118,15 @@ class Wavefront:
     def __init__(
         self,
         recording: Recording,
-        capacity: int,
+        room: Room,
         overrides: Mapping[int, Override] | None = None,
         mlp_inputs: Mapping[int, Override] | None = None,
         edit: EditInFlight | None = None,
     ) -> None:
         self.recording, self.config = recording, recording.config
         self.overrides, self.mlp_inputs, self.edit = overrides or {}, mlp_inputs or {}, edit
-        self.x = recording.stream(0).new_empty(capacity, self.config.d_model)
+        self.chunk = room.chunk
+        self.x = recording.stream(0).new_empty(room.rows, self.config.d_model)
         self.groups: dict[tuple[int, int], Group] = {}
         self.n_rows = self.n_runs = 0
 
@@ -179,7 +195,7 @@ class Wavefront:
             for rows in rows_of(group):
                 block = rows.of(qkv)
                 block[..., edit.columns] = edit.of(group, rows)
-                qkv[rows.index] = block.flatten(0, 1)
+                rows.put(qkv, block)
 
     def _add_mlp(self, layer: LayerWeights, edit: Override) -> None:
         """What the MLP writes when it reads other values than the stream."""
@@ -188,8 +204,8 @@ class Wavefront:
                 self.x[rows.index] += mlp(self.config, layer, edit.of(group, rows)).flatten(0, 1)
 
     def _chunks(self) -> Iterator[slice]:
-        for start in range(0, self.n_rows, CHUNK_ROWS):
-            yield slice(start, min(start + CHUNK_ROWS, self.n_rows))
+        for start in range(0, self.n_rows, self.chunk):
+            yield slice(start, min(start + self.chunk, self.n_rows))
 
     def _attention(self, stage: int) -> Float[Tensor, "row head d_head"]:
         """`z` of all rows in flight. In the last layer the rows that are not read leave the wavefront on the way."""
@@ -205,7 +221,7 @@ class Wavefront:
         z = self.x.new_empty(self.n_rows, config.n_heads, config.d_head)
         for group in self.groups.values():
             for rows in rows_of(group):
-                z[rows.index] = self._attend(layer, group, rows, qkv, slice(None)).flatten(0, 1)
+                rows.put(z, self._attend(layer, group, rows, qkv, slice(None)))
         return z
 
     def _attention_where_read(self, layer: int, qkv: Float[Tensor, "row qkv"]) -> Float[Tensor, "run head d_head"]:
@@ -226,15 +242,14 @@ class Wavefront:
         self, layer: int, group: Group, rows: Rows, qkv: Float[Tensor, "row qkv"], queries: slice
     ) -> Float[Tensor, "run q_pos head d_head"]:
         """Attention of some runs of a group over the recipient's prefix and their own keys and values."""
-        q, k, v = split_qkv(self.config, rows.of(qkv))
-        tables = self.recording.tables
-        if tables is not None:
-            cos, sin = (table[group.first : group.last + 1] for table in tables)
-            q, k = rotate(q[:, queries], (cos[queries], sin[queries])), rotate(k, (cos, sin))
-        else:
-            q = q[:, queries]
+        q, k, v = (part.transpose(1, 2) for part in split_qkv(self.config, rows.of(qkv)))
+        q = q[:, :, queries]
+        if self.recording.tables is not None:
+            cos, sin = (table[group.first : group.last + 1] for table in self.recording.tables)
+            q, k = rotate(q, (cos[queries], sin[queries])), rotate(k, (cos, sin))
         if group.first:
             prefix_k, prefix_v = self.recording.prefix(layer)
-            k = torch.cat([prefix_k[rows.prompt, : group.first], k], dim=1)
-            v = torch.cat([prefix_v[rows.prompt, : group.first], v], dim=1)
-        return attend(attention_scores(self.config, q, k).softmax(-1), v)
+            k = torch.cat([prefix_k[rows.prompt, :, : group.first], k], dim=2)
+            v = torch.cat([prefix_v[rows.prompt, :, : group.first], v], dim=2)
+        pattern = attention_pattern(attention_scores(self.config, q, k))
+        return attend(pattern, v).transpose(1, 2)

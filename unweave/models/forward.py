@@ -62,12 +62,12 @@ def rotary_tables(
 
 
 def rotate(
-    x: Float[Tensor, "run pos head d_head"], tables: tuple[Float[Tensor, "pos half"], Float[Tensor, "pos half"]] | None
-) -> Float[Tensor, "run pos head d_head"]:
+    x: Float[Tensor, "run head pos d_head"], tables: tuple[Float[Tensor, "pos half"], Float[Tensor, "pos half"]] | None
+) -> Float[Tensor, "run head pos d_head"]:
     """Rotates the leading dimensions of each head, pairing dimension i with i + half. `tables` None leaves `x`."""
     if tables is None:
         return x
-    cos, sin = (table[:, None, :] for table in tables)
+    cos, sin = tables
     half = cos.shape[-1]
     a, b = x[..., :half], x[..., half : 2 * half]
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
@@ -94,12 +94,12 @@ def project(config: Config, layer: LayerWeights, x: Float[Tensor, "*rows d_model
 
 
 def attention_scores(
-    config: Config, q: Float[Tensor, "run q_pos head d_head"], k: Float[Tensor, "run k_pos kv_head d_head"]
+    config: Config, q: Float[Tensor, "run head q_pos d_head"], k: Float[Tensor, "run kv_head k_pos d_head"]
 ) -> Float[Tensor, "run head q_pos k_pos"]:
     """Scaled, causally masked scores of rotated queries and keys. The queries stand at the last `q_pos` positions."""
-    n_queries, n_keys = q.shape[1], k.shape[1]
-    q = rearrange(q, "run q_pos (kv_head share) e -> run kv_head (share q_pos) e", kv_head=k.shape[2])
-    scores = (q @ rearrange(k, "run k_pos kv_head e -> run kv_head e k_pos")).mul_(config.score_scale)
+    n_queries, n_keys = q.shape[2], k.shape[2]
+    q = rearrange(q, "run (kv_head share) q_pos e -> run kv_head (share q_pos) e", kv_head=k.shape[1])
+    scores = (q @ k.transpose(-1, -2)).mul_(config.score_scale)
     scores = rearrange(scores, "run kv_head (share q_pos) k_pos -> run (kv_head share) q_pos k_pos", q_pos=n_queries)
     if n_queries == 1:  # the last position sees all
         return scores
@@ -107,16 +107,25 @@ def attention_scores(
     return scores.masked_fill_(future, float("-inf"))
 
 
+def attention_pattern(scores: Float[Tensor, "run head q_pos k_pos"]) -> Float[Tensor, "run head q_pos k_pos"]:
+    """Softmax over the keys."""
+    if scores.device.type != "cpu":
+        return scores.softmax(-1)
+    # Rows of a prompt are short. The library's softmax goes row by row, and takes four times as long as these passes.
+    pattern = (scores - scores.amax(-1, keepdim=True)).exp_()
+    return pattern.div_(pattern.sum(-1, keepdim=True))
+
+
 def attend(
-    pattern: Float[Tensor, "run head q_pos k_pos"], v: Float[Tensor, "run k_pos kv_head d_head"]
-) -> Float[Tensor, "run q_pos head d_head"]:
+    pattern: Float[Tensor, "run head q_pos k_pos"], v: Float[Tensor, "run kv_head k_pos d_head"]
+) -> Float[Tensor, "run head q_pos d_head"]:
     """Values, averaged by the attention pattern."""
     n_queries = pattern.shape[2]
     pattern = rearrange(
-        pattern, "run (kv_head share) q_pos k_pos -> run kv_head (share q_pos) k_pos", kv_head=v.shape[2]
+        pattern, "run (kv_head share) q_pos k_pos -> run kv_head (share q_pos) k_pos", kv_head=v.shape[1]
     )
-    z = pattern @ rearrange(v, "run k_pos kv_head e -> run kv_head k_pos e")
-    return rearrange(z, "run kv_head (share q_pos) e -> run q_pos (kv_head share) e", q_pos=n_queries)
+    z = pattern @ v
+    return rearrange(z, "run kv_head (share q_pos) e -> run (kv_head share) q_pos e", q_pos=n_queries)
 
 
 def attention(
@@ -130,9 +139,10 @@ def attention(
     """One attention half-layer, from the residual stream to what it writes."""
     q, k, v = split_qkv(config, project(config, layer, x))
     q, k, v = tap("q", index, q), tap("k", index, k), tap("v", index, v)
+    q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # sites are by position, products by head
     scores = tap("scores", index, attention_scores(config, rotate(q, tables), rotate(k, tables)))
-    pattern = tap("pattern", index, scores.softmax(-1))
-    z = tap("z", index, attend(pattern, v))
+    pattern = tap("pattern", index, attention_pattern(scores))
+    z = tap("z", index, attend(pattern, v).transpose(1, 2))
     return tap("attn_out", index, attention_output(layer, z))
 
 
