@@ -32,9 +32,23 @@ _HOMES = {
     "LogitDiff": "unweave.metrics",
     "ProbDiff": "unweave.metrics",
     "Rank": "unweave.metrics",
+    "Circuit": "unweave.circuits.circuit",
+    "Effort": "unweave.circuits.evaluate",
+    "evaluate": "unweave.circuits.evaluate",
     "attention": "unweave.methods.attention",
     "attribute": "unweave.methods.attribution",
     "logit_lens": "unweave.methods.attribution",
+    "knockout": "unweave.methods.knockout",
+    "Replacement": "unweave.methods.replacement",
+    "knockout_attribution": "unweave.methods.backup",
+    "backup_heads": "unweave.methods.backup",
+    "head_scores": "unweave.methods.head_scores",
+    "copying_scores": "unweave.methods.copying",
+    "role_attention": "unweave.methods.role_attention",
+    "attention_contribution": "unweave.methods.role_attention",
+    "classify_heads": "unweave.methods.head_roles",
+    "HeadRules": "unweave.methods.head_roles",
+    "position_token": "unweave.methods.position_token",
     "patch": "unweave.methods.patching",
     "path_patch": "unweave.methods.path_patching",
     "patch_at": "unweave.methods.patching",
@@ -71,6 +85,9 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from unweave import metrics as metrics
     from unweave import tasks as tasks
+    from unweave.circuits.circuit import Circuit as Circuit
+    from unweave.circuits.evaluate import Effort as Effort
+    from unweave.circuits.evaluate import evaluate as evaluate
     from unweave.errors import InputError as InputError
     from unweave.errors import Interrupted as Interrupted
     from unweave.errors import ModelError as ModelError
@@ -78,10 +95,20 @@ if TYPE_CHECKING:
     from unweave.methods.attention import attention as attention
     from unweave.methods.attribution import attribute as attribute
     from unweave.methods.attribution import logit_lens as logit_lens
-    from unweave.methods.path_patching import path_patch as path_patch
+    from unweave.methods.backup import backup_heads as backup_heads
+    from unweave.methods.backup import knockout_attribution as knockout_attribution
+    from unweave.methods.copying import copying_scores as copying_scores
+    from unweave.methods.head_roles import HeadRules as HeadRules
+    from unweave.methods.head_roles import classify_heads as classify_heads
+    from unweave.methods.head_scores import head_scores as head_scores
+    from unweave.methods.knockout import knockout as knockout
     from unweave.methods.patching import patch as patch
-    from unweave.methods.path_patching import path_patch as path_patch
     from unweave.methods.patching import patch_at as patch_at
+    from unweave.methods.path_patching import path_patch as path_patch
+    from unweave.methods.position_token import position_token as position_token
+    from unweave.methods.replacement import Replacement as Replacement
+    from unweave.methods.role_attention import attention_contribution as attention_contribution
+    from unweave.methods.role_attention import role_attention as role_attention
     from unweave.metrics import Accuracy as Accuracy
     from unweave.metrics import CrossEntropy as CrossEntropy
     from unweave.metrics import Custom as Custom

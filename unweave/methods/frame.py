@@ -9,6 +9,7 @@ import numpy as np
 
 from unweave import __version__
 from unweave.metrics.contrast import Contrast
+from unweave.models.model import Model
 from unweave.tasks.prompts import Prompts
 
 if TYPE_CHECKING:
@@ -39,15 +40,9 @@ def labelled(
 
 def attributes(pair: Contrast) -> dict[str, str | int | float]:
     """What every result says of the model, the prompts and the metric."""
-    config = pair.model.config
     source, other = pair.prompts.source, pair.corrupted.source
     return {
-        "model": config.name,
-        "model_source": config.source,
-        "model_revision": config.revision,
-        "quantization": config.quantization,
-        "processing": " ".join(config.processing),
-        "dtype": str(pair.model.dtype).removeprefix("torch."),
+        **model_attributes(pair.model),
         "task": str(source.get("task", "prompts")),
         "corruption": str(other.get("corruption", "given")),
         "seed": int(source.get("seed", -1)),
@@ -58,6 +53,19 @@ def attributes(pair: Contrast) -> dict[str, str | int | float]:
         "role": pair.metric.role,
         "version": __version__,
         "notes": "",
+    }
+
+
+def model_attributes(model: Model) -> dict[str, str | int | float]:
+    """What every result says of the model."""
+    config = model.config
+    return {
+        "model": config.name,
+        "model_source": config.source,
+        "model_revision": config.revision,
+        "quantization": config.quantization,
+        "processing": " ".join(config.processing),
+        "dtype": str(model.dtype).removeprefix("torch."),
     }
 
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 
 _HEADS = {"head": "{layer}.{head}", "kv_head": "{layer}.kv{kv_head}", "neuron": "{layer}.n{neuron}"}
-_ALONE = ("address", "component", "stage")
+_ALONE = ("address", "component", "stage", "sender")
 _PLACES = ("pos", "role", "q_pos", "k_pos")
 
 

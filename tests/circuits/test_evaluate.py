@@ -1,0 +1,307 @@
+"""Faithfulness, completeness and minimality, against the naive runs and by their definitions."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+import unweave as uw
+from tests.circuits.made import CIRCUIT, made_pair, made_prompts, of_template
+from tests.circuits.naive import Naive
+from unweave.circuits.ablation import ablation_of
+from unweave.circuits.circuit import Circuit, Group
+from unweave.circuits.completeness import completeness, gaps, greedy_search, random_subsets
+from unweave.circuits.evaluate import Effort, evaluate, findings
+from unweave.circuits.faithfulness import faithfulness, random_circuits
+from unweave.circuits.minimality import minimality, without_for
+from unweave.circuits.reference import reference_prompts
+from unweave.circuits.runs import CircuitRuns
+from unweave.circuits.tables import ratio_interval
+from unweave.errors import InputError
+from unweave.methods.heads import Head
+from unweave.methods.replacement import Replacement
+from unweave.metrics import LogitDiff
+from unweave.metrics.contrast import Contrast
+
+EFFORT = Effort(controls=2, subsets=3, searches=2, steps=2, candidates=2, seed=4)
+
+
+@pytest.fixture(scope="module")
+def pair() -> Contrast:
+    return made_pair("gpt2")
+
+
+@pytest.fixture(scope="module")
+def naive(pair: Contrast) -> Naive:
+    return Naive(pair, pair.corrupted, of_template())
+
+
+@pytest.fixture(scope="module")
+def score(pair: Contrast) -> xr.DataTree:
+    return evaluate(CIRCUIT, pair, effort=EFFORT)
+
+
+def table_of(score: xr.DataTree, name: str) -> xr.Dataset:
+    return score[name].to_dataset()
+
+
+def heads_of(text: str) -> list[Head]:
+    return [(int(layer), int(head)) for layer, head in (name.split(".") for name in text.split())]
+
+
+def same(values: xr.DataArray, expected: torch.Tensor) -> None:
+    np.testing.assert_allclose(values.values, expected.numpy(), rtol=0, atol=1e-9)
+
+
+def test_faithfulness(score: xr.DataTree, pair: Contrast, naive: Naive) -> None:
+    table = table_of(score, "faithfulness")
+    own = naive.circuit(CIRCUIT)
+    same(table["score"].sel(kept="model"), pair.clean)
+    same(table["score"].sel(kept="circuit"), own)
+    same(table["score"].sel(kept="nothing"), naive.circuit(CIRCUIT, CIRCUIT.heads))
+    row = table.sel(kept="circuit")
+    assert float(row.difference) == pytest.approx(float(pair.clean.mean() - own.mean()), abs=1e-12)
+    assert float(row.ratio) == pytest.approx(float(own.mean() / pair.clean.mean()), abs=1e-12)
+    assert float(row.difference_low) < float(row.difference) < float(row.difference_high)
+    assert float(row.ratio_low) < float(row.ratio) < float(row.ratio_high)
+    whole = table.sel(kept="model")
+    assert [float(whole[name]) for name in ("difference", "difference_low", "ratio")] == [0, 0, 1]
+    assert [float(whole[name]) for name in ("ratio_low", "ratio_high")] == pytest.approx([1, 1])
+    assert table["heads"].values.tolist() == [12, 6, 0, 6, 6]
+
+
+def test_neither_number_is_clamped() -> None:
+    """Some circuit does more than the model, and some the opposite."""
+    pair = made_pair("llama")
+    ratios = []
+    for other in random_circuits(CIRCUIT, pair.model.config, 12, seed=1):
+        runs = CircuitRuns(other, ablation_of(other, pair))
+        ratios.append(float(faithfulness(runs, controls=0)["ratio"].sel(kept="circuit")))
+    assert max(ratios) > 1
+    assert min(ratios) < 0
+
+
+def test_controls_are_random_circuits_of_the_same_shape(score: xr.DataTree, pair: Contrast, naive: Naive) -> None:
+    table = table_of(score, "faithfulness")
+    controls = random_circuits(CIRCUIT, pair.model.config, 2, EFFORT.seed)
+    for number, other in enumerate(controls, start=1):
+        assert [len(group.heads) for group in other.groups] == [len(group.heads) for group in CIRCUIT.groups]
+        assert [group.roles for group in other.groups] == [group.roles for group in CIRCUIT.groups]
+        row = table.sel(kept=f"random {number}")
+        assert sorted(heads_of(row.members.item())) == sorted(other.heads)
+        same(row["score"], naive.circuit(other))
+    assert controls == random_circuits(CIRCUIT, pair.model.config, 2, EFFORT.seed)
+    assert controls != random_circuits(CIRCUIT, pair.model.config, 2, EFFORT.seed + 1)
+
+
+def test_completeness(score: xr.DataTree, naive: Naive) -> None:
+    table = table_of(score, "completeness")
+    labels = ["none", "mover", "middle", "everywhere", "random 1", "random 2", "random 3", "greedy 1", "greedy 2"]
+    assert table["removed"].values.tolist() == labels
+    assert table["members"].sel(removed="mover").item() == "1.3 2.0 2.2"
+    for label in labels:
+        row = table.sel(removed=label)
+        removed = heads_of(row.members.item())
+        assert int(row["size"]) == len(removed)
+        circuit, model = naive.circuit(CIRCUIT, removed), naive.model_without(CIRCUIT, removed)
+        same(row["circuit"], circuit)
+        same(row["model"], model)
+        assert float(row["difference"]) == pytest.approx(float((circuit - model).mean()), abs=1e-9)
+        assert float(row["gap"]) == abs(float(row["difference"]))
+        assert float(row["difference_low"]) < float(row["difference"]) < float(row["difference_high"])
+
+
+def test_a_complete_circuit_has_no_gap(pair: Contrast) -> None:
+    """Where the circuit is the whole model, taking K out of either is the same."""
+    full = Circuit((Group("all", tuple((layer, head) for layer in range(3) for head in range(4))),))
+    table = completeness(CircuitRuns(full, ablation_of(full, pair)), subsets=4, greedy=(1, 2, 2))
+    assert float(table["gap"].max()) < 1e-12
+    assert float(table["model"].std()) > 0.1
+
+
+def test_random_subsets() -> None:
+    drawn = random_subsets(CIRCUIT.heads, 400, seed=3)
+    assert drawn == random_subsets(CIRCUIT.heads, 400, seed=3) != random_subsets(CIRCUIT.heads, 400, seed=4)
+    share = np.mean([[head in one for head in CIRCUIT.heads] for one in drawn], axis=0)
+    assert (abs(share - 0.5) < 0.1).all()
+
+
+def test_greedy_search_widens_the_gap_step_by_step(pair: Contrast) -> None:
+    runs = CircuitRuns(CIRCUIT, ablation_of(CIRCUIT, pair))
+    found = [frozenset[Head]()]
+    for steps in (1, 2, 3, 6):
+        found += greedy_search(runs, 1, steps, candidates=6, seed=2)
+    reached = gaps(runs, found).tolist()
+    assert reached == sorted(reached)
+    assert reached[-1] > reached[0]
+    single = gaps(runs, [frozenset({head}) for head in CIRCUIT.heads])
+    assert reached[1] == pytest.approx(max(*single.tolist(), reached[0]), abs=1e-12)
+    assert greedy_search(runs, 2, 3, 2, seed=2) == greedy_search(runs, 2, 3, 2, seed=2)
+
+
+def test_minimality(score: xr.DataTree, pair: Contrast, naive: Naive) -> None:
+    table = table_of(score, "minimality")
+    assert table["address"].values.tolist() == ["2.0", "1.3", "2.2", "0.1", "1.2", "0.3"]
+    for head in CIRCUIT.heads:
+        row = table.sel(address=f"{head[0]}.{head[1]}")
+        removed = heads_of(row.members.item())
+        assert set(removed) == set(CIRCUIT.group_of(head).heads) - {head}
+        without_k, without_both = naive.circuit(CIRCUIT, removed), naive.circuit(CIRCUIT, [*removed, head])
+        same(row["without_k"], without_k)
+        same(row["without_both"], without_both)
+        share = float((without_k - without_both).mean() / pair.clean.mean())
+        assert float(row["share"]) == pytest.approx(share, abs=1e-9)
+        assert float(row["change"].mean()) == pytest.approx(share, abs=1e-9)
+        assert float(row["size"]) == abs(float(row["share"]))
+        assert float(row["share_low"]) <= share <= float(row["share_high"])
+
+
+def test_minimality_with_sets_k_of_the_circuit(pair: Contrast, naive: Naive) -> None:
+    named = replace(CIRCUIT, minimality={(2, 0): (), (0, 1): ((2, 0), (0, 3))})
+    assert without_for(named, (2, 0)) == frozenset()
+    assert without_for(named, (2, 2)) == {(2, 0), (1, 3)}
+    table = minimality(CircuitRuns(named, ablation_of(named, pair)))
+    row = table.sel(address="0.1")
+    assert row.members.item() == "0.3 2.0"
+    same(row["without_both"], naive.circuit(CIRCUIT, [(2, 0), (0, 3), (0, 1)]))
+
+
+def test_the_interval_of_a_ratio_draws_both_means_together() -> None:
+    rng = np.random.default_rng(0)
+    below = torch.tensor(rng.normal(3, 1, 20))
+    low, high = ratio_interval(torch.stack([below * 0.7, torch.tensor(rng.normal(1, 1, 20))]), below)
+    assert low[0] == pytest.approx(0.7)
+    assert high[0] == pytest.approx(0.7)
+    assert low[1] < high[1]
+
+
+def test_a_result_is_saved_and_read_back(score: xr.DataTree, tmp_path: Path) -> None:
+    again = uw.load(uw.save(score, tmp_path / "score.nc"))
+    assert isinstance(again, xr.DataTree)
+    for name in ("faithfulness", "completeness", "minimality"):
+        assert table_of(again, name).identical(table_of(score, name))
+
+
+def test_what_a_result_says(score: xr.DataTree) -> None:
+    for name in ("faithfulness", "completeness", "minimality"):
+        attrs = table_of(score, name).attrs
+        assert attrs["method"] == name
+        assert attrs["ablation"] == "template"
+        assert "corrupted" in attrs["reference"]
+        assert attrs["positions"] == "each prompt's own"
+        assert attrs["model"] == "tiny gpt2"
+        assert "F(" in attrs["convention"]
+    lines = findings(score)
+    ratio = float(table_of(score, "faithfulness")["ratio"].sel(kept="circuit"))
+    assert f"ratio {ratio:.2f}" in lines[0]
+    assert lines[0].startswith("faithfulness: 6 of 12 heads")
+    worst = table_of(score, "completeness").sortby("gap").isel(removed=-1)
+    assert f"({worst.removed.item()}: {worst.members.item()})" in lines[1]
+    assert lines[2].startswith("minimality: ")
+
+
+def test_the_same_seed_gives_the_same_result(score: xr.DataTree, pair: Contrast) -> None:
+    again = evaluate(CIRCUIT, pair, effort=EFFORT)
+    assert all(table_of(again, name).identical(table_of(score, name)) for name in score.children)
+
+
+def test_progress_reaches_its_end(pair: Contrast) -> None:
+    seen: list[tuple[float, float]] = []
+    evaluate(CIRCUIT, pair, effort=EFFORT, progress=lambda done, total: seen.append((done, total)))
+    assert [done for done, _ in seen] == [1, 2, 3, 4, 5]
+    assert {total for _, total in seen} == {5}
+
+
+def test_other_reference_prompts(pair: Contrast) -> None:
+    reference = made_prompts(13)
+    score = evaluate(CIRCUIT, pair, reference, effort=Effort(controls=0, subsets=0, searches=0))
+    other = Naive(pair, reference, of_template())
+    same(table_of(score, "faithfulness")["score"].sel(kept="circuit"), other.circuit(CIRCUIT))
+    assert table_of(score, "faithfulness").attrs["reference"] == "other prompts"
+    assert table_of(score, "completeness")["removed"].values.tolist() == ["none", "mover", "middle", "everywhere"]
+
+
+def test_zero_ablation(pair: Contrast) -> None:
+    ablation = ablation_of(CIRCUIT, pair, "zero")
+    assert ablation.about["ablation"] == "zero"
+    edits = [uw.Edit("z", layer, torch.zeros(1)) for layer in range(3)]
+    nothing = pair.model.run(pair.prompts, edits=edits).logits_at()
+    rows = torch.arange(5)
+    expected = nothing[rows, pair.prompts.answers] - nothing[rows, pair.prompts.wrong]
+    runs = CircuitRuns(CIRCUIT, ablation)
+    torch.testing.assert_close(runs.circuit_without([CIRCUIT.heads])[0], expected, rtol=0, atol=1e-9)
+
+
+def test_prompts_without_templates_say_so() -> None:
+    pair = made_pair(templates=False)
+    about = ablation_of(CIRCUIT, pair).about
+    assert about["ablation"] == "mean"
+    assert "no templates" in str(about["notes"])
+
+
+def alone(pair: Contrast) -> Contrast:
+    """The same pair; the last prompt is the only one of its template."""
+    groups = torch.tensor([0, 1, 0, 1, 2])
+    prompts = [replace(side, groups=groups) for side in (pair.prompts, pair.corrupted)]
+    return Contrast(pair.model, prompts[0], prompts[1], LogitDiff())
+
+
+def test_a_template_with_one_prompt_is_refused_or_said(pair: Contrast) -> None:
+    single = alone(pair)
+    with pytest.raises(InputError, match="template 2 has one prompt, whose mean is the prompt itself"):
+        evaluate(CIRCUIT, single)
+    about = ablation_of(CIRCUIT, single, Replacement("template", lone="keep")).about
+    assert "its mean is the prompt itself" in str(about["notes"])
+
+
+def test_arguments_that_do_not_fit(pair: Contrast) -> None:
+    with pytest.raises(InputError, match="reference: how= has its own"):
+        evaluate(CIRCUIT, pair, pair.corrupted, how=Replacement("mean"))
+    with pytest.raises(InputError, match="subsets: expected 0 or more"):
+        Effort(subsets=-1)
+    with pytest.raises(InputError, match="12 layers x 12 heads"):
+        evaluate(Circuit.published("ioi-gpt2-small"), pair)
+    with pytest.raises(InputError, match="role 'IO' is not among"):
+        evaluate(Circuit((Group("a", ((0, 0),), ("IO",)),)), pair)
+    with pytest.raises(InputError, match="made it from its own templates"):
+        reference_prompts(pair)
+    with pytest.raises(InputError, match="expected at least 2"):
+        reference_prompts(pair, 1)
+
+
+def test_one_prompt_has_no_interval() -> None:
+    pair = made_pair(templates=False)
+    one = Contrast(pair.model, pair.prompts.take([0]), pair.corrupted.take([0]), LogitDiff())
+    score = evaluate(CIRCUIT, one, pair.corrupted, effort=Effort(controls=0, subsets=1, searches=0))
+    assert np.isnan(table_of(score, "faithfulness")["ratio_low"].values).all()
+    assert np.isnan(table_of(score, "minimality")["share_high"].values).all()
+    assert table_of(score, "faithfulness").attrs["interval"] == "none: one prompt"
+
+
+def test_a_metric_that_is_0_of_the_model_has_no_shares(pair: Contrast) -> None:
+    divergence = Contrast(pair.model, pair.prompts, pair.corrupted, uw.KLToClean())
+    with pytest.raises(
+        InputError, match="KL divergence from clean is 0 on average, so a circuit's share of it has no meaning"
+    ):
+        evaluate(CIRCUIT, divergence)
+
+
+def test_an_interrupted_evaluation_keeps_what_was_finished(pair: Contrast) -> None:
+    def stop(done: float, total: float) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(uw.Interrupted, match="finished: faithfulness, minimality") as caught:
+        evaluate(CIRCUIT, pair, effort=EFFORT, progress=stop)
+    assert isinstance(caught.value.partial, xr.DataTree)
+    assert list(caught.value.partial.children) == ["faithfulness", "minimality"]
+
+
+def test_a_table_can_be_summarised(score: xr.DataTree) -> None:
+    table = table_of(score, "faithfulness")
+    found = uw.summary(table["score"])
+    np.testing.assert_allclose(found["mean"].values, table["score"].mean("prompt").values)
+    assert "p_holm" in found

@@ -1,0 +1,109 @@
+"""Sketches: what is kept is what path patching says, level by level."""
+
+import pytest
+import torch
+
+import unweave as uw
+from tests.tiny import D_VOCAB, N_HEADS, N_LAYERS, Kind, tiny_model
+from unweave.circuits import sketch as module
+from unweave.circuits.sketch import SketchRules, sketch
+
+LOOSE = SketchRules(threshold=0.001, edge_threshold=0.0, attends=0.0, levels=3)
+
+
+# Seeds of models, and tokens before and after, with which heads matter in the same direction in most random prompts.
+TELLING = {"llama": (2, 2, 9), "gpt2": (1, 13, 6), "gpt_neox": (2, 2, 9)}
+
+
+def pair(kind: Kind = "llama", n: int = 24) -> uw.Contrast:
+    """Random prompts with one token in the third place, and another one there in the corrupted ones."""
+    seed, before, after = TELLING[kind]
+    clean = torch.randint(0, D_VOCAB, (n, 6), generator=torch.Generator().manual_seed(3))
+    clean[:, 2] = before
+    other = clean.clone()
+    other[:, 2] = after
+    roles = {"S1": [0] * n, "S2": [2] * n, "S2+0": [2] * n}
+    prompts = uw.Prompts.from_tokens(clean, answers=[1] * n, wrong=[5] * n, roles=roles)
+    return uw.Contrast(tiny_model(kind, seed=seed), prompts, uw.Prompts.from_tokens(other, roles=roles), uw.LogitDiff())
+
+
+def kept(table, threshold):
+    rows = uw.summary(table)
+    told = (rows["p_holm"] <= 0.05) & (abs(rows["mean"]) >= threshold)
+    return {(layer, head) for layer in range(N_LAYERS) for head in range(N_HEADS) if told.sel(layer=layer, head=head)}
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "gpt_neox"])
+def test_level_1_are_the_heads_with_a_direct_effect(kind):
+    asked = pair(kind)
+    circuit = sketch(asked, SketchRules(threshold=0.01, levels=1))
+    direct = kept(uw.path_patch(asked, at="end"), 0.01)
+    assert direct
+    assert set(circuit.heads) == direct
+    assert {edge.receiver for edge in circuit.edges} == {"logits"}
+
+
+def test_the_next_level_acts_through_the_last():
+    asked = pair()
+    one, two = (sketch(asked, SketchRules(0.001, 0.0, 0.05, 0.0, levels)) for levels in (1, 2))
+    assert set(one.heads) < set(two.heads)
+    first = [(layer, head, "v") for layer, head in one.heads]
+    through = kept(uw.path_patch(asked, first, at="S2"), 0.001)
+    assert through
+    assert through <= set(two.heads)
+
+
+def test_an_edge_is_the_share_that_its_path_alone_carries():
+    asked = pair()
+    edge = next(edge for edge in sketch(asked, LOOSE).edges if edge.receiver != "logits")
+    sender, receiver = (tuple(map(int, name.split("."))) for name in (edge.sender, edge.receiver))
+    alone = uw.path_patch(asked, [(*receiver, edge.input)], [sender], edge.role)
+    assert edge.effect == pytest.approx(-float(alone.mean()), abs=1e-12)
+    assert edge.low <= edge.effect <= edge.high
+
+
+def test_edges_run_from_earlier_layers_to_later_ones_within_the_circuit():
+    circuit = sketch(pair(), LOOSE)
+    layers = {f"{layer}.{head}": layer for layer, head in circuit.heads} | {"logits": N_LAYERS}
+    assert {edge.receiver for edge in circuit.edges} > {"logits"}
+    assert all(layers[edge.sender] < layers[edge.receiver] for edge in circuit.edges)
+
+
+def test_a_head_stands_in_one_group_with_all_its_roles():
+    circuit = sketch(pair(), LOOSE)
+    roles = {role for group in circuit.groups for role in group.roles}
+    assert "end" in roles
+    assert "S2" in roles
+    assert "S2+0" not in roles  # the same positions as S2
+    assert "S1" not in roles  # before anything differs
+
+
+def test_the_same_prompts_give_the_same_sketch():
+    assert sketch(pair(), LOOSE) == sketch(pair(), LOOSE)
+
+
+def test_a_threshold_that_nothing_reaches_says_what_was_there():
+    with pytest.raises(uw.InputError, match=r"no head has a direct effect of 900\.0%.*the largest is"):
+        sketch(pair(), SketchRules(threshold=9.0))
+
+
+def test_a_role_that_the_task_lacks():
+    with pytest.raises(uw.InputError, match="role 'IO' is not among"):
+        sketch(pair(), roles=["IO"])
+
+
+def test_an_interrupt_keeps_the_levels_found(monkeypatch):
+    calls = []
+
+    def path_patch(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return uw.path_patch(*args, **kwargs)
+
+    monkeypatch.setattr(module, "path_patch", path_patch)
+    with pytest.raises(uw.Interrupted) as caught:
+        sketch(pair(), LOOSE)
+    partial = caught.value.partial
+    assert isinstance(partial, uw.Circuit)
+    assert set(partial.heads) < set(sketch(pair(), LOOSE).heads)

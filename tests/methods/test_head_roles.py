@@ -1,0 +1,161 @@
+"""Names for heads: by rules, with evidence, and not without it."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import unweave as uw
+from tests.methods.by_hand import N_VOCAB, made_model
+from tests.methods.ioi_model import ioi_model
+from tests.tiny import N_HEADS, N_LAYERS, tiny_model, tiny_pair
+from unweave.methods.head_roles import OTHER, Rule, rules_of
+
+# So low that random heads earn names too.
+LOW = uw.HeadRules(looks=0.05, direct=0.01, indirect=0.01, copies=0.01, pattern=0.01, growth=0.01, n_tokens=8)
+IO, S1, S2, END = 1, 3, 6, 8
+
+
+def made_pair(sign: int) -> uw.Contrast:
+    """Prompts for the model made by hand, whose head 1.1 looks from the end to IO."""
+    draw = torch.Generator().manual_seed(0)
+    tokens = torch.stack([torch.randperm(N_VOCAB, generator=draw)[: END + 1] for _ in range(4)])
+    tokens[:, S2] = tokens[:, S1]
+    other = (tokens + 17) % N_VOCAB
+    places = {"IO": IO, "S1": S1, "S1+1": S1 + 1, "S2": S2}
+    roles = {name: [place] * 4 for name, place in places.items()}
+    clean = uw.Prompts.from_tokens(tokens, answers=tokens[:, IO], wrong=tokens[:, S1], roles=roles)
+    model = made_model((END, IO), sign)
+    return uw.Contrast(model, clean, uw.Prompts.from_tokens(other, roles=roles), uw.LogitDiff())
+
+
+def asked(kind) -> uw.Contrast:
+    model = ioi_model(kind)
+    task = uw.tasks.ioi(model, 6, seed=1)
+    return uw.Contrast(model, task.prompts, task.corrupt("ABC"), uw.LogitDiff())
+
+
+@pytest.mark.parametrize(("sign", "name"), [(1, "name mover"), (-1, "negative name mover")])
+def test_heads_made_by_hand_get_the_names_that_they_were_made_for(sign, name):
+    found = uw.classify_heads(made_pair(sign), rules=uw.HeadRules(n_tokens=8))
+    assert found.groups == {
+        name: ((1, 1),),
+        "duplicate token": ((0, 1),),
+        "induction": ((1, 0),),
+        "previous token": ((0, 0),),
+    }
+    mover = found.heads[0]
+    assert (mover.name, mover.at) == (name, "end")
+    assert set(mover.evidence) == {"direct", "end to IO", "copying" if sign > 0 else "negative copying"}
+    assert mover.evidence["end to IO"] > 0.99
+    assert math.copysign(1, mover.evidence["direct"]) == sign
+    assert str(found).startswith(f"1.1  {name}: direct ")
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "gpt_neox"])
+def test_names_are_earned_by_the_measures_and_by_nothing_else(kind):
+    found = uw.classify_heads(asked(kind), rules=replace(LOW, looks=0.15, growth=0.1))
+    means = {str(name): array.mean(str(array.dims[0])) for name, array in found.measures.items()}
+    named = {head.head: head for head in found.heads}
+    assert 3 < len(named) < N_LAYERS * N_HEADS
+    for layer in range(N_LAYERS):
+        for head in range(N_HEADS):
+            values = {name: float(mean[layer, head]) for name, mean in means.items()}
+            holding = [rule.name for rule in found.rules if rule.holds(values)]
+            entry = named.get((layer, head))
+            assert holding == ([] if entry is None else [entry.name, *entry.also])
+            if entry is not None:
+                assert entry.evidence == {name: values[name] for name in entry.evidence}
+
+
+def test_measures_are_what_they_are_called():
+    pair = asked("llama")
+    measures = uw.classify_heads(pair, rules=LOW).measures
+    own = uw.attribute(pair, by="head")
+    np.testing.assert_allclose(measures["direct"], own / abs(float(pair.clean.mean())), atol=1e-10)
+    looks = uw.role_attention(pair).sel(q_role="S2", k_role="S1+1")
+    np.testing.assert_allclose(measures["S2 to S1+1"], looks, atol=1e-12)
+    assert pair.prompts.answers is not None
+    assert pair.prompts.wrong is not None
+    words = torch.cat([pair.prompts.answers, pair.prompts.wrong]).unique()
+    copied = uw.copying_scores(pair.model, words).sel(score="copying")
+    np.testing.assert_array_equal(measures["copying"], copied)
+
+
+def test_the_indirect_effect_of_what_is_only_read_at_the_end_is_the_scales():
+    """Heads of the last parallel layer reach nothing but the answer: only the norm's scale makes a difference."""
+    pair = asked("gpt_neox")
+    indirect = uw.classify_heads(pair, rules=LOW).measures["indirect"]
+    model, rows = pair.model, torch.arange(len(pair.prompts))
+    donor = model.run(pair.corrupted, keep="z")["z", -1]
+    clean = model.run(pair.prompts, keep=["z", "resid_post"])
+    end, head = pair.prompts.role("end"), 2
+    w_o = model.weights.layers[-1].w_o[:, 8:12]
+    change = (donor[rows, end, head] - clean["z", -1][rows, end, head]) @ w_o.T
+    x = clean["resid_post", -1][rows, end]
+    direction = model.weights.w_u[pair.prompts.answers] - model.weights.w_u[pair.prompts.wrong]
+
+    def normed(y, scale_of):
+        scale = (scale_of - scale_of.mean(-1, keepdim=True)).pow(2).mean(-1, keepdim=True).add(1e-5).sqrt()
+        return (y - y.mean(-1, keepdim=True)) / scale * model.weights.norm_final.weight
+
+    by_scale = ((normed(x + change, x + change) - normed(x + change, x)) * direction).sum(-1) / pair.gap
+    np.testing.assert_allclose(indirect.values[:, -1, head], by_scale, atol=1e-10)
+
+
+def test_chosen_heads_are_all_listed_with_all_their_measures():
+    pair = made_pair(1)
+    found = uw.classify_heads(pair, ["0.0", (1, 1)], uw.HeadRules(n_tokens=8))
+    assert found.groups == {"name mover": ((1, 1),), "previous token": ((0, 0),)}
+    strict = uw.classify_heads(pair, [(0, 0)], uw.HeadRules(n_tokens=8, pattern=2.0))
+    assert strict.groups == {OTHER: ((0, 0),)}
+    assert strict.heads[0].evidence["previous token"] > 0.9
+    assert strict.heads[0].at == ""
+
+
+def test_backup_heads_grow_when_the_name_movers_are_out():
+    pair = asked("gpt2")
+    found = uw.classify_heads(pair, rules=LOW)
+    movers = found.groups["name mover"]
+    grown = uw.backup_heads(pair, movers, "mean", "end")
+    np.testing.assert_allclose(found.measures["growth"], grown, atol=1e-12)
+    none = uw.classify_heads(pair, rules=replace(LOW, copies=2.0))
+    assert "name mover" not in none.groups
+    assert "backup name mover" not in none.groups
+    assert (none.measures["growth"].values == 0).all()
+
+
+def test_rules_are_stated_and_have_bounds():
+    rules = {rule.name: rule for rule in rules_of(uw.HeadRules(direct=0.25))}
+    assert len(rules) == 7
+    assert str(rules["negative name mover"]).startswith("negative name mover: direct at most -0.25, end to IO at least")
+    rule = Rule("x", "end", (("a", 0.5, math.inf), ("b", -math.inf, -0.1)))
+    assert rule.holds({"a": 0.5, "b": -0.1})
+    assert not rule.holds({"a": 0.49, "b": -0.1})
+    assert not rule.holds({"a": 0.5, "b": 0.0})
+
+
+def test_what_cannot_be_named_is_one_clear_error():
+    with pytest.raises(uw.InputError, match=r"these prompts have no role IO, S1\+1; take uw.tasks.ioi"):
+        uw.classify_heads(tiny_pair(tiny_model("gpt2")))
+    pair = made_pair(1)
+    other = uw.Contrast(pair.model, pair.prompts, pair.corrupted, uw.CrossEntropy())
+    with pytest.raises(uw.InputError, match=r"got cross-entropy; use uw\.LogitDiff"):
+        uw.classify_heads(other)
+    with pytest.raises(uw.InputError, match=r"1\.1 is named twice"):
+        uw.classify_heads(pair, [(1, 1), "1.1"])
+
+
+@pytest.mark.real
+def test_a_real_model_has_heads_of_the_known_kinds(smollm2):
+    task = uw.tasks.ioi(smollm2, 8, seed=0)
+    pair = uw.Contrast(smollm2, task.prompts, task.corrupt("ABC"), uw.LogitDiff())
+    found = uw.classify_heads(pair)
+    kinds = {"name mover", "negative name mover", "S-inhibition", "duplicate token", "induction", "previous token"}
+    assert kinds <= set(found.groups)
+    assert sum(len(heads) for heads in found.groups.values()) < 40  # of 270
+    table = uw.position_token(pair, task, found.groups["S-inhibition"])
+    ranges = table["full_range"].mean("prompt").sel(address="all")
+    assert float(ranges.sel(signal="position")) > abs(float(ranges.sel(signal="token")))

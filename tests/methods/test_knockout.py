@@ -1,0 +1,274 @@
+"""Knockouts: labels, measures, stand-ins, and what is refused. That effects are right is tested against the oracle."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+import unweave as uw
+from tests.readers import unchecked
+from tests.tiny import D_HEAD, D_MODEL, N_HEADS, N_LAYERS, tiny_model, tiny_pair
+from unweave.methods.replacement import replaced_values
+from unweave.models.run import Edit
+
+KINDS = ("llama", "gpt2", "gpt_neox")
+
+
+def score(pair: uw.Contrast, edits: list[Edit]) -> torch.Tensor:
+    logits = pair.model.run(pair.prompts, edits=edits).logits_at("end")
+    rows = torch.arange(len(pair.prompts))
+    return logits[rows, pair.prompts.answers] - logits[rows, pair.prompts.wrong]
+
+
+def grouped(groups: list[int], lengths: tuple[int, ...] = (7, 7, 7)) -> uw.Contrast:
+    """A pair whose prompts come from templates."""
+    pair = tiny_pair(tiny_model("gpt2"), lengths)
+    numbers = torch.tensor(groups)
+    clean, corrupted = (replace(prompts, groups=numbers) for prompts in (pair.prompts, pair.corrupted))
+    return uw.Contrast(pair.model, clean, corrupted, pair.metric)
+
+
+def test_every_head_in_turn_is_a_table_and_a_list_is_named():
+    pair = tiny_pair(tiny_model("llama"))
+    heads = uw.knockout(pair)
+    assert heads.dims == ("prompt", "layer", "head")
+    assert heads.attrs["method"] == "knockout"
+    assert (heads.attrs["how"], heads.attrs["at"], heads.attrs["reference"]) == ("zero", "all positions", "")
+    listed = uw.knockout(pair, [(1, 2), "q 0.3", "mlp 2"], "mean", at=["S1", "end"])
+    assert listed.address.values.tolist() == ["z 1.2 @S1 @end", "q 0.3 @S1 @end", "mlp 2 @S1 @end"]
+    assert listed.attrs["at"] == "S1 end"
+    assert listed.attrs["reference"] == "clean"
+    joint = uw.knockout(pair, ["1.2", (0, 1)], joint=True)
+    assert joint.address.values.tolist() == ["z 1.2 + z 0.1"]
+
+
+def test_grouped_keys_and_values_say_that_they_are_shared():
+    pair = tiny_pair(tiny_model("llama"))
+    keys = uw.knockout(pair, "k")
+    assert keys.dims == ("prompt", "layer", "kv_head")
+    assert "shared by 2 query heads" in keys.attrs["notes"]
+    assert uw.knockout(pair, "q").attrs["notes"] == ""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_list_is_what_the_table_says(kind):
+    pair = tiny_pair(tiny_model(kind))
+    table = uw.knockout(pair, how="mean", at="S2")
+    listed = uw.knockout(pair, [(2, 3), (0, 1)], "mean", at="S2")
+    expected = np.stack([table.sel(layer=2, head=3), table.sel(layer=0, head=1)], axis=1)
+    np.testing.assert_allclose(listed, expected, atol=1e-12)
+
+
+def test_measures_are_one_change_on_three_scales():
+    pair = tiny_pair(tiny_model("gpt2"))
+    change = uw.knockout(pair, measure="change")
+    expected = score(pair, [Edit("z", 1, torch.zeros(1, dtype=torch.float64), head=2)]) - pair.clean
+    np.testing.assert_allclose(change.sel(layer=1, head=2), expected, atol=1e-12)
+    np.testing.assert_allclose(uw.knockout(pair), change / pair.gap, atol=1e-12)
+    np.testing.assert_allclose(uw.knockout(pair, measure="drop"), change / float(pair.clean.mean()), atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_layers_resampled_leave_the_corrupted_answer_where_the_last_token_is_the_same(kind):
+    pair = tiny_pair(tiny_model(kind))
+    everything = uw.knockout(pair, [f"layer {n}" for n in range(N_LAYERS)], "resample", at="end", joint=True)
+    whole = ((pair.spoiled - pair.clean) / pair.gap).numpy()
+    np.testing.assert_allclose(everything[[0, 2], 0], whole[[0, 2]], atol=1e-12)
+    assert abs(float(everything[1, 0] - whole[1])) > 1e-3  # its last token differs, and with it the embedding
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_resampled_heads_are_the_noising_patch(kind):
+    pair = tiny_pair(tiny_model(kind))
+    patched = uw.patch(pair, "z", ("layer", "head"), direction="noise")
+    np.testing.assert_allclose(uw.knockout(pair, how="resample"), patched, atol=1e-12)
+
+
+def test_a_zero_query_and_a_zero_key_are_the_same_knockout():
+    pair = tiny_pair(tiny_model("gpt2"))
+    np.testing.assert_allclose(uw.knockout(pair, "q"), uw.knockout(pair, "k"), atol=1e-12)
+    assert float(abs(uw.knockout(pair, "q") - uw.knockout(pair, "v")).max()) > 1e-3
+
+
+def test_what_is_not_read_again_has_effect_exactly_zero():
+    pair = tiny_pair(tiny_model("gpt2"))
+    at_s2 = uw.knockout(pair, at="S2")
+    assert (at_s2.sel(layer=N_LAYERS - 1).values == 0.0).all()
+    assert (at_s2.sel(layer=0).values != 0.0).all()
+
+
+def test_means_by_hand_over_the_prompts_that_reach_a_position():
+    pair = tiny_pair(tiny_model("gpt2"), (7, 5, 7))
+    made, note = replaced_values(pair, [("z", 1), ("pattern", 1)], uw.Replacement("mean"))
+    run = pair.model.run(pair.prompts, keep=["z", "pattern"])
+    torch.testing.assert_close(made["z", 1][2, 4], run["z", 1][:, 4].mean(0))
+    torch.testing.assert_close(made["z", 1][0, 5], run["z", 1][[0, 2], 5].mean(0))
+    torch.testing.assert_close(made["pattern", 1][0, :, 6], run["pattern", 1][[0, 2], :, 6].mean(0))
+    assert "prompts that reach it" in note
+
+
+def test_means_of_other_prompts():
+    pair = tiny_pair(tiny_model("gpt2"), (7, 7, 7))
+    more = uw.Prompts.from_tokens(torch.cat([pair.corrupted.tokens, pair.prompts.tokens]))
+    made, _ = replaced_values(pair, [("z", 0)], uw.Replacement("mean", reference=more))
+    torch.testing.assert_close(made["z", 0][1], pair.model.run(more, keep="z")["z", 0].mean(0))
+    corrupted = uw.knockout(pair, how=uw.Replacement("mean", reference="corrupted"))
+    assert corrupted.attrs["reference"] == "corrupted"
+    assert float(abs(corrupted - uw.knockout(pair, how="mean")).max()) > 1e-3
+
+
+def test_a_template_of_one_prompt_is_refused_and_kept_only_when_asked():
+    pair = grouped([2, 2, 5])
+    with pytest.raises(uw.InputError, match=r"template 5 has one prompt, whose mean is the prompt itself.*lone='keep'"):
+        uw.knockout(pair, how="template")
+    kept = uw.knockout(pair, how=uw.Replacement("template", reference="clean", lone="keep"))
+    assert kept.attrs["notes"] == "template 5 has one prompt: its mean is the prompt itself"
+    assert abs(kept.values[2]).max() < 1e-12
+    assert abs(kept.values[:2]).max() > 1e-3
+
+
+def test_a_larger_reference_gives_a_lone_template_company():
+    pair = grouped([2, 2, 5])
+    larger = replace(
+        uw.Prompts.from_tokens(torch.cat([pair.prompts.tokens, pair.corrupted.tokens])),
+        groups=torch.tensor([2, 5, 5, 5, 9, 2]),
+    )
+    made, note = replaced_values(pair, [("z", 1)], uw.Replacement("template", reference=larger))
+    z = pair.model.run(larger, keep="z")["z", 1]
+    torch.testing.assert_close(made["z", 1], torch.stack([z[[0, 5]].mean(0), z[[0, 5]].mean(0), z[1:4].mean(0)]))
+    assert note == ""
+
+
+@pytest.mark.parametrize(
+    ("groups", "lengths", "message"),
+    [(None, (7, 7, 7), "no templates"), ([1, 1, 1], (7, 5, 7), r"template 1 have \[5, 7\] tokens")],
+)
+def test_templates_that_have_no_mean(groups, lengths, message):
+    pair = tiny_pair(tiny_model("gpt2"), lengths) if groups is None else grouped(groups, lengths)
+    with pytest.raises(uw.InputError, match=message):
+        uw.knockout(pair, how="template")
+
+
+def test_reference_prompts_must_fit():
+    pair = tiny_pair(tiny_model("gpt2"), (7, 7, 7))
+    few, short = uw.Prompts.from_tokens(pair.prompts.tokens[:2]), uw.Prompts.from_tokens(pair.prompts.tokens[:, :5])
+    with pytest.raises(uw.InputError, match="expected 3 prompts of the clean prompts' lengths"):
+        uw.knockout(pair, how=uw.Replacement("resample", reference=few))
+    with pytest.raises(uw.InputError, match="longest prompt has 5 tokens"):
+        uw.knockout(pair, how=uw.Replacement("mean", reference=short))
+    other = grouped([1, 1, 1])
+    stranger = replace(other.prompts, groups=torch.tensor([8, 8, 8]))
+    with pytest.raises(uw.InputError, match="template 1 has no prompt in it"):
+        uw.knockout(other, how=uw.Replacement("template", reference=stranger))
+
+
+def test_gaussian_draws_are_seeded_and_do_not_depend_on_what_else_is_drawn():
+    pair = tiny_pair(tiny_model("gpt2"))
+    table = uw.knockout(pair, how="gaussian")
+    np.testing.assert_array_equal(uw.knockout(pair, how="gaussian"), table)
+    np.testing.assert_allclose(uw.knockout(pair, [(2, 1)], "gaussian")[:, 0], table.sel(layer=2, head=1), atol=1e-12)
+    other = uw.knockout(pair, how=uw.Replacement("gaussian", seed=1))
+    assert float(abs(table - other).min()) > 0
+    assert (table.attrs["noise_seed"], other.attrs["noise_seed"]) == (0, 1)
+
+
+def test_gaussian_draws_have_mean_0_and_variance_1():
+    pair = tiny_pair(tiny_model("gpt2"), (20, 20, 20))
+    made, _ = replaced_values(pair, [("z", n) for n in range(N_LAYERS)], uw.Replacement("gaussian"))
+    drawn = torch.stack(list(made.values()))
+    assert drawn.shape == (N_LAYERS, 3, 20, N_HEADS, D_HEAD)
+    assert abs(float(drawn.mean())) < 4 / drawn.numel() ** 0.5
+    assert abs(float(drawn.var()) - 1) < 4 * (2 / drawn.numel()) ** 0.5
+
+
+def test_a_random_pattern_does_not_look_ahead():
+    pair = tiny_pair(tiny_model("gpt2"))
+    made, _ = replaced_values(pair, [("pattern", 0)], uw.Replacement("gaussian"))
+    assert (made["pattern", 0].triu(1) == 0).all()
+    assert (made["pattern", 0].tril() != 0).any()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_result_is_its_head_but_for_noise(kind):
+    pair = tiny_pair(tiny_model(kind))
+    np.testing.assert_array_equal(uw.knockout(pair, "result", "mean"), uw.knockout(pair, "z", "mean"))
+    noisy = uw.knockout(pair, "result", "gaussian", at="S2")
+    assert noisy.dims == ("prompt", "layer", "head")
+    assert float(abs(noisy - uw.knockout(pair, "z", "gaussian", at="S2")).max()) > 1e-3
+    assert (noisy.sel(layer=N_LAYERS - 1).values == 0.0).all()
+
+
+def test_noise_in_the_stream_takes_the_heads_part_and_nothing_else():
+    """By hand: the heads silenced, noise added to what is left of their layer, the later layer seeing the earlier."""
+    pair = tiny_pair(tiny_model("gpt2"))
+    joint = uw.knockout(pair, ["result 0.1", "result 2.3", "result 0.2"], "gaussian", joint=True, measure="change")
+    zero = torch.zeros(1, dtype=torch.float64)
+    silent = [Edit("z", 0, zero, head=1), Edit("z", 0, zero, head=2), Edit("z", 2, zero, head=3)]
+    noise = {n: torch.randn(3, 7, N_HEADS, D_MODEL, generator=_stream(n)).double() for n in (0, 2)}
+    first = pair.model.run(pair.prompts, keep="attn_out", edits=silent[:2])["attn_out", 0]
+    written = Edit("attn_out", 0, first + noise[0][:, :, [1, 2]].sum(2))
+    second = pair.model.run(pair.prompts, keep="attn_out", edits=[written, silent[2]])["attn_out", 2]
+    expected = score(pair, [written, Edit("attn_out", 2, second + noise[2][:, :, 3])]) - pair.clean
+    np.testing.assert_allclose(joint[:, 0], expected, atol=1e-10)
+
+
+def _stream(layer: int) -> torch.Generator:
+    from unweave.models.sites import SITES
+
+    return torch.Generator().manual_seed(list(SITES).index("attn_out") * 4096 + layer)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"heads": [(0, 1), "z 0.1"]}, "z 0.1 is named twice"),
+        ({"heads": ["layer 1", "mlp 1"]}, "mlp_out 1 is named twice"),
+        ({"heads": [(0, 9)]}, "heads 0 to 3"),
+        ({"heads": [(7, 0)]}, "layers 0 to 2"),
+        ({"heads": ["v 0.3"]}, "key and value heads 0 to 1"),
+        ({"heads": ["first head"]}, "'first' cannot be knocked out; choose among z q k v"),
+        ({"heads": ["mlp x"]}, "a layer is wanted: 'mlp 3'"),
+        ({"heads": []}, "none was given"),
+        ({"heads": "neuron"}, "'neuron' cannot be knocked out"),
+        ({"at": "IO"}, "role 'IO' is not among this task's roles"),
+        ({"at": ["S1", "S1"]}, "role 'S1' is named twice"),
+        ({"at": []}, "no role was given"),
+        ({"how": "noise"}, "expected one of zero, mean, template, resample, gaussian, got 'noise'"),
+        ({"measure": "percent"}, "expected one of effect, drop, change, got 'percent'"),
+        ({"joint": True}, "takes a list"),
+        ({"heads": ["result 0.1", "z 0.2"], "how": "gaussian", "joint": True}, "cannot be replaced together"),
+    ],
+)
+def test_what_cannot_be_knocked_out_is_one_clear_error(arguments, message):
+    with pytest.raises(uw.InputError, match=message):
+        uw.knockout(tiny_pair(tiny_model("llama")), **arguments)
+
+
+def test_what_was_finished_before_an_interrupt_is_kept():
+    pair = tiny_pair(tiny_model("gpt2"))
+
+    def stop(done: float, total: float) -> None:
+        if done > 12:
+            raise KeyboardInterrupt
+
+    with pytest.raises(uw.Interrupted) as error:
+        uw.knockout(pair, memory=1, progress=stop)
+    partial = error.value.partial
+    assert isinstance(partial, xr.DataArray)
+    finished = np.isfinite(partial.values)
+    assert 0 < int(finished.sum()) < partial.size
+    np.testing.assert_allclose(partial.values[finished], uw.knockout(pair).values[finished], atol=1e-12)
+
+
+def test_options_of_a_replacement_are_checked():
+    with pytest.raises(uw.InputError, match="expected 'clean', 'corrupted' or prompts, got 'dirty'"):
+        uw.Replacement("mean", reference="dirty")
+    with pytest.raises(uw.InputError, match="expected 'refuse' or 'keep', got 'drop'"):
+        uw.Replacement("template", lone="drop")
+
+
+def test_a_head_that_is_no_pair_is_refused():
+    with unchecked(), pytest.raises(uw.InputError, match="is not a head; write"):
+        uw.knockout(tiny_pair(tiny_model("gpt2")), [(1, 2, 3)])  # type: ignore[list-item]

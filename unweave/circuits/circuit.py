@@ -1,0 +1,242 @@
+"""The circuit as a value: heads and MLPs in named groups, the roles where each group counts, weighted edges.
+
+A circuit is what is claimed of a model on a task (Wang et al. 2022, arXiv 2211.00593): these heads, each at
+these positions, do it. `unweave.circuits.evaluate` tests the claim; `unweave.circuits.files` has the form of its file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, final
+
+from unweave.errors import InputError
+from unweave.methods.heads import Head, head_name
+from unweave.metrics.contrast import Contrast
+from unweave.models.config import Config
+
+Everywhere = Literal["all"]
+
+INPUTS = ("", "q", "k", "v")
+_NODE = re.compile(r"\d+\.\d+|\d+_mlp|embed|pos_embed|logits")
+
+
+@final
+@dataclass(frozen=True)
+class Group:
+    """Heads `(layer, head)` and MLPs (layers) of one kind, and the roles where they count, or "all" positions."""
+
+    name: str
+    heads: tuple[Head, ...]
+    roles: tuple[str, ...] | Everywhere = "all"
+    mlps: tuple[int, ...] = ()
+
+
+@final
+@dataclass(frozen=True)
+class Edge:
+    """Sender to receiver: "9.9" (layer.head), "9_mlp", "embed", "pos_embed" or "logits".
+
+    `input` is the receiver's "q", "k" or "v", and "" where it has one input. `effect` is the path's effect on the
+    metric, between `low` and `high` where an interval is known. `role` is where the receiver reads, "" for everywhere.
+    """
+
+    sender: str
+    receiver: str
+    input: str = ""
+    effect: float | None = None
+    low: float | None = None
+    high: float | None = None
+    role: str = ""
+
+
+@final
+@dataclass(frozen=True)
+class Circuit:
+    """Groups, edges, and the model and task that they are claimed of.
+
+    Args:
+        groups: at least one head in all; no head twice.
+        edges: between members of the circuit, from the embeddings and to the logits.
+        model: the name of the model; "" for any.
+        shape: its numbers of layers and heads; (0, 0) for any.
+        task: the name of the task.
+        notes: where the circuit came from.
+        minimality: for a head, the heads K beside which it is shown to matter (see `unweave.circuits.minimality`);
+            a head that is not there is tried beside the others of its group.
+
+    Raises:
+        InputError: an empty circuit, a head, MLP or group named twice, an edge of what is not in it.
+    """
+
+    groups: tuple[Group, ...]
+    edges: tuple[Edge, ...] = ()
+    model: str = ""
+    shape: tuple[int, int] = (0, 0)
+    task: str = ""
+    notes: str = ""
+    minimality: Mapping[Head, tuple[Head, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.heads:
+            raise InputError("circuit: it is empty; give at least one group with at least one head")
+        _check_once("group", [group.name for group in self.groups])
+        _check_once("head", [head_name(head) for head in self.heads])
+        _check_once("MLP", [f"{layer}_mlp" for layer in self.mlps])
+        for group in self.groups:
+            if group.roles != "all" and (isinstance(group.roles, str) or not group.roles):
+                raise InputError(f"group {group.name!r}: roles: expected 'all' or roles such as ('end',)")
+        for edge in self.edges:
+            self._check_edge(edge)
+        named = [*self.minimality, *(head for others in self.minimality.values() for head in others)]
+        self._check_members("minimality", named)
+        for head, others in self.minimality.items():
+            if head in others:
+                raise InputError(f"minimality: K of {head_name(head)} holds the head itself; take it out")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Circuit:
+        """A circuit from a JSON file, as `save` writes it.
+
+        Raises:
+            InputError: a file that cannot be read, an unknown or a missing key, an empty circuit, a head named twice.
+        """
+        from unweave.circuits.files import read_circuit
+
+        return read_circuit(Path(path))
+
+    @classmethod
+    def published(cls, name: str) -> Circuit:
+        """A circuit that comes with unweave: "ioi-gpt2-small", "ioi-gpt2-small-naive"."""
+        from unweave.circuits.published import published
+
+        return published(name)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Writes a JSON file, whole or not at all; the same circuit gives the same bytes. Returns its path."""
+        from unweave.circuits.files import write_circuit
+
+        return write_circuit(self, Path(path))
+
+    @property
+    def heads(self) -> tuple[Head, ...]:
+        """All heads `(layer, head)`, group by group."""
+        return tuple(head for group in self.groups for head in group.heads)
+
+    @property
+    def mlps(self) -> tuple[int, ...]:
+        """Layers of all MLPs, group by group."""
+        return tuple(layer for group in self.groups for layer in group.mlps)
+
+    def group_of(self, head: Head) -> Group:
+        """The group that a head is in. Raises InputError where it is in none."""
+        for group in self.groups:
+            if head in group.heads:
+                return group
+        raise InputError(f"head: {head_name(head)} is not in this circuit; it has {_names(self.heads)}")
+
+    def without(self, heads: Iterable[Head]) -> Circuit:
+        """The circuit without some of its heads, their edges, and groups that hold nothing any more.
+
+        Raises:
+            InputError: a head that is not in it, or no head left.
+        """
+        gone = set(heads)
+        self._check_members("heads", sorted(gone))
+        groups = tuple(replace(group, heads=_but(group.heads, gone)) for group in self.groups)
+        names = {head_name(head) for head in gone}
+        return replace(
+            self,
+            groups=tuple(group for group in groups if group.heads or group.mlps),
+            edges=tuple(edge for edge in self.edges if not names & {edge.sender, edge.receiver}),
+            minimality={head: _but(others, gone) for head, others in self.minimality.items() if head not in gone},
+        )
+
+    def check(self, pair: Contrast) -> None:
+        """Raises InputError where `pair` has another model, or lacks a head or role of this circuit."""
+        self.check_model(pair.model.config)
+        for group in self.groups:
+            for role in () if group.roles == "all" else group.roles:
+                if role not in pair.prompts.roles:
+                    have = ", ".join(pair.prompts.roles)
+                    raise InputError(f"group {group.name!r}: role {role!r} is not among this task's roles: {have}")
+
+    def check_model(self, config: Config) -> None:
+        """Raises InputError where the circuit is of another model than `config`, or names what this one lacks."""
+        size = (config.n_layers, config.n_heads)
+        if self.shape not in ((0, 0), size):
+            raise InputError(
+                f"circuit: it is of {self.model or 'a model'} with {self.shape[0]} layers x {self.shape[1]} heads, and "
+                f"{config.name} has {size[0]} x {size[1]}; load the model that the circuit was found in"
+            )
+        if self.model and _plain(self.model) != _plain(config.name):
+            raise InputError(
+                f"circuit: it is of the model {self.model!r}, and this one is {config.name!r}; load that model, or say "
+                f"that they are the same: dataclasses.replace(circuit, model={config.name!r})"
+            )
+        beyond = [head for head in self.heads if not (0 <= head[0] < size[0] and 0 <= head[1] < size[1])]
+        if beyond:
+            raise InputError(
+                f"circuit: {config.name} has no head {head_name(beyond[0])}; "
+                f"its heads are 0.0 to {size[0] - 1}.{size[1] - 1}"
+            )
+        lost = [layer for layer in self.mlps if layer >= size[0] or not config.d_mlp]
+        if lost:
+            raise InputError(f"circuit: {config.name} has no MLP in layer {lost[0]}")
+
+    def _check_members(self, argument: str, heads: Sequence[Head]) -> None:
+        strange = [head for head in heads if head not in self.heads]
+        if strange:
+            raise InputError(f"{argument}: {head_name(strange[0])} is not in this circuit; it has {_names(self.heads)}")
+
+    def _check_edge(self, edge: Edge) -> None:
+        where = f"edge {edge.sender} -> {edge.receiver}"
+        if edge.input not in INPUTS:
+            raise InputError(f"{where}: input: expected 'q', 'k', 'v' or '', got {edge.input!r}")
+        members = {*map(head_name, self.heads), *(f"{layer}_mlp" for layer in self.mlps)}
+        for node, outside in ((edge.sender, ("embed", "pos_embed")), (edge.receiver, ("logits",))):
+            if not _NODE.fullmatch(node):
+                raise InputError(f"{where}: {node!r} is no node; write '9.9', '9_mlp', 'embed' or 'logits'")
+            if node not in members and node not in outside:
+                raise InputError(f"{where}: {node} is not in this circuit; add it to a group, or drop the edge")
+
+    def __repr__(self) -> str:
+        what = " of ".join(part for part in (self.task, self.model) if part)
+        title = f"Circuit({what + ', ' if what else ''}{len(self.heads)} heads, {len(self.edges)} edges)"
+        width = max(len(group.name) for group in self.groups)
+        return "\n".join([title, *(f"  {group.name:<{width}}  {_members(group)}" for group in self.groups)])
+
+
+def read_head(text: str) -> Head:
+    """The head that `head_name` writes, of any model. Raises InputError with an example."""
+    match = re.fullmatch(r"(\d+)\.(\d+)", text)
+    if not match:
+        raise InputError(f"head: {text!r} cannot be read; write layer.head, such as '9.6'")
+    return int(match[1]), int(match[2])
+
+
+def _members(group: Group) -> str:
+    places = "all positions" if group.roles == "all" else ", ".join(group.roles)
+    return f"{' '.join([*map(head_name, group.heads), *(f'{layer}_mlp' for layer in group.mlps)])} @ {places}"
+
+
+def _plain(name: str) -> str:
+    """A model's name without its owner on the hub or its folder, as "openai-community/gpt2" and "gpt2" are one."""
+    return name.rstrip("/").rsplit("/", 1)[-1].lower()
+
+
+def _names(heads: Iterable[Head]) -> str:
+    return " ".join(map(head_name, sorted(heads)))
+
+
+def _but(heads: Iterable[Head], gone: set[Head]) -> tuple[Head, ...]:
+    return tuple(head for head in heads if head not in gone)
+
+
+def _check_once(kind: str, names: Sequence[str]) -> None:
+    twice = [name for number, name in enumerate(names) if name in names[:number]]
+    if twice:
+        raise InputError(f"circuit: the {kind} {twice[0]} is named twice; name it once, in the group where it belongs")

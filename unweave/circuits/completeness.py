@@ -1,0 +1,126 @@
+"""Completeness: does the circuit hold all that the model uses?
+
+Wang et al. 2022 (arXiv 2211.00593), section 4. A circuit that is complete behaves as the model does whatever is taken
+out of both: |F(C \\ K) - F(M \\ K)| is small for every K of its heads. K is
+
+1. nothing, and each group;
+2. random subsets: each head with probability 1/2;
+3. what a greedy search finds: from the empty set, in each step some heads are drawn that are not in K yet, and the one
+   that widens the gap most joins it, if any does. These sets are the worst that were found, so their gap says how bad
+   it can be, not how bad it is on average.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from unweave.circuits.runs import CircuitRuns, Heads
+from unweave.circuits.tables import interval, mean, names, table
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Told = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Removed:
+    """A set K: its label, and "none", "group", "random" or "greedy"."""
+
+    label: str
+    kind: str
+    heads: Heads
+
+
+def completeness(
+    runs: CircuitRuns,
+    subsets: int = 10,
+    greedy: tuple[int, int, int] = (2, 10, 5),
+    seed: int = 0,
+    told: Told | None = None,
+) -> xr.Dataset:
+    """The gap between circuit and model without K, for many K.
+
+    Args:
+        runs: the circuit's runs.
+        subsets: random subsets.
+        greedy: searches, steps of each, and heads drawn in each step.
+        seed: of the draws.
+        told: is called after each step of the search.
+
+    Returns:
+        `circuit` = F(C \\ K) and `model` = F(M \\ K), (prompt, removed), where `removed` is "none", a group's name,
+        "random 1", "greedy 1", …; coordinates along `removed`: `kind`, `members` (K), `size`, `difference` =
+        F(C \\ K) - F(M \\ K) of means over prompts with `_low` and `_high`, and `gap`, its size.
+    """
+    sets = [Removed("none", "none", frozenset())]
+    sets += [Removed(group.name, "group", frozenset(group.heads)) for group in runs.circuit.groups if group.heads]
+    sets += _numbered("random", random_subsets(runs.circuit.heads, subsets, seed))
+    sets += _numbered("greedy", greedy_search(runs, *greedy, seed=seed, told=told))
+    removed = [one.heads for one in sets]
+    circuit, model = runs.circuit_without(removed), runs.model_without(removed)
+    low, high = interval(circuit - model)
+    coords = {
+        "kind": [one.kind for one in sets],
+        "members": [names(one.heads) for one in sets],
+        "size": [len(one.heads) for one in sets],
+        "difference": mean(circuit - model),
+        "difference_low": low,
+        "difference_high": high,
+        "gap": np.abs(mean(circuit - model)),
+    }
+    attrs = {
+        "method": "completeness",
+        "convention": "difference = F(C \\ K) - F(M \\ K), of means over prompts; "
+        "in M, heads of K are ablated only where they count in the circuit",
+        "subsets": subsets,
+        "greedy": "{} searches of {} steps, {} heads drawn in each".format(*greedy),
+        "subsets_seed": seed,
+    }
+    return table(runs, ("removed", [one.label for one in sets]), {"circuit": circuit, "model": model}, coords, attrs)
+
+
+def _numbered(kind: str, sets: Sequence[Heads]) -> list[Removed]:
+    return [Removed(f"{kind} {number}", kind, one) for number, one in enumerate(sets, start=1)]
+
+
+def random_subsets(heads: Sequence[tuple[int, int]], count: int, seed: int) -> list[Heads]:
+    """Each head with probability 1/2, in each subset."""
+    rng = random.Random(f"{seed} subsets")
+    return [frozenset(head for head in heads if rng.random() < 0.5) for _ in range(count)]
+
+
+def greedy_search(
+    runs: CircuitRuns, searches: int, steps: int, candidates: int, seed: int, told: Told | None = None
+) -> list[Heads]:
+    """Sets K with a wide gap between circuit and model; the searches go on side by side, so that runs are shared."""
+    draws = [random.Random(f"{seed} greedy {number}") for number in range(searches)]
+    found: list[Heads] = [frozenset()] * searches
+    widest = [float(gaps(runs, [frozenset()])[0])] * searches
+    for _ in range(steps):
+        tried = [_tried(runs, found[number], candidates, draws[number]) for number in range(searches)]
+        gap = iter(gaps(runs, [one for some in tried for one in some]))
+        for number, some in enumerate(tried):
+            best, chosen = max(((float(next(gap)), one) for one in some), key=lambda pair: pair[0], default=(0.0, None))
+            if chosen is not None and best > widest[number]:
+                found[number], widest[number] = chosen, best
+        if told is not None:
+            told()
+    return found
+
+
+def gaps(runs: CircuitRuns, sets: Sequence[Heads]) -> np.ndarray:
+    """|F(C \\ K) - F(M \\ K)| of means over prompts, for each K."""
+    if not sets:
+        return np.zeros(0)
+    return np.abs(mean(runs.circuit_without(sets) - runs.model_without(sets)))
+
+
+def _tried(runs: CircuitRuns, found: Heads, candidates: int, rng: random.Random) -> list[Heads]:
+    rest = sorted(set(runs.circuit.heads) - found)
+    return [found | {head} for head in rng.sample(rest, min(candidates, len(rest)))]

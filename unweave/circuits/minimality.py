@@ -1,0 +1,64 @@
+"""Minimality: is every head of the circuit needed?
+
+Wang et al. 2022 (arXiv 2211.00593), section 4. For each head v there should be a K of other heads of the circuit such
+that v matters without them: |F(C \\ K) - F(C \\ (K + v))| / F(M) is large. Heads of one kind stand in for each other,
+so K is the rest of v's group, unless the circuit's `minimality` names another.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from unweave.circuits.circuit import Circuit
+from unweave.circuits.runs import CircuitRuns, Heads
+from unweave.circuits.tables import mean, names, ratio_interval, table
+from unweave.methods.heads import Head, head_name
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+def minimality(runs: CircuitRuns) -> xr.Dataset:
+    """What each head adds to the circuit without its K.
+
+    Returns:
+        `without_k` = F(C \\ K) and `without_both` = F(C \\ (K + v)), (prompt, address), in the metric's unit, and
+        `change`, their difference as a share of F(M); coordinates along `address` ("9.9"): `group`, `members` (K),
+        `share` = mean `change` with `share_low` and `share_high`, and `size`, its absolute value.
+    """
+    heads = runs.circuit.heads
+    beside = [without_for(runs.circuit, head) for head in heads]
+    both = [one | {head} for one, head in zip(beside, heads, strict=True)]
+    scores = runs.circuit_without([*beside, *both])
+    without_k, without_both = scores[: len(heads)], scores[len(heads) :]
+    whole = runs.whole.values
+    share = mean(without_k - without_both) / mean(whole[None])
+    low, high = ratio_interval(without_k - without_both, whole)
+    coords = {
+        "group": [runs.circuit.group_of(head).name for head in heads],
+        "members": [names(one) for one in beside],
+        "share": share,
+        "share_low": low,
+        "share_high": high,
+        "size": np.abs(share),
+    }
+    columns = {
+        "change": (without_k - without_both) / whole.mean(),
+        "without_k": without_k,
+        "without_both": without_both,
+    }
+    attrs = {
+        "method": "minimality",
+        "convention": "share = (F(C \\ K) - F(C \\ (K + v))) / F(M), of means over prompts; size is its absolute value",
+        "rule": "K is what the circuit names for the head, else the other heads of its group",
+    }
+    return table(runs, ("address", [head_name(head) for head in heads]), columns, coords, attrs)
+
+
+def without_for(circuit: Circuit, head: Head) -> Heads:
+    """The set K with which a head is tried."""
+    if head in circuit.minimality:
+        return frozenset(circuit.minimality[head])
+    return frozenset(circuit.group_of(head).heads) - {head}

@@ -1,0 +1,263 @@
+"""A sketch of a circuit: path patching backwards from the logits, level by level.
+
+Wang et al. 2022 (arXiv 2211.00593), section 3, made mechanical:
+
+1. level 1 are the heads with a direct effect on the answer, at the role that the metric reads;
+2. the next level are the heads that act through the last level's heads: through their queries, at the role where
+   these write,
+   and through their keys and values, at the roles that they attend to;
+3. a sender is kept where its mean effect is larger than a threshold and is told from 0 over the prompts (adjusted
+   sign-flip
+   p-value; its interval, where there are too few prompts for any adjusted p-value);
+4. every kept sender's effect through each receiver alone makes the edges.
+
+A node is a head at a role. Positions do not mix between a sender and a receiver's input, so both stand at one role.
+Effects are shares of the gap between the baselines that the path carries: positive where the path supports the
+answer. Nothing is drawn at random: the same prompts give the same sketch. Heads alone are sketched; MLPs stay live,
+inside the paths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+
+from unweave.circuits.circuit import Circuit, Edge, Group
+from unweave.errors import InputError, Interrupted
+from unweave.methods.heads import Head, head_name
+from unweave.methods.path_patching import path_patch
+from unweave.metrics.contrast import Contrast
+from unweave.progress import Progress, shown
+from unweave.results.summary import summary
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+@dataclass(frozen=True)
+class SketchRules:
+    """What is kept.
+
+    Args:
+        threshold: the smallest mean effect of a sender through a level, as a share of the gap.
+        edge_threshold: the same for a sender through one receiver.
+        alpha: the largest adjusted p-value of a sender.
+        attends: the smallest mean attention of a head to a role for its keys and values there to be followed.
+        levels: how far back to go.
+    """
+
+    threshold: float = 0.02
+    edge_threshold: float = 0.005
+    alpha: float = 0.05
+    attends: float = 0.1
+    levels: int = 4
+
+
+@dataclass(frozen=True)
+class Node:
+    """A head at the role where it writes."""
+
+    head: Head
+    role: str
+
+
+@dataclass
+class _Found:
+    """Nodes by level, and edges, as they are found."""
+
+    levels: dict[Node, int] = field(default_factory=dict)
+    edges: dict[tuple[str, str, str, str], Edge] = field(default_factory=dict)
+
+
+def sketch(
+    pair: Contrast,
+    rules: SketchRules | None = None,
+    roles: Sequence[str] | None = None,
+    memory: int | float | None = None,
+    progress: Progress | bool | None = None,
+) -> Circuit:
+    """A circuit found by path patching backwards from the logits.
+
+    Args:
+        pair: the model, both sets of prompts, and the metric. More prompts tell smaller effects from 0; 16 or more.
+        rules: thresholds, and the number of levels.
+        roles: roles where keys and values are followed; all of the task's by default.
+        memory, progress: as in `path_patch`.
+
+    Returns:
+        A circuit whose groups are the levels (`level 1 @end`), each with its roles, and whose edges carry effect, 95 %
+        interval, input and role.
+
+    Raises:
+        InputError: a role that does not exist, or no head with a direct effect, with what was tried.
+        Interrupted: Ctrl-C; `partial` is the circuit of what was found, or None.
+    """
+    rules = rules or SketchRules()
+    for role in roles or ():
+        pair.prompts.role(role)
+    found = _Found()
+    with shown(progress, "sketching the circuit") as report:
+        try:
+            _search(pair, rules, _distinct(pair, roles), found, memory, report)
+        except KeyboardInterrupt as stop:
+            partial = _circuit(pair, rules, found) if found.levels else None
+            raise Interrupted("interrupted; the circuit found so far is in .partial", partial) from stop
+    return _circuit(pair, rules, found)
+
+
+def _search(
+    pair: Contrast,
+    rules: SketchRules,
+    roles: Sequence[str],
+    found: _Found,
+    memory: int | float | None,
+    report: Progress | None,
+) -> None:
+    end = pair.metric.role
+    table = summary(path_patch(pair, at=end, memory=memory, progress=False))
+    frontier = [Node(head, end) for head in _kept(table, rules.threshold, rules.alpha)]
+    if not frontier:
+        largest = float(abs(table["mean"]).max())
+        raise InputError(
+            f"sketch: no head has a direct effect of {rules.threshold:.1%} or more that is told from 0 over "
+            f"{len(pair.prompts)} prompts (the largest is {largest:.1%}); lower threshold, or give more prompts"
+        )
+    for node in frontier:
+        found.levels[node] = 1
+        _add(found, node, "logits", "", end, table.sel(layer=node.head[0], head=node.head[1]))
+    for level in range(2, rules.levels + 1):
+        steps = _steps(pair, frontier, roles, rules.attends)
+        frontier = []
+        for number, (kind, role, receivers) in enumerate(steps):
+            for node in _follow(pair, rules, kind, role, receivers, found, memory):
+                if node not in found.levels:
+                    found.levels[node] = level
+                    frontier.append(node)
+            if report is not None:
+                share = (level - 2 + (number + 1) / len(steps)) / (rules.levels - 1)
+                report(100.0 * share, 100.0)
+        if not frontier:
+            break
+
+
+def _follow(
+    pair: Contrast,
+    rules: SketchRules,
+    kind: str,
+    role: str,
+    receivers: Sequence[Head],
+    found: _Found,
+    memory: int | float | None,
+) -> list[Node]:
+    """The nodes that act through one input of some heads at one role; their edges are added to what was found."""
+    if max(layer for layer, _ in receivers) == 0:
+        return []
+    inputs = [(layer, head, kind) for layer, head in receivers]
+    table = summary(path_patch(pair, inputs, at=role, memory=memory, progress=False))
+    senders = _kept(table, rules.threshold, rules.alpha)
+    for layer, head in receivers:
+        earlier = [sender for sender in senders if sender[0] < layer]
+        if not earlier:
+            continue
+        if len(receivers) == 1:
+            alone = [table.sel(layer=sender[0], head=sender[1]) for sender in earlier]
+        else:
+            each = summary(path_patch(pair, [(layer, head, kind)], list(earlier), role, memory=memory, progress=False))
+            alone = [each.sel(sender=head_name(sender)) for sender in earlier]
+        for sender, row in zip(earlier, alone, strict=True):
+            if abs(float(row["mean"])) >= rules.edge_threshold and _differs(row):
+                _add(found, Node(sender, role), head_name((layer, head)), kind, role, row)
+    return [Node(sender, role) for sender in senders]
+
+
+def _steps(
+    pair: Contrast, frontier: Sequence[Node], roles: Sequence[str], attends: float
+) -> list[tuple[str, str, tuple[Head, ...]]]:
+    """Inputs to follow: kind, role, and the heads that receive there, in a fixed order."""
+    steps: dict[tuple[str, str], list[Head]] = {}
+    attention = _attention(pair, frontier, roles)
+    for node in sorted(frontier, key=lambda node: (node.role, node.head)):
+        steps.setdefault(("q", node.role), []).append(node.head)
+        for role in roles:
+            if attention[node, role] >= attends:
+                for kind in ("k", "v"):
+                    steps.setdefault((kind, role), []).append(node.head)
+    return [(kind, role, tuple(dict.fromkeys(heads))) for (kind, role), heads in steps.items()]
+
+
+def _attention(pair: Contrast, nodes: Sequence[Node], roles: Sequence[str]) -> dict[tuple[Node, str], float]:
+    """Mean attention of each node from its role to every role, on the clean prompts."""
+    run = pair.model.run(pair.prompts, keep=[("pattern", layer) for layer in sorted({node.head[0] for node in nodes})])
+    rows = torch.arange(len(pair.prompts), device=pair.model.device)
+    seen = {}
+    for node in nodes:
+        pattern = run["pattern", node.head[0]][rows, node.head[1], pair.prompts.role(node.role)]
+        for role in roles:
+            seen[node, role] = float(pattern[rows, pair.prompts.role(role)].mean())
+    return seen
+
+
+def _distinct(pair: Contrast, roles: Sequence[str] | None) -> list[str]:
+    """The roles, but those before anything differs, and those that stand where an earlier one always stands."""
+    kept: list[str] = []
+    differs = (pair.prompts.tokens != pair.corrupted.tokens).cumsum(1) > 0
+    rows = torch.arange(len(pair.prompts), device=differs.device)
+    for role in roles or pair.prompts.roles:
+        place = pair.prompts.role(role)
+        if differs[rows, place].any() and not any(torch.equal(place, pair.prompts.role(other)) for other in kept):
+            kept.append(role)
+    return kept
+
+
+def _kept(table: xr.Dataset, threshold: float, alpha: float) -> list[Head]:
+    """Heads whose effect is large enough and told from 0, the largest first."""
+    attainable = float(table.attrs["p_holm_smallest"]) <= alpha
+    interval = (table["low"] > 0) | (table["high"] < 0)
+    told = (table["p_holm"] <= alpha) if attainable else interval
+    size = abs(table["mean"]).where(told & (abs(table["mean"]) >= threshold), 0.0)
+    heads = [(int(layer), int(head)) for layer, head in zip(*size.values.nonzero(), strict=True)]
+    return sorted(heads, key=lambda head: (-float(size[head]), head))
+
+
+def _differs(row: xr.Dataset) -> bool:
+    return bool(row["low"] > 0) or bool(row["high"] < 0)
+
+
+def _add(found: _Found, sender: Node, receiver: str, kind: str, role: str, row: xr.Dataset) -> None:
+    """An edge, as the share of the gap that the path carries: what is lost when it is corrupted, its sign turned."""
+    name = head_name(sender.head)
+    effect, low, high = -float(row["mean"]), -float(row["high"]), -float(row["low"])
+    found.edges[name, receiver, kind, role] = Edge(name, receiver, kind, effect, low, high, role)
+
+
+def _circuit(pair: Contrast, rules: SketchRules, found: _Found) -> Circuit:
+    """Every head in the group of the level where it was first found, with all its roles."""
+    order = list(pair.prompts.roles)
+    first: dict[Head, int] = {}
+    where: dict[Head, list[str]] = {}
+    for node, level in found.levels.items():
+        first.setdefault(node.head, level)
+        where.setdefault(node.head, []).append(node.role)
+    groups: dict[tuple[int, tuple[str, ...]], list[Head]] = {}
+    for head, level in first.items():
+        groups.setdefault((level, tuple(sorted(where[head], key=order.index))), []).append(head)
+    config = pair.model.config
+    return Circuit(
+        groups=tuple(
+            Group(f"level {level} @{' '.join(roles)}", tuple(sorted(heads)), roles)
+            for (level, roles), heads in sorted(groups.items())
+        ),
+        edges=tuple(_of_members(found.edges.values(), first)),
+        model=config.name,
+        shape=(config.n_layers, config.n_heads),
+        task=str(pair.prompts.source.get("task", "")),
+        notes=f"sketched by path patching on {len(pair.prompts)} prompts: {rules}",
+    )
+
+
+def _of_members(edges: Iterable[Edge], heads: Iterable[Head]) -> list[Edge]:
+    names = {head_name(head) for head in heads} | {"logits"}
+    return [edge for edge in edges if edge.sender in names and edge.receiver in names]

@@ -1,0 +1,86 @@
+"""How scores of ablated runs become a labelled table with intervals over prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from unweave.circuits.runs import CircuitRuns
+from unweave.methods.frame import Coords, attributes, labelled
+from unweave.methods.heads import Head, head_name
+from unweave.results.statistics import bootstrap_interval, bootstrap_ratio_interval
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+LEVEL = 0.95
+N_BOOT = 2000
+SEED = 0
+
+
+def table(
+    runs: CircuitRuns,
+    axis: tuple[str, Sequence[str]],
+    columns: Mapping[str, Float[Tensor, "cell prompt"]],
+    coords: Mapping[str, Sequence | np.ndarray],
+    attrs: Mapping[str, str | int | float],
+) -> xr.Dataset:
+    """Columns `(prompt, axis)`, with coordinates along the axis, and attributes that say how it was done."""
+    import xarray as xr
+
+    name, labels = axis
+    n = len(runs.pair.prompts)
+    extra: Coords = {key: ((name,), values) for key, values in coords.items()}
+    circuit = runs.circuit
+    over = f"percentile bootstrap over {n} prompts, {N_BOOT} resamples, seed {SEED}"
+    said: dict[str, str | int | float] = {
+        "quantity": runs.pair.metric.name,
+        "circuit_heads": len(circuit.heads),
+        "model_heads": runs.pair.model.config.n_layers * runs.pair.model.config.n_heads,
+        "circuit_notes": circuit.notes,
+        "level": LEVEL,
+        "interval": over if n > 1 else "none: one prompt",
+        **runs.ablation.about,
+    }
+    arrays = {
+        key: labelled(runs.pair, values.T, {name: list(labels)}, {}, extra=extra) for key, values in columns.items()
+    }
+    return xr.Dataset(arrays, attrs={**attributes(runs.pair), **said, **attrs})
+
+
+def interval(values: Float[Tensor, "cell prompt"]) -> tuple[np.ndarray, np.ndarray]:
+    """Ends of the bootstrap interval of each cell's mean; NaN of one prompt."""
+    if values.shape[1] < 2:
+        return _unknown(values)
+    return bootstrap_interval(_wide(values), LEVEL, N_BOOT, SEED)
+
+
+def ratio_interval(
+    above: Float[Tensor, "cell prompt"], below: Float[Tensor, " prompt"]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ends of the bootstrap interval of each cell's mean over the mean of `below`; NaN of one prompt."""
+    if above.shape[1] < 2:
+        return _unknown(above)
+    return bootstrap_ratio_interval(_wide(above), _wide(below), LEVEL, N_BOOT, SEED)
+
+
+def mean(values: Float[Tensor, "cell prompt"]) -> np.ndarray:
+    """Each cell's mean over prompts."""
+    return _wide(values).mean(-1)
+
+
+def names(heads: Iterable[Head]) -> str:
+    """Heads in the model's order: `9.6 9.9 10.0`."""
+    return " ".join(map(head_name, sorted(heads)))
+
+
+def _wide(values: Tensor) -> np.ndarray:
+    return values.detach().cpu().double().numpy()
+
+
+def _unknown(values: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    return np.full(len(values), np.nan), np.full(len(values), np.nan)

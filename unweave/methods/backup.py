@@ -1,0 +1,182 @@
+"""Direct attribution with and without some heads, and the backup heads that stand in for them.
+
+Wang et al. 2022 (arXiv 2211.00593), section 3.4; McGrath et al. 2023 (arXiv 2307.15771). Steps:
+
+1. The clean run is made as it is, and with the heads knocked out.
+2. Each head's contribution to the logit difference is read off both, each with its own final norm's scale.
+3. Of the change, the part that the scale alone makes is what the heads' outputs of the second run say differently at
+   the two scales: `after - after at the scale before`. The rest is heads that write something else.
+4. A backup head is one whose rest is larger than a threshold, and that speaks for the answer afterwards.
+
+The naive prediction of the logit difference without the heads is what it was, less their own attribution. It comes true
+where nothing reacts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from unweave.errors import InputError
+from unweave.methods.attribution import Reading, by_head, reading_of
+from unweave.methods.frame import Coords, labelled
+from unweave.methods.heads import Head, head_name, parse_heads
+from unweave.methods.knockout import At, edits_of, roles_of
+from unweave.methods.knockout_targets import targets_of
+from unweave.methods.replacement import Replacement, replaced_values, replacement_of
+from unweave.metrics.contrast import Contrast
+from unweave.models.forward import norm_scale
+from unweave.models.run import Run
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+RUNS = ("before", "after", "change", "from scale")
+
+
+def knockout_attribution(
+    pair: Contrast, heads: Sequence[Head | str], how: str | Replacement = "mean", at: At = None
+) -> xr.DataArray:
+    """Each head's contribution to the logit difference before and after a knockout, and what changed it.
+
+    Args:
+        pair: its clean prompts are read, at the metric's role.
+        heads: what is knocked out together, as in `knockout`: `[(9, 9)]`, `["mlp 3"]`.
+        how, at: as in `knockout`.
+
+    Returns:
+        Contributions in logits `[prompt, run, layer, head]`, where `run` is `before`, `after`, `change` (after less
+        before), and `from scale`, the part of the change that the final norm's scale alone makes. Coordinates:
+        `scale_ratio[prompt]`, the scale after over the scale before; `total_before[prompt]` and `total_after[prompt]`,
+        the logit differences.
+
+    Raises:
+        InputError: as `knockout`; prompts without answers or wrong answers.
+    """
+    fill = replacement_of(how)
+    targets = targets_of(pair.model.config, heads)
+    keys = [(address.site, address.layer) for target in targets for address in target.addresses]
+    given, note = replaced_values(pair, keys, fill)
+    whole = pair.model.run(pair.prompts, keep=_kept(pair))
+    before, reading, total_before = _read(pair, whole)
+    without = pair.model.run(pair.prompts, keep=_kept(pair), edits=edits_of(pair, targets, given, at))
+    after, _, total_after = _read(pair, without)
+    at_scale_before = _heads(pair, without, reading)
+    table = torch.stack([before, after, after - before, after - at_scale_before], dim=1)
+    ratio = _scale(pair, without, reading) / _scale(pair, whole, reading)
+    extra: Coords = {
+        name: (("prompt",), value.cpu().numpy())
+        for name, value in (("scale_ratio", ratio), ("total_before", total_before), ("total_after", total_after))
+    }
+    attrs = {
+        "method": "knockout attribution",
+        "quantity": "logit difference",
+        "unit": "logits",
+        "zero": "no say in the answer",
+        "one": "one logit towards the right answer",
+        "knocked_out": ", ".join(target.name for target in targets),
+        "how": fill.how,
+        "reference": fill.reference_name,
+        "at": " ".join(roles_of(pair, at)) or "all positions",
+        "notes": note,
+    }
+    config = pair.model.config
+    axes = {"run": RUNS, "layer": range(config.n_layers), "head": range(config.n_heads)}
+    return labelled(pair, table, axes, attrs, extra=extra)
+
+
+def backup_heads(
+    pair: Contrast,
+    heads: Sequence[Head | str],
+    how: str | Replacement = "mean",
+    at: At = None,
+    threshold: float = 0.02,
+) -> xr.DataArray:
+    """Heads that speak more for the answer when others are knocked out.
+
+    Args:
+        pair, how, at: as in `knockout`.
+        heads: the heads that are knocked out together, name movers as a rule.
+        threshold: the mean growth of a backup head, as a share of the clean logit difference.
+
+    Returns:
+        Growth `[prompt, layer, head]`: what each head's contribution gained, without the part that the final norm's
+        scale makes, over the size of the mean clean logit difference; 0 for the heads that are out. The attributes
+        `backups` and `weakened` name the heads that grew above the threshold and speak for the answer, or still
+        against it.
+        Coordinates, in logits, by prompt: `own` (attribution of the heads that are out), `naive` (the logit difference
+        less `own`), `without` (the real logit difference without them); `total` is the logit difference itself.
+
+    Raises:
+        InputError: as `knockout`, or a clean logit difference of 0 on average.
+    """
+    out = parse_heads(pair.model.config, heads)
+    parts = knockout_attribution(pair, out, how, at)
+    total = parts.coords["total_before"]
+    growth = growth_of(parts, out)
+    before, after = (parts.sel(run=run, drop=True) for run in ("before", "after"))
+    own = sum(before.sel(layer=layer, head=head, drop=True) for layer, head in out)
+    grew = growth.mean("prompt").values > threshold
+    speaks = after.mean("prompt").values > 0
+    growth.attrs |= {
+        "method": "backup heads",
+        "quantity": "growth",
+        "unit": "share of the clean logit difference",
+        "zero": "no reaction",
+        "one": "makes up for the whole logit difference",
+        "threshold": threshold,
+        "backups": _names(grew & speaks),
+        "weakened": _names(grew & ~speaks),
+    }
+    rows = {"own": own, "naive": total - own, "without": parts.coords["total_after"], "total": total}
+    growth = growth.drop_vars(["total_before", "total_after"])
+    return growth.assign_coords({name: ("prompt", np.asarray(row)) for name, row in rows.items()})
+
+
+def growth_of(parts: xr.DataArray, out: Sequence[Head]) -> xr.DataArray:
+    """Growth `[prompt, layer, head]` from a `knockout_attribution`; 0 for the heads that are out.
+
+    Raises:
+        InputError: a clean logit difference of 0 on average.
+    """
+    scale = abs(float(parts.coords["total_before"].mean()))
+    if not scale > 0:
+        raise InputError("pair: the clean logit difference is 0 on average, so a growth has no scale")
+    growth = (parts.sel(run="change", drop=True) - parts.sel(run="from scale", drop=True)) / scale
+    for layer, head in out:
+        growth.loc[{"layer": layer, "head": head}] = 0.0
+    return growth.assign_attrs(parts.attrs)
+
+
+def named_heads(text: str) -> tuple[Head, ...]:
+    """Heads of an attribute such as `backups`: `"10.2 11.9"`."""
+    return tuple((int(layer), int(head)) for layer, head in (name.split(".") for name in text.split()))
+
+
+def _names(chosen: np.ndarray) -> str:
+    return " ".join(head_name((layer, head)) for layer, head in np.argwhere(chosen).tolist())
+
+
+def _kept(pair: Contrast) -> list[str | tuple[str, int]]:
+    return ["z", ("resid_post", pair.model.config.n_layers - 1)]
+
+
+def _read(pair: Contrast, run: Run) -> tuple[Float[Tensor, "prompt layer head"], Reading, Float[Tensor, " prompt"]]:
+    """Contributions of a run's heads, how they are read, and the run's logit difference."""
+    stream = run["resid_post", -1]
+    reading = reading_of(pair.model, stream, pair.prompts, pair.metric.role)
+    return _heads(pair, run, reading), reading, reading.of(reading.pick(stream)) + reading.constant
+
+
+def _heads(pair: Contrast, run: Run, reading: Reading) -> Float[Tensor, "prompt layer head"]:
+    layers = range(pair.model.config.n_layers)
+    return torch.stack([by_head(pair.model, reading, reading.pick(run["z", n]), n) for n in layers], dim=1)
+
+
+def _scale(pair: Contrast, run: Run, reading: Reading) -> Float[Tensor, " prompt"]:
+    return norm_scale(pair.model.config, reading.pick(run["resid_post", -1]))[:, 0]

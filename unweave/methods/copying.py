@@ -1,0 +1,137 @@
+"""Copying through the OV circuit: whether a head that looks at a word raises, or lowers, that same word.
+
+Wang et al. 2022 (arXiv 2211.00593), section 3.1 and appendix. Steps, for each word and head:
+
+1. The word's embedding, and what the first MLP writes for it: `x = e + mlp_0(e)`. Positions and the first attention are
+   left out. In a parallel block that MLP reads the embedding anyway; in a serial one this is an approximation.
+2. `x` through the norm that the head's layer reads with (its shift left out), W_V and W_O, without biases; with a minus
+   sign for the negative score.
+3. The last norm and the unembedding. A word counts where it is among its own `top` largest logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from einops import einsum, rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from unweave import __version__
+from unweave.errors import InputError
+from unweave.methods.frame import model_attributes
+from unweave.models.forward import mlp, norm, unembed
+from unweave.models.model import Model
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+SIGNS = ("copying", "negative copying")
+
+
+def copying_scores(model: Model, words: Sequence[str] | Sequence[int] | Tensor, top: int = 5) -> xr.DataArray:
+    """Whether each head copies each word, or its opposite.
+
+    Args:
+        model: a model whose outputs are its vocabulary.
+        words: words of one token each (`" Mary"`), or token ids.
+        top: how many of the largest logits count.
+
+    Returns:
+        1 where the word is among its own `top` largest logits and 0 where not, `[word, score, layer, head]`, where
+        `score` is `copying` or `negative copying`. `uw.summary(scores, dim="word")` gives the shares.
+
+    Raises:
+        InputError: no word, a word of several tokens, a word given twice, or a model that answers with classes.
+    """
+    import xarray as xr
+
+    config = model.config
+    if config.d_vocab_out != config.d_vocab:
+        raise InputError(f"model: {config.name} answers with classes, so no word of its prompts can be copied")
+    if not 1 <= top <= config.d_vocab:
+        raise InputError(f"top: expected 1 to {config.d_vocab}, got {top}")
+    tokens, names = _tokens(model, words)
+    with torch.no_grad():
+        x = extended_embedding(model, tokens)
+        table = torch.stack([_copied(model, layer, x, tokens, top) for layer in range(config.n_layers)], dim=2)
+    coords = {
+        "word": names,
+        "score": list(SIGNS),
+        "layer": list(range(config.n_layers)),
+        "head": list(range(config.n_heads)),
+    }
+    attrs = {
+        **model_attributes(model),
+        "method": "copying scores",
+        "quantity": f"share of words in their own top {top}",
+        "unit": "share",
+        "zero": "copies none",
+        "one": "copies all",
+        "n_words": len(names),
+        "version": __version__,
+        "notes": "the first attention is left out before the first MLP" if config.block == "serial" else "",
+    }
+    values = table.to(torch.float64).cpu().numpy()
+    return xr.DataArray(values, dims=tuple(coords), coords=coords, attrs=attrs)
+
+
+def extended_embedding(model: Model, tokens: Int[Tensor, " word"]) -> Float[Tensor, "word d_model"]:
+    """Each word's embedding, and what the first MLP writes for it."""
+    x = model.weights.w_e[tokens]
+    return x + mlp(model.config, model.weights.layers[0], x) if model.config.d_mlp else x
+
+
+def _tokens(model: Model, words: Sequence[str] | Sequence[int] | Tensor) -> tuple[Int[Tensor, " word"], list[str]]:
+    given = words.tolist() if isinstance(words, Tensor) else [words] if isinstance(words, str) else list(words)
+    ids = [model.to_single_token(word) if isinstance(word, str) else int(word) for word in given]
+    if not ids:
+        raise InputError("words: none was given; write [' Mary', ' John'], or token ids")
+    if len(set(ids)) < len(ids):
+        raise InputError("words: a word is given twice; give each once")
+    if min(ids) < 0 or max(ids) >= model.config.d_vocab:
+        raise InputError(f"words: token ids must lie in 0 to {model.config.d_vocab - 1}, got {max(ids)}")
+    names = [str(i) for i in ids] if model.tokenizer is None else list(model.to_str_tokens(ids))
+    return torch.tensor(ids, device=model.device), names
+
+
+def _copied(
+    model: Model, layer: int, x: Float[Tensor, "word d_model"], tokens: Int[Tensor, " word"], top: int
+) -> Bool[Tensor, "word score head"]:
+    """Whether each head of a layer copies each word, and its opposite."""
+    shift = unembed(model.weights, _final_shift(model, x[:1]))
+    found = []
+    for written in _through_heads(model, layer, x):
+        final = norm(model.config, replace(model.weights.norm_final, bias=None), written)
+        # The last norm is odd but for its shift, so one product serves both signs.
+        logits = final @ model.weights.w_u.T
+        found.append(torch.stack([_among(sign * logits + shift, tokens, top) for sign in (1, -1)], dim=1))
+    return torch.stack(found, dim=2)
+
+
+def _final_shift(model: Model, like: Float[Tensor, "1 d_model"]) -> Float[Tensor, "1 d_model"]:
+    bias = model.weights.norm_final.bias
+    return torch.zeros_like(like) if bias is None else bias[None]
+
+
+def _through_heads(
+    model: Model, layer: int, x: Float[Tensor, "word d_model"]
+) -> Iterator[Float[Tensor, "word d_model"]]:
+    """What each head of a layer writes when it looks at nothing but the word."""
+    config, weights = model.config, model.weights.layers[layer]
+    read = norm(config, replace(weights.norm1, bias=None), x)
+    first = config.n_heads + config.n_kv_heads
+    w_v = rearrange(weights.w_qkv, "(head e) d -> head e d", e=config.d_head)[first:]
+    w_o = rearrange(weights.w_o, "d (head e) -> head e d", e=config.d_head)
+    values = einsum(read, w_v, "word d, kv e d -> word kv e")
+    for head in range(config.n_heads):
+        yield values[:, head // config.heads_per_kv] @ w_o[head]
+
+
+def _among(logits: Float[Tensor, "word d_vocab"], tokens: Int[Tensor, " word"], top: int) -> Bool[Tensor, " word"]:
+    """Whether at most `top` entries reach the word's own. Where all are equal, no word is copied."""
+    own = logits.gather(1, tokens[:, None])
+    return (logits >= own).sum(1) <= top

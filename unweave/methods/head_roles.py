@@ -1,0 +1,264 @@
+"""Names for heads of the indirect-object task, each with the numbers that earn it.
+
+The classes of Wang et al. 2022 (arXiv 2211.00593), by rules over measures (means over prompts, words or
+sequences):
+
+    direct              own contribution to the logit difference, as a share of the size of the clean one
+    indirect            effect of the corrupted prompts' output of the head at the end, beyond its direct part
+    end to IO, …        attention from role to role on the clean prompts
+    copying, …          share of the task's names that the OV circuit raises (lowers) to their own top five
+    duplicate token, …  attention on repeated random tokens
+    growth, after       contribution gained, and had, when all name movers found are replaced by their mean at the end
+
+A head gets the first name whose rule holds; other names that hold too are listed beside it. The rules state what a head
+does, not that the task needs it: test that by knocking out the groups.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
+
+import torch
+
+from unweave.errors import InputError
+from unweave.methods.attribution import by_head, reading_of
+from unweave.methods.backup import growth_of, knockout_attribution
+from unweave.methods.copying import copying_scores
+from unweave.methods.frame import labelled
+from unweave.methods.head_scores import head_scores
+from unweave.methods.heads import Head, head_name, parse_heads
+from unweave.methods.patching import patch
+from unweave.methods.role_attention import role_attention
+from unweave.metrics.contrast import Contrast
+from unweave.metrics.logit_diff import LogitDiff
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+ROLES = ("IO", "S1", "S1+1", "S2", "end")
+OTHER = "other"
+# Where a measure is attention on the task: from, to.
+LOOKS = {
+    "end to IO": ("end", "IO"),
+    "end to S2": ("end", "S2"),
+    "S2 to S1": ("S2", "S1"),
+    "S2 to S1+1": ("S2", "S1+1"),
+    "S1+1 to S1": ("S1+1", "S1"),
+}
+
+
+@final
+@dataclass(frozen=True)
+class HeadRules:
+    """Thresholds of the rules.
+
+    Args:
+        looks: least attention from role to role.
+        direct: least size of the direct contribution, as a share of the clean logit difference.
+        indirect: least size of the effect through other heads and MLPs.
+        copies: least share of names in their own top five.
+        pattern: least attention on repeated random tokens.
+        growth: least growth of a backup head, as a share of the clean logit difference.
+        n_tokens, n_sequences, seed: of the repeated random tokens.
+    """
+
+    looks: float = 0.3
+    direct: float = 0.03
+    indirect: float = 0.03
+    copies: float = 0.5
+    pattern: float = 0.3
+    growth: float = 0.02
+    n_tokens: int = 25
+    n_sequences: int = 10
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A name, the role at which its heads act, and bounds of the measures: `(measure, least, most)`."""
+
+    name: str
+    at: str
+    bounds: tuple[tuple[str, float, float], ...]
+
+    def holds(self, measures: Mapping[str, float]) -> bool:
+        """Whether every measure lies within its bounds."""
+        return all(least <= measures[name] <= most for name, least, most in self.bounds)
+
+    def __str__(self) -> str:
+        said = [
+            f"{name} at least {least:g}" if most == math.inf else f"{name} at most {most:g}"
+            for name, least, most in self.bounds
+        ]
+        return f"{self.name}: {', '.join(said)}"
+
+
+def rules_of(limits: HeadRules) -> tuple[Rule, ...]:
+    """The rules, in the order in which they are tried."""
+    top = math.inf
+
+    def looks(way: str) -> tuple[str, float, float]:
+        return (way, limits.looks, top)
+
+    return (
+        Rule(
+            "name mover", "end", (("direct", limits.direct, top), looks("end to IO"), ("copying", limits.copies, top))
+        ),
+        Rule(
+            "negative name mover",
+            "end",
+            (("direct", -top, -limits.direct), looks("end to IO"), ("negative copying", limits.copies, top)),
+        ),
+        Rule("S-inhibition", "end", (looks("end to S2"), ("indirect", -top, -limits.indirect))),
+        Rule("duplicate token", "S2", (looks("S2 to S1"), ("duplicate token", limits.pattern, top))),
+        Rule("induction", "S2", (looks("S2 to S1+1"), ("induction", limits.pattern, top))),
+        Rule("previous token", "S1+1", (looks("S1+1 to S1"), ("previous token", limits.pattern, top))),
+        Rule("backup name mover", "end", (("growth", limits.growth, top), ("after", 0.0, top))),
+    )
+
+
+@dataclass(frozen=True)
+class NamedHead:
+    """A head's name, the role where it acts, the measures that its rule reads, and other names that hold too."""
+
+    head: Head
+    name: str
+    at: str
+    evidence: Mapping[str, float]
+    also: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        numbers = ", ".join(f"{name} {value:.2f}" for name, value in self.evidence.items())
+        also = f" (also {', '.join(self.also)})" if self.also else ""
+        return f"{head_name(self.head)}  {self.name}: {numbers}{also}"
+
+
+@final
+@dataclass(frozen=True)
+class HeadRoles:
+    """What `classify_heads` found. `measures` holds every measure of every head, by prompt, word or sequence."""
+
+    heads: tuple[NamedHead, ...]
+    rules: tuple[Rule, ...]
+    measures: xr.Dataset
+
+    @property
+    def groups(self) -> dict[str, tuple[Head, ...]]:
+        """Heads by name, in the order of the rules; names without a head are left out."""
+        names = [rule.name for rule in self.rules] + [OTHER]
+        found = {name: tuple(head.head for head in self.heads if head.name == name) for name in names}
+        return {name: heads for name, heads in found.items() if heads}
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.heads)) or "no head was named"
+
+
+def classify_heads(
+    pair: Contrast, heads: Sequence[Head | str] | None = None, rules: HeadRules | None = None
+) -> HeadRoles:
+    """Names for the heads of the indirect-object task.
+
+    Args:
+        pair: model, indirect-object prompts with the roles IO, S1, S1+1, S2 and end, and the logit difference.
+        heads: the heads to name, each of which is listed, as `other` where no rule holds; by default every head, of
+            which those with a name are listed.
+        rules: thresholds.
+
+    Returns:
+        The heads with their names and the evidence for them; `.groups` gives heads by name.
+
+    Raises:
+        InputError: prompts that lack a role, another metric, a head that does not exist or is named twice.
+    """
+    _check(pair)
+    config = pair.model.config
+    limits = HeadRules() if rules is None else rules
+    every = tuple((layer, head) for layer in range(config.n_layers) for head in range(config.n_heads))
+    wanted = every if heads is None else parse_heads(config, heads)
+    tried = rules_of(limits)
+    measures = _measures(pair, limits)
+    means = {str(name): array.mean(str(array.dims[0])).values for name, array in measures.items()}
+    movers = [head for head in every if tried[0].holds({name: float(mean[head]) for name, mean in means.items()})]
+    for name, array in _backup(pair, movers).items():
+        measures[name] = array
+        means[name] = array.mean("prompt").values
+    named = [_named(head, tried, {name: float(mean[head]) for name, mean in means.items()}) for head in wanted]
+    kept = named if heads is not None else [head for head in named if head.name != OTHER]
+    rank = {rule.name: number for number, rule in enumerate(tried)}
+    kept.sort(key=lambda head: (rank.get(head.name, len(rank)), head.head))
+    return HeadRoles(tuple(kept), tried, measures)
+
+
+def _check(pair: Contrast) -> None:
+    missing = [role for role in ROLES if role not in pair.prompts.roles]
+    if missing:
+        raise InputError(
+            f"pair: heads are named by where they look on the indirect-object task, and these prompts have no role "
+            f"{', '.join(missing)}; take uw.tasks.ioi, or give the prompts roles={{'{missing[0]}': …}}"
+        )
+    if not isinstance(pair.metric, LogitDiff):
+        raise InputError(f"pair: heads are named by their logit difference, got {pair.metric.name}; use uw.LogitDiff()")
+
+
+def _named(head: Head, rules: Sequence[Rule], measures: Mapping[str, float]) -> NamedHead:
+    holding = [rule for rule in rules if rule.holds(measures)]
+    if not holding:
+        return NamedHead(head, OTHER, "", dict(measures))
+    first, *others = holding
+    evidence = {name: measures[name] for name, _, _ in first.bounds}
+    return NamedHead(head, first.name, first.at, evidence, tuple(rule.name for rule in others))
+
+
+def _measures(pair: Contrast, limits: HeadRules) -> xr.Dataset:
+    """All measures but those of backup heads, `[prompt | word | sequence, layer, head]`."""
+    import xarray as xr
+
+    found = _direct_and_indirect(pair)
+    looks = role_attention(pair, ROLES)
+    for name, (source, target) in LOOKS.items():
+        found[name] = looks.sel(q_role=source, k_role=target, drop=True)
+    assert pair.prompts.answers is not None
+    assert pair.prompts.wrong is not None
+    words = torch.cat([pair.prompts.answers, pair.prompts.wrong]).unique()
+    copied = copying_scores(pair.model, words)
+    scores = head_scores(pair.model, limits.n_tokens, limits.n_sequences, limits.seed).rename(prompt="sequence")
+    for table in (copied, scores):
+        found |= {str(name): table.sel(score=name, drop=True) for name in table.coords["score"].values}
+    own = ("method", "quantity", "unit", "zero", "one")
+    attrs = {name: value for name, value in looks.attrs.items() if name not in own}
+    return xr.Dataset({name: _bare(array) for name, array in found.items()}, attrs={**attrs, "method": "head roles"})
+
+
+def _bare(array: xr.DataArray) -> xr.DataArray:
+    """Without coordinates that no dimension carries, so that measures of different origin stand in one table."""
+    return array.reset_coords([name for name in array.coords if name not in array.dims], drop=True)
+
+
+def _direct_and_indirect(pair: Contrast) -> dict[str, xr.DataArray]:
+    config = pair.model.config
+    keep = ["z", ("resid_post", config.n_layers - 1)]
+    clean, corrupted = (pair.model.run(prompts, keep=keep) for prompts in (pair.prompts, pair.corrupted))
+    reading = reading_of(pair.model, clean["resid_post", -1], pair.prompts, pair.metric.role)
+    ours, theirs = (
+        torch.stack([by_head(pair.model, reading, reading.pick(run["z", n]), n) for n in range(config.n_layers)], 1)
+        for run in (clean, corrupted)
+    )
+    axes = {"layer": range(config.n_layers), "head": range(config.n_heads)}
+    end = pair.metric.role
+    resampled = patch(pair, "z", {**dict.fromkeys(axes), "role": [end]}, "noise", progress=False).sel(role=end)
+    direct = labelled(pair, ours / abs(float(pair.clean.mean())), axes, {})
+    return {"direct": direct, "indirect": resampled - labelled(pair, (theirs - ours) / pair.gap, axes, {})}
+
+
+def _backup(pair: Contrast, movers: Sequence[Head]) -> dict[str, xr.DataArray]:
+    """Growth, and the contribution afterwards, without all name movers; 0 where there is none."""
+    config = pair.model.config
+    if not movers:
+        axes = {"layer": range(config.n_layers), "head": range(config.n_heads)}
+        none = labelled(pair, torch.zeros(len(pair.prompts), config.n_layers, config.n_heads), axes, {})
+        return {"growth": _bare(none), "after": _bare(none)}
+    parts = knockout_attribution(pair, movers, "mean", pair.metric.role)
+    return {"growth": _bare(growth_of(parts, movers)), "after": _bare(parts.sel(run="after", drop=True))}

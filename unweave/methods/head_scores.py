@@ -1,0 +1,110 @@
+"""Scores of every head on repeated random tokens: previous-token, duplicate-token and induction attention.
+
+Elhage et al. 2021 ("A Mathematical Framework for Transformer Circuits"), Olsson et al. 2022 (arXiv 2209.11895). A
+sequence is n random tokens and the same n again, without a beginning-of-sequence token. The mean attention, with
+i = 0 … n - 1, is
+
+    duplicate token   from n + i   to i        the same token, before
+    induction         from n + i   to i + 1    the token that followed it
+    previous token    from i + 1   to i        in the first half, where nothing is repeated yet
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from unweave import __version__
+from unweave.errors import InputError
+from unweave.methods.frame import model_attributes
+from unweave.models.forward import forward
+from unweave.models.model import Model
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+SCORES = ("duplicate token", "previous token", "induction")
+# Patterns of so many entries are held at once; a sequence's are dropped as soon as its scores are read.
+_AT_ONCE = 2**24
+
+
+def head_scores(model: Model, n_tokens: int = 50, n_sequences: int = 50, seed: int = 0) -> xr.DataArray:
+    """How much each head attends as a duplicate-token, previous-token or induction head would.
+
+    Args:
+        model: any model; its tokenizer, where it has one, says which tokens are special and not drawn.
+        n_tokens: length of the half that is repeated.
+        n_sequences: sequences drawn.
+        seed: of the draws.
+
+    Returns:
+        Mean attention, 0 to 1, `[prompt, score, layer, head]`, where a prompt is one sequence and `score` is `duplicate
+        token`, `previous token` or `induction`.
+
+    Raises:
+        InputError: fewer than 2 tokens, no sequence, or more tokens than the model reads.
+    """
+    import xarray as xr
+
+    config = model.config
+    if n_tokens < 2 or n_sequences < 1:
+        raise InputError(f"n_tokens, n_sequences: expected at least 2 and 1, got {n_tokens} and {n_sequences}")
+    if 2 * n_tokens > config.n_ctx:
+        raise InputError(
+            f"n_tokens: {n_tokens} tokens twice are {2 * n_tokens}, and {config.name} reads {config.n_ctx}; "
+            f"give at most {config.n_ctx // 2}"
+        )
+    tokens = repeated_tokens(model, n_tokens, n_sequences, seed)
+    each = config.n_heads * tokens.shape[1] ** 2
+    table = torch.cat([_scores(model, part) for part in tokens.split(max(1, _AT_ONCE // each))])
+    coords = {
+        "prompt": range(n_sequences),
+        "score": list(SCORES),
+        "layer": range(config.n_layers),
+        "head": range(config.n_heads),
+    }
+    attrs = {
+        **model_attributes(model),
+        "method": "head scores",
+        "quantity": "attention",
+        "unit": "share",
+        "zero": "does not look there",
+        "one": "looks there alone",
+        "task": "repeated random tokens",
+        "n_tokens": n_tokens,
+        "n_prompts": n_sequences,
+        "seed": seed,
+        "version": __version__,
+        "notes": "",
+    }
+    dims = tuple(coords)
+    return xr.DataArray(table.cpu().numpy(), dims=dims, coords={k: list(v) for k, v in coords.items()}, attrs=attrs)
+
+
+def repeated_tokens(model: Model, n_tokens: int, n_sequences: int, seed: int) -> Int[Tensor, "prompt pos"]:
+    """Random tokens, and the same again. Special tokens are not drawn."""
+    special = set(getattr(model.tokenizer, "all_special_ids", ()))
+    allowed = torch.tensor([token for token in range(model.config.d_vocab) if token not in special])
+    draw = torch.Generator().manual_seed(seed)
+    half = allowed[torch.randint(0, len(allowed), (n_sequences, n_tokens), generator=draw)]
+    return torch.cat([half, half], dim=1).to(model.device)
+
+
+def _scores(model: Model, tokens: Int[Tensor, "prompt pos"]) -> Float[Tensor, "prompt score layer head"]:
+    """Scores of some sequences: each layer's patterns are read as they pass."""
+    n = tokens.shape[1] // 2
+    read: list[Tensor] = []
+
+    def tap(site: str, layer: int, value: Tensor) -> Tensor:
+        if site == "pattern":
+            repeat, first = value[:, :, n:], value[:, :, :n, :n]
+            kinds = (repeat.diagonal(0, 2, 3), first.diagonal(-1, 2, 3), repeat.diagonal(1, 2, 3)[..., :n])
+            read.append(torch.stack([kind.mean(-1) for kind in kinds], dim=1))
+        return value
+
+    with torch.no_grad():
+        forward(model.config, model.weights, tokens, tap)
+    return torch.stack(read, dim=2)

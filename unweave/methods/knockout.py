@@ -1,0 +1,264 @@
+"""Knockouts: what is lost when activations of the clean run are replaced by zero, a mean, or another prompt's.
+
+Wang et al. 2022 (arXiv 2211.00593) for means by template. Steps:
+
+1. `unweave.methods.replacement` makes the values that stand in.
+2. Every head in turn: one sweep, whose donor has these values at the positions asked for. A list: one patch for each
+   of its members, or all of them at once, later ones seeing what the earlier ones changed.
+3. Scores become effects of the clean run: 0 is unharmed.
+
+A query that is zero, and a key that is zero, are the same knockout: all scores are 0, and attention is uniform.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from unweave.engine.donor import Donor, GivenDonor
+from unweave.engine.masked_donor import MaskedDonor
+from unweave.engine.question import question_of
+from unweave.engine.sheet import Joint, Sheet
+from unweave.engine.sweep import Sweep
+from unweave.errors import InputError, Interrupted
+from unweave.methods.frame import labelled
+from unweave.methods.heads import Head
+from unweave.methods.knockout_targets import Target, every_target, sites_of, targets_of
+from unweave.methods.replacement import Replacement, replaced_values, replacement_of
+from unweave.methods.result_noise import noise_scores
+from unweave.metrics.contrast import Contrast
+from unweave.models.run import Edit, where
+from unweave.models.sites import SITES, n_heads_at
+from unweave.progress import Progress, shown
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+At = str | Sequence[str] | None
+
+# Measures: what the numbers are, and what 0 and 1 (or -1) mean.
+MEASURES = {
+    "effect": {"quantity": "effect", "zero": "unharmed", "one": "as bad as the corrupted prompt (at -1)"},
+    "drop": {"quantity": "relative change", "zero": "unharmed", "one": "nothing left of the clean score (at -1)"},
+    "change": {"quantity": "change", "zero": "unharmed", "one": "one unit of the metric more"},
+}
+
+
+def knockout(
+    pair: Contrast,
+    heads: str | Sequence[Head | str] | None = None,
+    how: str | Replacement = "zero",
+    at: At = None,
+    joint: bool = False,
+    measure: str = "effect",
+    memory: int | float | None = None,
+    progress: Progress | bool | None = None,
+) -> xr.DataArray:
+    """Effects of knocking activations out of the clean run.
+
+    Args:
+        pair: the model, both sets of prompts, and the metric.
+        heads: a kind, each of which is knocked out in turn: `"z"` (heads, also when left out), `"q"`, `"k"`, `"v"`,
+            `"pattern"`, `"result"`, `"mlp"`, `"attn_out"`, `"layer"`; or a list of `(9, 6)`, `"q 9.6"`, `"mlp 3"`,
+            `"layer 3"`.
+        how: `"zero"`, `"mean"` (over the clean prompts by position), `"template"` (mean over the corrupted prompts of a
+            template by position), `"resample"` (the corrupted prompt's), `"gaussian"`; or a `Replacement` with other
+            reference prompts or seed.
+        at: a role, or roles that are knocked out together; None for all positions. For a pattern, the destination.
+        joint: knock the whole list out at once.
+        measure: `"effect"`: (m - clean) / (mean clean - mean corrupted), 0 unharmed, -1 as bad as corrupted; `"drop"`:
+            (m - clean) / mean clean, -1 nothing left; `"change"`: m - clean, in the metric's unit.
+        memory, progress: as in `patch`.
+
+    Returns:
+        `[prompt, layer, head]` (`kv_head` where keys and values are grouped), `[prompt, layer]` for MLPs and layers, or
+        `[prompt, address]` for a list.
+
+    Raises:
+        InputError: a target, role or option that does not exist, a target named twice, reference prompts that do not
+            fit, a template of one prompt (see `Replacement`).
+        Interrupted: Ctrl-C; `partial` holds what was finished.
+    """
+    fill = replacement_of(how)
+    _check(pair, heads, joint, measure)
+    plan = _plan(pair, "z" if heads is None else heads, at, joint)
+    if plan.noisy and fill.how == "gaussian":
+        values, stopped, note = noise_scores(pair, plan.chosen, fill.seed, mask_of(pair, at)), False, ""
+    else:
+        given, note = replaced_values(pair, plan.keys, fill)
+        values, stopped = _swept(pair, plan, given, at, memory, progress)
+    result = _result(pair, plan, values, measure, {**_attrs(pair, fill, at, plan), "notes": _notes(pair, plan, note)})
+    if stopped:
+        raise Interrupted("interrupted; what was finished is in .partial", result)
+    return result
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A knockout's targets, several of them at once in one run where `chosen` says so, and the result's axes.
+
+    `sheets` run whatever the mask of positions is; `joints` name their positions themselves.
+    """
+
+    axes: Mapping[str, Sequence]
+    kind: str
+    chosen: tuple[tuple[Target, ...], ...]
+    sheets: tuple[Sheet, ...] = ()
+    joints: tuple[Sheet | Joint, ...] = ()
+
+    @property
+    def keys(self) -> list[tuple[str, int]]:
+        """Sites and layers that are replaced."""
+        listed = [(a.site, a.layer) for targets in self.chosen for target in targets for a in target.addresses]
+        return list(dict.fromkeys([*((sheet.site, sheet.layer) for sheet in self.sheets), *listed]))
+
+    @property
+    def noisy(self) -> bool:
+        """Whether heads are replaced in the residual stream, where a Gaussian is another one than in `z`."""
+        return any(target.name.startswith("result ") for targets in self.chosen for target in targets)
+
+
+def edits_of(pair: Contrast, targets: Sequence[Target], given: Mapping[tuple[str, int], Tensor], at: At) -> list[Edit]:
+    """The knockout of all targets at once as edits of a plain run."""
+    places = [pair.prompts.role(role) for role in roles_of(pair, at)] or [None]
+    edits = []
+    for address in (address for target in targets for address in target.addresses):
+        value = given[address.site, address.layer]
+        for place in places:
+            whole = Edit(address.site, address.layer, value, head=address.part, pos=place)
+            edits.append(replace(whole, value=value[where(whole, len(pair.prompts), value.device)]))
+    return edits
+
+
+def roles_of(pair: Contrast, at: At) -> tuple[str, ...]:
+    """The roles of `at`, each checked. Raises InputError for one that the task lacks, or that is named twice."""
+    if at is None:
+        return ()
+    roles = (at,) if isinstance(at, str) else tuple(at)
+    if not roles:
+        raise InputError("at: no role was given; leave it out for all positions")
+    for number, role in enumerate(roles):
+        pair.prompts.role(role)
+        if role in roles[:number]:
+            raise InputError(f"at: role {role!r} is named twice")
+    return roles
+
+
+def mask_of(pair: Contrast, at: At) -> Tensor | None:
+    """`[prompt pos]`: the positions that are replaced; None for all."""
+    roles = roles_of(pair, at)
+    if not roles:
+        return None
+    mask = torch.zeros(pair.prompts.tokens.shape, dtype=torch.bool, device=pair.model.device)
+    rows = torch.arange(len(pair.prompts), device=mask.device)
+    for role in roles:
+        mask[rows, pair.prompts.role(role)] = True
+    return mask
+
+
+def _check(pair: Contrast, heads: object, joint: bool, measure: str) -> None:
+    if measure not in MEASURES:
+        raise InputError(f"measure: expected one of {', '.join(MEASURES)}, got {measure!r}")
+    if measure == "drop" and not float(pair.clean.mean().abs()) > 0:
+        raise InputError("measure: the clean prompts score 0 on average, so a drop has no scale; use measure='effect'")
+    if joint and (heads is None or isinstance(heads, str)):
+        raise InputError("joint: it takes a list of what is knocked out together, heads=[(9, 6), (9, 9)]")
+
+
+def _plan(pair: Contrast, heads: str | Sequence[Head | str], at: At, joint: bool) -> Plan:
+    config = pair.model.config
+    if isinstance(heads, str):
+        return _in_turn(pair, heads, at)
+    targets = tuple(targets_of(config, heads))
+    chosen = (targets,) if joint else tuple((target,) for target in targets)
+    names = [" + ".join(target.name for target in together) for together in chosen]
+    kinds = {target.name.split()[0] for target in targets}
+    kind = kinds.pop() if len(kinds) == 1 else "addresses"
+    suffix = "".join(f" @{role}" for role in roles_of(pair, at))
+    return Plan({"address": [name + suffix for name in names]}, kind, chosen, joints=_joints(pair, chosen, at))
+
+
+def _in_turn(pair: Contrast, kind: str, at: At) -> Plan:
+    """Every target of a kind, each on its own."""
+    config = pair.model.config
+    layers = range(config.n_layers)
+    site, *more = sites_of(config, kind)
+    n_heads = n_heads_at(config, SITES[site])
+    if more:
+        chosen = tuple((target,) for target in every_target(config, kind))
+        return Plan({"layer": layers}, kind, chosen, joints=_joints(pair, chosen, at))
+    if n_heads is None:
+        return Plan({"layer": layers}, kind, (), tuple(Sheet(site, layer, layer) for layer in layers))
+    heads = tuple(range(n_heads))
+    results = [f"result {n}.{head}" for n in layers for head in heads] if kind == "result" else []
+    chosen = tuple((target,) for name in results for target in targets_of(config, [name]))
+    axis = "kv_head" if SITES[site].rows == "kv_head" and config.grouped else "head"
+    sheets = tuple(Sheet(site, layer, layer * n_heads, heads) for layer in layers)
+    return Plan({"layer": layers, axis: heads}, kind, chosen, sheets)
+
+
+def _joints(pair: Contrast, chosen: Sequence[Sequence[Target]], at: At) -> tuple[Sheet | Joint, ...]:
+    """One patch for each set of targets: a sheet where it is one activation at one place, else all places together."""
+    places = [pair.prompts.role(role).cpu()[None] for role in roles_of(pair, at)] or [None]
+    patches: list[Sheet | Joint] = []
+    for offset, targets in enumerate(chosen):
+        members = tuple(
+            Sheet(a.site, a.layer, 0, None if a.part is None else (a.part,), place)
+            for target in targets
+            for a in target.addresses
+            for place in places
+        )
+        patches.append(replace(members[0], offset=offset) if len(members) == 1 else Joint(members, offset))
+    return tuple(patches)
+
+
+def _swept(
+    pair: Contrast,
+    plan: Plan,
+    given: Mapping[tuple[str, int], Tensor],
+    at: At,
+    memory: int | float | None,
+    progress: Progress | bool | None,
+) -> tuple[Float[Tensor, "variant prompt"], bool]:
+    """Scores, and whether Ctrl-C ended the sweep before all were there."""
+    mask = mask_of(pair, at) if plan.sheets else None
+    donor: Donor = GivenDonor(given) if mask is None else MaskedDonor(given, pair.prompts, mask)
+    with shown(progress, "knocking out") as report:
+        sweep = Sweep(question_of(pair, "noise", donor), plan.sheets or plan.joints, memory, report)
+        try:
+            return sweep.run(), False
+        except KeyboardInterrupt:
+            return sweep.values, True
+
+
+def _result(
+    pair: Contrast, plan: Plan, values: Float[Tensor, "variant prompt"], measure: str, attrs: Mapping[str, str | int]
+) -> xr.DataArray:
+    change = values.to(pair.clean.device) - pair.clean
+    scale = {"effect": pair.gap, "drop": float(pair.clean.mean()), "change": 1.0}[measure]
+    table = (change / scale).T.reshape(len(pair.prompts), *(len(coords) for coords in plan.axes.values()))
+    return labelled(pair, table, plan.axes, {**attrs, **MEASURES[measure], "measure": measure})
+
+
+def _attrs(pair: Contrast, how: Replacement, at: At, plan: Plan) -> dict[str, str | int]:
+    return {
+        "method": "knockout",
+        "direction": "noise",
+        "site": plan.kind,
+        "how": how.how,
+        "reference": how.reference_name,
+        "noise_seed": how.seed if how.how == "gaussian" else -1,
+        "at": " ".join(roles_of(pair, at)) or "all positions",
+    }
+
+
+def _notes(pair: Contrast, plan: Plan, note: str) -> str:
+    share = pair.model.config.heads_per_kv
+    grouped = share > 1 and any(site in ("k", "v") for site, _ in plan.keys)
+    shared = f"each key and value head is shared by {share} query heads; knocking one out changes all of them"
+    return "; ".join(filter(None, [shared if grouped else "", note]))

@@ -1,0 +1,243 @@
+"""What stands in for an activation that is knocked out.
+
+    zero       nothing
+    mean       the mean over prompts at each position
+    template   the mean over the prompts of the same template at each position (Wang et al. 2022, arXiv 2211.00593)
+    resample   the activation of another prompt, the one of the same number in `reference`
+    gaussian   independent draws of N(0, 1)
+
+A mean at a position is over the prompts that reach it. Template means need the prompts of a template to have aligned
+tokens, hence equal lengths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from unweave.errors import InputError
+from unweave.metrics.contrast import Contrast
+from unweave.models.config import Config
+from unweave.models.run import Key
+from unweave.models.sites import SITES, n_heads_at
+from unweave.tasks.prompts import Prompts
+
+KINDS = ("zero", "mean", "template", "resample", "gaussian")
+_SIDES = ("clean", "corrupted")
+
+
+@final
+@dataclass(frozen=True)
+class Replacement:
+    """How activations are replaced: `Replacement("mean", reference="corrupted")`.
+
+    Args:
+        how: `zero mean template resample gaussian`.
+        reference: the prompts that means and resampled activations are taken from: `"clean"`, `"corrupted"`, or other
+            prompts. By default the clean ones for `mean`, the corrupted ones for `template` and `resample`.
+        seed: of the Gaussian draws.
+        lone: what to do with a template of one prompt, whose mean is that prompt itself: `"refuse"`, or `"keep"`.
+
+    Raises:
+        InputError: any other value of an option.
+    """
+
+    how: str
+    reference: str | Prompts | None = None
+    seed: int = 0
+    lone: str = "refuse"
+
+    def __post_init__(self) -> None:
+        if self.how not in KINDS:
+            raise InputError(f"how: expected one of {', '.join(KINDS)}, got {self.how!r}")
+        if isinstance(self.reference, str) and self.reference not in _SIDES:
+            raise InputError(f"reference: expected 'clean', 'corrupted' or prompts, got {self.reference!r}")
+        if self.lone not in ("refuse", "keep"):
+            raise InputError(f"lone: expected 'refuse' or 'keep', got {self.lone!r}")
+
+    @property
+    def uses_reference(self) -> bool:
+        return self.how in ("mean", "template", "resample")
+
+    @property
+    def reference_name(self) -> str:
+        """`clean`, `corrupted` or `other prompts`; empty where none are used."""
+        if not self.uses_reference:
+            return ""
+        if self.reference is None:
+            return "clean" if self.how == "mean" else "corrupted"
+        return self.reference if isinstance(self.reference, str) else "other prompts"
+
+    def reference_of(self, pair: Contrast) -> Prompts:
+        """The prompts that values are taken from."""
+        if isinstance(self.reference, Prompts):
+            return pair.model.prompts(self.reference)
+        return pair.side(self.reference_name)
+
+
+def replacement_of(how: str | Replacement) -> Replacement:
+    """`how` with its default options. Raises InputError where it is neither."""
+    return how if isinstance(how, Replacement) else Replacement(how)
+
+
+def replaced_values(pair: Contrast, keys: Iterable[Key], how: Replacement) -> tuple[dict[Key, Tensor], str]:
+    """The values that stand in at these sites and layers, each in its site's shape, and a note on them.
+
+    Raises:
+        InputError: reference prompts that do not fit the clean ones; for `template`, prompts without templates, of
+            unequal lengths in one template, or a template of one prompt (unless `lone="keep"`).
+    """
+    wanted = list(dict.fromkeys(keys))
+    n_prompts, n_pos = pair.prompts.tokens.shape
+    if not how.uses_reference:
+        shapes = {key: site_shape(pair.model.config, key[0], n_prompts, n_pos) for key in wanted}
+        fill = _zeros if how.how == "zero" else _gaussian
+        return {key: fill(key, shape, how.seed).to(pair.clean) for key, shape in shapes.items()}, ""
+    reference = how.reference_of(pair)
+    make, note = _from_reference(pair.prompts, reference, how)
+    run = pair.model.run(reference, keep=wanted)
+    return {key: make(key[0], run[key]) for key in wanted}, note
+
+
+def site_shape(config: Config, site: str, n_prompts: int, n_pos: int) -> tuple[int, ...]:
+    """The shape of a site's tensor in this model."""
+    n_heads = n_heads_at(config, SITES[site])
+    if SITES[site].rows == "attention":
+        return (n_prompts, config.n_heads, n_pos, n_pos)
+    return (n_prompts, n_pos, config.d_model) if n_heads is None else (n_prompts, n_pos, n_heads, config.d_head)
+
+
+def gaussian(shape: tuple[int, ...], seed: int, site: str, layer: int) -> Tensor:
+    """N(0, 1) in float32. A site and layer has its own stream: its draws do not depend on what else is drawn."""
+    number = (seed * len(SITES) + list(SITES).index(site)) * 4096 + layer
+    return torch.randn(shape, generator=torch.Generator().manual_seed(number))
+
+
+def _zeros(key: Key, shape: tuple[int, ...], seed: int) -> Tensor:
+    return torch.zeros(shape)
+
+
+def _gaussian(key: Key, shape: tuple[int, ...], seed: int) -> Tensor:
+    drawn = gaussian(shape, seed, *key)
+    # A pattern's upper half is the future, which a causal model cannot see.
+    return drawn.tril() if key[0] == "pattern" else drawn
+
+
+Make = Callable[[str, Tensor], Tensor]
+
+
+def _from_reference(clean: Prompts, reference: Prompts, how: Replacement) -> tuple[Make, str]:
+    """What turns a kept activation of the reference run into values for the clean prompts; and a note."""
+    if how.how == "resample":
+        _check_paired(clean, reference)
+        return lambda site, kept: kept, ""
+    if how.how == "template":
+        return _template_means(clean, reference, how.lone)
+    longest, reach = int(clean.lengths.max()), int(reference.lengths.max())
+    if reach < longest:
+        raise InputError(
+            f"reference: its longest prompt has {reach} tokens, and the clean prompts have up to {longest}, so there "
+            "is no mean at the last positions; give longer reference prompts"
+        )
+    everyone, each = (torch.zeros(len(prompts), dtype=torch.long) for prompts in (reference, clean))
+    uneven = len(set(reference.lengths.tolist())) > 1
+    note = "prompts have unequal lengths: a position's mean is over the prompts that reach it" if uneven else ""
+    return _group_means(clean, reference, everyone, each), note
+
+
+def _template_means(clean: Prompts, reference: Prompts, lone: str) -> tuple[Make, str]:
+    """Means by template. Reference prompts without templates of their own are paired with the clean ones."""
+    if clean.groups is None:
+        raise InputError(
+            "how: the prompts have no templates, so there is no mean by template; give Prompts groups=, "
+            "or use how='mean'"
+        )
+    ours = clean.groups.cpu()
+    if reference.groups is None:
+        _check_paired(clean, reference)
+    theirs = ours if reference.groups is None else reference.groups.cpu()
+    names = ours.unique().tolist()
+    for name in names:
+        lengths = {*clean.lengths.cpu()[ours == name].tolist(), *reference.lengths.cpu()[theirs == name].tolist()}
+        if len(lengths) > 1:
+            raise InputError(
+                f"how: the prompts of template {name} have {sorted(lengths)} tokens, and a mean by template needs "
+                "aligned tokens; give prompts of equal length in each template, or use how='mean'"
+            )
+    counts = {name: int((theirs == name).sum()) for name in names}
+    _check_counts(counts, lone)
+    single = [name for name, count in counts.items() if count == 1]
+    note = f"{_counted(single)} one prompt: its mean is the prompt itself" if single else ""
+    number = {name: index for index, name in enumerate(names)}
+    group = torch.tensor([number.get(name, len(names)) for name in theirs.tolist()])
+    return _group_means(clean, reference, group, torch.tensor([number[name] for name in ours.tolist()])), note
+
+
+def _check_counts(counts: Mapping[int, int], lone: str) -> None:
+    """Raises InputError for templates of no prompt, and of one prompt unless they are to be kept."""
+    none = [name for name, count in counts.items() if count == 0]
+    if none:
+        raise InputError(f"reference: {_counted(none)} no prompt in it; give prompts of the same templates")
+    single = [name for name, count in counts.items() if count == 1]
+    if single and lone == "refuse":
+        raise InputError(
+            f"how: {_counted(single)} one prompt, whose mean is the prompt itself; take more prompts "
+            "(n_prompts=, or a larger reference=), use how='mean', or accept it with "
+            "Replacement('template', lone='keep')"
+        )
+
+
+def _counted(names: list[int]) -> str:
+    listed = ", ".join(map(str, names))
+    return f"template {listed} has" if len(names) == 1 else f"templates {listed} have"
+
+
+def _group_means(
+    clean: Prompts, reference: Prompts, group: Int[Tensor, " reference"], group_of: Int[Tensor, " prompt"]
+) -> Make:
+    """Means over the reference prompts of each group by position, laid out for the clean prompts."""
+    n_pos = clean.tokens.shape[1]
+    reached = torch.arange(reference.tokens.shape[1]) < reference.lengths.cpu()[:, None]
+    member = torch.nn.functional.one_hot(group, int(group.max()) + 1).T
+
+    def means(site: str, kept: Tensor) -> Tensor:
+        first = (lambda x: x.movedim(2, 1)) if SITES[site].rows == "attention" else (lambda x: x)
+        by_pos = first(kept)  # [reference pos …]: a pattern's destination comes second, as any position
+        averaged = _mean_where(by_pos, reached.to(kept.device), member.to(kept))
+        laid = _fit(averaged[group_of.to(kept.device)], n_pos, 1)
+        return _fit(laid.movedim(1, 2), n_pos, 3) if SITES[site].rows == "attention" else laid
+
+    return means
+
+
+def _mean_where(
+    values: Float[Tensor, "prompt pos ..."], reached: Bool[Tensor, "prompt pos"], member: Float[Tensor, "group prompt"]
+) -> Float[Tensor, "group pos ..."]:
+    """Each group's mean by position, over its prompts that reach it; 0 where none does."""
+    weight = member[:, :, None] * reached
+    total = torch.einsum("gnp,np...->gp...", weight, values)
+    count = weight.sum(1).clamp_min(1)
+    return total / count.reshape(*count.shape, *(1,) * (values.ndim - 2))
+
+
+def _fit(values: Tensor, n_pos: int, dim: int) -> Tensor:
+    """`values` with `n_pos` positions along `dim`: cut, or filled up with zeros that only padding meets."""
+    have = values.shape[dim]
+    if have >= n_pos:
+        return values.narrow(dim, 0, n_pos)
+    shape = list(values.shape)
+    shape[dim] = n_pos - have
+    return torch.cat([values, values.new_zeros(shape)], dim)
+
+
+def _check_paired(clean: Prompts, reference: Prompts) -> None:
+    if reference.tokens.shape != clean.tokens.shape or not torch.equal(reference.lengths.cpu(), clean.lengths.cpu()):
+        raise InputError(
+            f"reference: expected {len(clean)} prompts of the clean prompts' lengths, one for each, got "
+            f"{len(reference)}; use how='mean' for prompts of another number or length"
+        )

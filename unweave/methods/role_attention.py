@@ -1,0 +1,148 @@
+"""Where heads look on the task, role by role, and what they write about the tokens they look at.
+
+Wang et al. 2022 (arXiv 2211.00593), figures 3 and 4; value-weighted attention after Kobayashi et al. 2020 (arXiv
+2004.10102): the weight of a source is its attention times the length of its value vector, scaled to sum to 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from einops import einsum, rearrange, repeat
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from unweave.errors import InputError
+from unweave.methods.frame import labelled
+from unweave.metrics.contrast import Contrast
+from unweave.models.forward import norm_scale
+from unweave.models.run import Run
+from unweave.tasks.prompts import Prompts
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+_SHARE = {"unit": "share", "zero": "does not look there", "one": "looks there alone"}
+
+
+def role_attention(
+    pair: Contrast, roles: Sequence[str] | None = None, prompts: str = "clean", by_value: bool = False
+) -> xr.DataArray:
+    """Attention of every head from each role to each role.
+
+    Args:
+        pair: model and prompts.
+        roles: the roles that look and are looked at; all of the task's by default.
+        prompts: which of the two sets is run.
+        by_value: weight each source by the length of its value vector, and scale the row to sum to 1.
+
+    Returns:
+        Shares, 0 to 1, `[prompt, layer, head, q_role, k_role]`; 0 where the source comes later.
+
+    Raises:
+        InputError: a role that the task lacks.
+    """
+    shown = pair.side(prompts)
+    names = list(pair.prompts.roles) if roles is None else list(roles)
+    if not names:
+        raise InputError("roles: none was given; leave it out for all of the task's roles")
+    places = torch.stack([pair.prompts.role(name) for name in names], dim=1)
+    table = _attention(pair, shown, places, places, by_value)
+    attrs = {
+        "method": "attention between roles",
+        "quantity": "value-weighted attention" if by_value else "attention",
+        **_SHARE,
+    }
+    return labelled(pair, table, {**_heads(pair), "q_role": names, "k_role": names}, attrs, shown)
+
+
+def attention_contribution(pair: Contrast, roles: Sequence[str] = ("IO", "S1"), by_value: bool = False) -> xr.Dataset:
+    """How much each head looks at a role's token, and how much it then writes for that token.
+
+    Args:
+        pair: its clean prompts are run, and read at the metric's role.
+        roles: where the tokens stand.
+        by_value: as in `role_attention`.
+
+    Returns:
+        Two variables `[prompt, role, layer, head]`: `attention` from the metric's role to this role (a share), and
+        `contribution`, the head's output at the metric's role on the unembedding of the token that stands at this role,
+        with the last norm's scale of the run, in logits.
+
+    Raises:
+        InputError: a role that the task lacks; a model whose answers are not its vocabulary.
+    """
+    import xarray as xr
+
+    if pair.model.config.d_vocab_out != pair.model.config.d_vocab:
+        raise InputError(
+            f"pair: {pair.model.config.name} answers with classes, not with tokens of its prompts, so a token at a "
+            "role has no logit; use uw.attribute(pair, by='head')"
+        )
+    end = pair.prompts.role(pair.metric.role)
+    places = torch.stack([pair.prompts.role(name) for name in roles], dim=1)
+    looks = _attention(pair, pair.prompts, end[:, None], places, by_value)
+    looks = rearrange(looks, "prompt layer head 1 role -> prompt role layer head")
+    writes = _contributions(pair, pair.prompts.tokens.gather(1, places))
+    attrs = {"method": "attention against contribution"}
+    axes = {"role": list(roles), **_heads(pair)}
+    logits = {"unit": "logits", "zero": "writes nothing for the token", "one": "one logit for the token"}
+    quantity = "value-weighted attention" if by_value else "attention"
+    shares = labelled(pair, looks, axes, {**attrs, "quantity": quantity, **_SHARE})
+    written = labelled(pair, writes, axes, {**attrs, "quantity": "contribution", **logits})
+    shared = {name: value for name, value in shares.attrs.items() if written.attrs.get(name) == value}
+    return xr.Dataset({"attention": shares, "contribution": written}, attrs=shared)
+
+
+def _heads(pair: Contrast) -> dict[str, Sequence]:
+    return {"layer": range(pair.model.config.n_layers), "head": range(pair.model.config.n_heads)}
+
+
+def _attention(
+    pair: Contrast,
+    prompts: Prompts,
+    queries: Int[Tensor, "prompt query"],
+    keys: Int[Tensor, "prompt key"],
+    by_value: bool,
+) -> Float[Tensor, "prompt layer head query key"]:
+    """Attention between positions of each prompt."""
+    config = pair.model.config
+    run = pair.model.run(prompts, keep=("pattern", "v") if by_value else "pattern")
+    layers = []
+    for layer in range(config.n_layers):
+        rows = run["pattern", layer].take_along_dim(queries[:, None, :, None], 2)
+        if by_value:
+            rows = _weighted(run, layer, rows)
+        layers.append(rows.take_along_dim(keys[:, None, None, :], 3))
+    return torch.stack(layers, dim=1)
+
+
+def _weighted(
+    run: Run, layer: int, rows: Float[Tensor, "prompt head query k_pos"]
+) -> Float[Tensor, "prompt head query k_pos"]:
+    """Rows of a pattern by the length of each source's value, summing to 1."""
+    length = run["v", layer].norm(dim=-1)
+    length = repeat(length, "prompt k_pos kv -> prompt (kv share) k_pos", share=run.config.heads_per_kv)
+    weighted = rows * length[:, :, None, :]
+    return weighted / weighted.sum(-1, keepdim=True).clamp_min(torch.finfo(rows.dtype).tiny)
+
+
+def _contributions(pair: Contrast, tokens: Int[Tensor, "prompt role"]) -> Float[Tensor, "prompt role layer head"]:
+    """What each head writes at the metric's role for each token, in logits, at the run's scale of the last norm."""
+    model, config = pair.model, pair.model.config
+    run = model.run(pair.prompts, keep=["z", ("resid_post", config.n_layers - 1)])
+    rows, at = torch.arange(len(tokens), device=model.device), pair.prompts.role(pair.metric.role)
+    direction = model.weights.w_u[tokens]
+    if model.weights.norm_final.weight is not None:
+        direction = direction * model.weights.norm_final.weight
+    if config.norm == "layer":
+        direction = direction - direction.mean(-1, keepdim=True)
+    direction = direction / norm_scale(config, run["resid_post", -1][rows, at])[:, None]
+    layers = []
+    for layer, weights in enumerate(model.weights.layers):
+        w_o = rearrange(weights.w_o, "d (head e) -> head e d", e=config.d_head)
+        written = einsum(run["z", layer][rows, at], w_o, "prompt head e, head e d -> prompt head d")
+        layers.append(einsum(written, direction, "prompt head d, prompt role d -> prompt role head"))
+    return torch.stack(layers, dim=2)
