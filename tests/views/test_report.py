@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 import unweave as uw
-from tests.views import made
+from tests.views import made, made_circuits
 from unweave.views.blocks import Section, Text
 from unweave.views.report import Fact, Report, write
 from unweave.views.wording import SPACE
@@ -96,6 +96,47 @@ def test_a_page_of_ones_own_sections(tmp_path: Path):
     assert "body" in text
     assert text.index("drawn") < text.index("</header>")
     assert '<section id="end">' not in text
+
+
+def test_a_circuit_is_drawn_in_the_answer_and_its_tests_are_the_headlines(tmp_path: Path):
+    results = [
+        made_circuits.head_scores(),
+        made.heads(),
+        made_circuits.attribution(),
+        made_circuits.signals(2.0, 0.3),
+        made_circuits.CIRCUIT,
+        made_circuits.NAMED,
+        made_circuits.evaluation(),
+    ]
+    text = uw.report(results, tmp_path / "a.html").read_text().replace(SPACE, " ")
+    head = text[text.index('<header class="answer">') : text.index("</header>")]
+    for words in (
+        '<figure class="circuit"',
+        "80 %",
+        "heads that matter",
+        "2 heads: 5.1 and 5.0",
+        "20 prompts of the task",
+    ):
+        assert words in head, words
+    assert "<h1>ioi in tiny</h1>" in text  # and not by the random tokens of the first result
+    assert "5.1, mover at end; direct 0.50, end to IO 0.70" in text
+    assert "<script>alert" not in text
+    assert re.findall(r"<h2>(.*?)</h2>", text) == [
+        "Does the model do the task?",
+        "What carries it?",
+        "What does each head do?",
+        "Which acts through which?",
+        "What happens without them?",
+        "Is it position or token?",
+        "Is the circuit enough?",
+        "How this was made",
+    ]
+
+
+def test_a_circuit_alone_makes_a_report(tmp_path: Path):
+    text = uw.report([made_circuits.CIRCUIT], tmp_path / "a.html").read_text()
+    assert "<h1>Results</h1>" in text
+    assert '<figure class="circuit"' in text
 
 
 def test_what_cannot_be_reported_is_refused(tmp_path: Path):

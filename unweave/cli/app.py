@@ -1,4 +1,4 @@
-"""The commands. Each reads its options, checks what can be checked beforehand, asks one method and prints what it found."""
+"""The commands. Each checks what can be checked beforehand, asks one method, and prints what it found."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -35,7 +35,7 @@ def main() -> None:
         # Without a message the help has been printed in its place.
         message = error.format_message()
         if message:
-            fail(message)
+            fail(message.replace(": Value error, ", ": "))
         status = MISTAKE
     raise SystemExit(status if isinstance(status, int) else 0)
 
@@ -53,17 +53,30 @@ def _study_ioi(
     model: ModelName = DEFAULT_MODEL,
     prompts: Annotated[int | None, typer.Option(min=2, help="How many prompts to make.")] = None,
     seed: Seed = 0,
-    corruption: Annotated[str, typer.Option(help="How prompts are corrupted: see `unweave tasks`.")] = "ABC",
+    corruption: Annotated[str, typer.Option(help="How prompts are corrupted: see `unweave tasks`.")] = "swap",
+    bos: Annotated[bool, typer.Option("--bos/--no-bos", help="A beginning-of-sequence token in front.")] = True,
     out: Annotated[Path, typer.Option(help="Folder for the report and the results.")] = Path("report"),
     device: Device = None,
     dtype: Dtype = "float32",
     quick: Annotated[bool, typer.Option("--quick", help="Fewer prompts and sweeps, in a quarter of the time.")] = False,
 ) -> None:
     """Indirect object identification: whether the model does it, where the answer comes from, and the report."""
-    from unweave.studies.ioi import IoiSettings, study_ioi
+    from unweave.studies.ioi import study_ioi
+    from unweave.studies.ioi_subject import IoiSettings
 
     output.check_folder(out)
-    study_ioi(IoiSettings(model, prompts, seed, corruption, out, device, dtype, quick))
+    settings = IoiSettings(
+        model=model,
+        prompts=prompts,
+        seed=seed,
+        corruption=corruption,
+        out=out,
+        device=device,
+        dtype=dtype,
+        bos=bos,
+        quick=quick,
+    )
+    study_ioi(settings, typer.echo)
 
 
 @app.command("patch")
@@ -72,7 +85,9 @@ def _study_ioi(
 def _patch(
     sites: Annotated[
         list[str],
-        typer.Argument(help="Sites (z, resid_pre, …) to sweep over, or single addresses in quotes: 'z 23.3' 'resid_pre 5 @S2'."),
+        typer.Argument(
+            help="Sites to sweep over (z, resid_pre, …), or single places in quotes: 'z 23.3' 'resid_pre 5 @S2'."
+        ),
     ],
     question: Question,
     over: Annotated[
@@ -83,7 +98,8 @@ def _patch(
         typer.Option(help="denoise: clean values into the corrupted run; noise: the other way round."),
     ] = "denoise",
     memory: Annotated[
-        str | None, typer.Option(help="What the sweep may hold: 2GB, or a share of the free memory, 0.3; half of it, if left out.")
+        str | None,
+        typer.Option(help="What the sweep may hold: 2GB, or a share of what is free, 0.3; half of that, if left out."),
     ] = None,
     out: Out = None,
     top: Rows = 10,
@@ -93,13 +109,14 @@ def _patch(
 
     output.check_file(out)
     budget = output.memory(memory)
-    addresses = [site for site in sites if " " in site.strip()]
+    single = output.are_addresses(sites)
     pair = question.contrast()
     try:
-        if addresses:
+        if single:
             result = patch_at(pair, sites, direction, budget)
         else:
-            result = patch(pair, sites if len(sites) > 1 else sites[0], output.axes(over, sites), direction, budget)
+            asked = sites if len(sites) > 1 else sites[0]
+            result = patch(pair, asked, output.axes(over, sites), direction, budget)
     except Interrupted as stop:
         raise output.kept(stop, out or Path("patch.nc")) from None
     output.give(result, out, top)

@@ -1,4 +1,4 @@
-"""What the command reads from its options and writes: sizes and axes, tables on stdout, files that are looked at beforehand."""
+"""What the command writes: tables on stdout, files that are looked at before the work; and how its options are read."""
 
 import os
 import re
@@ -15,6 +15,7 @@ from unweave.errors import InputError, Interrupted
 if TYPE_CHECKING:
     import xarray
 
+    from unweave.models.default import KnownModel
     from unweave.views.blocks import Table
 
 _UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
@@ -28,7 +29,8 @@ def check_folder(path: Path) -> None:
         with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as error:
-        raise InputError(f"--out: cannot write to the folder {path} ({error.strerror}); name one that you may write to") from error
+        why = f"cannot write to the folder {path} ({error.strerror})"
+        raise InputError(f"--out: {why}; name one that you may write to") from error
 
 
 def check_file(path: Path | None, suffixes: tuple[str, ...] = (".nc", ".html")) -> None:
@@ -53,6 +55,17 @@ def memory(text: str | None) -> int | float | None:
     return float(number) if "." in number and not unit else int(float(number) * _UNITS[unit])
 
 
+def are_addresses(sites: Sequence[str]) -> bool:
+    """Whether single places are named and not whole sites. Raises InputError for what is neither, or for both."""
+    from unweave.methods.address import Address
+    from unweave.models.sites import parse_site
+
+    single = [" " in site.strip() for site in sites]
+    for site in sites:
+        parse_site(Address.parse(site).site if any(single) else site)
+    return any(single)
+
+
 def axes(over: str | None, sites: Sequence[str]) -> tuple[str, ...]:
     """`--over`: axis names between commas; layers by heads for what heads have, layers by roles for the rest."""
     if over is None:
@@ -60,24 +73,29 @@ def axes(over: str | None, sites: Sequence[str]) -> tuple[str, ...]:
     return tuple(name.strip() for name in over.split(","))
 
 
-def give(result: "xarray.DataArray | xarray.Dataset", out: Path | None, top: int | None = None) -> None:
-    """Print a result's table, and keep it where `out` says. `top` rows, the largest first; all rows as they come if None."""
+def give(
+    result: "xarray.DataArray | xarray.Dataset | xarray.DataTree", out: Path | None, top: int | None = None
+) -> None:
+    """Keep a result where `out` says, and print it: the `top` largest rows, or all in their own order."""
     write(result, out)
+    mark = "" if sys.stdout.isatty() else "# "  # so that programs can tell the table from what is said about it
     for line in heading(result):
-        typer.echo(line)
+        typer.echo(f"{mark}{line}")
     print_table(table(result, top))
     if out is not None:
-        typer.echo(f"kept in {out}")
+        typer.echo(f"{mark}kept in {out}")
 
 
-def write(result: "xarray.DataArray | xarray.Dataset", out: Path | None) -> None:
+def write(result: "xarray.DataArray | xarray.Dataset | xarray.DataTree", out: Path | None) -> None:
     """The result as `.nc`, or its figures as `.html`."""
     if out is None:
         return
     if out.suffix == ".html":
         from unweave.views import report
 
-        report([result], out)
+        if "prompt" not in result.dims:
+            raise InputError("--out: a summary has no figure, as its prompts are averaged; give the result itself")
+        report([result], out)  # type: ignore[list-item]
     else:
         from unweave.results import save
 
@@ -96,25 +114,28 @@ def kept(stop: Interrupted, out: Path) -> Interrupted:
     return Interrupted(f"{share:.0%} of the patches were finished and are kept in {place}", stop.partial)
 
 
-def heading(result: "xarray.DataArray | xarray.Dataset") -> list[str]:
+def heading(result: "xarray.DataArray | xarray.Dataset | xarray.DataTree") -> list[str]:
     """What was asked of which model, and what the numbers mean."""
     from unweave.results.labels import number
+    from unweave.views.wording import counted
 
-    says = {key: result.attrs.get(key, "") for key in ("method", "site", "model", "task", "corruption", "metric", "unit", "zero", "one")}
-    asked = f"{says['model']}: {says['method']}, task {says['task']}, {result.sizes.get('prompt', 0)} prompts, corruption {says['corruption']}"
-    lines = [asked]
+    # A summary of several sites has its attributes in each of them.
+    first = result if result.attrs else next(iter(dict(result).values()))
+    attrs = first.attrs
+    says = {key: str(value) for key, value in attrs.items()}
+    prompts = f"{counted(int(says.get('n_prompts', 0)), 'prompt')}, corruption {says.get('corruption', '')}"
+    lines = [f"{says.get('model', '')}: {says.get('method', '')}, task {says.get('task', '')}, {prompts}"]
     if "clean" in result.coords and "corrupted" in result.coords:
-        clean, corrupted = (number(float(result[side].mean())) for side in ("clean", "corrupted"))
-        lines.append(f"{says['metric']}: {clean} on the clean prompts, {corrupted} on the corrupted ones (mean, {says['unit']})")
-    if says["zero"] and says["one"]:
-        lines.append(f"0 is {says['zero']}, 1 is {says['one']}")
-    if result.attrs.get("notes"):
-        lines.append(str(result.attrs["notes"]))
-    return lines
+        clean, corrupted = (number(float(result.coords[side].mean())) for side in ("clean", "corrupted"))
+        scores = f"{clean} on the clean prompts, {corrupted} on the corrupted ones"
+        lines.append(f"mean {says.get('metric', 'metric')}: {scores} ({says.get('unit', '')})")
+    if says.get("zero") and says.get("one"):
+        lines.append(f"0: {says['zero']}; 1: {says['one']}")
+    return [*lines, says["notes"]] if says.get("notes") else lines
 
 
-def table(result: "xarray.DataArray | xarray.Dataset", top: int | None) -> "Table":
-    """The `top` largest cells, or every cell in its own order."""
+def table(result: "xarray.DataArray | xarray.Dataset | xarray.DataTree", top: int | None) -> "Table":
+    """The `top` largest cells, or every cell of a result with one axis in its own order."""
     from unweave.results import summary
     from unweave.results import top as largest
     from unweave.results.labels import number
@@ -125,10 +146,10 @@ def table(result: "xarray.DataArray | xarray.Dataset", top: int | None) -> "Tabl
     if top is not None:
         return top_table(largest(result, top))
     means = summary(result)  # type: ignore[arg-type]
-    (dim,) = means["mean"].dims
-    rows = zip(means[dim].values.tolist(), *(means[name].values.tolist() for name in ("mean", "low", "high")), strict=True)
-    cells = tuple((str(name), number(mean), interval(low, high)) for name, mean, low, high in rows)
-    return Table((str(dim), str(result.attrs["quantity"]), "95 % interval"), cells)
+    (dim,) = map(str, means["mean"].dims)
+    columns = [means[name].to_numpy().tolist() for name in (dim, "mean", "low", "high")]
+    rows = tuple((str(name), number(mean), interval(low, high)) for name, mean, low, high in zip(*columns, strict=True))
+    return Table((dim, str(result.attrs["quantity"]), "95 % interval"), rows)
 
 
 def print_table(table: "Table") -> None:
@@ -140,8 +161,8 @@ def print_table(table: "Table") -> None:
 
         Console().print(rich_table(table))
         return
-    for row in (table.header, *table.rows):
-        typer.echo("\t".join(cell.replace("\u00a0", " ") for cell in row))
+    for row in ((table.header[0] or "cell", *table.header[1:]), *table.rows):
+        typer.echo("\t".join(cell.replace("\u00a0", " ").replace("−", "-") for cell in row))
 
 
 def models() -> None:
@@ -150,13 +171,15 @@ def models() -> None:
     from unweave.models.families import FAMILIES
     from unweave.views.blocks import Table
 
-    rows = tuple(
-        (model.name, model.description, model.licence, "here" if model.cached else f"fetched on first use, {model.n_bytes / 1e6:.0f} MB")
-        for model in known_models()
-    )
+    rows = tuple((model.name, model.description, model.licence, _where(model)) for model in known_models())
     print_table(Table(("name", "what it is", "licence", "files"), rows))
-    typer.echo(f"Known models are kept in {home()}; UNWEAVE_HOME names another folder.")
-    typer.echo(f"Also: a folder in Hugging Face layout, a .gguf file, or a hub id, of the families {', '.join(FAMILIES)}.")
+    typer.echo(f"They are kept in {home()}; UNWEAVE_HOME names another folder.")
+    families = ", ".join(FAMILIES)
+    typer.echo(f"Also: a folder in Hugging Face layout, a .gguf file, or a hub id, of the families {families}.")
+
+
+def _where(model: "KnownModel") -> str:
+    return "here" if model.cached else f"fetched on first use, {model.n_bytes / 1e6:.0f} MB"
 
 
 def tasks() -> None:
@@ -169,7 +192,7 @@ def tasks() -> None:
     print_table(Table(("task", "what is asked"), tuple((name, info.description) for name, info in TASKS.items())))
     print_table(Table(("corruption of ioi", "pattern"), tuple(NAMED.items())))
     print_table(Table(("metric", "what it is"), tuple((name, _first_line(kind)) for name, kind in METRICS.items())))
-    typer.echo("A task may also be a file of pairs (.jsonl, .csv, .json): clean, corrupted, answer and wrong in each line.")
+    typer.echo("Or a file of pairs, .jsonl, .csv or .json, with clean, corrupted, answer and wrong in each line.")
 
 
 def _first_line(thing: object) -> str:

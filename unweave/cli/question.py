@@ -1,4 +1,4 @@
-"""What is asked, of which model: the options that `patch`, `lens` and `attribute` share, and the contrast made of them."""
+"""What is asked, of which model: the options that `patch`, `lens` and `attribute` share."""
 
 import difflib
 import functools
@@ -24,9 +24,13 @@ Dtype = Annotated[str, typer.Option(help="float32, float64, bfloat16 or float16.
 Seed = Annotated[int, typer.Option(help="Seed of the generated prompts.")]
 Bos = Annotated[
     bool | None,
-    typer.Option("--bos/--no-bos", help="A beginning-of-sequence token in front; as the tokenizer does it, if left out."),
+    typer.Option(
+        "--bos/--no-bos", help="A beginning-of-sequence token in front; as the tokenizer does it, if neither."
+    ),
 ]
-TaskName = Annotated[str, typer.Option(help="A name (see `unweave tasks`), or your file of pairs: .jsonl, .csv, .json.")]
+TaskName = Annotated[
+    str, typer.Option(help="A name (see `unweave tasks`), or your file of pairs: .jsonl, .csv, .json.")
+]
 Corruption = Annotated[str | None, typer.Option(help="How prompts are corrupted; the task's usual way, if left out.")]
 
 DEFAULT_MODEL = "smollm2-135m"
@@ -39,8 +43,10 @@ class Question:
     model: ModelName = DEFAULT_MODEL
     task: TaskName = "ioi"
     corruption: Corruption = None
-    metric: Annotated[str, typer.Option(help="How answers are scored: see `unweave tasks`.")] = "logit_diff"
-    prompts: Annotated[int | None, typer.Option(min=1, help="How many prompts to make; the task's number, if left out.")] = None
+    metric: Annotated[str, typer.Option(help="How answers are scored: see `unweave tasks`.")] = "logit-diff"
+    prompts: Annotated[
+        int | None, typer.Option(min=1, help="How many prompts to make; the task's number, if left out.")
+    ] = None
     seed: Annotated[int | None, typer.Option(help="Seed of the prompts that are made; 0, if left out.")] = None
     bos: Bos = None
     device: Device = None
@@ -55,8 +61,12 @@ class Question:
 
         # What needs no model is checked first: loading one takes seconds.
         metric = named(METRICS, self.metric, "--metric")()
+        takes = ("bos",)
         if not Path(self.task).suffix:
-            named(TASKS, self.task, "--task", "or a file of pairs: .jsonl, .csv, .json")
+            takes = named(TASKS, self.task, "--task", "; or give a file of pairs: .jsonl, .csv, .json").options
+        for option, name, value in (("--prompts", "n_prompts", self.prompts), ("--seed", "seed", self.seed)):
+            if value is not None and name not in takes:
+                raise InputError(f"{option}: the task {self.task} has prompts of its own; leave the option out")
         model = load_model(self.model, device=self.device, dtype=self.dtype)
         task = make_task(model, self.task, {"n_prompts": self.prompts, "seed": self.seed, "bos": self.bos})
         with status("running the clean and the corrupted prompts"):
@@ -64,12 +74,12 @@ class Question:
 
 
 def named(choices: Mapping[str, V], name: str, option: str, otherwise: str = "") -> V:
-    """The choice of that name. Raises InputError with the nearest name and all there are."""
+    """The choice of that name. Raises InputError with the nearest name, all there are, and what else could be given."""
     if name in choices:
         return choices[name]
     near = difflib.get_close_matches(name, choices, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise InputError(f"{option}: there is no {name!r}.{hint} Choose among {', '.join(choices)}{otherwise and f', {otherwise}'}")
+    raise InputError(f"{option}: there is no {name!r}.{hint} Choose among {', '.join(choices)}{otherwise}")
 
 
 def asking(command: Callable[..., None]) -> Callable[..., None]:

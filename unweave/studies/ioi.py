@@ -4,29 +4,31 @@ The steps, after Wang et al. 2022 (arXiv 2211.00593), in the order of the field'
 
 1. does the model do the task: many prompts, both orders of the names, and the eight fixed prompts;
 2. where is the answer written: logit lens, direct attribution by layer, head and neuron;
-3. what carries it: patching by layer and token (fixed prompts) and by layer and role, heads by output, query, key, value and
-   pattern, in both directions, by role, and under the other corruption;
+3. what carries it: patching by layer and token (fixed prompts) and by layer and role, heads by output, query, key,
+   value and pattern, in both directions, by role, and under the other corruption;
 4. where the leading heads look;
 5. controls: patches that cannot matter, and one that must carry everything.
 """
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from unweave.errors import Interrupted
+import numpy as np
+
+from unweave.errors import InputError, Interrupted
 from unweave.methods.attention import attention
 from unweave.methods.attribution import attribute, logit_lens
 from unweave.methods.patching import patch, patch_at
-from unweave.metrics import LogitDiff
 from unweave.metrics.contrast import Contrast
-from unweave.models.loading import DEFAULT_MODEL, load_model
 from unweave.models.model import Model
 from unweave.progress import Progress
 from unweave.results import top
+from unweave.studies.ioi_report import ioi_report, task_line
+from unweave.studies.ioi_sections import array, finding_of
+from unweave.studies.ioi_subject import IoiSettings, Subject, ask, first
 from unweave.studies.plan import Result, Results, Step, carry_out
-from unweave.tasks import Prompts, Task, ioi, ioi_fixed
+from unweave.tasks import ioi_fixed
 from unweave.views.report import write
 
 ROLES = ("IO", "S1", "S1+1", "S2", "end")
@@ -35,38 +37,7 @@ PARTS = ("z", "q", "k", "v", "pattern")
 HEADS = ("layer", "head")
 # Left out by a quick study; each takes as long as the rest of it.
 LONG = ("heads-noise", "heads-role", "heads-other")
-N_CHECKED = 100
 N_LEADING = 6
-
-
-@dataclass(frozen=True, kw_only=True)
-class IoiSettings:
-    """What the study is run with; the report repeats it. `prompts` is the number that the sweeps take."""
-
-    model: str = DEFAULT_MODEL
-    prompts: int | None = None
-    seed: int = 0
-    corruption: str = "swap"
-    out: Path = Path("report")
-    device: str | None = None
-    dtype: str = "float32"
-    bos: bool | None = True
-    quick: bool = False
-
-    @property
-    def n_prompts(self) -> int:
-        """Fourteen are the fewest that can tell one of 270 heads from 0 after adjustment: 270 / 2^13 is below 0.05."""
-        return self.prompts or (14 if self.quick else 24)
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What is studied: the model, the baselines of many prompts, and the contrast of those that are swept, the first of them."""
-
-    model: Model
-    task: Task
-    checked: Contrast
-    pair: Contrast
 
 
 def study_ioi(settings: IoiSettings, tell: Callable[[str], None] = print) -> Path:
@@ -83,15 +54,17 @@ def study_ioi(settings: IoiSettings, tell: Callable[[str], None] = print) -> Pat
         InputError, ModelError: settings that cannot be met.
         Interrupted: Ctrl-C; the report holds what was finished by then.
     """
-    from unweave.studies.ioi_report import finding_of, ioi_report, task_line
-
     start = time.perf_counter()
     subject = ask(settings)
     tell(task_line(subject))
     steps = plan(settings, subject)
+    skipped: dict[str, str] = dict.fromkeys(LONG, "left out by --quick") if settings.quick else {}
     record = carry_out(
-        steps, settings.out, lambda step, result, seconds: tell(f"{step.title} ({seconds:.0f} s): {finding_of(result)}")
+        [step for step in steps if step.name not in skipped],
+        settings.out,
+        lambda step, result, seconds: tell(f"{step.title} ({seconds:.0f} s): {finding_of(result)}"),
     )
+    record.left_out |= skipped
     report = ioi_report(settings, subject, record, time.perf_counter() - start)
     path = write(report, settings.out / "index.html")
     if record.stopped:
@@ -103,22 +76,8 @@ def study_ioi(settings: IoiSettings, tell: Callable[[str], None] = print) -> Pat
     return path
 
 
-def ask(settings: IoiSettings) -> Subject:
-    """The model, the prompts and their baselines."""
-    model = load_model(settings.model, device=settings.device, dtype=settings.dtype)
-    task = ioi(model, n_prompts=max(settings.n_prompts, N_CHECKED), seed=settings.seed, bos=settings.bos)
-    corrupted = task.corrupt(settings.corruption)
-    checked = Contrast(model, task.prompts, corrupted, LogitDiff())
-    return Subject(model, task, checked, first(checked, corrupted, settings.n_prompts))
-
-
-def first(pair: Contrast, corrupted: Prompts, n: int) -> Contrast:
-    """The contrast of the first `n` prompts, against the first `n` of `corrupted`."""
-    return Contrast(pair.model, pair.prompts.take(range(n)), corrupted.take(range(n)), pair.metric)
-
-
 def plan(settings: IoiSettings, subject: Subject) -> list[Step]:
-    """The steps in order; a quick study leaves some out."""
+    """The steps in order."""
     pair = subject.pair
     stream = [site for site in STREAM if subject.model.config.d_mlp or site != "mlp_out"]
     roles = {"layer": None, "role": ROLES}
@@ -137,7 +96,7 @@ def plan(settings: IoiSettings, subject: Subject) -> list[Step]:
         Step("attention", "attention of the leading heads", lambda found, report: attention(pair, leading(found))),
         Step("controls", "controls", lambda found, report: patch_at(pair, _controls(subject.model), progress=report)),
     ]
-    return [step for step in steps if not (settings.quick and step.name in LONG)]
+    return steps
 
 
 def leading(found: Results) -> list[tuple[int, int]]:
@@ -147,9 +106,12 @@ def leading(found: Results) -> list[tuple[int, int]]:
 
 
 def _mlp(found: Results) -> int:
-    """The layer whose MLP says most."""
-    means = found["layers"].sel(part="mlp").mean("prompt")
-    return int(means["layer"][int(abs(means).argmax())])
+    """The layer whose MLP says most. Raises InputError where there are no MLPs."""
+    layers = array(found["layers"])
+    if "mlp" not in layers["part"]:
+        raise InputError("this model has no MLPs, so it has no neurons")
+    means = layers.sel(part="mlp").mean("prompt")
+    return int(means["layer"].values[np.abs(means.values).argmax()])
 
 
 def _tokens(subject: Subject, settings: IoiSettings, stream: Sequence[str], report: Progress | bool) -> Result:
@@ -167,6 +129,6 @@ def _other(subject: Subject, settings: IoiSettings, report: Progress | bool) -> 
 
 
 def _controls(model: Model) -> list[str]:
-    """Patches before the first differing token, whose effect must be exactly 0, and of all that is read, which must be 1."""
-    last = model.config.n_layers - 1
-    return [*(f"resid_pre {layer} @start" for layer in (0, (last + 1) // 2, last)), f"resid_post {last} @end"]
+    """Patches before the first changed token, which must have effect 0, and of all that is read, which must have 1."""
+    n_layers = model.config.n_layers
+    return [*(f"resid_pre {layer} @start" for layer in range(n_layers)), f"resid_post {n_layers - 1} @end"]

@@ -1,20 +1,16 @@
 """The report of the study of indirect object identification: its answer, its sections, how it was made.
 
-Every sentence that states a finding is computed from the results (`unweave.views.titles`); what stands here as prose says what
-was done, and what a figure can and cannot show.
+Every sentence that states a finding is computed from the results (see `unweave.views.titles`); what stands here as
+prose says what was done, and what a figure can and cannot show.
 """
 
 import os
 import shlex
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING
 
-import numpy as np
-import xarray as xr
-
-from unweave.results import top
 from unweave.results.labels import number
-from unweave.studies.ioi_sections import control_values, finding_of, scores, sections
+from unweave.studies.ioi_sections import agreement, array, clear_heads, control_values, finding_of, scores, sections
+from unweave.studies.ioi_subject import IoiSettings, Subject
 from unweave.studies.plan import FOLDER, Record, Result
 from unweave.views.answer import Fact
 from unweave.views.baselines import Baseline, baselines
@@ -24,21 +20,19 @@ from unweave.views.sections import settings_table
 from unweave.views.titles import task_finding
 from unweave.views.wording import SPACE, counted, interval, percent
 
-if TYPE_CHECKING:
-    from unweave.studies.ioi import IoiSettings, Subject
 
-def task_line(subject: "Subject") -> str:
+def task_line(subject: Subject) -> str:
     """Whether the model does the task, in a line."""
     return f"{subject.model.config.name}: {task_finding(baselines(scores(subject.checked))[0])}"
 
 
-def ioi_report(settings: "IoiSettings", subject: "Subject", record: Record, seconds: float) -> Report:
+def ioi_report(settings: IoiSettings, subject: Subject, record: Record, seconds: float) -> Report:
     """The report as a value, of whatever the study has finished."""
     return Report(
         title=f"Indirect object identification in {subject.model.config.name}",
         question=(
-            "After “When Mary and John went to the shop, John gave a book to” comes “Mary”, the name that stands there once. "
-            "Which parts of the model find it, and from where?"
+            "After “When Mary and John went to the shop, John gave a book to” comes “Mary”, the name that stands there "
+            "once. Which parts of the model find it, and from where?"
         ),
         facts=_facts(settings, subject, record, seconds),
         sections=sections(subject, record),
@@ -47,7 +41,7 @@ def ioi_report(settings: "IoiSettings", subject: "Subject", record: Record, seco
     )
 
 
-def command(settings: "IoiSettings") -> str:
+def command(settings: IoiSettings) -> str:
     """What makes this report again."""
     plain = type(settings)()
     words = ["unweave", "study", "ioi"]
@@ -60,7 +54,7 @@ def command(settings: "IoiSettings") -> str:
     return shlex.join([*words, "--quick"] if settings.quick else words)
 
 
-def _facts(settings: "IoiSettings", subject: "Subject", record: Record, seconds: float) -> tuple[Fact, ...]:
+def _facts(settings: IoiSettings, subject: Subject, record: Record, seconds: float) -> tuple[Fact, ...]:
     clean, corrupted = baselines(scores(subject.checked))
     found = record.results
     facts = [
@@ -70,16 +64,18 @@ def _facts(settings: "IoiSettings", subject: "Subject", record: Record, seconds:
     ]
     if "controls" in found:
         control = control_values(found["controls"])
-        note = f"largest effect of {counted(control.n, 'patch')} before the first changed token".replace("patchs", "patches")
+        note = f"the largest effect of {control.n} patches before the first changed token"
         facts.append(Fact("negative control", number(control.largest), note, True))
     said = {"written": "lens", "directly by": "heads-direct", "sits": "roles", "carried by": "heads"}
     facts += [Fact(label, finding_of(found[name])) for label, name in said.items() if name in found]
     if "heads" in found:
-        rows = top(found["heads"]["z"], 5)
-        each = "; ".join(f"{row.label} {number(row.mean)} ({interval(row.low, row.high)})" for row in rows)
+        each = "; ".join(
+            f"{row.label} {number(row.mean)} ({interval(row.low, row.high)})"
+            for row in clear_heads(array(found["heads"]))
+        )
         facts.append(Fact("largest effects", each, "of head outputs, with 95 % intervals over prompts"))
     if "heads-other" in found and "heads" in found:
-        facts.append(Fact("other corruption", _agreement(found["heads"]["z"], found["heads-other"])))
+        facts.append(Fact("other corruption", agreement(found["heads"]["z"], array(found["heads-other"]))))
     if record.stopped:
         facts.append(Fact("stopped", f"in the step `{record.stopped}`; what follows is what was finished by then"))
     config = subject.model.config
@@ -97,20 +93,14 @@ def _spread(line: Baseline) -> str:
     return f"95{SPACE}% interval {interval(line.low, line.high)}"
 
 
-def _agreement(one: xr.DataArray, other: Result) -> str:
-    first, second = one.mean("prompt"), other.mean("prompt")
-    r = float(np.corrcoef(first.values.ravel(), second.values.ravel())[0, 1])  # type: ignore[union-attr]
-    shared = [row.label for row in top(other, 6) if row.label in {row.label for row in top(one, 6)}]
-    return f"under `{other.attrs['corruption']}` head effects correlate at {number(r)}; {len(shared)} of the first 6 heads are the same ({', '.join(shared)})"
-
-
 def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
 
 
-def _appendix(settings: "IoiSettings", subject: "Subject", record: Record, seconds: float) -> tuple[Block, ...]:
+def _appendix(settings: IoiSettings, subject: Subject, record: Record, seconds: float) -> tuple[Block, ...]:
     rows = tuple(
-        (name, f"{record.seconds[name]:.1f} s", f"{FOLDER}/{name}.nc", _size(result)) for name, result in record.results.items()
+        (name, f"{record.seconds[name]:.1f} s", f"{FOLDER}/{name}.nc", _size(result))
+        for name, result in record.results.items()
     )
     packages = ("unweave", "torch", "transformers", "numpy", "xarray", "plotly")
     versions = tuple((name, _version(name)) for name in packages)

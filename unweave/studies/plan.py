@@ -1,9 +1,9 @@
-"""A plan of steps, carried out in order: every result is saved as soon as it is there, and Ctrl-C ends the plan, not the study.
+"""A plan of steps, carried out in order: results are saved as they come, and Ctrl-C ends the plan, not the study.
 
 1. A step makes one result, from the results before it if need be.
 2. It is saved under `results/` in the study's folder.
-3. A step that does not fit this model or these prompts says why, and is left out. Ctrl-C leaves out the rest; what a sweep had
-   finished by then is saved as `NAME.partial.nc`.
+3. A step that does not fit this model or these prompts says why, and is left out. Ctrl-C leaves out the rest; what a
+   sweep had finished by then is saved as `NAME.partial.nc`.
 """
 
 import time

@@ -1,7 +1,8 @@
 """Results made visible. `show` and `report` choose the pictures; the modules beside this file make one kind each."""
 
 from unweave.views.answer import Fact
+from unweave.views.circuit_drawing import circuit_drawing
 from unweave.views.report import Report, report
 from unweave.views.show import View, show
 
-__all__ = ["Fact", "Report", "View", "report", "show"]
+__all__ = ["Fact", "Report", "View", "circuit_drawing", "report", "show"]

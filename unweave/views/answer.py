@@ -18,7 +18,10 @@ class Fact:
 
 @dataclass(frozen=True)
 class Answer:
-    """Title, question and facts; `command` makes the report again; `drawing` stands below the headlines."""
+    """Title, question and facts; `command` makes the report again.
+
+    `drawing` stands beside the facts, on a small screen below them.
+    """
 
     title: str
     question: str
@@ -33,11 +36,16 @@ class Answer:
             f"<h1>{html.escape(self.title)}</h1>",
             f'<p class="question">{inline(self.question)}</p>' if self.question else "",
             f'<dl class="headlines">{large}</dl>' if large else "",
-            self.drawing.html() if self.drawing else "",
-            f'<dl class="facts">{small}</dl>' if small else "",
-            Code(self.command).html() if self.command else "",
+            self._below(f'<dl class="facts">{small}</dl>' if small else ""),
         ]
         return f'<header class="answer">{"".join(parts)}</header>'
+
+    def _below(self, facts: str) -> str:
+        """The facts and the command, and the drawing beside them."""
+        said = facts + (Code(self.command).html() if self.command else "")
+        if self.drawing is None:
+            return said
+        return f'<div class="beside"><div>{said}</div><div>{self.drawing.html()}</div></div>'
 
     def needs(self) -> frozenset[str]:
         return self.drawing.needs() if self.drawing else frozenset()

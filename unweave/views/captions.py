@@ -40,13 +40,19 @@ def testable(attrs: Mapping[Any, Any]) -> bool:
     return float(attrs.get("p_holm_smallest", 1.0)) <= LEVEL
 
 
+def never_negative(attrs: Mapping[Any, Any]) -> bool:
+    """Whether the numbers are shares, of attention or of words, for which a test of 0 says nothing."""
+    quantity = str(attrs.get("quantity", ""))
+    return quantity.endswith("attention") or quantity.startswith("share")
+
+
 def unclear(table: "xarray.Dataset") -> Bool[np.ndarray, "..."]:
     """Cells not different from 0: by adjusted p, or, where no cell could be, by the cell's own interval.
 
     Cells that are exactly 0 need no mark; quantities that are never negative have no such test.
     """
     tested = (table["n"] > 1) & (table["high"] > table["low"])
-    if table.attrs.get("quantity") == "attention":
+    if never_negative(table.attrs):
         return np.zeros(tested.shape, dtype=bool)
     same = table["p_holm"] > LEVEL if testable(table.attrs) else (table["low"] <= 0) & (table["high"] >= 0)
     return (tested & same).transpose(*table["mean"].dims).values
@@ -54,7 +60,7 @@ def unclear(table: "xarray.Dataset") -> Bool[np.ndarray, "..."]:
 
 def doubtful(row: Row, attrs: Mapping[Any, Any]) -> bool:
     """`unclear` of a single cell; False where there is no interval."""
-    if attrs.get("quantity") == "attention" or not row.low < row.high:
+    if never_negative(attrs) or not row.low < row.high:
         return False
     return row.p_holm > LEVEL if testable(attrs) else row.low <= 0 <= row.high
 

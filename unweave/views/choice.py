@@ -4,14 +4,15 @@
     component, address           ranked bars                   layer, head, place          heat map of the leading heads
     layer, part                  lines                         layer, head, q_pos, k_pos   the leading heads' maps
     layer, head                  heat map, and ranked bars     address, q_pos, k_pos       attention view
-    layer, pos | role | q_pos    heat map
+    layer, pos | role | q_pos    heat map                      sender                       ranked bars
 
-Several sites share one heat map, a panel each. Whatever is selected here is selected from a summary of the whole
-result, so that p-values stay adjusted over all of it.
+Methods whose results have dimensions of their own bring their own pictures (`_OWN`). Several sites share one heat map,
+a panel each. Whatever is selected here is selected from a summary of the whole result, so that p-values stay adjusted
+over all of it.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,9 +22,14 @@ from unweave.results.summary import summaries, summary
 from unweave.views.attention import attention_view
 from unweave.views.bars import bars
 from unweave.views.blocks import Block, Figure, meta_of
+from unweave.views.circuit_scores import evaluation_blocks
+from unweave.views.head_evidence import contribution_blocks, role_attention_blocks, score_blocks
 from unweave.views.heatmap import heatmap
+from unweave.views.knockouts import attribution_blocks, backup_blocks, knockout_finding
 from unweave.views.lines import lines
 from unweave.views.panels import SITES
+from unweave.views.path_effects import path_finding
+from unweave.views.signals import signal_blocks
 from unweave.views.titles import (
     PLACES,
     attention_finding,
@@ -40,6 +46,19 @@ if TYPE_CHECKING:
 HEADS = ("head", "kv_head")
 MOST_BARS, MOST_ROWS, MOST_MAPS = 12, 12, 3
 Roles = Mapping[str, Sequence[int]]
+# Of methods whose results have dimensions of their own: the pictures, from the result and a title.
+_OWN: Mapping[str, Callable[[Any, str], list[Block]]] = {
+    "attention against contribution": contribution_blocks,
+    "attention between roles": role_attention_blocks,
+    "backup heads": backup_blocks,
+    "completeness": evaluation_blocks,
+    "copying scores": score_blocks,
+    "faithfulness": evaluation_blocks,
+    "head scores": score_blocks,
+    "knockout attribution": attribution_blocks,
+    "minimality": evaluation_blocks,
+    "position and token": signal_blocks,
+}
 
 
 def blocks_of(
@@ -58,6 +77,9 @@ def blocks_of(
     """
     import xarray as xr
 
+    own = _OWN.get(str(result.attrs.get("method", "")))
+    if own is not None:
+        return own(result, title)
     if isinstance(result, xr.Dataset):
         return _several(result, title, n)
     dims = _dims(result)
@@ -85,6 +107,10 @@ def finding(table: "xarray.Dataset", result: "xarray.DataArray") -> str:
         return lens_finding(table)
     if method == "direct logit attribution":
         return attribution_finding(table, float(result.coords["total"].mean()))
+    if method == "path patching":
+        return path_finding(table)
+    if method == "knockout":
+        return knockout_finding(table)
     return patch_finding(table, str(result.attrs.get("site", "")), str(result.attrs.get("direction", "denoise")))
 
 

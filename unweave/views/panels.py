@@ -36,6 +36,9 @@ AXES: Mapping[str, str] = {
     "k_pos": "to token",
     "stage": "layer",
     "address": "",
+    "sender": "",
+    "position_signal": "position of the subject",
+    "token_signal": "token of the subject",
 }
 _TOKENS = {"pos": "token", "q_pos": "q_token", "k_pos": "k_token"}
 _SHARED = {"head": "kv_head"}

@@ -3,7 +3,8 @@
 `Report` is the page as a value, for studies that write their own sections; `report` makes one from results alone:
 1. the answer: model, how well it does the task, what carries the answer, the command that makes the page again;
 2. sections in the order of an investigation: does it do the task, where is the answer written, what carries it, where
-   do heads look; only those that there are results for;
+   do heads look, what does each do, which acts through which, what happens without them, is it position or token,
+   is the circuit enough; only those that there are results for;
 3. the settings that the results remember.
 """
 
@@ -16,8 +17,11 @@ from typing import TYPE_CHECKING
 from unweave.errors import InputError
 from unweave.views.answer import Answer, Fact
 from unweave.views.blocks import Block, Section
+from unweave.views.circuit_drawing import CircuitLike, circuit_drawing
+from unweave.views.circuit_facts import group_facts, score_facts
+from unweave.views.head_evidence import HeadRolesLike, head_evidence
 from unweave.views.page import page, write_page
-from unweave.views.sections import facts_of, results_table, sections_of, settings_table
+from unweave.views.sections import facts_of, results_table, roles_of, sections_of, settings_table, with_baselines
 
 if TYPE_CHECKING:
     import xarray
@@ -54,7 +58,7 @@ def write(report: Report, path: str | os.PathLike[str]) -> Path:
 
 
 def report(
-    results: "Sequence[xarray.DataArray | xarray.Dataset]",
+    results: "Sequence[xarray.DataArray | xarray.Dataset | xarray.DataTree | CircuitLike | HeadRolesLike]",
     path: str | os.PathLike[str],
     *,
     title: str = "",
@@ -65,7 +69,8 @@ def report(
     """A page from results: the answer first, then what each method showed.
 
     Args:
-        results: results of methods, on one model; the order within a section is theirs.
+        results: results of methods, on one model; the order within a section is theirs. An evaluation stands for its
+            three tests, a circuit is drawn beside the answer, named heads are listed.
         path: the HTML file.
         title, question: what stands on top; the task and the model, if left out.
         facts: further lines of the answer, such as how long it took.
@@ -77,23 +82,60 @@ def report(
     Raises:
         InputError: no result, something that is no result, or a folder that cannot be written to.
     """
-    import xarray as xr
-
-    given = [results] if isinstance(results, (xr.DataArray, xr.Dataset)) else list(results)
-    if not given:
-        raise InputError("results: there is none; give a list of what the methods returned, [lens, heads]")
-    for place, result in enumerate(given):
-        if not isinstance(result, (xr.DataArray, xr.Dataset)):
-            raise InputError(
-                f"results[{place}]: expected a DataArray or Dataset of a method, got {type(result).__name__}"
-            )
-    task, model = (str(given[0].attrs.get(name, "")) for name in ("task", "model"))
+    given = _given(results)
+    # A result on other prompts, such as scores on random tokens, does not name the report.
+    attrs = next((one.attrs for one in (*with_baselines(given.arrays), *given.arrays)), {})
+    task, model = (str(attrs.get(name, "")) for name in ("task", "model"))
+    drawing = None
+    if given.circuit is not None:
+        evidence = head_evidence(given.named) if given.named else {}
+        drawing = circuit_drawing(given.circuit, places=roles_of(given.arrays), evidence=evidence)
     made = Report(
         title=title or " in ".join(filter(None, (task, model))) or "Results",
         question=question,
-        facts=(*facts_of(given), *facts),
-        sections=sections_of(given),
-        appendix=(settings_table(given), results_table(given)),
+        facts=(*_facts(given), *facts),
+        sections=sections_of(given.arrays, given.circuit, given.named),
+        appendix=(settings_table(given.arrays), results_table(given.arrays)),
         command=command,
+        drawing=drawing,
     )
     return write(made, path)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What a report is made of: results of methods, an evaluation's tests among them, a circuit, named heads."""
+
+    arrays: "tuple[xarray.DataArray | xarray.Dataset, ...]"
+    circuit: CircuitLike | None
+    named: HeadRolesLike | None
+
+
+def _given(results: object) -> _Given:
+    import xarray as xr
+
+    alone = isinstance(results, (xr.DataArray, xr.Dataset, xr.DataTree, CircuitLike, HeadRolesLike))
+    given = [results] if alone else list(results)  # type: ignore[call-overload]
+    if not given:
+        raise InputError("results: there is none; give a list of what the methods returned, [lens, heads]")
+    arrays: list[xr.DataArray | xr.Dataset] = []
+    others: dict[type, object] = {}
+    for place, result in enumerate(given):
+        if isinstance(result, (xr.DataArray, xr.Dataset)):
+            arrays.append(result)
+        elif isinstance(result, xr.DataTree):
+            arrays += [child.to_dataset() for child in result.children.values()]
+        elif isinstance(result, (CircuitLike, HeadRolesLike)):
+            others[CircuitLike if isinstance(result, CircuitLike) else HeadRolesLike] = result
+        else:
+            raise InputError(
+                f"results[{place}]: expected a DataArray or Dataset of a method, got {type(result).__name__}"
+            )
+    return _Given(tuple(arrays), others.get(CircuitLike), others.get(HeadRolesLike))  # type: ignore[arg-type]
+
+
+def _facts(given: _Given) -> tuple[Fact, ...]:
+    """Headlines first: how well the task is done, then how good the circuit is; then what was found."""
+    found = facts_of(given.arrays)
+    groups = group_facts(given.circuit) if given.circuit is not None else ()
+    return (*found, *score_facts(given.arrays), *groups)

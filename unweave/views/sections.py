@@ -11,6 +11,9 @@ from unweave.views.answer import Fact
 from unweave.views.baselines import Baseline, baselines
 from unweave.views.blocks import Block, Details, Section, Table, Text
 from unweave.views.choice import Roles, blocks_of, finding
+from unweave.views.circuit_drawing import CircuitLike
+from unweave.views.head_evidence import HeadRolesLike, roles_table
+from unweave.views.path_effects import path_tables
 from unweave.views.prompts import PromptList, pairs_of_results
 from unweave.views.tables import baseline_table
 from unweave.views.titles import task_finding
@@ -24,12 +27,29 @@ SHOWN_PROMPTS = 3
 WRITTEN = "Where is the answer written?"
 CARRIES = "What carries it?"
 LOOKS = "Where do these heads look?"
+DOES = "What does each head do?"
+THROUGH = "Which acts through which?"
+WITHOUT = "What happens without them?"
+SIGNALS = "Is it position or token?"
+ENOUGH = "Is the circuit enough?"
 OTHERS = "Other results"
 _SECTION = {
     "logit lens": WRITTEN,
     "direct logit attribution": WRITTEN,
     "activation patching": CARRIES,
     "attention": LOOKS,
+    "attention between roles": LOOKS,
+    "attention against contribution": LOOKS,
+    "head scores": DOES,
+    "copying scores": DOES,
+    "path patching": THROUGH,
+    "knockout": WITHOUT,
+    "knockout attribution": WITHOUT,
+    "backup heads": WITHOUT,
+    "position and token": SIGNALS,
+    "faithfulness": ENOUGH,
+    "completeness": ENOUGH,
+    "minimality": ENOUGH,
 }
 _LABELS = {
     ("logit lens", ""): "written",
@@ -54,14 +74,52 @@ _METHODS = {
         "Attention says from where a head may take what it writes. It is no effect: a head can look at a token and "
         "pass on nothing of it.",
     ),
+    DOES: (
+        "On random tokens that are repeated nothing has a meaning, so that what a head looks at there is its habit: "
+        "the same token before, the token after that, or the token just before. A head copies if it raises the words "
+        "that it looks at.",
+    ),
+    THROUGH: (
+        "In path patching a head's output is exchanged on its way to chosen receivers alone. All other heads keep what "
+        "they wrote, so that what changes came by this path. From the logits backwards, level by level, the circuit "
+        "is found.",
+    ),
+    WITHOUT: (
+        "In a knockout a head's output is replaced by one that says nothing of the prompt. Where other heads step in, "
+        "less is lost than the head had written: attribution before and after shows which.",
+    ),
+    SIGNALS: (
+        "The heads' outputs are taken from prompts whose subject has kept or lost its position, and kept or lost its "
+        "token. What the score follows is what the heads carry.",
+    ),
+    ENOUGH: (
+        "F is the score. Faithful: F(C), with all heads outside the circuit ablated, is near F(M) of the model. "
+        "Complete: they stay near each other whatever heads K are taken out of both. Minimal: each head changes F "
+        "beside some K.",
+    ),
     OTHERS: (),
 }
+_ORDER = (WRITTEN, CARRIES, LOOKS, DOES, THROUGH, WITHOUT, SIGNALS, ENOUGH, OTHERS)
 
 
-def sections_of(results: "Sequence[xarray.DataArray | xarray.Dataset]") -> tuple[Section, ...]:
-    """The sections of an investigation, in its order; those without a result are left out."""
+def sections_of(
+    results: "Sequence[xarray.DataArray | xarray.Dataset]",
+    circuit: CircuitLike | None = None,
+    named: HeadRolesLike | None = None,
+) -> tuple[Section, ...]:
+    """The sections of an investigation, in its order; those without a result are left out.
+
+    Args:
+        results: of methods.
+        circuit: whose paths are listed, level by level.
+        named: heads with names and the evidence for them.
+    """
     roles = roles_of(results)
-    groups: dict[str, list[Block]] = {name: [] for name in (WRITTEN, CARRIES, LOOKS, OTHERS)}
+    groups: dict[str, list[Block]] = {name: [] for name in _ORDER}
+    if named is not None:
+        groups[DOES].append(roles_table(named))
+    if circuit is not None and circuit.edges:
+        groups[THROUGH].append(Details("The paths of the circuit, by group", path_tables(circuit)))
     for result in results:
         groups[_SECTION.get(str(result.attrs.get("method", "")), OTHERS)] += blocks_of(result, roles=roles)
     made = [Section(name, (Text(_METHODS[name]), *blocks)) for name, blocks in groups.items() if blocks]
@@ -71,7 +129,7 @@ def sections_of(results: "Sequence[xarray.DataArray | xarray.Dataset]") -> tuple
 
 def task_section(results: "Sequence[xarray.DataArray | xarray.Dataset]") -> Section | None:
     """Whether the model does the task, and its prompts; None where no result remembers the baselines."""
-    known = next((result for result in results if {"clean", "corrupted"} <= set(result.coords)), None)
+    known = next(iter(with_baselines(results)), None)
     if known is None:
         return None
     clean, corrupted = baselines(known)
@@ -109,6 +167,13 @@ def same_prompts(one: "xarray.DataArray", other: "xarray.DataArray | xarray.Data
     return all(np.array_equal(one[name].values, other[name].values) for name in names)
 
 
+def with_baselines(
+    results: "Sequence[xarray.DataArray | xarray.Dataset]",
+) -> "list[xarray.DataArray | xarray.Dataset]":
+    """The results that remember how the clean and the corrupted prompts scored."""
+    return [result for result in results if {"clean", "corrupted"} <= set(result.coords)]
+
+
 def roles_of(results: "Sequence[xarray.DataArray | xarray.Dataset]") -> Roles | None:
     """Positions of each prompt by role, from the first result that has roles; None where none has."""
     known = next((result for result in results if "role_pos" in result.coords), None)
@@ -121,11 +186,11 @@ def roles_of(results: "Sequence[xarray.DataArray | xarray.Dataset]") -> Roles | 
 def facts_of(results: "Sequence[xarray.DataArray | xarray.Dataset]") -> tuple[Fact, ...]:
     """The answer, as far as the results hold it: how well the task is done, by which model, what each method found."""
     facts: list[Fact] = []
-    known = next((result for result in results if {"clean", "corrupted"} <= set(result.coords)), None)
+    known = next(iter(with_baselines(results)), None)
     if known is not None:
         facts += _scores(*baselines(known), str(known.attrs.get("metric", "metric")))
     if results:
-        facts += _subject(results[0].attrs)
+        facts += _subject((results[0] if known is None else known).attrs)
     # Of two results with one finding each, roles say more than positions, and stand last.
     ranked = sorted(arrays_of(results), key=lambda array: "role" in array.dims)
     findings = {fact.label: fact for array in ranked if (fact := _finding(array))}

@@ -13,6 +13,8 @@ from unweave.errors import InputError
 from unweave.results.top import Top
 from unweave.views.blocks import Block
 from unweave.views.choice import Roles, blocks_of
+from unweave.views.circuit_drawing import CircuitLike, circuit_drawing
+from unweave.views.head_evidence import HeadRolesLike, roles_table
 from unweave.views.page import page, write_page
 from unweave.views.tables import top_table
 
@@ -53,7 +55,7 @@ class View:
 
 
 def show(
-    result: "xarray.DataArray | xarray.Dataset | Top | Block",
+    result: "xarray.DataArray | xarray.Dataset | xarray.DataTree | CircuitLike | HeadRolesLike | Top | Block",
     *,
     title: str = "",
     n: int = 0,
@@ -62,13 +64,15 @@ def show(
     """A result as pictures: the view is chosen by what the result is.
 
     Heads and layers are drawn as heat maps, stages of the logit lens as lines, parts and neurons as ranked bars,
-    attention as thumbnails that enlarge.
+    attention as thumbnails that enlarge, a circuit as heads and paths.
 
     Args:
-        result: a result of a method, several sites of one, a `top` of one, or a block of unweave.views.blocks.
+        result: a result of a method, several sites of one, an evaluation, a circuit, named heads, a `top`, or a block
+            of unweave.views.blocks.
         title: of the first picture; what was found, if left out.
         n: how many rows, bars or maps where not all can be shown; by default what is readable.
-        roles: positions of each prompt by name (`prompts.roles`), to say where heads look.
+        roles: positions of each prompt by name (`prompts.roles`), to say where heads look, and to order the columns of
+            a circuit.
 
     Raises:
         InputError: no result, or dimensions that there is no picture for.
@@ -79,11 +83,19 @@ def show(
         sizes = ", ".join(f"{dim} {size}" for dim, size in result.sizes.items())
         name = f"{result.attrs.get('method', 'result')} ({sizes})"
         return View(tuple(blocks_of(result, title=title, n=n, roles=roles)), name)
+    if isinstance(result, xr.DataTree):
+        tests = [child.to_dataset() for child in result.children.values()]
+        blocks = [block for place, test in enumerate(tests) for block in blocks_of(test, title="" if place else title)]
+        return View(tuple(blocks), f"{', '.join(result.children)}")
     if isinstance(result, Top):
         return View((top_table(result, title),), title or result.title)
     if isinstance(result, Block):
         return View((result,), title or type(result).__name__)
+    if isinstance(result, CircuitLike):
+        return View((circuit_drawing(result, places=roles, title=title),), title or "circuit")
+    if isinstance(result, HeadRolesLike):
+        return View((roles_table(result, title),), title or "head roles")
     raise InputError(
-        f"result: expected a result (a DataArray or Dataset), a top or a block, got {type(result).__name__}; "
-        "uw.load reads a saved one"
+        "result: expected a result (a DataArray or Dataset), a circuit, a top or a block, "
+        f"got {type(result).__name__}; uw.load reads a saved one"
     )

@@ -117,7 +117,7 @@ def attribution_finding(table: "xarray.Dataset", total: float) -> str:
     """Which parts write the answer. `total` is the whole mean logit difference."""
     found = leaders(table, scale=total)
     if not found.helping and not found.against:
-        return f"No part stands out: {_largest(table, number)} of a logit difference of {number(total)}"
+        return f"No part stands out: {largest_cell(table, number)} of a logit difference of {number(total)}"
     said = []
     if found.helping:
         verb = "writes" if len(found.helping) == 1 else "write"
@@ -135,7 +135,7 @@ def patch_finding(table: "xarray.Dataset", site: str, direction: str = "denoise"
     found = leaders(table, sign=1 if direction == "denoise" else -1)
     noun = NOUNS.get(site, "")
     if not found.helping and not found.against:
-        return f"No single {noun or 'patch'} carries the answer: {_largest(table, percent)}"
+        return f"No single {noun or 'patch'} carries the answer: {largest_cell(table, percent)}"
     return _patched(found, noun, direction)
 
 
@@ -150,7 +150,7 @@ def where_finding(table: "xarray.Dataset", direction: str = "denoise") -> str:
         if line.max() >= NEAR
     ]
     if not held:
-        return f"No one position holds half of the answer: {_largest(table, percent)}"
+        return f"No one position holds half of the answer: {largest_cell(table, percent)}"
     runs = _runs(held)
     stays = [f"at {_place_name(table, place, at)} {_layers(first, last, effect)}" for at, first, last in runs]
     verb = "restores" if direction == "denoise" else "costs"
@@ -236,7 +236,8 @@ def _values(rows: Sequence[Row], write: Write) -> str:
     return listed([write(row.mean) for row in rows])
 
 
-def _largest(table: "xarray.Dataset", write: Write) -> str:
+def largest_cell(table: "xarray.Dataset", write: Write) -> str:
+    """The largest of a summary's cells, for a title that found nothing."""
     first = list(top(table, n=1))
     if not first:
         return "every effect is 0"

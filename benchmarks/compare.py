@@ -1,0 +1,95 @@
+"""One line of the table: a sweep on one corruption, by both sides, in this process."""
+
+from dataclasses import dataclass
+
+import torch
+
+import unweave as uw
+from benchmarks import ours, theirs
+from benchmarks.machine import product_rate
+from benchmarks.needed import operations
+from benchmarks.sweeps import Sweep, pick
+
+TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Options:
+    """`sample` patches of the other side's loop (0: all), `repeats` of our sweep, each within `memory` bytes."""
+
+    sample: int
+    repeats: int
+    memory: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Operations that the sweep needs, operations a second that it reached, and those of a large matrix product."""
+
+    needed: int
+    reached: float
+    machine: float
+
+    @property
+    def share(self) -> float:
+        return self.reached / self.machine
+
+
+@dataclass(frozen=True)
+class Row:
+    """Seconds of both sides (theirs scaled from `sampled` to all `patches`), and their effects' largest difference."""
+
+    corruption: str
+    sweep: str
+    patches: int
+    sampled: int
+    theirs_seconds: float
+    ours_seconds: float
+    ours_times: tuple[float, ...]
+    goal: float
+    difference: float
+    peak_bytes: int
+    memory_bytes: int
+    rate: Rate
+
+    @property
+    def ratio(self) -> float:
+        return self.theirs_seconds / self.ours_seconds
+
+    @property
+    def agrees(self) -> bool:
+        return self.difference <= TOLERANCE
+
+
+def compare(pair: uw.Contrast, reference: theirs.Reference, corruption: str, sweep: Sweep, options: Options) -> Row:
+    """Run a sweep on both sides."""
+    cells = sweep.cells(pair.model.config, pair.prompts.tokens.shape[1])
+    chosen = pick(cells, options.sample, options.seed)
+    mine = ours.run(pair, sweep, options.memory, options.repeats)
+    rate = _rate(pair, sweep, mine.seconds)
+    loop = theirs.run(reference, chosen, sweep.over)
+    distances = [_distance(ours.effect_at(mine.result, sweep.over, cell), loop.effects[cell]) for cell in chosen]
+    return Row(
+        corruption=corruption,
+        sweep=sweep.name,
+        patches=len(cells),
+        sampled=len(chosen),
+        theirs_seconds=loop.seconds * len(cells) / len(chosen),
+        ours_seconds=mine.seconds,
+        ours_times=mine.times,
+        goal=sweep.goal[corruption],
+        difference=max(distances),
+        peak_bytes=mine.peak_bytes,
+        memory_bytes=options.memory,
+        rate=rate,
+    )
+
+
+def _rate(pair: uw.Contrast, sweep: Sweep, seconds: float) -> Rate:
+    needed = operations(pair.model.config, sweep, pair.prompts, pair.corrupted)
+    return Rate(needed, needed / seconds, product_rate())
+
+
+def _distance(left: torch.Tensor, right: torch.Tensor) -> float:
+    return float((left.double() - right.double()).abs().max())

@@ -1,0 +1,55 @@
+"""Our side: `uw.patch` on the same prompts, its time, its peak memory, and the numbers to compare."""
+
+import time
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+import torch
+import xarray as xr
+
+import unweave as uw
+from benchmarks.machine import peak_memory
+from benchmarks.sweeps import Cell, Sweep
+
+# Seconds after which a sweep is not run once more.
+LONG = 60
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Seconds of each run, the largest peak of memory among them, and the table."""
+
+    times: tuple[float, ...]
+    peak_bytes: int
+    result: xr.DataArray | xr.Dataset
+
+    @property
+    def seconds(self) -> float:
+        return median(self.times)
+
+
+def run(pair: uw.Contrast, sweep: Sweep, memory: int, repeats: int) -> Measured:
+    """The sweep, `repeats` times or until `LONG` is over; timed is `uw.patch`, which runs both prompt sets by itself.
+
+    Each run makes the contrast anew, so that what it keeps of the prompts counts as memory beyond the model.
+    """
+    times: list[float] = []
+    peaks: list[int] = []
+    result: xr.DataArray | xr.Dataset = xr.Dataset()
+    while len(times) < repeats and sum(times) < LONG:
+        with peak_memory() as peak:
+            fresh = uw.Contrast(pair.model, pair.prompts, pair.corrupted, pair.metric)
+            start = time.perf_counter()
+            result = uw.patch(fresh, list(sweep.sites), over=sweep.over, memory=memory, progress=False)
+            times.append(time.perf_counter() - start)
+        peaks.append(peak.bytes)
+    return Measured(tuple(times), max(peaks), result)
+
+
+def effect_at(result: xr.DataArray | xr.Dataset, over: tuple[str, ...], cell: Cell) -> torch.Tensor:
+    """`[prompt]` effects of one patch."""
+    table = result[cell.site] if isinstance(result, xr.Dataset) else result
+    axes = [axis if axis in table.dims else "kv_head" for axis in over]
+    values = table.sel(dict(zip(axes, cell.index, strict=True)))
+    return torch.from_numpy(np.ascontiguousarray(values.values))

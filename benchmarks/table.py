@@ -1,0 +1,88 @@
+"""The rows as a table in the terminal and as JSON."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.compare import TOLERANCE, Row
+
+MEGA = 1e6
+GIGA = 1e9
+# The sweep whose arithmetic rate has a goal, and that goal as a share of the machine's matrix product rate.
+RATED = "heads"
+SHARE_GOAL = 0.65
+
+COLUMNS = (
+    "patches",
+    "TransformerLens\nseconds",
+    "unweave\nseconds",
+    "ratio\n(goal)",
+    "largest\ndifference",
+    "arithmetic\nrate",
+    "peak\nmemory",
+)
+
+
+def show(console: Console, rows: Sequence[Row], setting: dict[str, str | int]) -> None:
+    """Print the setting, one line a sweep, what the columns mean, and the arithmetic rate of the head sweeps."""
+    console.print(", ".join(f"{name} {value}" for name, value in setting.items()), highlight=False)
+    table = Table()
+    table.add_column("sweep")
+    for title in COLUMNS:
+        table.add_column(title, justify="right")
+    for row in rows:
+        table.add_row(*_cells(row))
+    console.print(table)
+    for note in _notes(rows):
+        console.print(note, highlight=False)
+
+
+def write(path: Path, rows: Sequence[Row], setting: dict[str, str | int]) -> None:
+    """Everything that the table shows, and the single times, as JSON."""
+    lines = [asdict(row) | {"ratio": row.ratio, "agrees": row.agrees} for row in rows]
+    for line, row in zip(lines, rows, strict=True):
+        line["rate"] |= {"share": row.rate.share}
+    path.write_text(json.dumps({"setting": setting, "rows": lines}, indent=1) + "\n", encoding="utf-8")
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    return (
+        f"{row.corruption}: {row.sweep}",
+        str(row.patches),
+        f"{row.theirs_seconds:.1f}" if row.sampled == row.patches else f"~{row.theirs_seconds:.1f}",
+        f"{row.ours_seconds:.2f}",
+        _marked(f"{row.ratio:.1f}x ({row.goal:g}x)", row.ratio >= row.goal),
+        _marked(f"{row.difference:.0e}", row.agrees),
+        f"{row.rate.share:.0%}",
+        _marked(f"{row.peak_bytes / MEGA:.0f} MB", row.peak_bytes <= row.memory_bytes),
+    )
+
+
+def _notes(rows: Sequence[Row]) -> Iterator[str]:
+    yield "Activation patching of the eight fixed prompts, float32 on the CPU, both sides in this process."
+    for sampled in sorted({row.sampled for row in rows if row.sampled < row.patches}):
+        yield f"~: {sampled} patches of the loop, chosen at random, were run, and their time was scaled to all."
+    yield "unweave: the median run. Keys and values have one patch for each group of query heads, on both sides."
+    yield f"Difference: of effects, prompt by prompt, at the patches that both ran; {TOLERANCE:g} is allowed."
+    yield "Arithmetic rate: on the work that is needed, as a share of this machine's matrix product rate."
+    yield f"Memory: resident, beyond the model; the budget was {rows[0].memory_bytes / MEGA:.0f} MB."
+    for row in rows:
+        if row.sweep == RATED:
+            yield _rate_line(row)
+
+
+def _rate_line(row: Row) -> str:
+    rate, share = row.rate, _marked(f"{row.rate.share:.0%}", row.rate.share >= SHARE_GOAL)
+    return (
+        f"{row.corruption}: {row.sweep} needs {rate.needed / GIGA:.0f} billion operations and reached "
+        f"{rate.reached / GIGA:.0f} billion a second of the machine's {rate.machine / GIGA:.0f}: "
+        f"{share} (goal {SHARE_GOAL:.0%})."
+    )
+
+
+def _marked(text: str, good: bool) -> str:
+    return f"[green]{text}[/]" if good else f"[bold red]! {text}[/]"

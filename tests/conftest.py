@@ -1,0 +1,36 @@
+"""What every test stands on: checked shapes, one thread a worker, and the models that tests share."""
+
+import os
+
+from jaxtyping import install_import_hook
+
+# Workers that share the cores are slowed down by each other's threads. Must stand before torch is imported.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Every annotated shape of unweave is checked at each call. Must stand before unweave is imported.
+install_import_hook("unweave", "beartype.beartype")
+
+# ruff: noqa: E402
+from pathlib import Path
+
+import pytest
+
+import unweave as uw
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Reference prompts and trained models that are not part of the repository."""
+    folder = REPOSITORY.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"the reference data are not in {folder.parent.name}/{folder.name} beside the repository")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> "uw.Model":
+    """SmolLM2-135M in float32; fetched on first use. Tests that ask for it carry `@pytest.mark.real`."""
+    return uw.load_model("smollm2-135m")

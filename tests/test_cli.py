@@ -1,0 +1,250 @@
+"""The command as its user meets it: what it prints, what it writes, and how it ends."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import xarray as xr
+
+import unweave as uw
+from tests.tiny_folder import write_tiny_folder
+from unweave.cli import main
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_folder(tmp_path_factory.mktemp("model"))
+
+
+class Command:
+    """Runs `unweave ARGUMENTS` in this process; `status`, `out` and `err` are those of the last run."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch, self._capsys = monkeypatch, capsys
+        self.out = self.err = ""
+
+    def __call__(self, *arguments: object) -> int:
+        self._monkeypatch.setattr(sys, "argv", ["unweave", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        self.out, self.err = self._capsys.readouterr()
+        return int(ended.value.code or 0)
+
+    def table(self) -> list[list[str]]:
+        """The rows of what was printed, header first, without what is said about them."""
+        return [line.split("\t") for line in self.out.splitlines() if "\t" in line]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
+    monkeypatch.chdir(tmp_path)
+    return Command(monkeypatch, capsys)
+
+
+def loaded(path: str | Path) -> xr.DataArray:
+    """A saved result of one site."""
+    result = uw.load(path)
+    assert isinstance(result, xr.DataArray)
+    return result
+
+
+def one_line(run: Command, *parts: str) -> None:
+    """What was printed is one line of an error with these parts in it, and nothing else."""
+    assert run.out == ""
+    assert run.err.count("\n") == 1
+    assert run.err.startswith("unweave: error: ")
+    for part in parts:
+        assert part in run.err
+
+
+def test_version_and_lists(run: Command) -> None:
+    assert run("--version") == 0
+    assert run.out == f"unweave {uw.__version__}\n"
+    assert run("models") == 0
+    assert run.table()[1][0] == "smollm2-135m"
+    assert "llama" in run.out
+    assert run("tasks") == 0
+    assert {"ioi", "ioi-fixed", "swap", "logit-diff", "rank"} <= {row[0] for row in run.table()}
+
+
+def test_help_needs_no_torch() -> None:
+    code = (
+        "import sys, unweave.cli.app; print(sorted({'torch', 'transformers', 'xarray', 'plotly'} & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", code]
+    assert subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_patch_prints_what_the_library_finds(run: Command, folder: Path) -> None:
+    options = ["--model", folder, "--prompts", 4, "--seed", 1, "--corruption", "swap", "--dtype", "float64"]
+    assert run("patch", "z", *options, "--top", 3, "--out", "heads.nc") == 0
+    model = uw.load_model(folder, dtype="float64")
+    task = uw.tasks.ioi(model, n_prompts=4, seed=1)
+    pair = uw.Contrast(model, task.prompts, task.corrupt("swap"), uw.LogitDiff())
+    expected = uw.patch(pair, "z", ("layer", "head"))
+    assert loaded("heads.nc").identical(expected)
+    assert [row[0] for row in run.table()] == ["cell", *(row.label for row in uw.top(expected, 3))]
+    assert "kept in heads.nc" in run.out
+    assert run.err == ""
+
+
+def test_patch_places_and_directions(run: Command, folder: Path) -> None:
+    assert run("patch", "z 1.3", "resid_pre 0 @S2", "--model", folder, "--prompts", 3, "--out", "places.nc") == 0
+    assert list(loaded("places.nc")["address"].values) == ["z 1.3", "resid_pre 0 @S2"]
+    spoil = ["--direction", "noise", "--over", "layer,role", "--memory", "100MB", "--out", "spoilt.nc"]
+    assert run("patch", "attn_out", "mlp_out", "--model", folder, "--prompts", 3, *spoil) == 0
+    assert uw.load("spoilt.nc").attrs["direction"] == "noise"
+    assert set(uw.load("spoilt.nc").data_vars) == {"attn_out", "mlp_out"}
+
+
+def test_lens_attribute_and_show(run: Command, folder: Path) -> None:
+    assert run("lens", "--model", folder, "--prompts", 3, "--no-mid", "--out", "lens.nc") == 0
+    assert [row[0] for row in run.table()] == ["stage", "0_pre", "1_pre", "2_pre", "final"]
+    assert run("attribute", "--model", folder, "--prompts", 3, "--by", "component", "--out", "parts.html") == 0
+    assert "DecompressionStream" in Path("parts.html").read_text(encoding="utf-8")
+    assert run("show", "lens.nc", "--out", "lens.html") == 0
+    assert Path("lens.html").is_file()
+    assert {row[0] for row in run.table()} == {"cell", "0_pre", "1_pre", "2_pre", "final"}
+
+
+def test_own_pairs(run: Command, folder: Path) -> None:
+    pair = {
+        "clean": "The capital of France is",
+        "corrupted": "The capital of Italy is",
+        "answer": " Paris",
+        "wrong": " Rome",
+    }
+    Path("pairs.jsonl").write_text(json.dumps(pair), encoding="utf-8")
+    assert run("lens", "--model", folder, "--task", "pairs.jsonl") == 0
+    assert "1 prompt" in run.out
+
+
+# Each is a command and what its one line must say. FOLDER stands for the tiny model.
+MISTAKES = [
+    (["patch", "z", "--model", "nowhere"], "nowhere"),
+    (["patch", "z", "--task", "oi"], "--task: there is no 'oi'. Did you mean 'ioi'?"),
+    (["patch", "zz", "--model", "FOLDER"], "'zz' is not a site"),
+    (["patch", "resid_pree"], "Did you mean 'resid_pre'?"),
+    (["patch", "embed", "--model", "FOLDER"], "embed cannot be patched"),
+    (["patch", "z 1.9", "--model", "FOLDER"], "heads 0 to 3 at z, got 9"),
+    (["patch", "z 7.0", "--model", "FOLDER"], "layers 0 to 2, got 7"),
+    (["patch", "z @S2"], "'z @S2' cannot be read"),
+    (["patch", "resid_pre 1 @S9", "--model", "FOLDER"], "role 'S9'"),
+    (["patch", "z", "--over", "layer,hed", "--model", "FOLDER"], "hed"),
+    (["patch", "z", "--direction", "both"], "'--direction': 'both' is not one of 'denoise', 'noise'"),
+    (["patch", "z", "--metric", "logitdiff"], "Did you mean 'logit-diff'?"),
+    (["patch", "z", "--memory", "plenty"], "--memory"),
+    (["patch", "z", "--prompts", "0"], "--prompts"),
+    (["patch", "z", "--corruption", "AB->BA", "--model", "FOLDER"], "corruption"),
+    (["patch", "z", "--dtype", "int8", "--model", "FOLDER"], "int8"),
+    (["patch", "z", "--device", "cuda:99", "--model", "FOLDER"], "cuda:99"),
+    (["patch", "z", "--out", "result.txt"], ".nc or .html"),
+    (["patch", "z", "--out", "taken/result.nc"], "taken"),
+    (["patch"], "sites"),
+    (["patch", "z", "--bogus"], "--bogus"),
+    (["pach", "z"], "Did you mean 'patch'?"),
+    (["lens", "--model", "empty"], "config.json"),
+    (["lens", "--model", "truncated"], "truncated"),
+    (["lens", "--model", "foreign"], "bloom"),
+    (["lens", "--model", "FOLDER", "--task", "none.jsonl"], "none.jsonl"),
+    (["lens", "--model", "FOLDER", "--task", "empty.jsonl"], "empty.jsonl"),
+    (["lens", "--model", "FOLDER", "--task", "column.csv"], "wrong"),
+    (["lens", "--model", "FOLDER", "--task", "lengths.jsonl"], "lengths.jsonl"),
+    (["lens", "--model", "FOLDER", "--task", "answer.jsonl"], "Paris Rome"),
+    (
+        ["lens", "--model", "FOLDER", "--task", "ioi-fixed", "--prompts", "5"],
+        "--prompts: the task ioi-fixed has prompts of its own",
+    ),
+    (["attribute", "--by", "word"], "--by"),
+    (["show", "none.nc"], "none.nc"),
+    (["show", "empty.jsonl"], "empty.jsonl"),
+    (["study", "ioi", "--out", "taken"], "taken"),
+    (["study", "ioi", "--out", "taken/report"], "taken"),
+    (["study", "ioi", "--model", "nowhere"], "nowhere"),
+    (["study", "oi"], "oi"),
+]
+
+
+@pytest.fixture
+def mistakes(tmp_path: Path, folder: Path) -> None:
+    """Files and folders that cannot be used."""
+    (tmp_path / "taken").write_text("a file, and no folder", encoding="utf-8")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "config.json").write_text('{"model_type": "bloom"}', encoding="utf-8")
+    (tmp_path / "truncated").mkdir()
+    for file in folder.iterdir():
+        content = file.read_bytes()
+        (tmp_path / "truncated" / file.name).write_bytes(content[:-50] if file.suffix == ".safetensors" else content)
+    pair = {
+        "clean": "The capital of France is",
+        "corrupted": "The capital of Italy is",
+        "answer": " Paris",
+        "wrong": " Rome",
+    }
+    (tmp_path / "empty.jsonl").write_text("", encoding="utf-8")
+    (tmp_path / "column.csv").write_text("clean,corrupted,answer\na,b,c\n", encoding="utf-8")
+    for name, changed in (("lengths", {"corrupted": "The capital is"}), ("answer", {"answer": " Paris Rome"})):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(pair | changed), encoding="utf-8")
+
+
+@pytest.mark.usefixtures("mistakes")
+@pytest.mark.parametrize(
+    ("arguments", "said"), MISTAKES, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
+)
+def test_a_mistake_is_one_line(run: Command, folder: Path, arguments: list[str], said: str) -> None:
+    assert run(*(folder if argument == "FOLDER" else argument for argument in arguments)) == 2
+    one_line(run, said)
+
+
+def test_without_a_command_the_help_is_shown(run: Command) -> None:
+    assert run() == 2
+    assert "Usage: unweave" in run.out
+    assert run.err == ""
+
+
+SLOW_PATCH = """
+import sys, time
+from unweave.engine import sweep
+landed = sweep.Sweep._land
+def slow(self, *arguments):
+    landed(self, *arguments)
+    print("landed", flush=True)
+    time.sleep(60)
+sweep.Sweep._land = slow
+from unweave.cli import main
+main()
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of Windows are another matter")
+def test_ctrl_c_keeps_what_was_finished(folder: Path, tmp_path: Path) -> None:
+    arguments = ["patch", "z", "--model", folder, "--prompts", "3", "--memory", "40kb", "--out", "heads.nc"]
+    command = [sys.executable, "-c", SLOW_PATCH, *map(str, arguments)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, **pipes) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "landed\n"
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate()
+    assert process.returncode == 130
+    assert err.count("\n") == 1
+    assert "kept in heads.partial.nc" in err
+    partial = loaded(tmp_path / "heads.partial.nc")
+    assert 0 < int(partial.notnull().sum()) < partial.size
+
+
+def test_a_closed_pipe_is_quiet(folder: Path, tmp_path: Path) -> None:
+    command = f"{sys.executable} -m unweave lens --model {folder} --prompts 2 | head -1"
+    finished = subprocess.run(
+        command, shell=True, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
+    assert finished.stdout.startswith("# ")
+    assert finished.stderr == ""

@@ -1,0 +1,84 @@
+"""The pages stay true: README.md and docs/ are run, their links lead somewhere, and the commands in them exist.
+
+In a page, `python` blocks are executed one after another; `pycon` blocks too, and what they print is compared; lines of
+`bash` blocks that begin with `unweave` must be commands with options that there are.
+"""
+
+import doctest
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+from typer.core import TyperGroup
+
+from unweave.cli.app import app
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+
+def blocks(page: Path) -> list[tuple[str, str, int]]:
+    """Language, content and line number of every fenced block."""
+    text = page.read_text(encoding="utf-8")
+    found = re.finditer(r"^```(\w*)\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    return [(match[1], match[2], text.count("\n", 0, match.start()) + 1) for match in found]
+
+
+def parametrized(language: str) -> list:
+    """The pages that have blocks of a language; those that load a model are `real`."""
+    return [
+        pytest.param(page, id=page.name, marks=[pytest.mark.real] if "load_model" in page.read_text("utf-8") else [])
+        for page in PAGES
+        if any(block[0].startswith(language) for block in blocks(page))
+    ]
+
+
+@pytest.mark.parametrize("page", parametrized("py"))
+def test_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {"__name__": "__main__"}
+    for language, content, line in blocks(page):
+        if language == "python":
+            exec(compile("\n" * line + content, page.name, "exec"), namespace)
+        elif language == "pycon":
+            test = doctest.DocTestParser().get_doctest(content, namespace, page.name, str(page), line)
+            report: list[str] = []
+            doctest.DocTestRunner(optionflags=OPTIONS, verbose=False).run(test, out=report.append, clear_globs=False)
+            assert not report, "".join(report)
+            namespace = test.globs
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_and_links(page: Path) -> None:
+    for language, content, _ in blocks(page):
+        if language == "bash":
+            for line in content.replace("\\\n", " ").splitlines():
+                if line.startswith("unweave "):
+                    parse(shlex.split(line.partition(" | ")[0], comments=True)[1:])
+    for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        assert target.startswith("https://") or (page.parent / target).exists(), f"{page.name}: {target} is not there"
+
+
+def parse(arguments: list[str]) -> None:
+    """Raises where there is no such command or option; runs nothing."""
+    command, name, rest = typer.main.get_command(app), "unweave", list(arguments)
+    while rest and isinstance(command, TyperGroup) and not rest[0].startswith("-"):
+        name, *rest = rest
+        command = command.commands[name]
+    command.make_context(name, rest)
+
+
+def test_an_example_that_prints_something_else_would_fail(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("```pycon\n>>> 1 + 1\n3\n```\n", encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(AssertionError, match="Expected"):
+        test_examples_run(page, tmp_path, patch)
+
+
+def test_an_option_that_is_not_there_would_fail() -> None:
+    parse(["patch", "z", "--over", "layer,head"])
+    with pytest.raises(Exception, match="No such option"):
+        parse(["patch", "z", "--otherwise"])

@@ -1,0 +1,74 @@
+import unweave as uw
+from tests.views import made_circuits as made
+from tests.views.drawn import traces
+from unweave.views.blocks import Figure, Table
+from unweave.views.choice import blocks_of
+from unweave.views.head_evidence import head_evidence, roles_finding, roles_table
+from unweave.views.wording import SPACE
+
+
+def said(text: str) -> str:
+    return text.replace(SPACE, " ")
+
+
+def test_names_are_counted_and_their_numbers_listed():
+    assert roles_finding(made.NAMED) == "2 name movers (5.1, 5.0) and 1 S-inhibition head (3.0)"
+    table = roles_table(made.NAMED)
+    assert table.rows[0] == ("5.1", "name mover at end", "direct 0.50, end to IO 0.70", "–")
+    assert table.rows[1][-1] == "induction"
+    without = roles_table(made.Roles(made.NAMED.heads[::2]))
+    assert without.header == ("head", "name", "evidence")
+    assert "name mover: copies" in table.caption
+
+
+def test_no_names_say_so():
+    assert roles_finding(made.Roles(())) == "No head has a name by these rules"
+
+
+def test_hostile_names_are_escaped():
+    hostile = made.Roles((made.Named((1, 1), made.HOSTILE, made.HOSTILE, {made.HOSTILE: 1.0}),))
+    assert "<script" not in roles_table(hostile).html()
+    assert roles_table(hostile).html().count("&lt;script&gt;") >= 4
+
+
+def test_evidence_is_given_by_the_heads_name():
+    assert head_evidence(made.NAMED)["3.0"] == "end to S2 0.41"
+
+
+def test_named_heads_are_shown_as_a_table():
+    (block,) = uw.show(made.NAMED).blocks
+    assert isinstance(block, Table)
+
+
+def test_scores_name_the_heads_that_have_them():
+    (block,) = blocks_of(made.head_scores())
+    assert isinstance(block, Figure)
+    assert said(block.title) == (
+        "Duplicate token: no head above 30 %; previous token: 1.1 (0.90); induction: 3.0 (0.80)"
+    )
+    assert len(traces(block.figure, "heatmap")) == 3
+    # Shares cannot be below 0, so no cell is marked as not different from it.
+    assert traces(block.figure, "scatter") == []
+
+
+def test_copying_is_averaged_over_words():
+    words = made.head_scores().rename(prompt="word").assign_attrs(method="copying scores")
+    (block,) = blocks_of(words)
+    assert block.caption.startswith("Means over 20 words ")  # type: ignore[attr-defined]
+
+
+def test_roles_that_no_head_looks_at_are_left_out_and_named():
+    (block,) = blocks_of(made.role_attention())
+    assert isinstance(block, Figure)
+    assert block.title == "From end, 5.1 looks at IO (0.70) and 3.0 looks at S2 (0.50)"
+    assert len(traces(block.figure, "heatmap")) == 2
+    assert said(block.caption).endswith("Left out, where no head looks with 30 %: S1, end.")
+
+
+def test_attention_against_contribution_counts_for_and_against():
+    looks_at_io, looks_at_s1 = blocks_of(made.contribution())
+    assert said(looks_at_io.title) == (  # type: ignore[attr-defined]
+        "Of 2 heads that give IO 30 % or more of their attention, 1 writes for its token and 1 against it; "
+        "most 5.1 (attention 0.80, 1.50 logits)"
+    )
+    assert said(looks_at_s1.title).startswith("No head gives S1 30 % of its attention; the most gives ")  # type: ignore[attr-defined]

@@ -1,0 +1,121 @@
+import numpy as np
+
+from tests.views import made, made_circuits
+from tests.views.drawn import layout, traces
+from unweave.results import summary
+from unweave.views.blocks import Figure
+from unweave.views.choice import blocks_of
+from unweave.views.knockouts import (
+    attribution_change_finding,
+    backup_finding,
+    backup_table,
+    knockout_finding,
+    prediction_table,
+)
+from unweave.views.wording import SPACE
+
+
+def knocked(cells: dict, measure: str = "effect", how: str = "mean", site: str = "z"):
+    return made.heads(cells, direction="noise", method="knockout", how=how, measure=measure, site=site)
+
+
+def said(text: str) -> str:
+    return text.replace(SPACE, " ")
+
+
+def test_what_is_missed_is_named_with_its_cost():
+    found = said(knockout_finding(summary(knocked({(5, 1): -0.5, (3, 0): -0.3, (4, 2): 0.2}))))
+    assert found == (
+        "5.1 and 3.0 are missed most: the mean in place of their output costs 50 % and 30 %; "
+        "without 4.2 the answer gains 20 %"
+    )
+
+
+def test_changes_are_said_in_units_and_not_as_shares():
+    found = knockout_finding(summary(knocked({(5, 1): -1.5}, measure="change", how="zero")))
+    assert found == "5.1 is missed most: zero in place of its output costs 1.50"
+
+
+def test_nothing_missed_says_so():
+    found = said(knockout_finding(summary(knocked({}, how="resample"))))
+    assert found.startswith("No output is missed: with another prompt's in its place the largest of 18 means is ")
+
+
+def test_only_a_gain():
+    found = said(knockout_finding(summary(knocked({(4, 2): 0.2}))))
+    assert found == "Without 4.2 the answer gains 20 %"
+
+
+def test_layers_have_bars_under_the_same_title():
+    result = made.result(
+        {"layer": range(6)},
+        {(2,): -0.4},
+        method="knockout",
+        site="mlp",
+        how="zero",
+        measure="effect",
+        direction="noise",
+    )
+    (block,) = blocks_of(result)
+    assert isinstance(block, Figure)
+    assert said(block.title) == "Layer 2 is missed most: zero in place of its MLP costs 40 %"
+
+
+def test_what_the_others_write_then_leaves_out_the_heads_that_are_gone():
+    assert attribution_change_finding(made_circuits.attribution()) == (
+        "Without 5.1 the logit difference goes from 4.00 to 3.50; of the others 4.2 (1.00) changes most"
+    )
+    still = attribution_change_finding(made_circuits.attribution({}))
+    assert "; no other head changes by much: " in still
+
+
+def test_before_and_after_stand_side_by_side_and_against_each_other():
+    panels, both = blocks_of(made_circuits.attribution())
+    assert isinstance(panels, Figure)
+    assert isinstance(both, Figure)
+    assert len(traces(panels.figure, "heatmap")) == 3
+    assert layout(both.figure).xaxis.title.text == "contribution before (logits)"
+    assert layout(both.figure).yaxis.title.text == "contribution after (logits)"
+    assert {trace.name for trace in traces(both.figure, "scatter")} >= {"knocked out", "other"}
+    assert both.title == (
+        "The remaining heads gain 1.00 together, of which 0.10 is the final norm's scale alone (times 0.97)"
+    )
+
+
+def test_a_scale_that_works_the_other_way_is_said():
+    _, both = blocks_of(made_circuits.attribution(scale=-0.2))
+    assert "though the final norm's scale alone (times 0.97) makes −0.20" in both.title  # type: ignore[attr-defined]
+
+
+def test_backups_are_named_and_told_from_heads_that_oppose_less():
+    result = made_circuits.backup({(4, 2): 0.2, (5, 2): 0.1}, "5.2", "4.2")
+    assert said(backup_finding(result)) == "Without 5.1, 5.2 (10 %) stands in"
+    rows = backup_table(result).rows
+    assert [(row[0], row[1], said(row[2])) for row in rows] == [
+        ("4.2", "works against it less", "20 %"),
+        ("5.2", "stands in", "10 %"),
+    ]
+
+
+def test_without_backups_it_says_so():
+    weakened = made_circuits.backup({(4, 2): 0.2}, "", "4.2")
+    assert said(backup_finding(weakened)) == "No head stands in for 5.1; 4.2 (20 %) works against it less"
+    assert backup_finding(made_circuits.backup({})).startswith("No head stands in for 5.1: the largest of 18 means")
+
+
+def test_the_prediction_stands_beside_what_came_true():
+    table = prediction_table(made_circuits.backup({(5, 2): 0.1}, "5.2"))
+    assert table.title == "The logit difference without them is 0.90 more than if no head reacted"
+    assert [row[:2] for row in table.rows] == [
+        ("with all heads", "4.00"),
+        ("of it, by 5.1", "2.00"),
+        ("to be expected without", "2.00"),
+        ("without", "2.90"),
+    ]
+
+
+def test_the_change_is_not_altered_by_its_title():
+    result = made_circuits.attribution()
+    before = result.values.copy()
+    attribution_change_finding(result)
+    assert np.array_equal(result.values, before)

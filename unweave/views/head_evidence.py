@@ -1,0 +1,185 @@
+"""What heads do, with the numbers for it: named heads, scores, copying, attention between roles."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import numpy as np
+
+from unweave.results.labels import number
+from unweave.results.summary import summary
+from unweave.results.top import top
+from unweave.views.blocks import Block, Figure, Table, meta_of
+from unweave.views.heatmap import heatmap
+from unweave.views.scatter import scatter
+from unweave.views.wording import counted, listed, percent
+
+if TYPE_CHECKING:
+    import xarray
+
+_MOST_NAMED = 3
+# A head is said to look somewhere from this share of its attention on.
+_LOOKS = 0.3
+
+
+@runtime_checkable
+class NamedHeadLike(Protocol):
+    """A head `(layer, head)`, its name, the role where it acts, the measures that earn the name, further names."""
+
+    @property
+    def head(self) -> tuple[int, int]: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def at(self) -> str: ...
+    @property
+    def evidence(self) -> Mapping[str, float]: ...
+    @property
+    def also(self) -> Sequence[str]: ...
+
+
+@runtime_checkable
+class HeadRolesLike(Protocol):
+    """What `classify_heads` returns, as far as it is shown: heads with names, and the rules as texts."""
+
+    @property
+    def heads(self) -> Sequence[NamedHeadLike]: ...
+    @property
+    def rules(self) -> Sequence[object]: ...
+
+
+def roles_table(found: HeadRolesLike, title: str = "") -> Table:
+    """Heads with their names and the numbers that earn them."""
+    # A column in which nobody has anything takes room from the evidence on a small screen.
+    more = any(head.also for head in found.heads)
+    rows = tuple(
+        (_name(head), f"{head.name} at {head.at}" if head.at else head.name, _said(head))
+        + ((", ".join(head.also) or "–",) if more else ())
+        for head in found.heads
+    )
+    rules = f"Rules, the first that holds gives the name: {'; '.join(map(str, found.rules))}." if found.rules else ""
+    header = ("head", "name", "evidence", *(["also"] if more else []))
+    return Table(header, rows, title or roles_finding(found), rules, "l" * len(header))
+
+
+def roles_finding(found: HeadRolesLike) -> str:
+    """How many heads have which name."""
+    named: dict[str, list[str]] = {}
+    for head in found.heads:
+        named.setdefault(head.name, []).append(_name(head))
+    if not named:
+        return "No head has a name by these rules"
+    said = [
+        f"{counted(len(heads), name + (' head' if 'mover' not in name else ''))} ({_few(heads)})"
+        for name, heads in named.items()
+    ]
+    return listed(said)
+
+
+def head_evidence(found: HeadRolesLike) -> dict[str, str]:
+    """For each head, by its name, what its rule read: for the `evidence` of a circuit's drawing."""
+    return {_name(head): _said(head) for head in found.heads}
+
+
+def score_blocks(result: "xarray.DataArray", title: str = "") -> list[Block]:
+    """A panel for each score of every head.
+
+    Args:
+        result: of `uw.head_scores` (prompts) or `copying_scores` (words): `(prompt | word, score, layer, head)`.
+        title: computed if left out.
+    """
+    over = "word" if "word" in result.dims else "prompt"
+    tables = {str(name): summary(result.sel(score=name, drop=True), dim=over) for name in result["score"].values}
+    said = [f"{name}: {_largest(table)}" for name, table in tables.items()]
+    return [Figure(heatmap(tables, x="head"), title or _capital("; ".join(said)), _over(result, over))]
+
+
+def role_attention_blocks(result: "xarray.DataArray", title: str = "") -> list[Block]:
+    """Attention from the last role, a panel for each role that some head looks at.
+
+    Args:
+        result: `(prompt, layer, head, q_role, k_role)` of `role_attention`.
+        title: computed if left out.
+    """
+    last = str(result["q_role"].values[-1])
+    tables = {str(role): summary(result.sel(q_role=last, k_role=role, drop=True)) for role in result["k_role"].values}
+    seen = {role: table for role, table in tables.items() if float(table["mean"].max()) >= _LOOKS}
+    said = []
+    for role, table in seen.items():
+        first = next(iter(top(table, 1, by="high")))
+        said.append(f"{first.label} looks at {'itself' if role == last else role} ({number(first.mean)})")
+    finding = f"From {last}, {listed(said)}" if said else f"From {last}, no head looks much at any role"
+    left = [role for role in tables if role not in seen]
+    note = f" Left out, where no head looks with {percent(_LOOKS)}: {', '.join(left)}." if seen and left else ""
+    # A panel's name is its role behind "to": a role with the name of a site must not be shown as that site.
+    figure = heatmap({f"to {role}": table for role, table in (seen or tables).items()}, x="head")
+    return [Figure(figure, title or finding, f"{meta_of(figure)['caption']}{note}")]
+
+
+def contribution_blocks(result: "xarray.Dataset", title: str = "") -> list[Block]:
+    """How much each head looks at a role's token against how much it then writes for that token.
+
+    Args:
+        result: `attention` and `contribution`, `(prompt, role, layer, head)`, of `attention_contribution`.
+        title: of the first figure; computed if left out.
+    """
+    blocks: list[Block] = []
+    for role in map(str, result["role"].values):
+        looks, writes = (result[name].sel(role=role, drop=True) for name in ("attention", "contribution"))
+        figure = scatter(looks, writes)
+        blocks.append(Figure(figure, title or _contribution_finding(looks, writes, role)))
+        title = ""
+    return blocks
+
+
+def _contribution_finding(looks: "xarray.DataArray", writes: "xarray.DataArray", role: str) -> str:
+    share, written = looks.mean("prompt"), writes.mean("prompt")
+    looking = share >= _LOOKS
+    n = int(looking.sum())
+    if not n:
+        row, column = np.unravel_index(share.values.argmax(), share.shape)
+        most = f"{share['layer'].values[row]}.{share['head'].values[column]} ({percent(float(share.max()))})"
+        return f"No head gives {role} {percent(_LOOKS)} of its attention; the most gives {most}"
+    here = np.where(looking.values, written.values, 0.0)
+    row, column = np.unravel_index(np.abs(here).argmax(), here.shape)
+    most = f"{written['layer'].values[row]}.{written['head'].values[column]}"
+    up, down = int((here > 0).sum()), int((here < 0).sum())
+    verb = "writes" if up == 1 else "write"
+    return (
+        f"Of {counted(n, 'head')} that give {role} {percent(_LOOKS)} or more of their attention, {up} {verb} for its "
+        f"token and {down} against it; most {most} (attention {number(float(share.values[row, column]))}, "
+        f"{number(float(here[row, column]))} logits)"
+    )
+
+
+def _largest(table: "xarray.Dataset") -> str:
+    rows = [row for row in top(table, table["mean"].size, by="high") if row.mean >= _LOOKS]
+    if not rows:
+        return f"no head above {percent(_LOOKS)}"
+    shown = listed([f"{row.label} ({number(row.mean)})" for row in rows[:_MOST_NAMED]])
+    return shown if len(rows) <= _MOST_NAMED else f"{shown} most, of {len(rows)} above {percent(_LOOKS)}"
+
+
+def _over(result: "xarray.DataArray", over: str) -> str:
+    n = counted(result.sizes[over], "random sequence" if over == "prompt" else "word")
+    quantity = str(result.attrs.get("quantity", "score"))
+    ends = (str(result.attrs.get("zero", "")), str(result.attrs.get("one", "")))
+    scale = f"; 0: {ends[0]}, 1: {ends[1]}" if all(ends) else ""
+    return f"Means over {n} of the {quantity}{scale}."
+
+
+def _said(head: NamedHeadLike) -> str:
+    return ", ".join(f"{name} {number(value)}" for name, value in head.evidence.items() if np.isfinite(value))
+
+
+def _name(head: NamedHeadLike) -> str:
+    return f"{head.head[0]}.{head.head[1]}"
+
+
+def _few(names: Sequence[str]) -> str:
+    if len(names) <= _MOST_NAMED + 1:
+        return ", ".join(names)
+    return f"{', '.join(names[:_MOST_NAMED])} and {len(names) - _MOST_NAMED} more"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
