@@ -15,7 +15,7 @@ functions are not, though every way of doing it pays for them as well. Serial bl
 
 from benchmarks.sweeps import Cell, Sweep
 from unweave.models.config import Config
-from unweave.tasks.prompts import Prompts
+from unweave.models.prompts import Prompts
 
 LOGITS_READ = 2
 # Products of a head with every key that a query reads, to make its output from the patched activation.

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from benchmarks.sweeps import Cell
 from unweave.errors import InputError
-from unweave.tasks.prompts import Prompts
+from unweave.models.prompts import Prompts
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, proce
 from transformers import PreTrainedTokenizerFast
 
 from unweave.models.config import Config
-from unweave.tasks.prompts import Prompts
+from unweave.models.prompts import Prompts
 from unweave.tasks.templates import own_templates
 
 _PIECE = r" ?\w+| ?[^\w\s]|\s"

@@ -9,8 +9,8 @@ from unweave.metrics import LogitDiff
 from unweave.metrics.contrast import Contrast
 from unweave.models.config import Config
 from unweave.models.model import Model
+from unweave.models.prompts import Prompts
 from unweave.models.weights import LayerWeights, NormWeights, Weights
-from unweave.tasks.prompts import Prompts
 
 Kind = Literal["llama", "gpt2", "gpt_neox"]
 

@@ -21,7 +21,7 @@ _HOMES = {
     "load_model": "unweave.models.loading",
     "Model": "unweave.models.model",
     "Edit": "unweave.models.run",
-    "Prompts": "unweave.tasks.prompts",
+    "Prompts": "unweave.models.prompts",
     "Task": "unweave.tasks",
     "Contrast": "unweave.metrics.contrast",
     "Accuracy": "unweave.metrics",
@@ -120,12 +120,12 @@ if TYPE_CHECKING:
     from unweave.metrics.contrast import Contrast as Contrast
     from unweave.models.loading import load_model as load_model
     from unweave.models.model import Model as Model
+    from unweave.models.prompts import Prompts as Prompts
     from unweave.models.run import Edit as Edit
     from unweave.results import load as load
     from unweave.results import save as save
     from unweave.results import summary as summary
     from unweave.results import top as top
     from unweave.tasks import Task as Task
-    from unweave.tasks.prompts import Prompts as Prompts
     from unweave.views import report as report
     from unweave.views import show as show

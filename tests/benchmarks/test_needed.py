@@ -5,7 +5,7 @@ import torch
 from benchmarks.needed import operations
 from benchmarks.sweeps import SWAP, Sweep, pick
 from unweave.models.config import Config
-from unweave.tasks.prompts import Prompts
+from unweave.models.prompts import Prompts
 
 # Multiplications of a row: 4 for key and value, 4 for query and output, 6 for the MLP; 2 for each key read.
 MICRO = Config(

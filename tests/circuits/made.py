@@ -8,7 +8,7 @@ from tests.tiny import D_VOCAB, Kind, tiny_model
 from unweave.circuits.circuit import Circuit, Group
 from unweave.metrics import LogitDiff
 from unweave.metrics.contrast import Contrast
-from unweave.tasks.prompts import Prompts
+from unweave.models.prompts import Prompts
 
 TEMPLATES = (0, 1, 0, 1, 0)
 LENGTHS = (7, 5, 7, 5, 7)

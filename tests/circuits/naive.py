@@ -8,8 +8,8 @@ from torch import Tensor
 from unweave.circuits.circuit import Circuit
 from unweave.methods.heads import Head
 from unweave.metrics.contrast import Contrast, read_logits
+from unweave.models.prompts import Prompts
 from unweave.models.run import Edit
-from unweave.tasks.prompts import Prompts
 
 
 def alone(prompts: Prompts, row: int) -> Prompts:

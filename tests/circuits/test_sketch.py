@@ -47,8 +47,8 @@ def test_the_next_level_acts_through_the_last():
     asked = pair()
     one, two = (sketch(asked, SketchRules(0.001, 0.0, 0.05, 0.0, levels)) for levels in (1, 2))
     assert set(one.heads) < set(two.heads)
-    first = [(layer, head, "v") for layer, head in one.heads]
-    through = kept(uw.path_patch(asked, first, at="S2"), 0.001)
+    last = {kind: [(layer, head, kind) for layer, head in one.heads] for kind in ("k", "v")}
+    through = set().union(*(kept(uw.path_patch(asked, receivers, at="S2"), 0.001) for receivers in last.values()))
     assert through
     assert through <= set(two.heads)
 

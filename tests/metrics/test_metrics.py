@@ -19,7 +19,7 @@ from unweave.metrics import (
     Rank,
 )
 from unweave.metrics.protocol import Metric
-from unweave.tasks.prompts import Prompts
+from unweave.models.prompts import Prompts
 
 # Probabilities of a vocabulary of four, whose logs are logits, up to a constant a row that must not matter.
 P = torch.tensor([[0.5, 0.25, 0.125, 0.125], [0.1, 0.2, 0.3, 0.4]], dtype=torch.float64)

@@ -25,7 +25,7 @@ from unweave.errors import InputError
 from unweave.methods.heads import Head
 from unweave.methods.replacement import Replacement, replaced_values
 from unweave.metrics.contrast import Contrast
-from unweave.tasks.prompts import Prompts
+from unweave.models.prompts import Prompts
 
 # Fewer prompts than this make a poor template mean: it holds too much of each one.
 FEW = 5

@@ -18,8 +18,8 @@ from unweave.circuits.runs import CircuitRuns
 from unweave.errors import InputError, Interrupted
 from unweave.methods.replacement import Replacement
 from unweave.metrics.contrast import Contrast
+from unweave.models.prompts import Prompts
 from unweave.progress import Progress, shown
-from unweave.tasks.prompts import Prompts
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -8,8 +8,8 @@ import torch
 
 from unweave.errors import InputError
 from unweave.metrics.contrast import Contrast
+from unweave.models.prompts import Prompts
 from unweave.tasks.indirect_object import ioi
-from unweave.tasks.prompts import Prompts
 from unweave.tasks.templates import own_templates
 
 PER_TEMPLATE = 6

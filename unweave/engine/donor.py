@@ -7,9 +7,9 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 
 from unweave.models.config import Config
+from unweave.models.prompts import Prompts
 from unweave.models.run import Key, run_model
 from unweave.models.weights import Weights
-from unweave.tasks.prompts import Prompts
 
 
 @runtime_checkable

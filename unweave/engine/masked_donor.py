@@ -9,10 +9,10 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from unweave.models.config import Config
+from unweave.models.prompts import Prompts
 from unweave.models.run import Key, run_model
 from unweave.models.sites import SITES
 from unweave.models.weights import Weights
-from unweave.tasks.prompts import Prompts
 
 _AXES = {"attention": "n p -> n 1 p 1", "resid": "n p -> n p 1", "neuron": "n p -> n p 1"}
 

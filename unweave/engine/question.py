@@ -16,8 +16,8 @@ from unweave.metrics.contrast import Contrast
 from unweave.metrics.protocol import Metric
 from unweave.models.config import Config
 from unweave.models.forward import norm, unembed
+from unweave.models.prompts import Prompts
 from unweave.models.weights import Weights
-from unweave.tasks.prompts import Prompts
 
 # Numbers that scoring may hold at once: rows are scored in portions of this many logits or unembedding entries.
 PORTION = 2**23

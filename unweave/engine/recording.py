@@ -22,9 +22,9 @@ from torch import Tensor
 from unweave.engine.donor import Donor
 from unweave.models.config import Config
 from unweave.models.forward import attend, attention_pattern, attention_scores, rotary_tables, rotate
+from unweave.models.prompts import Prompts
 from unweave.models.run import Key, run_model
 from unweave.models.weights import Weights
-from unweave.tasks.prompts import Prompts
 
 ATTENTION_SITES = ("q", "k", "v", "pattern", "z")
 

@@ -33,8 +33,8 @@ from unweave.methods.frame import Coords, labelled
 from unweave.metrics.contrast import Contrast
 from unweave.models.forward import norm_scale
 from unweave.models.model import Model
+from unweave.models.prompts import Prompts
 from unweave.models.run import Run
-from unweave.tasks.prompts import Prompts
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -18,8 +18,8 @@ from unweave.engine.sheet import Sheet
 from unweave.errors import InputError
 from unweave.methods.address import check_neuron
 from unweave.models.config import Config
+from unweave.models.prompts import Prompts
 from unweave.models.sites import Site, check_head, check_layer, n_heads_at
-from unweave.tasks.prompts import Prompts
 
 Over = Sequence[str] | Mapping[str, Sequence[int] | Sequence[str] | None]
 

@@ -10,7 +10,7 @@ import numpy as np
 from unweave import __version__
 from unweave.metrics.contrast import Contrast
 from unweave.models.model import Model
-from unweave.tasks.prompts import Prompts
+from unweave.models.prompts import Prompts
 
 if TYPE_CHECKING:
     import xarray as xr

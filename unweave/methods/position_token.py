@@ -29,8 +29,8 @@ from unweave.errors import InputError
 from unweave.methods.frame import labelled
 from unweave.methods.heads import Head, head_name, parse_heads
 from unweave.metrics.contrast import Contrast
+from unweave.models.prompts import Prompts
 from unweave.progress import Progress, shown
-from unweave.tasks.prompts import Prompts
 from unweave.tasks.task import Task
 
 if TYPE_CHECKING:

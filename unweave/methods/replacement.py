@@ -23,9 +23,9 @@ from torch import Tensor
 from unweave.errors import InputError
 from unweave.metrics.contrast import Contrast
 from unweave.models.config import Config
+from unweave.models.prompts import Prompts
 from unweave.models.run import Key
 from unweave.models.sites import SITES, n_heads_at
-from unweave.tasks.prompts import Prompts
 
 KINDS = ("zero", "mean", "template", "resample", "gaussian")
 _SIDES = ("clean", "corrupted")

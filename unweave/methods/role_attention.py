@@ -18,8 +18,8 @@ from unweave.errors import InputError
 from unweave.methods.frame import labelled
 from unweave.metrics.contrast import Contrast
 from unweave.models.forward import norm_scale
+from unweave.models.prompts import Prompts
 from unweave.models.run import Run
-from unweave.tasks.prompts import Prompts
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from unweave.errors import InputError
 from unweave.metrics.entries import answer_and_wrong, at, entries
-from unweave.tasks.prompts import Prompts
+from unweave.models.prompts import Prompts
 
 
 @final

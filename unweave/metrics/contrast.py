@@ -20,8 +20,8 @@ from torch import Tensor
 from unweave.errors import InputError
 from unweave.metrics.protocol import Metric
 from unweave.models.model import Model
+from unweave.models.prompts import Prompts
 from unweave.models.run import Run
-from unweave.tasks.prompts import Prompts
 
 
 @final

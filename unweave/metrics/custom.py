@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unweave.errors import InputError
-from unweave.tasks.prompts import Prompts
+from unweave.models.prompts import Prompts
 
 
 @final

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unweave.metrics.entries import at, entries
-from unweave.tasks.prompts import Prompts
+from unweave.models.prompts import Prompts
 
 
 @final

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from unweave.metrics.entries import answer_and_wrong
-from unweave.tasks.prompts import Prompts
+from unweave.models.prompts import Prompts
 
 
 @final

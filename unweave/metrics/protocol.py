@@ -5,7 +5,7 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from unweave.tasks.prompts import Prompts
+from unweave.models.prompts import Prompts
 
 
 @runtime_checkable

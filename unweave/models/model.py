@@ -14,9 +14,9 @@ from torch import Tensor
 from unweave.errors import InputError
 from unweave.models import tokens as text
 from unweave.models.config import Config
+from unweave.models.prompts import Prompts
 from unweave.models.run import Edit, Keep, Run, keys_to_keep, run_model
 from unweave.models.weights import Weights
-from unweave.tasks.prompts import Prompts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

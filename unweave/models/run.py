@@ -11,9 +11,9 @@ from torch import Tensor
 from unweave.errors import InputError
 from unweave.models.config import Config
 from unweave.models.forward import forward, unembed
+from unweave.models.prompts import Prompts
 from unweave.models.sites import SITES, Site, check_head, check_layer, check_site, parse_site
 from unweave.models.weights import Weights
-from unweave.tasks.prompts import Prompts
 
 Keep = str | tuple[str, int] | Callable[[str], bool]
 Key = tuple[str, int]

@@ -7,7 +7,8 @@ from unweave.metrics import LogitDiff
 from unweave.metrics.contrast import Contrast
 from unweave.models.loading import DEFAULT_MODEL, load_model
 from unweave.models.model import Model
-from unweave.tasks import Prompts, Task, ioi
+from unweave.models.prompts import Prompts
+from unweave.tasks import Task, ioi
 
 N_CHECKED = 100
 

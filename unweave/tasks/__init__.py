@@ -4,9 +4,8 @@ from unweave.tasks.eight_prompts import ioi_fixed
 from unweave.tasks.hand_pairs import pairs
 from unweave.tasks.indirect_object import ioi
 from unweave.tasks.pair_files import read_pairs
-from unweave.tasks.prompts import Prompts
 from unweave.tasks.registry import TASKS, TaskInfo, make_task
 from unweave.tasks.task import Task
 from unweave.tasks.texts import from_texts
 
-__all__ = ["TASKS", "Prompts", "Task", "TaskInfo", "from_texts", "ioi", "ioi_fixed", "make_task", "pairs", "read_pairs"]
+__all__ = ["TASKS", "Task", "TaskInfo", "from_texts", "ioi", "ioi_fixed", "make_task", "pairs", "read_pairs"]

@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import chain
 
 from unweave.errors import InputError
-from unweave.tasks.prompts import Prompts
+from unweave.models.prompts import Prompts
 from unweave.tasks.task import Given, Task
 from unweave.tasks.texts import Row, Space, TextModel, rows_of, tokenize
 

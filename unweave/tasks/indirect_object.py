@@ -22,9 +22,9 @@ from typing import Literal, final
 import torch
 
 from unweave.errors import InputError
+from unweave.models.prompts import Prompts
 from unweave.models.tokens import Tokenizer, encode, is_single_token, str_tokens
 from unweave.tasks import flips
-from unweave.tasks.prompts import Prompts
 from unweave.tasks.task import Task
 from unweave.tasks.templates import Template, TemplateSet, own_templates, read_templates
 from unweave.tasks.texts import Row, TextModel, find_word, tokenize, tokenizer_of

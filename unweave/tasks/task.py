@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import final
 
 from unweave.errors import InputError
-from unweave.tasks.prompts import Prompts
+from unweave.models.prompts import Prompts
 
 
 @final

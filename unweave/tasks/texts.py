@@ -18,8 +18,8 @@ from torch import Tensor
 
 from unweave.errors import InputError
 from unweave.models.config import Config
+from unweave.models.prompts import Prompts
 from unweave.models.tokens import Tokenizer, bos_id, encode, is_single_token, single_token, str_tokens, token_ids
-from unweave.tasks.prompts import Prompts
 
 Space = Literal["check", "add", "as_is"]
 _ADD_SPACE = "space='add' puts a space in front"

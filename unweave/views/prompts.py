@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from unweave.errors import InputError
+from unweave.models.prompts import Prompts
 from unweave.results.labels import number
-from unweave.tasks.prompts import Prompts
 from unweave.views.blocks import PROMPTS, caption, heading
 from unweave.views.text import visible
 

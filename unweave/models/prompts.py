@@ -15,9 +15,10 @@ class Prompts:
     """A set of prompts, right-padded to one length.
 
     `tokens[prompt, pos]` beyond `lengths[prompt]` is padding, which nothing reads. A role is a named position of each
-    prompt, and may stand elsewhere in every prompt; `end`, the last token, is always there. `answers` and `wrong` hold one
-    vocabulary entry a prompt. `groups` numbers the template that a prompt was made from. `bos` says whether a
-    beginning-of-sequence token stands in front. `source` names where the prompts came from (task, seed, corruption).
+    prompt, and may stand elsewhere in every prompt; `end`, the last token, is always there. `answers` and `wrong`
+    hold one vocabulary entry a prompt. `groups` numbers the template that a prompt was made from. `bos` says whether
+    a beginning-of-sequence token stands in front. `source` names where the prompts came from (task, seed,
+    corruption).
     """
 
     tokens: Int[Tensor, "prompt pos"]
@@ -52,13 +53,17 @@ class Prompts:
             InputError: a length, role or answer that does not fit the tokens.
         """
         if tokens.ndim != 2 or tokens.shape[0] == 0 or tokens.shape[1] == 0:
-            raise InputError(f"tokens: expected [prompt, pos] with at least one of each, got shape {tuple(tokens.shape)}")
+            raise InputError(
+                f"tokens: expected [prompt, pos] with at least one of each, got shape {tuple(tokens.shape)}"
+            )
         n_prompts, n_pos = tokens.shape
         rows = {"lengths": lengths, "answers": answers, "wrong": wrong, **(roles or {})}
         given = {name: torch.as_tensor(row, dtype=torch.long) for name, row in rows.items() if row is not None}
         for name, row in given.items():
             if row.shape != (n_prompts,):
-                raise InputError(f"{name}: expected one entry for each of the {n_prompts} prompts, got {tuple(row.shape)}")
+                raise InputError(
+                    f"{name}: expected one entry for each of the {n_prompts} prompts, got {tuple(row.shape)}"
+                )
         size = given.get("lengths", torch.full((n_prompts,), n_pos))
         if bool((size < 1).any()) or bool((size > n_pos).any()):
             raise InputError(f"lengths: expected 1 to {n_pos} for each prompt, got {size.tolist()}")
