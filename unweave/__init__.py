@@ -35,6 +35,8 @@ _HOMES = {
     "Circuit": "unweave.circuits.circuit",
     "Effort": "unweave.circuits.evaluate",
     "evaluate": "unweave.circuits.evaluate",
+    "SketchRules": "unweave.circuits.sketch",
+    "sketch": "unweave.circuits.sketch",
     "attention": "unweave.methods.attention",
     "attribute": "unweave.methods.attribution",
     "logit_lens": "unweave.methods.attribution",
@@ -88,6 +90,8 @@ if TYPE_CHECKING:
     from unweave.circuits.circuit import Circuit as Circuit
     from unweave.circuits.evaluate import Effort as Effort
     from unweave.circuits.evaluate import evaluate as evaluate
+    from unweave.circuits.sketch import SketchRules as SketchRules
+    from unweave.circuits.sketch import sketch as sketch
     from unweave.errors import InputError as InputError
     from unweave.errors import Interrupted as Interrupted
     from unweave.errors import ModelError as ModelError

@@ -56,9 +56,12 @@ def test_the_next_level_acts_through_the_last():
 def test_an_edge_is_the_share_that_its_path_alone_carries():
     asked = pair()
     edge = next(edge for edge in sketch(asked, LOOSE).edges if edge.receiver != "logits")
-    sender, receiver = (tuple(map(int, name.split("."))) for name in (edge.sender, edge.receiver))
-    alone = uw.path_patch(asked, [(*receiver, edge.input)], [sender], edge.role)
+    layer, head = map(int, edge.receiver.split("."))
+    alone = uw.path_patch(asked, [(layer, head, edge.input)], [edge.sender], edge.role)
     assert edge.effect == pytest.approx(-float(alone.mean()), abs=1e-12)
+    assert edge.effect is not None
+    assert edge.low is not None
+    assert edge.high is not None
     assert edge.low <= edge.effect <= edge.high
 
 
