@@ -90,8 +90,10 @@ def test_a_quick_study_says_what_it_left_out(settings: IoiSettings, tmp_path: Pa
     study_ioi(replace(settings, quick=True, out=tmp_path), lambda line: None)
     saved = {file.stem for file in (tmp_path / "results").iterdir()}
     assert not saved & set(study.LONG)
-    assert isinstance(uw.load(tmp_path / "results" / "tokens.nc"), xr.Dataset)
-    assert (tmp_path / "index.html").read_text(encoding="utf-8").count("left out by --quick") == len(study.LONG)
+    heads = uw.load(tmp_path / "results" / "heads.nc")
+    assert isinstance(heads, xr.Dataset)
+    assert set(heads.data_vars) == set(study.QUICK_PARTS)
+    assert (tmp_path / "index.html").read_text(encoding="utf-8").count("left out by --quick") == len(study.LONG) + 1
 
 
 def test_ctrl_c_writes_a_report_of_what_was_finished(

@@ -34,6 +34,7 @@ from unweave.views.report import write
 ROLES = ("IO", "S1", "S1+1", "S2", "end")
 STREAM = ("resid_pre", "attn_out", "mlp_out")
 PARTS = ("z", "q", "k", "v", "pattern")
+QUICK_PARTS = ("z", "v", "pattern")
 HEADS = ("layer", "head")
 # Left out by a quick study; each takes as long as the rest of it.
 LONG = ("heads-noise", "heads-role", "heads-other")
@@ -58,7 +59,9 @@ def study_ioi(settings: IoiSettings, tell: Callable[[str], None] = print) -> Pat
     subject = ask(settings)
     tell(task_line(subject))
     steps = plan(settings, subject)
-    skipped: dict[str, str] = dict.fromkeys(LONG, "left out by --quick") if settings.quick else {}
+    skipped: dict[str, str] = (
+        dict.fromkeys((*LONG, "queries and keys"), "left out by --quick") if settings.quick else {}
+    )
     record = carry_out(
         [step for step in steps if step.name not in skipped],
         settings.out,
@@ -80,6 +83,7 @@ def plan(settings: IoiSettings, subject: Subject) -> list[Step]:
     """The steps in order."""
     pair = subject.pair
     stream = [site for site in STREAM if subject.model.config.d_mlp or site != "mlp_out"]
+    parts = QUICK_PARTS if settings.quick else PARTS
     roles = {"layer": None, "role": ROLES}
     late = {"layer": None, "head": None, "role": ("S1+1", "S2", "end")}
     steps = [
@@ -89,7 +93,7 @@ def plan(settings: IoiSettings, subject: Subject) -> list[Step]:
         Step("neurons", "attribution by neuron", lambda found, report: attribute(pair, "neuron", [_mlp(found)])),
         Step("tokens", "patching by layer and token", lambda found, report: _tokens(subject, settings, stream, report)),
         Step("roles", "patching by layer and role", lambda found, report: patch(pair, stream, roles, progress=report)),
-        Step("heads", "patching heads", lambda found, report: patch(pair, PARTS, HEADS, progress=report)),
+        Step("heads", "patching heads", lambda found, report: patch(pair, parts, HEADS, progress=report)),
         Step("heads-noise", "spoiling heads", lambda found, report: patch(pair, "z", HEADS, "noise", progress=report)),
         Step("heads-role", "patching heads by role", lambda found, report: patch(pair, "z", late, progress=report)),
         Step("heads-other", "the other corruption", lambda found, report: _other(subject, settings, report)),

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import plotly.graph_objects as go
 import xarray as xr
 
 from unweave.methods.frame import attributes
@@ -113,10 +114,10 @@ def _task(subject: Subject, record: Record) -> Section:
         for name, side in (("clean", pair.clean), ("corrupted", pair.spoiled))
     }
     figure = histogram(both, bins=30)
-    meta: dict = figure.layout.meta  # type: ignore[attr-defined]
+    title = str(figure.layout.meta["title"])  # type: ignore[attr-defined]
     blocks = (
         _task_table(table, task_finding(table["all"][0])),
-        Figure(figure, meta["title"], meta["caption"]),
+        _figure(figure, title),
         *_prompts(subject),
     )
     return Section("Does the model do the task?", blocks)
@@ -179,10 +180,16 @@ def _compared(record: Record) -> Section:
         blocks += [_part(z, found["heads"][site]) for site in ("pattern", "v") if site in found["heads"]]
         if "heads-noise" in found:
             noise = array(found["heads-noise"])
-            blocks += [*blocks_of(noise)[:1], Figure(scatter(z, noise), _both_ways(z, noise), _BOTH_WAYS)]
+            against = scatter(z, noise)
+            against.update_xaxes(title_text="effect of restoring the output in the corrupted run")
+            against.update_yaxes(title_text="effect of spoiling it in the clean run")
+            blocks += [*blocks_of(noise)[:1], _figure(against, _both_ways(z, noise))]
         if "heads-other" in found:
             other = array(found["heads-other"])
-            blocks.append(Figure(scatter(z, other, diagonal=True), agreement(z, other), _BOTH_CORRUPTIONS))
+            alike = scatter(z, other, diagonal=True)
+            alike.update_xaxes(title_text=f"effect of the output, corruption {z.attrs['corruption']}")
+            alike.update_yaxes(title_text=f"effect of the output, corruption {other.attrs['corruption']}")
+            blocks.append(_figure(alike, agreement(z, other)))
     text = (
         "A head's output changes because it looks elsewhere, or because there is something else to read where it "
         "looks. Restoring shows what is enough to bring the answer back, spoiling what the answer cannot do without; "
@@ -191,10 +198,10 @@ def _compared(record: Record) -> Section:
     return Section("How do these heads act?", (Text((text,)), *blocks) if blocks else ())
 
 
-_BOTH_WAYS = "A point for each head: restored in the corrupted run (across), spoiled in the clean run (up)."
-_BOTH_CORRUPTIONS = (
-    "A point for each head: the corruption of the study (across) and the other one of the same prompts (up)."
-)
+def _figure(figure: go.Figure, title: str, note: str = "") -> Figure:
+    """A figure under a title, with the caption that it brings along and a note."""
+    meta: dict = figure.layout.meta  # type: ignore[attr-defined]
+    return Figure(figure, title, " ".join(filter(None, (meta["caption"], note))))
 
 
 def _part(z: xr.DataArray, part: xr.DataArray) -> Figure:
@@ -204,19 +211,17 @@ def _part(z: xr.DataArray, part: xr.DataArray) -> Figure:
     effects = [float(part.mean("prompt").sel(row.where)) for row in rows]
     best = int(np.argmax(effects))
     what = {"pattern": "Where they look, the attention pattern alone,", "v": "What they read, the value alone,"}
-    title = (
-        f"{what[str(part.attrs['site'])]} brings back {number(sum(effects))} over the {len(rows)} leading heads, whose "
-        f"outputs bring back {number(sum(row.mean for row in rows))}; most in {rows[best].label}, "
-        f"{number(effects[best])} of {number(rows[best].mean)}"
-    )
-    caption = "A point for each head. On the line, the part alone does what the whole output does."
+    noun, note = "heads", "On the line, the part alone does what the whole output does."
     if outputs is not z:
         share = z.sizes["head"] // part.sizes["kv_head"]
-        caption = (
-            f"A point for each key and value head, which {share} heads read; their outputs are summed. On the line, "
-            "the value alone does what the outputs do."
-        )
-    return Figure(scatter(part, outputs, diagonal=True), title, caption)
+        noun = "key and value heads"
+        note = f"Keys and values are shared by {share} heads, whose outputs are summed. {note}"
+    title = (
+        f"{what[str(part.attrs['site'])]} brings back {number(sum(effects))} over the {len(rows)} leading {noun}, "
+        f"whose outputs bring back {number(sum(row.mean for row in rows))}; most in {rows[best].label}, "
+        f"{number(effects[best])} of {number(rows[best].mean)}"
+    )
+    return _figure(scatter(part, outputs, diagonal=True), title, note)
 
 
 def _outputs_like(z: xr.DataArray, part: xr.DataArray) -> xr.DataArray:
@@ -289,7 +294,7 @@ def _silent(effects: xr.DataArray) -> str:
 
 
 def _left_out(record: Record) -> Section:
-    rows = (*((f"step `{name}`".replace("`", ""), why) for name, why in record.left_out.items()), *NOT_YET)
+    rows = (*record.left_out.items(), *NOT_YET)
     return Section("What was left out", (Table(("what", "why"), rows, align="ll"),))
 
 
