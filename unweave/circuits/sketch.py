@@ -4,11 +4,9 @@ Wang et al. 2022 (arXiv 2211.00593), section 3, made mechanical:
 
 1. level 1 are the heads with a direct effect on the answer, at the role that the metric reads;
 2. the next level are the heads that act through the last level's heads: through their queries, at the role where
-   these write,
-   and through their keys and values, at the roles that they attend to;
+   these write, and through their keys and values, at the roles that they attend to;
 3. a sender is kept where its mean effect is larger than a threshold and is told from 0 over the prompts (adjusted
-   sign-flip
-   p-value; its interval, where there are too few prompts for any adjusted p-value);
+   sign-flip p-value; its interval, where there are too few prompts for any adjusted p-value);
 4. every kept sender's effect through each receiver alone makes the edges.
 
 A node is a head at a role. Positions do not mix between a sender and a receiver's input, so both stand at one role.

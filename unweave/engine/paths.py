@@ -4,11 +4,9 @@ Wang et al. 2022 (arXiv 2211.00593), appendix B:
 
 1. recipient and donor are run once (`record`);
 2. the sender's change is carried down with every other head frozen, and the receivers' inputs are read
-   (`FrozenPass`); a
-   change that reaches no receiver has effect exactly 0;
+   (`FrozenPass`); a change that reaches no receiver has effect exactly 0;
 3. the recipient is run again with these inputs in place of its own (`Wavefront` with overrides). To the logits there
-   is no third
-   step: the frozen pass ends there.
+   is no third step: the frozen pass ends there.
 
 Senders are taken in portions that fit the memory budget.
 """

@@ -3,8 +3,7 @@
 1. Prompts are taken in batches whose recordings fit half of the budget; recipient and donor are run once a batch.
 2. The batch's tickets (a sheet and a prompt) are sorted by the stage where their change enters.
 3. A wavefront goes down the stages and takes tickets in until it is full. What it took is scored when it has landed;
-   the next
-   one starts at the first ticket left.
+   the next one starts at the first ticket left.
 4. Out of memory, the wavefront is dropped, the capacity halved, and its tickets are run again.
 """
 

@@ -1,8 +1,7 @@
 """The wavefront: all patched runs in flight, advanced together down the network.
 
 Each run is a block of rows, its positions from `first` to `last`. At a stage the rows in flight are advanced by half
-a layer,
-and then the runs whose patch enters there join, as the recipient's residual stream plus their change:
+a layer, and then the runs whose patch enters there join, as the recipient's residual stream plus their change:
 
 - matrix products run once over the rows of all runs, in chunks that stay in the cache;
 - attention runs in groups of equal first and last position, over the recipient's keys and values of the prefix and the

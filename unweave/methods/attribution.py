@@ -2,8 +2,7 @@
 
 The residual stream before the last norm is a sum: embeddings, what every attention and MLP wrote, biases. The last
 norm's scale is taken from the run and kept, so that the logit difference is linear in the stream (Elhage et al. 2021,
-"A Mathematical
-Framework for Transformer Circuits"; nostalgebraist 2020, "interpreting GPT: the logit lens"):
+"A Mathematical Framework for Transformer Circuits"; nostalgebraist 2020, "interpreting GPT: the logit lens"):
 
     logit difference = sum over parts of (part - its mean) / scale · w · direction  +  b · direction  +  b_U · (answer
     - wrong)

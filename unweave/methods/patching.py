@@ -1,8 +1,7 @@
 """Activation patching: one activation of the donor is put into the recipient's run, and the answer is scored again.
 
 Meng et al. 2022 (arXiv 2202.05262), Wang et al. 2022 (arXiv 2211.00593); for what the two directions mean,
-Heimersheim and Nanda
-2024 (arXiv 2404.15255). Steps:
+Heimersheim and Nanda 2024 (arXiv 2404.15255). Steps:
 
 1. Each site's axes become sheets of variants.
 2. The engine scores every variant of every prompt (`unweave.engine.sweep`).

@@ -1,13 +1,11 @@
 """Path patching: how much a sender matters through chosen receivers, with every other path held as it was.
 
 Wang et al. 2022 (arXiv 2211.00593), appendix B; Goldowsky-Dill et al. 2023 (arXiv 2304.05969). Conventions, all of
-them named in
-the result:
+them named in the result:
 
 - the direct path from sender to receiver goes through the residual stream and, with `mlps="live"`, through MLPs, but
-  through no
-  other head: the outputs `z` of all other heads are those of the recipient. `mlps="frozen"` leaves the direct edge
-  alone;
+  through no other head: the outputs `z` of all other heads are those of the recipient. `mlps="frozen"` leaves the
+  direct edge alone;
 - receivers of an earlier layer do not act on later ones while inputs are read;
 - a receiver's key or value is that of its key and value head, which other query heads may share.
 """

@@ -1,8 +1,7 @@
 """A contrast: clean and corrupted prompts, both scored, and the scale between them.
 
 An effect is a change of the metric on the scale of the two baselines, taken over the mean of the prompts, so that the
-mean
-effect is the ratio of mean differences that the field's notebooks print:
+mean effect is the ratio of mean differences that the field's notebooks print:
 
     denoise (recipient corrupted, donor clean):   (m - corrupted) / (mean clean - mean corrupted)    0 .. 1
     noise   (recipient clean, donor corrupted):   (m - clean)     / (mean clean - mean corrupted)    0 .. -1
