@@ -1,10 +1,13 @@
 """Sketches: what is kept is what path patching says, level by level."""
 
+import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 import unweave as uw
 from tests.tiny import D_VOCAB, N_HEADS, N_LAYERS, Kind, tiny_model
+from unweave.circuits import senders
 from unweave.circuits import sketch as module
 from unweave.circuits.sketch import SketchRules, sketch
 
@@ -105,8 +108,46 @@ def test_an_interrupt_keeps_the_levels_found(monkeypatch):
         return uw.path_patch(*args, **kwargs)
 
     monkeypatch.setattr(module, "path_patch", path_patch)
+    monkeypatch.setattr(senders, "path_patch", path_patch)
     with pytest.raises(uw.Interrupted) as caught:
         sketch(pair(), LOOSE)
     partial = caught.value.partial
     assert isinstance(partial, uw.Circuit)
     assert set(partial.heads) < set(sketch(pair(), LOOSE).heads)
+
+
+def test_what_supports_the_answer_and_what_speaks_against_it_are_followed_apart(monkeypatch):
+    asked, followed = pair("gpt2"), []
+
+    def sender_effects(pair, receivers, role, threshold, screen, memory=None):
+        followed.append({(layer, head) for layer, head, _ in receivers})
+        return senders.sender_effects(pair, receivers, role, threshold, screen, memory)
+
+    monkeypatch.setattr(module, "sender_effects", sender_effects)
+    circuit = sketch(asked, SketchRules(0.001, 0.0, 0.05, 0.0, levels=2))
+    direct = {edge.sender: edge.effect for edge in circuit.edges if edge.receiver == "logits"}
+    signs = [{direct[f"{layer}.{head}"] > 0 for layer, head in receivers} for receivers in followed]
+    assert {True} in signs
+    assert {False} in signs
+    assert {True, False} not in signs
+
+
+def test_without_a_screen_all_heads_are_run_on_every_prompt():
+    asked, receivers = pair(n=6), [(2, 1, "k"), (2, 2, "k")]
+    whole = uw.path_patch(asked, receivers, at="S2")
+    for screen in (0, 6, 20):
+        xr.testing.assert_identical(senders.sender_effects(asked, receivers, "S2", 0.01, screen), whole)
+
+
+def test_a_screen_leaves_out_only_what_is_small_where_it_was_tried():
+    asked, receivers, threshold = pair(n=12), [(2, 1, "k"), (2, 2, "k")], 0.01
+    whole = uw.path_patch(asked, receivers, at="S2")
+    screened = senders.sender_effects(asked, receivers, "S2", threshold, 3)
+    assert screened.dims == whole.dims
+    assert screened.attrs == whole.attrs
+    tried = abs(whole.values[[0, 6, 11]]).max(0)
+    likely = tried >= threshold / 2
+    assert likely.any()
+    assert not likely.all()
+    np.testing.assert_allclose(screened.values[:, likely], whole.values[:, likely], atol=1e-12)
+    assert (screened.values[:, ~likely] == 0.0).all()

@@ -4,7 +4,8 @@ Wang et al. 2022 (arXiv 2211.00593), section 3, made mechanical:
 
 1. level 1 are the heads with a direct effect on the answer, at the role that the metric reads;
 2. the next level are the heads that act through the last level's heads: through their queries, at the role where
-   these write, and through their keys and values, at the roles that they attend to;
+   these write, and through their keys and values, at the roles that they attend to. Heads that support the answer
+   and heads that speak against it are followed apart: what acts through both would cancel;
 3. a sender is kept where its mean effect is larger than a threshold and is told from 0 over the prompts (adjusted
    sign-flip p-value; its interval, where there are too few prompts for any adjusted p-value);
 4. every kept sender's effect through each receiver alone makes the edges.
@@ -17,13 +18,14 @@ inside the paths.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
 
 from unweave.circuits.circuit import Circuit, Edge, Group
+from unweave.circuits.senders import sender_effects
 from unweave.errors import InputError, Interrupted
 from unweave.methods.heads import Head, head_name
 from unweave.methods.path_patching import path_patch
@@ -45,6 +47,8 @@ class SketchRules:
         alpha: the largest adjusted p-value of a sender.
         attends: the smallest mean attention of a head to a role for its keys and values there to be followed.
         levels: how far back to go.
+        screen: prompts on which all heads are tried first; only those whose effect reaches half the threshold in any
+            of them are run on every prompt (see `unweave.circuits.senders`). 0 runs all heads on every prompt.
     """
 
     threshold: float = 0.02
@@ -52,6 +56,7 @@ class SketchRules:
     alpha: float = 0.05
     attends: float = 0.1
     levels: int = 4
+    screen: int = 4
 
 
 @dataclass(frozen=True)
@@ -62,12 +67,31 @@ class Node:
     role: str
 
 
+@dataclass(frozen=True)
+class Step:
+    """One input (`q`, `k` or `v`) of some heads at one role, to be followed backwards."""
+
+    kind: str
+    role: str
+    receivers: tuple[Head, ...]
+
+
 @dataclass
 class _Found:
-    """Nodes by level, and edges, as they are found."""
+    """Nodes by level, those that support the answer, and edges, as they are found."""
 
     levels: dict[Node, int] = field(default_factory=dict)
+    supporting: set[Node] = field(default_factory=set)
     edges: dict[tuple[str, str, str, str], Edge] = field(default_factory=dict)
+
+    def enter(self, node: Node, level: int, row: xr.Dataset) -> bool:
+        """Takes in a node with its effect; False where it was found before."""
+        if node in self.levels:
+            return False
+        self.levels[node] = level
+        if float(row["mean"]) < 0:  # corrupting it takes from the answer
+            self.supporting.add(node)
+        return True
 
 
 def sketch(
@@ -124,15 +148,15 @@ def _search(
             f"{len(pair.prompts)} prompts (the largest is {largest:.1%}); lower threshold, or give more prompts"
         )
     for node in frontier:
-        found.levels[node] = 1
-        _add(found, node, "logits", "", end, table.sel(layer=node.head[0], head=node.head[1]))
+        row = table.sel(layer=node.head[0], head=node.head[1])
+        found.enter(node, 1, row)
+        _add(found, node, "logits", "", end, row)
     for level in range(2, rules.levels + 1):
-        steps = _steps(pair, frontier, roles, rules.attends)
+        steps = _steps(pair, frontier, roles, rules.attends, found.supporting)
         frontier = []
-        for number, (kind, role, receivers) in enumerate(steps):
-            for node in _follow(pair, rules, kind, role, receivers, found, memory):
-                if node not in found.levels:
-                    found.levels[node] = level
+        for number, step in enumerate(steps):
+            for node, row in _follow(pair, rules, step, found, memory):
+                if found.enter(node, level, row):
                     frontier.append(node)
             if report is not None:
                 share = (level - 2 + (number + 1) / len(steps)) / (rules.levels - 1)
@@ -142,48 +166,41 @@ def _search(
 
 
 def _follow(
-    pair: Contrast,
-    rules: SketchRules,
-    kind: str,
-    role: str,
-    receivers: Sequence[Head],
-    found: _Found,
-    memory: int | float | None,
-) -> list[Node]:
-    """The nodes that act through one input of some heads at one role; their edges are added to what was found."""
-    if max(layer for layer, _ in receivers) == 0:
+    pair: Contrast, rules: SketchRules, step: Step, found: _Found, memory: int | float | None
+) -> list[tuple[Node, xr.Dataset]]:
+    """The nodes that act through a step's receivers, each with its effect; their edges are added to what was found."""
+    if max(layer for layer, _ in step.receivers) == 0:
         return []
-    inputs = [(layer, head, kind) for layer, head in receivers]
-    table = summary(path_patch(pair, inputs, at=role, memory=memory, progress=False))
-    senders = _kept(table, rules.threshold, rules.alpha)
-    for layer, head in receivers:
-        earlier = [sender for sender in senders if sender[0] < layer]
+    inputs = [(layer, head, step.kind) for layer, head in step.receivers]
+    table = summary(sender_effects(pair, inputs, step.role, rules.threshold, rules.screen, memory))
+    effect = {head: table.sel(layer=head[0], head=head[1]) for head in _kept(table, rules.threshold, rules.alpha)}
+    for layer, head, kind in inputs:
+        earlier = [sender for sender in effect if sender[0] < layer]
         if not earlier:
             continue
-        if len(receivers) == 1:
-            alone = [table.sel(layer=sender[0], head=sender[1]) for sender in earlier]
-        else:
-            each = summary(path_patch(pair, [(layer, head, kind)], list(earlier), role, memory=memory, progress=False))
-            alone = [each.sel(sender=head_name(sender)) for sender in earlier]
-        for sender, row in zip(earlier, alone, strict=True):
-            if abs(float(row["mean"])) >= rules.edge_threshold and _differs(row):
-                _add(found, Node(sender, role), head_name((layer, head)), kind, role, row)
-    return [Node(sender, role) for sender in senders]
+        alone = effect
+        if len(inputs) > 1:
+            each = summary(path_patch(pair, [(layer, head, kind)], earlier, step.role, memory=memory, progress=False))
+            alone = {sender: each.sel(sender=head_name(sender)) for sender in earlier}
+        for sender in earlier:
+            if abs(float(alone[sender]["mean"])) >= rules.edge_threshold and _differs(alone[sender]):
+                _add(found, Node(sender, step.role), head_name((layer, head)), kind, step.role, alone[sender])
+    return [(Node(sender, step.role), row) for sender, row in effect.items()]
 
 
 def _steps(
-    pair: Contrast, frontier: Sequence[Node], roles: Sequence[str], attends: float
-) -> list[tuple[str, str, tuple[Head, ...]]]:
-    """Inputs to follow: kind, role, and the heads that receive there, in a fixed order."""
-    steps: dict[tuple[str, str], list[Head]] = {}
+    pair: Contrast, frontier: Sequence[Node], roles: Sequence[str], attends: float, supporting: Collection[Node]
+) -> list[Step]:
+    """Inputs to follow, in a fixed order."""
+    steps: dict[tuple[str, str, bool], list[Head]] = {}
     attention = _attention(pair, frontier, roles)
     for node in sorted(frontier, key=lambda node: (node.role, node.head)):
-        steps.setdefault(("q", node.role), []).append(node.head)
+        steps.setdefault(("q", node.role, node in supporting), []).append(node.head)
         for role in roles:
             if attention[node, role] >= attends:
                 for kind in ("k", "v"):
-                    steps.setdefault((kind, role), []).append(node.head)
-    return [(kind, role, tuple(dict.fromkeys(heads))) for (kind, role), heads in steps.items()]
+                    steps.setdefault((kind, role, node in supporting), []).append(node.head)
+    return [Step(kind, role, tuple(dict.fromkeys(heads))) for (kind, role, _), heads in steps.items()]
 
 
 def _attention(pair: Contrast, nodes: Sequence[Node], roles: Sequence[str]) -> dict[tuple[Node, str], float]:
