@@ -14,6 +14,7 @@ Senders are taken in portions that fit the memory budget.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 
 import torch
 from jaxtyping import Float, Int
@@ -120,10 +121,10 @@ class PathSweep:
         self, portion: list[Sheet | Joint], batch: range, recording: Recording, reach: Reach
     ) -> tuple[FrozenPass, Read]:
         """The frozen pass over a portion: the pass, and what the receivers read on the way."""
-        config, read = self.question.config, {}
-        columns = self.receivers.columns
-        live = {layer: LiveHeads.reading(config, layer, columns[layer]) for layer in self.receivers.acting(config)}
+        config, receivers, read = self.question.config, self.receivers, {}
+        live = {layer: LiveHeads.reading(config, layer, receivers.columns[layer]) for layer in receivers.acting(config)}
         flown = FrozenPass(recording, self._room().chunk, self.live_mlps, held_by(portion), live)
+        wanted = [receivers.wanted(config, prompt, reach, batch) for prompt in range(len(batch))]
         by_stage: dict[int, list[tuple[Sheet, bool]]] = {}
         for sender in portion:
             for sheet in members_of(sender):
@@ -131,14 +132,14 @@ class PathSweep:
                 by_stage.setdefault(entry, []).append((sheet, isinstance(sender, Joint)))
         for stage in range(self._end() + 1):
             recording.forget()
-            for sheet, meets in by_stage.get(stage, ()):
-                for prompt in range(len(batch)):
-                    wanted = self.receivers.wanted(config, prompt, reach, batch)
-                    for arrival in arrivals(sheet, prompt, recording, reach):
-                        # a live head takes the change on to all later positions
-                        at = [pos for pos in wanted if pos >= arrival.first] if live else wanted
-                        flown.join(arrival, stage, at, meets or bool(live))
-            if stage in self.receivers.stages(config):
+            # behind the last attention `arrivals` itself leaves out what cannot matter, by the whole reach
+            needed = reach if stage > last_attention(config) else leading(wanted)
+            for (sheet, meets), prompt in product(by_stage.get(stage, ()), range(len(batch))):
+                for arrival in arrivals(sheet, prompt, recording, needed):
+                    # a live head takes the change on to all later positions
+                    at = [pos for pos in wanted[prompt] if pos >= arrival.first] if live else wanted[prompt]
+                    flown.join(arrival, stage, at, meets or bool(live))
+            if stage in receivers.stages(config):
                 read |= self._read(flown, stage, batch)
             if stage < self._end():
                 flown.advance(stage)
@@ -240,6 +241,11 @@ def members_of(sender: Sheet | Joint) -> tuple[Sheet, ...]:
     if isinstance(sender, Sheet):
         return (sender,)
     return tuple(replace(member, offset=sender.offset) for member in sender.members)
+
+
+def leading(wanted: Sequence[Sequence[int]]) -> Reach:
+    """The reach of changes that are needed at these positions of each prompt alone; none is where there are none."""
+    return Reach(tuple(at[0] if at else 1 for at in wanted), tuple(at[-1] if at else 0 for at in wanted))
 
 
 def held_by(senders: Sequence[Sheet | Joint]) -> list[Sheet]:
