@@ -6,7 +6,7 @@ import typer
 from typer.exceptions import TyperException
 
 from unweave import __version__
-from unweave.cli.commands import attribute, lens, models, patch, show, study, tasks
+from unweave.cli.commands import attribute, evaluate, knockout, lens, models, patch, path, show, sketch, study, tasks
 from unweave.cli.terminal import MISTAKE, fail
 from unweave.errors import UnweaveError
 
@@ -20,6 +20,10 @@ for _name, _command in {
     "patch": patch.run,
     "lens": lens.run,
     "attribute": attribute.run,
+    "path": path.run,
+    "knockout": knockout.run,
+    "sketch": sketch.run,
+    "evaluate": evaluate.run,
     "show": show.run,
     "models": models.run,
     "tasks": tasks.run,

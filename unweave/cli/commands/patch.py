@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from unweave.cli import output
+from unweave.cli import output, reading
 from unweave.cli.options import Memory, Out, Rows
 from unweave.cli.question import Question, asking
 from unweave.cli.terminal import stoppable
@@ -37,15 +37,15 @@ def run(
     from unweave.methods.patching import patch, patch_at
 
     output.check_file(out)
-    budget = output.memory(memory)
-    single = output.are_addresses(sites)
+    budget = reading.memory(memory)
+    single = reading.are_addresses(sites)
     pair = question.contrast()
     try:
         if single:
             result = patch_at(pair, sites, direction, budget)
         else:
             asked = sites if len(sites) > 1 else sites[0]
-            result = patch(pair, asked, output.axes(over, sites), direction, budget)
+            result = patch(pair, asked, reading.axes(over, sites), direction, budget)
     except Interrupted as stop:
         raise output.kept(stop, out or Path("patch.nc")) from None
     output.give(result, out, top)
