@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+import unweave as uw
 from tests.cli.command import Command
 from tests.tiny_folder import write_tiny_folder
 
@@ -11,6 +12,14 @@ from tests.tiny_folder import write_tiny_folder
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_folder(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="session")
+def pair(folder: Path) -> uw.Contrast:
+    """What the command asks of the tiny model with `--prompts 3`."""
+    model = uw.load_model(folder)
+    task = uw.tasks.ioi(model, n_prompts=3)
+    return uw.Contrast(model, task.prompts, task.corrupt(), uw.LogitDiff())
 
 
 @pytest.fixture

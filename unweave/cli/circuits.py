@@ -1,9 +1,7 @@
 """Circuits and their evaluations as the command reads, prints and keeps them."""
 
 import difflib
-import shlex
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
 
@@ -15,7 +13,6 @@ if TYPE_CHECKING:
     import xarray
 
     from unweave.circuits.circuit import Circuit
-    from unweave.models.prompts import Prompts
 
 CIRCUIT, PARTIAL, DRAWING = "circuit.json", "circuit.partial.json", "circuit.html"
 SCORE, PARTIAL_SCORE, PAGE = "evaluation.nc", "evaluation.partial.nc", "evaluation.html"
@@ -126,26 +123,3 @@ def kept_score(stop: Interrupted, out: Path | None) -> Interrupted:
     place = save(stop.partial, (out or Path()) / PARTIAL_SCORE)
     done = " and ".join(stop.partial.children)
     return Interrupted(f"{done} {'was' if len(stop.partial.children) == 1 else 'were'} finished: {place}", stop.partial)
-
-
-def write_page(
-    path: Path, circuit: "Circuit", results: "Sequence[xarray.DataArray | xarray.Dataset]", prompts: "Prompts"
-) -> None:
-    """The page: a circuit drawn, its columns ordered as the prompts' roles are, and what the results show of it."""
-    from unweave.views.circuit_drawing import circuit_drawing
-    from unweave.views.circuit_facts import group_facts, score_facts
-    from unweave.views.report import Report, write
-    from unweave.views.sections import facts_of, results_table, sections_of, settings_table
-
-    attrs = results[0].attrs
-    places = {role: at.tolist() for role, at in prompts.roles.items()}
-    page = Report(
-        title=f"A circuit in {attrs['model']}",
-        question=f"Which heads do the task {attrs['task']}, at which roles, and through which paths?",
-        facts=(*facts_of(results), *score_facts(results), *group_facts(circuit)),
-        sections=sections_of(results, circuit),
-        appendix=(settings_table(results), results_table(results)),
-        command=shlex.join(["unweave", *sys.argv[1:]]),
-        drawing=circuit_drawing(circuit, places=places),
-    )
-    write(page, path)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from unweave.cli import circuits, output
+from unweave.cli.circuit_page import write_page
 from unweave.cli.question import Question, asking
 from unweave.cli.terminal import stoppable
 from unweave.errors import InputError, Interrupted
@@ -13,6 +14,8 @@ from unweave.errors import InputError, Interrupted
 if TYPE_CHECKING:
     from unweave.methods.replacement import Replacement
     from unweave.metrics.contrast import Contrast
+
+QUESTION = "Do these heads do the task by themselves, and is each of them needed?"
 
 
 @stoppable
@@ -51,7 +54,8 @@ def run(
     from unweave.results import save
 
     if out is not None:
-        output.check_folder(out)
+        for name in (circuits.SCORE, circuits.PAGE):
+            output.check_file(out / name)
     tested = circuits.read(circuit)
     whose = _side_or_number(reference)
     effort = Effort(controls=controls, subsets=subsets, searches=searches, steps=steps)
@@ -62,11 +66,12 @@ def run(
     except Interrupted as stop:
         raise circuits.kept_score(stop, out) from None
     tests = circuits.tests_of(score)
-    circuits.give_score(tests)
     if out is not None:
         save(score, out / circuits.SCORE)
         (out / circuits.PARTIAL_SCORE).unlink(missing_ok=True)
-        circuits.write_page(out / circuits.PAGE, tested, list(tests.values()), pair.prompts)
+        write_page(out / circuits.PAGE, QUESTION, tested, pair, list(tests.values()))
+    circuits.give_score(tests)
+    if out is not None:
         output.say(f"kept in {out / circuits.SCORE}, shown in {out / circuits.PAGE}")
 
 

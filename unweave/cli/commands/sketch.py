@@ -6,10 +6,13 @@ from typing import Annotated
 import typer
 
 from unweave.cli import circuits, output, reading
+from unweave.cli.circuit_page import names_of, write_page
 from unweave.cli.options import Memory, Rows
 from unweave.cli.question import Question, asking
 from unweave.cli.terminal import stoppable
 from unweave.errors import Interrupted
+
+QUESTION = "Which heads do the task, at which roles, and through which paths?"
 
 
 @stoppable
@@ -31,6 +34,10 @@ def run(
     roles: Annotated[
         str | None, typer.Option(help="Roles where keys and values are followed, 'S1, S2'; all, if left out.")
     ] = None,
+    names: Annotated[
+        bool,
+        typer.Option("--names", help="Say in the drawing what its heads do (indirect objects alone); takes a while."),
+    ] = False,
     memory: Memory = None,
     out: Annotated[Path, typer.Option(help="Folder for circuit.json and circuit.html.")] = Path("circuit"),
     top: Rows = 10,
@@ -42,7 +49,8 @@ def run(
     from unweave.circuits.sketch import SketchRules, sketch
     from unweave.methods.path_patching import path_patch
 
-    output.check_folder(out)
+    for name in (circuits.CIRCUIT, circuits.DRAWING):
+        output.check_file(out / name, (".json", ".html"))
     budget = reading.memory(memory)
     followed = None if roles is None else reading.names(roles, "--roles")
     rules = SketchRules(threshold, edge_threshold, alpha, attends, levels)
@@ -53,10 +61,13 @@ def run(
         raise circuits.kept(stop, out) from None
     file = circuit.save(out / circuits.CIRCUIT)
     (out / circuits.PARTIAL).unlink(missing_ok=True)
-    circuits.give(circuit, top)
     try:
         direct = path_patch(pair, at=pair.metric.role, memory=budget)
-        circuits.write_page(out / circuits.DRAWING, circuit, [direct], pair.prompts)
+        named, why_not = names_of(pair, circuit) if names else (None, "")
+        write_page(out / circuits.DRAWING, QUESTION, circuit, pair, [direct], named)
     except KeyboardInterrupt:
         raise Interrupted(f"the circuit is kept in {file}; it was not drawn") from None
+    circuits.give(circuit, top)
+    if why_not:
+        output.say(why_not)
     output.say(f"kept in {file}, drawn in {out / circuits.DRAWING}")
