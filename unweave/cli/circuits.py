@@ -122,4 +122,6 @@ def kept_score(stop: Interrupted, out: Path | None) -> Interrupted:
         return Interrupted("no test was finished, so nothing is kept")
     place = save(stop.partial, (out or Path()) / PARTIAL_SCORE)
     done = " and ".join(stop.partial.children)
-    return Interrupted(f"{done} {'was' if len(stop.partial.children) == 1 else 'were'} finished: {place}", stop.partial)
+    verb = "was" if len(stop.partial.children) == 1 else "were"
+    where = "is" if len(stop.partial.children) == 1 else "are"
+    return Interrupted(f"{done} {verb} finished and {where} kept in {place}", stop.partial)
