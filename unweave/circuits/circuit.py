@@ -160,9 +160,10 @@ class Circuit:
         self.check_model(pair.model.config)
         for group in self.groups:
             for role in () if group.roles == "all" else group.roles:
-                if role not in pair.prompts.roles:
-                    have = ", ".join(pair.prompts.roles)
-                    raise InputError(f"group {group.name!r}: role {role!r} is not among this task's roles: {have}")
+                try:
+                    pair.prompts.role(role)
+                except InputError as error:
+                    raise InputError(f"group {group.name!r}: {error}") from error
 
     def check_model(self, config: Config) -> None:
         """Raises InputError where the circuit is of another model than `config`, or names what this one lacks."""
