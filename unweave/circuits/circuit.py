@@ -176,7 +176,7 @@ class Circuit:
         if self.model and _plain(self.model) != _plain(config.name):
             raise InputError(
                 f"circuit: it is of the model {self.model!r}, and this one is {config.name!r}; load that model, or say "
-                f"that they are the same: dataclasses.replace(circuit, model={config.name!r}), or model.name in its file"
+                f"that they are the same: dataclasses.replace(circuit, model={config.name!r}), or the name in its file"
             )
         beyond = [head for head in self.heads if not (0 <= head[0] < size[0] and 0 <= head[1] < size[1])]
         if beyond:

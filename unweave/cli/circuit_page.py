@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unweave.errors import InputError
+from unweave.models.quiet import status
 
 if TYPE_CHECKING:
     import xarray
@@ -64,7 +65,8 @@ def names_of(pair: "Contrast", circuit: "Circuit") -> "tuple[HeadRoles | None, s
     from unweave.methods.head_roles import classify_heads
 
     try:
-        return classify_heads(pair, circuit.heads), ""
+        with status("naming the heads"):
+            return classify_heads(pair, circuit.heads), ""
     except InputError as error:
         return None, f"the heads are not named: {error}"
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from unweave.cli.options import DEFAULT_MODEL, Bos, Corruption, Device, Dtype, ModelName, TaskName
+from unweave.cli.options import ASKED, DEFAULT_MODEL, Bos, Corruption, Device, Dtype, ModelName, TaskName
 from unweave.errors import InputError
 from unweave.models.quiet import status
 
@@ -27,11 +27,16 @@ class Question:
     model: ModelName = DEFAULT_MODEL
     task: TaskName = "ioi"
     corruption: Corruption = None
-    metric: Annotated[str, typer.Option(help="How answers are scored: see `unweave tasks`.")] = "logit-diff"
+    metric: Annotated[str, typer.Option(help="How answers are scored: see `unweave tasks`.", rich_help_panel=ASKED)] = (
+        "logit-diff"
+    )
     prompts: Annotated[
-        int | None, typer.Option(min=1, help="How many prompts to make; the task's number, if left out.")
+        int | None,
+        typer.Option(min=1, help="How many prompts to make; the task's number, if left out.", rich_help_panel=ASKED),
     ] = None
-    seed: Annotated[int | None, typer.Option(help="Seed of the prompts that are made; 0, if left out.")] = None
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the prompts that are made; 0, if left out.", rich_help_panel=ASKED)
+    ] = None
     bos: Bos = None
     device: Device = None
     dtype: Dtype = "float32"

@@ -20,7 +20,10 @@ def run(
     out: Out = None,
     top: Rows = 10,
 ) -> None:
-    """Direct logit attribution: what each part adds to the answer by itself, the largest printed."""
+    """Direct logit attribution: what each part adds to the answer by itself, the largest printed.
+
+    Example: unweave attribute --by component --prompts 16
+    """
     from unweave.methods.attribution import attribute
 
     output.check_file(out)

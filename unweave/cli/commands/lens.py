@@ -17,7 +17,10 @@ def run(
     mid: Annotated[bool, typer.Option("--mid/--no-mid", help="Read between attention and MLP too.")] = True,
     out: Out = None,
 ) -> None:
-    """Logit lens: the answer that the residual stream holds after every layer."""
+    """Logit lens: the answer that the residual stream holds after every layer.
+
+    Example: unweave lens --task ioi-fixed --out lens.html
+    """
     from unweave.methods.attribution import logit_lens
 
     output.check_file(out)

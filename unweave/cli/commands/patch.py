@@ -33,7 +33,10 @@ def run(
     out: Out = None,
     top: Rows = 10,
 ) -> None:
-    """Activation patching: the effect of every single patch, the largest printed."""
+    """Activation patching: the effect of every single patch, the largest printed.
+
+    Example: unweave patch z --over layer,head --prompts 16 --out heads.html
+    """
     from unweave.methods.patching import patch, patch_at
 
     output.check_file(out)

@@ -25,7 +25,10 @@ def ioi(
     dtype: Dtype = "float32",
     quick: Annotated[bool, typer.Option("--quick", help="Fewer prompts and sweeps, in a quarter of the time.")] = False,
 ) -> None:
-    """Indirect object identification: whether the model does it, where the answer comes from, and the report."""
+    """Indirect object identification: whether the model does it, where the answer comes from, and the report.
+
+    Example: unweave study ioi --quick --out short
+    """
     from unweave.studies.ioi import study_ioi
     from unweave.studies.ioi_subject import IoiSettings
 
