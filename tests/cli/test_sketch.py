@@ -14,7 +14,7 @@ from unweave.circuits import sketch as sketching
 from unweave.circuits import tables
 
 # A random model has no circuit: everything that is not 0 is kept.
-LOOSE = ["--threshold", 0, "--edge-threshold", 0, "--alpha", 1, "--levels", 2, "--roles", "S2,S1"]
+LOOSE = ["--threshold", 0, "--edge-threshold", 0, "--alpha", 1, "--levels", 2, "--screen", 2, "--roles", "S2,S1"]
 
 
 def ask(run: Command, folder: Path, *arguments: object) -> int:
@@ -23,7 +23,7 @@ def ask(run: Command, folder: Path, *arguments: object) -> int:
 
 def test_it_prints_keeps_and_draws_what_the_library_finds(run: Command, folder: Path, pair: uw.Contrast) -> None:
     assert ask(run, folder, "--out", "new/found", "--top", 3) == 0
-    expected = uw.sketch(pair, uw.SketchRules(0.0, 0.0, 1.0, 0.1, 2), ["S2", "S1"])
+    expected = uw.sketch(pair, uw.SketchRules(0.0, 0.0, 1.0, 0.1, 2, 2), ["S2", "S1"])
     assert len(expected.edges) > 3
     assert uw.Circuit.load("new/found/circuit.json") == expected
     rows = run.table()
@@ -129,6 +129,7 @@ MISTAKES = [
     (["--threshold", "few"], "--threshold"),
     (["--alpha", "2"], "--alpha"),
     (["--attends", "2"], "--attends"),
+    (["--screen", "-1"], "--screen"),
     (["--roles", "S2,,S1"], "--roles: expected names between commas"),
     (["--roles", "S3", "--model", "FOLDER"], "role 'S3' is not among this task's roles"),
     (["--threshold", "1000", "--model", "FOLDER"], "lower threshold, or give more prompts"),

@@ -31,6 +31,10 @@ def run(
             min=0, max=1, help="The smallest mean attention to a role for keys and values there to be followed."
         ),
     ] = 0.1,
+    screen: Annotated[
+        int,
+        typer.Option(min=0, help="Prompts on which all heads are tried first; 0 runs every head on every prompt."),
+    ] = 4,
     roles: Annotated[
         str | None, typer.Option(help="Roles where keys and values are followed, 'S1, S2'; all, if left out.")
     ] = None,
@@ -53,7 +57,14 @@ def run(
         output.check_file(out / name, (".json", ".html"))
     budget = reading.memory(memory)
     followed = None if roles is None else reading.names(roles, "--roles")
-    rules = SketchRules(threshold, edge_threshold, alpha, attends, levels)
+    rules = SketchRules(
+        threshold=threshold,
+        edge_threshold=edge_threshold,
+        alpha=alpha,
+        attends=attends,
+        levels=levels,
+        screen=screen,
+    )
     pair = question.contrast()
     try:
         circuit = sketch(pair, rules, followed, budget)
