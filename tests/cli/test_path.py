@@ -79,6 +79,7 @@ def test_ctrl_c_keeps_what_was_finished(
 
 MISTAKES = [
     (["--receivers", "8.6"], "--receivers: '8.6' cannot be read; write logits, or inputs"),
+    (["--receivers", "mlp -1"], "'mlp -1' cannot be read"),
     (["--receivers", "2.1 z"], "'2.1 z' cannot be read"),
     (["--receivers", "logit"], "'logit' cannot be read"),
     (["--receivers", ""], "--receivers: expected names between commas"),

@@ -133,6 +133,7 @@ MISTAKES = [
     (["--roles", "S2,,S1"], "--roles: expected names between commas"),
     (["--roles", "S3", "--model", "FOLDER"], "role 'S3' is not among this task's roles"),
     (["--threshold", "1000", "--model", "FOLDER"], "lower threshold, or give more prompts"),
+    (["--prompts", "1", "--model", "FOLDER"], "1 prompt is too few"),
     (["--out", "taken"], "taken"),
     (["--out", "taken/found"], "taken"),
     (["--out", "held"], "held/circuit.json is a folder"),

@@ -14,7 +14,7 @@ _UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 _BY_HEAD = {"z", "q", "k", "v", "pattern"}
 _RECEIVERS = "write logits, or inputs of heads and MLPs, such as '8.6 v, 8.10 q, mlp 9'"
 _SENDERS = "write heads, mlps, or a list such as '9.6, mlp 3, embed', with 9.6+9.9 for two that send together"
-_HEAD, _MLP = r"-?\d+\.\d+", r"mlp -?\d+"
+_HEAD, _MLP = r"\d+\.\d+", r"mlp \d+"
 
 
 def memory(text: str | None) -> int | float | None:
