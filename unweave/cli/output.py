@@ -15,7 +15,6 @@ from unweave.errors import InputError, Interrupted
 if TYPE_CHECKING:
     import xarray
 
-    from unweave.models.default import KnownModel
     from unweave.views.blocks import Table
 
 _UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
@@ -163,37 +162,3 @@ def print_table(table: "Table") -> None:
         return
     for row in ((table.header[0] or "cell", *table.header[1:]), *table.rows):
         typer.echo("\t".join(cell.replace("\u00a0", " ").replace("−", "-") for cell in row))
-
-
-def models() -> None:
-    """`unweave models`."""
-    from unweave.models.default import home, known_models
-    from unweave.models.families import FAMILIES
-    from unweave.views.blocks import Table
-
-    rows = tuple((model.name, model.description, model.licence, _where(model)) for model in known_models())
-    print_table(Table(("name", "what it is", "licence", "files"), rows))
-    typer.echo(f"They are kept in {home()}; UNWEAVE_HOME names another folder.")
-    families = ", ".join(FAMILIES)
-    typer.echo(f"Also: a folder in Hugging Face layout, a .gguf file, or a hub id, of the families {families}.")
-
-
-def _where(model: "KnownModel") -> str:
-    return "here" if model.cached else f"fetched on first use, {model.n_bytes / 1e6:.0f} MB"
-
-
-def tasks() -> None:
-    """`unweave tasks`."""
-    from unweave.metrics import METRICS
-    from unweave.tasks import TASKS
-    from unweave.tasks.flips import NAMED
-    from unweave.views.blocks import Table
-
-    print_table(Table(("task", "what is asked"), tuple((name, info.description) for name, info in TASKS.items())))
-    print_table(Table(("corruption of ioi", "pattern"), tuple(NAMED.items())))
-    print_table(Table(("metric", "what it is"), tuple((name, _first_line(kind)) for name, kind in METRICS.items())))
-    typer.echo("Or a file of pairs, .jsonl, .csv or .json, with clean, corrupted, answer and wrong in each line.")
-
-
-def _first_line(thing: object) -> str:
-    return (thing.__doc__ or "").strip().partition("\n")[0]

@@ -1,0 +1,19 @@
+"""A tiny model in a folder, and the command."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command import Command
+from tests.tiny_folder import write_tiny_folder
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_folder(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
+    monkeypatch.chdir(tmp_path)
+    return Command(monkeypatch, capsys)
