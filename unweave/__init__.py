@@ -58,6 +58,7 @@ _HOMES = {
     "save": "unweave.results",
     "summary": "unweave.results",
     "top": "unweave.results",
+    "display_seq": "unweave.views.sequences",
     "report": "unweave.views",
     "show": "unweave.views",
     "InputError": "unweave.errors",
@@ -133,3 +134,4 @@ if TYPE_CHECKING:
     from unweave.tasks import Task as Task
     from unweave.views import report as report
     from unweave.views import show as show
+    from unweave.views.sequences import display_seq as display_seq

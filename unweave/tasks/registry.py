@@ -8,6 +8,8 @@ from unweave.errors import InputError
 from unweave.tasks.eight_prompts import ioi_fixed
 from unweave.tasks.indirect_object import ioi
 from unweave.tasks.pair_files import SUFFIXES, read_pairs
+from unweave.tasks.palindromes import palindromes_for
+from unweave.tasks.repeated import repeated_for
 from unweave.tasks.task import Task
 from unweave.tasks.texts import TextModel
 
@@ -28,6 +30,12 @@ TASKS: dict[str, TaskInfo] = {
         options=("n_prompts", "seed", "order", "bos", "templates"),
     ),
     "ioi-fixed": TaskInfo("Indirect object identification: the eight fixed prompts.", ioi_fixed, ("bos",)),
+    "palindromes": TaskInfo(
+        "Is a sequence of values a palindrome? For a classifier that was trained for it.",
+        palindromes_for,
+        ("n_prompts", "seed"),
+    ),
+    "repeated-tokens": TaskInfo("Random tokens, and the same again.", repeated_for, ("n_prompts", "seed")),
 }
 
 
