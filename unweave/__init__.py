@@ -51,6 +51,7 @@ _HOMES = {
     "classify_heads": "unweave.methods.head_roles",
     "HeadRules": "unweave.methods.head_roles",
     "position_token": "unweave.methods.position_token",
+    "test_prompt": "unweave.methods.prompt_test",
     "patch": "unweave.methods.patching",
     "path_patch": "unweave.methods.path_patching",
     "patch_at": "unweave.methods.patching",
@@ -111,6 +112,7 @@ if TYPE_CHECKING:
     from unweave.methods.patching import patch_at as patch_at
     from unweave.methods.path_patching import path_patch as path_patch
     from unweave.methods.position_token import position_token as position_token
+    from unweave.methods.prompt_test import test_prompt as test_prompt
     from unweave.methods.replacement import Replacement as Replacement
     from unweave.methods.role_attention import attention_contribution as attention_contribution
     from unweave.methods.role_attention import role_attention as role_attention

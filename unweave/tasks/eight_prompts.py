@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from unweave.models.tokens import is_single_token
 from unweave.tasks import flips
-from unweave.tasks.indirect_object import Flips, IoiPrompt, ioi_prompts
+from unweave.tasks.indirect_object import QUESTION, Flips, IoiPrompt, ioi_prompts
 from unweave.tasks.task import Task
 from unweave.tasks.templates import Template, own_templates
 from unweave.tasks.texts import TextModel, tokenizer_of
@@ -45,6 +45,7 @@ def ioi_fixed(model: TextModel, bos: bool | None = True) -> Task:
         corruptions=("swap", *(name for name in flips.NAMED if name != "swap")),
         make=Flips(model, prompts, records, names, 0, bos),
         description="Indirect object identification: four sentences, each with either name as the subject.",
+        question=QUESTION,
     )
 
 

@@ -101,6 +101,7 @@ def palindromes(
         corruptions=(OTHER_CLASS,),
         make=OtherClass(twin),
         description=f"Is it a palindrome? {2 * half_length} values from 0 to {max_value}, between START and END.",
+        question="Are the values between START and END a palindrome? Which parts of the model compare the two halves?",
     )
 
 

@@ -6,10 +6,12 @@ from pathlib import Path
 
 from unweave.errors import InputError
 from unweave.tasks.eight_prompts import ioi_fixed
+from unweave.tasks.factual import factual
 from unweave.tasks.indirect_object import ioi
 from unweave.tasks.pair_files import SUFFIXES, read_pairs
 from unweave.tasks.palindromes import palindromes_for
 from unweave.tasks.repeated import repeated_for
+from unweave.tasks.syllogism import syllogism
 from unweave.tasks.task import Task
 from unweave.tasks.texts import TextModel
 
@@ -30,6 +32,12 @@ TASKS: dict[str, TaskInfo] = {
         options=("n_prompts", "seed", "order", "bos", "templates"),
     ),
     "ioi-fixed": TaskInfo("Indirect object identification: the eight fixed prompts.", ioi_fixed, ("bos",)),
+    "syllogism": TaskInfo(
+        "Syllogisms with made-up premises, of those that the model gets right.",
+        syllogism,
+        ("n_prompts", "seed", "threshold", "bos"),
+    ),
+    "factual": TaskInfo("Facts that hang on one word: capitals, opposites, …", factual, ("n_prompts", "bos")),
     "palindromes": TaskInfo(
         "Is a sequence of values a palindrome? For a classifier that was trained for it.",
         palindromes_for,
