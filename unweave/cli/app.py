@@ -6,7 +6,7 @@ import typer
 from typer.exceptions import TyperException
 
 from unweave import __version__
-from unweave.cli.commands import attribute, lens, models, patch, show, study, tasks
+from unweave.cli.commands import attribute, lens, models, patch, prompt, show, study, tasks
 from unweave.cli.terminal import MISTAKE, fail
 from unweave.errors import UnweaveError
 
@@ -20,6 +20,7 @@ for _name, _command in {
     "patch": patch.run,
     "lens": lens.run,
     "attribute": attribute.run,
+    "prompt": prompt.run,
     "show": show.run,
     "models": models.run,
     "tasks": tasks.run,

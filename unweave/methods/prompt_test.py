@@ -72,20 +72,21 @@ class PromptTest:
         return (answer, *(_top_table(step) for step in self.steps))
 
     @property
-    def _title(self) -> str:
+    def title(self) -> str:
+        """The model and the prompt's tokens."""
         return f"{self.model}, {len(self.tokens)} tokens: {' '.join(map(repr, self.tokens))}"
 
     def __str__(self) -> str:
-        return "\n\n".join([self._title, *map(str, self.tables)])
+        return "\n\n".join([self.title, *map(str, self.tables)])
 
     def __rich__(self) -> "Group":
         from rich.console import Group
         from rich.text import Text
 
-        return Group(Text(self._title), *self.tables)
+        return Group(Text(self.title), *self.tables)
 
     def _repr_html_(self) -> str:
-        return f"<p>{html.escape(self._title)}</p>" + "".join(table._repr_html_() for table in self.tables)
+        return f"<p>{html.escape(self.title)}</p>" + "".join(table._repr_html_() for table in self.tables)
 
 
 def test_prompt(

@@ -22,7 +22,7 @@ from unweave.models.tokens import Tokenizer, is_single_token
 from unweave.tasks.syllogism_words import ids_of
 from unweave.tasks.task import Task
 from unweave.tasks.texts import TextModel, tokenizer_of
-from unweave.tasks.word_swaps import with_swapped, word_swap
+from unweave.tasks.word_swaps import size_of, with_swapped, word_swap
 
 _PLACE = "[X]"
 
@@ -137,15 +137,15 @@ def _swap(relation: Relation, first: tuple[str, str], second: tuple[str, str]) -
 
 def _reversed(tokenizer: Tokenizer, swap: Swap) -> Swap:
     """The corrupted prompt asked for, with the clean one as its corruption."""
-    n_tokens = len(ids_of(tokenizer, swap.clean))
-    taken = next(text for text in swap.corrupted if len(ids_of(tokenizer, text)) == n_tokens)
+    n_tokens = size_of(tokenizer, swap.clean)
+    taken = next(text for text in swap.corrupted if size_of(tokenizer, text) == n_tokens)
     return Swap(taken, (swap.clean,), swap.wrong, swap.answer, swap.relation)
 
 
 def _fits(tokenizer: Tokenizer, swap: Swap) -> bool:
     """Whether the answers are single tokens, and some corrupted text is as long as the clean one."""
-    n_tokens = len(ids_of(tokenizer, swap.clean))
-    alike = [text for text in swap.corrupted if len(ids_of(tokenizer, text)) == n_tokens]
+    n_tokens = size_of(tokenizer, swap.clean)
+    alike = [text for text in swap.corrupted if size_of(tokenizer, text) == n_tokens]
     return bool(n_tokens and alike) and all(is_single_token(tokenizer, word) for word in (swap.answer, swap.wrong))
 
 

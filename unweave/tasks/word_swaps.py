@@ -95,11 +95,17 @@ def swapped_words(clean: str, corrupted: str) -> tuple[str, str]:
     return apart[0]
 
 
+def size_of(tokenizer: Tokenizer, text: str) -> int:
+    """Tokens of a text without special ones; 0 where it holds a word that the tokenizer does not know."""
+    ids = token_ids(tokenizer, text)
+    return 0 if getattr(tokenizer, "unk_token_id", None) in ids else len(ids)
+
+
 def _first_that_fits(tokenizer: Tokenizer, clean: str, others: Sequence[str], where: str) -> str:
     n_tokens = len(token_ids(tokenizer, clean))
     for other in others:
         swapped_words(clean, other)
-    fitting = [other for other in others if len(token_ids(tokenizer, other)) == n_tokens]
+    fitting = [other for other in others if size_of(tokenizer, other) == n_tokens]
     if fitting:
         return fitting[0]
     counts = "; ".join(_counted(tokenizer, clean, other) for other in others)
