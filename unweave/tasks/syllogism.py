@@ -27,7 +27,7 @@ from unweave.tasks.texts import Row, TextModel, find_word, tokenize, tokenizer_o
 W = TypeVar("W")
 CORRUPTIONS = ("opposite", "fresh", "unlinked")
 # The filter gives up after so many prompts for each that is asked for, and after no fewer than the second number.
-_TRIES, _LEAST_TRIED = 12, 240
+_TRIES, _LEAST_TRIED = 12, 120
 
 
 @dataclass(frozen=True)
