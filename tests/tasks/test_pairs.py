@@ -186,6 +186,9 @@ def test_tasks_are_made_by_name_or_path(model, tmp_path):
     assert make_task(model, str(path), {"bos": True, "seed": None}).prompts.bos
     assert {"ioi", "ioi-fixed", "palindromes", "repeated-tokens"} <= set(TASKS)
     assert all(info.description for info in TASKS.values())
+    assert make_task(model, str(path)).question.startswith(
+        "After “When Mary and John went out, John gave a book to” comes"
+    )
     with pytest.raises(InputError, match=r"task 'iou' is unknown; expected ioi, ioi-fixed, .*, or a file"):
         make_task(model, "iou")
     with pytest.raises(InputError, match="takes no n_prompts; it takes bos, space"):

@@ -11,6 +11,7 @@
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TypeVar, final
 
 import torch
@@ -83,21 +84,10 @@ def syllogism(
     """
     if n_prompts < 1:
         raise InputError(f"n_prompts: expected at least 1, got {n_prompts}")
-    tokenizer = tokenizer_of(model)
-    usable = fitting(tokenizer, words or own_words())
-    pairs, n_pairs, notes = candidates(usable, seed), (n_prompts + 1) // 2, "Prompts are not chosen by behaviour."
-    if threshold is None:
-        records = [record for _, pair in zip(range(n_pairs), pairs, strict=False) for record in pair]
-    else:
-        if not isinstance(model, Model):
-            raise InputError("threshold: it needs a model that can be run; give threshold=None")
-        rule = Rule(n_pairs, threshold, max(_TRIES * n_prompts, _LEAST_TRIED) // 2)
-        chosen = choose(model, pairs, lambda records: syllogism_prompts(model, records, bos), rule)
-        records, notes = list(chosen.records), chosen.notes
-    if len(records) < n_prompts:
-        raise InputError(f"n_prompts: the words give {len(records)} different prompts; ask for no more, or give others")
-    records = tuple(records[:n_prompts])
+    usable = fitting(tokenizer_of(model), words or own_words())
+    records, notes = _records(model, n_prompts, candidates(usable, seed), threshold, bos)
     prompts = replace(syllogism_prompts(model, records, bos), source={"task": "syllogism", "seed": seed})
+    first = records[0]
     return Task(
         name="syllogism",
         prompts=prompts,
@@ -105,11 +95,32 @@ def syllogism(
         make=Turns(model, prompts, records, usable, seed, bos),
         description=f"Syllogisms with made-up premises, of {len(usable.opposites)} pairs of opposites.",
         question=(
-            f"After “{records[0].text}” comes “{records[0].descriptor}”, not “{records[0].opposite}”. Which parts of "
-            "the model draw the conclusion, and from which words?"
+            f"After “{first.text}” comes “{first.descriptor}”, not “{first.opposite}”. Which parts of the model draw "
+            "the conclusion, and from which words?"
         ),
         notes=notes,
     )
+
+
+def _records(
+    model: TextModel,
+    n_prompts: int,
+    pairs: Iterator[tuple[Syllogism, Syllogism]],
+    threshold: float | None,
+    bos: bool | None,
+) -> tuple[tuple[Syllogism, ...], str]:
+    """The first records that there are, or that the model gets right both ways; and how they were chosen."""
+    n_pairs = (n_prompts + 1) // 2
+    if threshold is None:
+        records = tuple(record for pair in islice(pairs, n_pairs) for record in pair)
+        if len(records) < n_prompts:
+            raise InputError(f"n_prompts: the words give {len(records)} different prompts; ask for no more")
+        return records[:n_prompts], "Prompts are not chosen by behaviour."
+    if not isinstance(model, Model):
+        raise InputError("threshold: it needs a model that can be run; give threshold=None")
+    rule = Rule(n_pairs, threshold, max(_TRIES * n_prompts, _LEAST_TRIED) // 2)
+    chosen = choose(model, pairs, lambda records: syllogism_prompts(model, records, bos), rule)
+    return chosen.records[:n_prompts], chosen.notes
 
 
 def candidates(words: SyllogismWords, seed: int) -> Iterator[tuple[Syllogism, Syllogism]]:
