@@ -6,7 +6,7 @@ import typer
 from typer.exceptions import TyperException
 
 from unweave import __version__
-from unweave.cli.commands import attribute, evaluate, knockout, lens, models, patch, path, show, sketch, study, tasks
+from unweave.cli.commands import attribute, evaluate, knockout, lens, models, patch, path, prompt, show, sketch, study, tasks
 from unweave.cli.terminal import MISTAKE, fail
 from unweave.errors import UnweaveError
 
@@ -24,6 +24,7 @@ for _name, _command in {
     "knockout": knockout.run,
     "sketch": sketch.run,
     "evaluate": evaluate.run,
+    "prompt": prompt.run,
     "show": show.run,
     "models": models.run,
     "tasks": tasks.run,

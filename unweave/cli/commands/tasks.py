@@ -13,7 +13,10 @@ def run() -> None:
     from unweave.views.blocks import Table
 
     output.print_table(
-        Table(("task", "what is asked"), tuple((name, info.description) for name, info in TASKS.items()))
+        Table(
+            ("task", "what is asked", "corruptions"),
+            tuple((name, info.description, ", ".join(info.corruptions)) for name, info in TASKS.items()),
+        )
     )
     output.print_table(Table(("corruption of ioi", "pattern"), tuple(NAMED.items())))
     output.print_table(
