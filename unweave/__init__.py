@@ -20,6 +20,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "load_model": "unweave.models.loading",
     "Model": "unweave.models.model",
+    "FactoredMatrix": "unweave.models.factored",
     "Edit": "unweave.models.run",
     "Prompts": "unweave.models.prompts",
     "Task": "unweave.tasks",
@@ -52,6 +53,24 @@ _HOMES = {
     "HeadRules": "unweave.methods.head_roles",
     "position_token": "unweave.methods.position_token",
     "test_prompt": "unweave.methods.prompt_test",
+    "adversarial_prompts": "unweave.methods.blind_spots",
+    "blind_spots": "unweave.methods.blind_spots",
+    "other_tokens": "unweave.methods.blind_spots",
+    "class_probability": "unweave.methods.blind_spots",
+    "class_attribution": "unweave.methods.class_attribution",
+    "attribution_through": "unweave.methods.attribution_through",
+    "composition_scores": "unweave.methods.composition",
+    "k_composition": "unweave.methods.composition_circuits",
+    "v_composition": "unweave.methods.composition_circuits",
+    "mean_query": "unweave.methods.composition_circuits",
+    "copying_eigenvalues": "unweave.methods.copying_eigenvalues",
+    "qk_circuit": "unweave.methods.full_circuits",
+    "ov_circuit": "unweave.methods.full_circuits",
+    "top_1_accuracy": "unweave.methods.full_circuits",
+    "qk_matrices": "unweave.methods.head_matrices",
+    "ov_matrices": "unweave.methods.head_matrices",
+    "norm_scales": "unweave.methods.norm_scales",
+    "rebuilt_attention": "unweave.methods.rebuilt_attention",
     "patch": "unweave.methods.patching",
     "path_patch": "unweave.methods.path_patching",
     "patch_at": "unweave.methods.patching",
@@ -101,18 +120,36 @@ if TYPE_CHECKING:
     from unweave.methods.attention import attention as attention
     from unweave.methods.attribution import attribute as attribute
     from unweave.methods.attribution import logit_lens as logit_lens
+    from unweave.methods.attribution_through import attribution_through as attribution_through
     from unweave.methods.backup import backup_heads as backup_heads
     from unweave.methods.backup import knockout_attribution as knockout_attribution
+    from unweave.methods.blind_spots import adversarial_prompts as adversarial_prompts
+    from unweave.methods.blind_spots import blind_spots as blind_spots
+    from unweave.methods.blind_spots import class_probability as class_probability
+    from unweave.methods.blind_spots import other_tokens as other_tokens
+    from unweave.methods.class_attribution import class_attribution as class_attribution
+    from unweave.methods.composition import composition_scores as composition_scores
+    from unweave.methods.composition_circuits import k_composition as k_composition
+    from unweave.methods.composition_circuits import mean_query as mean_query
+    from unweave.methods.composition_circuits import v_composition as v_composition
     from unweave.methods.copying import copying_scores as copying_scores
+    from unweave.methods.copying_eigenvalues import copying_eigenvalues as copying_eigenvalues
+    from unweave.methods.full_circuits import ov_circuit as ov_circuit
+    from unweave.methods.full_circuits import qk_circuit as qk_circuit
+    from unweave.methods.full_circuits import top_1_accuracy as top_1_accuracy
+    from unweave.methods.head_matrices import ov_matrices as ov_matrices
+    from unweave.methods.head_matrices import qk_matrices as qk_matrices
     from unweave.methods.head_roles import HeadRules as HeadRules
     from unweave.methods.head_roles import classify_heads as classify_heads
     from unweave.methods.head_scores import head_scores as head_scores
     from unweave.methods.knockout import knockout as knockout
+    from unweave.methods.norm_scales import norm_scales as norm_scales
     from unweave.methods.patching import patch as patch
     from unweave.methods.patching import patch_at as patch_at
     from unweave.methods.path_patching import path_patch as path_patch
     from unweave.methods.position_token import position_token as position_token
     from unweave.methods.prompt_test import test_prompt as test_prompt
+    from unweave.methods.rebuilt_attention import rebuilt_attention as rebuilt_attention
     from unweave.methods.replacement import Replacement as Replacement
     from unweave.methods.role_attention import attention_contribution as attention_contribution
     from unweave.methods.role_attention import role_attention as role_attention
@@ -125,6 +162,7 @@ if TYPE_CHECKING:
     from unweave.metrics import ProbDiff as ProbDiff
     from unweave.metrics import Rank as Rank
     from unweave.metrics.contrast import Contrast as Contrast
+    from unweave.models.factored import FactoredMatrix as FactoredMatrix
     from unweave.models.loading import load_model as load_model
     from unweave.models.model import Model as Model
     from unweave.models.prompts import Prompts as Prompts

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from unweave.errors import InputError
 from unweave.methods.frame import Coords, labelled
+from unweave.methods.head_matrices import answer_direction
 from unweave.metrics.contrast import Contrast
 from unweave.models.forward import norm_scale
 from unweave.models.model import Model
@@ -62,16 +63,9 @@ def reading_of(model: Model, stream: Float[Tensor, "prompt pos d_model"], prompt
         raise InputError(
             "attribution: the prompts need answers and wrong answers, since it explains a logit difference"
         )
-    weights, at = model.weights, prompts.role(role)
+    at = prompts.role(role)
     x = stream[torch.arange(len(prompts), device=stream.device), at]
-    answer = weights.w_u[prompts.answers] - weights.w_u[prompts.wrong]
-    norm = weights.norm_final
-    direction = answer if norm.weight is None else answer * norm.weight
-    if model.config.norm == "layer":  # taking the mean off a part is the same as taking it off the direction
-        direction = direction - direction.mean(-1, keepdim=True)
-    constant = torch.zeros_like(direction[:, 0]) if norm.bias is None else answer @ norm.bias
-    if weights.b_u is not None:
-        constant = constant + weights.b_u[prompts.answers] - weights.b_u[prompts.wrong]
+    direction, constant = answer_direction(model, prompts.answers, prompts.wrong)
     return Reading(direction / norm_scale(model.config, x), constant, at)
 
 

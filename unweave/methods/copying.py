@@ -23,6 +23,7 @@ from torch import Tensor
 from unweave import __version__
 from unweave.errors import InputError
 from unweave.methods.frame import model_attributes
+from unweave.methods.vocabulary import chosen_tokens
 from unweave.models.forward import mlp, norm, unembed
 from unweave.models.model import Model
 
@@ -54,7 +55,7 @@ def copying_scores(model: Model, words: Sequence[str] | Sequence[int] | Tensor, 
         raise InputError(f"model: {config.name} answers with classes, so no word of its prompts can be copied")
     if not 1 <= top <= config.d_vocab:
         raise InputError(f"top: expected 1 to {config.d_vocab}, got {top}")
-    tokens, names = _tokens(model, words)
+    tokens, names = chosen_tokens(model, words)
     with torch.no_grad():
         x = extended_embedding(model, tokens)
         table = torch.stack([_copied(model, layer, x, tokens, top) for layer in range(config.n_layers)], dim=2)
@@ -83,19 +84,6 @@ def extended_embedding(model: Model, tokens: Int[Tensor, " word"]) -> Float[Tens
     """Each word's embedding, and what the first MLP writes for it."""
     x = model.weights.w_e[tokens]
     return x + mlp(model.config, model.weights.layers[0], x) if model.config.d_mlp else x
-
-
-def _tokens(model: Model, words: Sequence[str] | Sequence[int] | Tensor) -> tuple[Int[Tensor, " word"], list[str]]:
-    given = words.tolist() if isinstance(words, Tensor) else [words] if isinstance(words, str) else list(words)
-    ids = [model.to_single_token(word) if isinstance(word, str) else int(word) for word in given]
-    if not ids:
-        raise InputError("words: none was given; write [' Mary', ' John'], or token ids")
-    if len(set(ids)) < len(ids):
-        raise InputError("words: a word is given twice; give each once")
-    if min(ids) < 0 or max(ids) >= model.config.d_vocab:
-        raise InputError(f"words: token ids must lie in 0 to {model.config.d_vocab - 1}, got {max(ids)}")
-    names = [str(i) for i in ids] if model.tokenizer is None else list(model.to_str_tokens(ids))
-    return torch.tensor(ids, device=model.device), names
 
 
 def _copied(

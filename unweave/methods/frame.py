@@ -38,6 +38,40 @@ def labelled(
     return xr.DataArray(values.detach().cpu().numpy(), dims=dims, coords=coords, attrs={**attributes(pair), **attrs})
 
 
+def labelled_weights(
+    model: Model,
+    values: Tensor,
+    axes: Mapping[str, Sequence],
+    attrs: Mapping[str, str | int | float],
+    extra: Coords | None = None,
+) -> xr.DataArray:
+    """A result read off the weights alone: no prompts."""
+    import xarray as xr
+
+    coords: Coords = {name: ((name,), list(values_of)) for name, values_of in axes.items()} | (extra or {})
+    about = {**model_attributes(model), "version": __version__, "notes": "", **attrs}
+    return xr.DataArray(values.detach().cpu().numpy(), dims=tuple(axes), coords=coords, attrs=about)
+
+
+def labelled_run(
+    model: Model,
+    prompts: Prompts,
+    values: Tensor,
+    axes: Mapping[str, Sequence],
+    attrs: Mapping[str, str | int | float],
+    extra: Coords | None = None,
+) -> xr.DataArray:
+    """A result of one set of prompts, without a contrast: dimensions `prompt` and then `axes`."""
+    about = {
+        "task": str(prompts.source.get("task", "prompts")),
+        "seed": int(prompts.source.get("seed", -1)),
+        "bos": int(prompts.bos),
+        "n_prompts": len(prompts),
+    }
+    coords = _text_coords(prompts) | _token_coords(prompts, axes) | (extra or {})
+    return labelled_weights(model, values, {"prompt": range(len(prompts)), **axes}, {**about, **attrs}, coords)
+
+
 def attributes(pair: Contrast) -> dict[str, str | int | float]:
     """What every result says of the model, the prompts and the metric."""
     source, other = pair.prompts.source, pair.corrupted.source
@@ -70,13 +104,16 @@ def model_attributes(model: Model) -> dict[str, str | int | float]:
 
 
 def _prompt_coords(pair: Contrast, shown: Prompts) -> Coords:
-    texts = list(shown.texts) or [""] * len(shown)
     return {
-        "prompt": (("prompt",), list(range(len(shown)))),
-        "text": (("prompt",), texts),
+        **_text_coords(shown),
         "clean": (("prompt",), pair.clean.cpu().numpy()),
         "corrupted": (("prompt",), pair.spoiled.cpu().numpy()),
     }
+
+
+def _text_coords(shown: Prompts) -> Coords:
+    texts = list(shown.texts) or [""] * len(shown)
+    return {"prompt": (("prompt",), list(range(len(shown)))), "text": (("prompt",), texts)}
 
 
 def _token_coords(shown: Prompts, axes: Mapping[str, Sequence]) -> Coords:

@@ -1,0 +1,94 @@
+"""Attribution through a later head: what an earlier head's output would say of the answer behind a later head's OV.
+
+Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits" (V-composition). Steps:
+
+1. What the sender writes at each position: in the run, or (`looking="self"`) if it looked at that position alone, whose
+   stream it reads through its norm. The second is what each position offers, whoever takes it.
+2. Through the receiver's W_V and W_O, as if the receiver looked there alone; scales of norms and biases left out.
+3. Onto the direction that tells two outputs apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from unweave.errors import InputError
+from unweave.methods.frame import labelled_run
+from unweave.methods.head_matrices import class_direction, ov_matrices
+from unweave.methods.heads import Head, head_name, parse_head
+from unweave.models.forward import norm_scale
+from unweave.models.model import Model
+from unweave.models.prompts import Prompts
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+LOOKING = ("run", "self")
+
+
+def attribution_through(
+    model: Model,
+    prompts: Prompts | str | Sequence[str] | Int[Tensor, "prompt pos"],
+    sender: Head | str,
+    receiver: Head | str,
+    *,
+    looking: str = "run",
+    outputs: tuple[int, int] = (0, 1),
+) -> xr.DataArray:
+    """What a sender's output at each position says of the answer, behind a later receiver's OV circuit.
+
+    Args:
+        model: any model.
+        prompts: prompts, texts, or token ids `[prompt pos]`.
+        sender, receiver: `(layer, head)` or `"9.6"`.
+        looking: `"run"`: what the sender writes in the run; `"self"`: what it would write at each position if it looked
+            at that position alone.
+        outputs: two outputs; the direction speaks for the first and against the second.
+
+    Returns:
+        Logit differences before the scales of later norms, `[prompt, pos]`; NaN beyond a prompt's end.
+
+    Raises:
+        InputError: a receiver in no later layer; outputs that there are not; prompts that do not fit the model.
+    """
+    first, last = parse_head(model.config, sender), parse_head(model.config, receiver)
+    if last[0] <= first[0]:
+        raise InputError(f"receiver: {head_name(last)} stands in no later layer than the sender {head_name(first)}")
+    if looking not in LOOKING:
+        raise InputError(f"looking: expected 'run' or 'self', got {looking!r}")
+    batch = model.prompts(prompts)
+    said = ov_matrices(model, [last])[0] @ class_direction(model, outputs)
+    table = (_sent(model, batch, first) if looking == "run" else _offered(model, batch, first)) @ said
+    places = torch.arange(batch.tokens.shape[1], device=table.device)
+    table = table.masked_fill(places >= batch.lengths[:, None], float("nan"))
+    attrs = {
+        "method": "attribution through a head",
+        "quantity": "logit difference",
+        "unit": "logits before the norms' scales",
+        "zero": "no say in the answer",
+        "one": f"one logit for output {outputs[0]} against {outputs[1]}",
+        "sender": head_name(first),
+        "receiver": head_name(last),
+        "looking": looking,
+    }
+    return labelled_run(model, batch, table, {"pos": range(len(places))}, attrs)
+
+
+def _sent(model: Model, batch: Prompts, head: Head) -> Float[Tensor, "prompt pos d_model"]:
+    """What the head writes in the run, without the output bias, which belongs to no head."""
+    layer, number = head
+    w_o = rearrange(model.weights.layers[layer].w_o, "d (head e) -> head e d", head=model.config.n_heads)
+    return model.run(batch, keep=("z", layer))["z", layer][:, :, number] @ w_o[number]
+
+
+def _offered(model: Model, batch: Prompts, head: Head) -> Float[Tensor, "prompt pos d_model"]:
+    """What the head would write at each position if it looked at that position alone, without biases."""
+    x = model.run(batch, keep=("resid_pre", head[0]))["resid_pre", head[0]]
+    ov = ov_matrices(model, [head])[0]
+    return x @ ov.left @ ov.right / norm_scale(model.config, x)
