@@ -20,6 +20,11 @@ def reference(folder: Path) -> dict[str, Any]:
 
 def classifier(folder: Path) -> uw.Model:
     """Two layers of two heads, attention alone; centred, norms folded, value biases folded."""
+    return stored(folder).process("center_writing", "center_unembed", "fold_norm", "fold_value_bias")
+
+
+def stored(folder: Path) -> uw.Model:
+    """The same with the weights as they are stored."""
     stored = torch.load(folder / "models" / "palindrome_classifier.pt", weights_only=True, map_location="cpu")
     state = {name: value.double() for name, value in stored.items() if value.is_floating_point()}
     config = Config(
@@ -50,7 +55,7 @@ def classifier(folder: Path) -> uw.Model:
         w_u=state["unembed.W_U"].T.contiguous(),
         b_u=state["unembed.b_U"],
     )
-    return uw.Model(config, weights).process("center_writing", "center_unembed", "fold_norm", "fold_value_bias")
+    return uw.Model(config, weights)
 
 
 def _layer(state: dict[str, Tensor], at: str) -> LayerWeights:
