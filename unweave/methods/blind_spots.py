@@ -78,7 +78,8 @@ def blind_spots(
 
     Returns:
         1.0 where the change is missed and 0.0 where it is noticed, `[prompt, pos]`; the mean over prompts is the share
-        missed. The coordinate `unchanged` is 1.0 where the unchanged prompt is given `label`.
+        missed. NaN where the replacement is the token itself, so that nothing changes. The coordinate `unchanged` is
+        1.0 where the unchanged prompt is given `label`.
 
     Raises:
         InputError: positions, replacements or a class that do not fit.
@@ -89,15 +90,17 @@ def blind_spots(
     class_probability(model, batch.take([0]), label)
     before = _given(model, batch, label)
     missed = torch.full((len(batch), len(places)), float("nan"), dtype=before.dtype)
-    with shown(progress, "single changes") as report:
-        for done, place in enumerate(places):
-            try:
-                missed[:, done] = _given(model, changed(batch, [place], replacements), label)
-            except KeyboardInterrupt:
-                partial = _labelled(model, batch, missed, places, label, before)
-                raise Interrupted(f"stopped after {done} of {len(places)} positions", partial) from None
-            if report is not None:
-                report(done + 1, len(places))
+    done = 0
+    try:
+        with shown(progress, "single changes") as report:
+            for done, place in enumerate(places):
+                same = (replacements.to(batch.tokens) == batch.tokens)[:, place].cpu()
+                missed[~same, done] = _given(model, changed(batch, [place], replacements), label)[~same]
+                if report is not None:
+                    report(done + 1, len(places))
+    except KeyboardInterrupt:
+        partial = _labelled(model, batch, missed, places, label, before)
+        raise Interrupted(f"stopped at position {done + 1} of {len(places)}", partial) from None
     return _labelled(model, batch, missed, places, label, before)
 
 

@@ -73,18 +73,19 @@ def composition_scores(
     scores = torch.full((len(KINDS), len(first), len(last)), float("nan"), dtype=model.dtype)
     writes = ov_matrices(model, first)
     baseline = composition_baseline(model.config.d_model, model.config.d_head, pairs, seed)
-    with shown(progress, "composition") as report, torch.no_grad():
-        for done, layer in enumerate(layers):
-            rows, columns = _before(first, layer), [n for n, head in enumerate(last) if head[0] == layer]
-            try:
-                found = _scores(model, writes[rows], [last[n] for n in columns]) if rows else None
-            except KeyboardInterrupt:
-                partial = _labelled(model, scores, first, last, baseline)
-                raise Interrupted(f"stopped after {done} of {len(layers)} layers", partial) from None
-            if found is not None:
-                scores[:, torch.tensor(rows)[:, None], torch.tensor(columns)] = found.cpu()
-            if report is not None:
-                report(done + 1, len(layers))
+    done = 0
+    try:
+        with shown(progress, "composition") as report, torch.no_grad():
+            for done, layer in enumerate(layers):
+                rows, columns = _before(first, layer), [n for n, head in enumerate(last) if head[0] == layer]
+                if rows:
+                    found = _scores(model, writes[rows], [last[n] for n in columns])
+                    scores[:, torch.tensor(rows)[:, None], torch.tensor(columns)] = found.cpu()
+                if report is not None:
+                    report(done + 1, len(layers))
+    except KeyboardInterrupt:
+        partial = _labelled(model, scores, first, last, baseline)
+        raise Interrupted(f"stopped at layer {done + 1} of {len(layers)}", partial) from None
     return _labelled(model, scores, first, last, baseline)
 
 

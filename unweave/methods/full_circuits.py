@@ -83,11 +83,10 @@ def qk_circuit(
         scores = (without_future(scores) if over == "positions" else scores).softmax(-1)
     query, key = ("q_pos", "k_pos") if over == "positions" else ("query", "key")
     axes = {"address": [head_name(head) for head in chosen], **_axis(rows, query, over), **_axis(rows, key, over)}
-    kind = "share of attention" if softmax else "attention score"
     attrs = {
         **_attrs(model, "QK circuit", over, norm_scale),
-        "quantity": kind,
-        "unit": "share" if softmax else "score",
+        "quantity": "attention" if softmax else "attention score",
+        "unit": "share" if softmax else "",
         "zero": "does not look there" if softmax else "neither sought nor avoided",
         "one": "looks there alone" if softmax else "e times the attention of a score of 0",
     }

@@ -23,6 +23,7 @@ from unweave.views.attention import attention_view
 from unweave.views.bars import bars
 from unweave.views.blocks import Block, Figure, meta_of
 from unweave.views.circuit_scores import evaluation_blocks
+from unweave.views.classes import class_blocks, missed_blocks, rebuilt_blocks, scale_blocks
 from unweave.views.head_evidence import contribution_blocks, role_attention_blocks, score_blocks
 from unweave.views.heatmap import heatmap
 from unweave.views.knockouts import attribution_blocks, backup_blocks, knockout_finding
@@ -38,6 +39,7 @@ from unweave.views.titles import (
     patch_finding,
     told_from_zero,
 )
+from unweave.views.weight_circuits import circuit_blocks, composition_blocks, copying_blocks, place_blocks
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -48,16 +50,27 @@ MOST_BARS, MOST_ROWS, MOST_MAPS = 12, 12, 3
 Roles = Mapping[str, Sequence[int]]
 # Of methods whose results have dimensions of their own: the pictures, from the result and a title.
 _OWN: Mapping[str, Callable[[Any, str], list[Block]]] = {
+    "K-composition": place_blocks,
+    "OV circuit": circuit_blocks,
+    "QK circuit": circuit_blocks,
+    "V-composition": place_blocks,
     "attention against contribution": contribution_blocks,
     "attention between roles": role_attention_blocks,
+    "attribution through a head": place_blocks,
     "backup heads": backup_blocks,
+    "class attribution": class_blocks,
     "completeness": evaluation_blocks,
+    "composition scores": composition_blocks,
+    "copying eigenvalues": copying_blocks,
     "copying scores": score_blocks,
     "faithfulness": evaluation_blocks,
     "head scores": score_blocks,
     "knockout attribution": attribution_blocks,
     "minimality": evaluation_blocks,
+    "norm scales": scale_blocks,
     "position and token": signal_blocks,
+    "rebuilt attention": rebuilt_blocks,
+    "single changes": missed_blocks,
 }
 
 

@@ -113,6 +113,8 @@ def tokens(table: "xarray.Dataset", dim: str) -> list[str]:
 def axis_title(table: "xarray.Dataset", dim: str) -> str:
     """The name of an axis, and whose tokens it shows where prompts differ."""
     name = AXES.get(dim, dim)
+    if dim in _TOKENS and _TOKENS[dim] not in table.coords:
+        name = name.replace("token", "position")
     whose = str(table.attrs.get("tokens", ""))
     return f"{name} ({whose})" if _TOKENS.get(dim) in table.coords and whose.startswith("prompt") else name
 
