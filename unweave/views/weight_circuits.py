@@ -125,9 +125,9 @@ def _looks(table: "xarray.DataArray", head: str) -> str:
     if table.shape[0] == n:
         rows = np.arange(n)
         own = float((best == rows).mean())
-        # Under a causal mask, the first half cannot see its mirror image.
-        later = rows >= n / 2 if str(table.dims[0]) == "q_pos" else rows >= 0
-        mirror = float((best == n - 1 - rows)[later].mean())
+        # Positions alone have a mirror image, and under a causal mask the first half cannot see it.
+        places = str(table.dims[0]) == "q_pos"
+        mirror = float((best == n - 1 - rows)[n // 2 :].mean()) if places else 0.0
         said = [f"its mirror image from {percent(mirror)} of the rows behind the middle"] if mirror >= _RULE else []
         said += [f"itself from {percent(own)} of the rows"] if own >= _RULE else []
         if said:
