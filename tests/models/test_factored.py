@@ -54,8 +54,9 @@ def test_products_with_factored_matrices_matrices_and_vectors() -> None:
     plain = torch.randn(5, 3, dtype=torch.float64)
     close((wide @ plain).matrix, wide.matrix @ plain)
     close((plain.mT @ narrow).matrix, plain.mT @ narrow.matrix)
-    close(wide @ plain[:, 0], wide.matrix @ plain[:, 0])
-    close(plain[:, 0] @ narrow, plain[:, 0] @ narrow.matrix)
+    close(wide.apply(plain[:, 0]), wide.matrix @ plain[:, 0])
+    columns = torch.randn(7, 4, dtype=torch.float64)
+    close(narrow.between(plain.mT, columns).matrix, plain.mT @ narrow.matrix @ columns)
 
 
 def test_batches_broadcast() -> None:
@@ -82,8 +83,9 @@ def test_parts() -> None:
         (lambda: FactoredMatrix(torch.ones(3), torch.ones(3, 2)), "factors: expected"),
         (lambda: FactoredMatrix(torch.ones(2, 3, 2), torch.ones(3, 2, 3)), "leading axes"),
         (lambda: factored(4, 5) @ factored(4, 5), r"\[4, 5\] times \[4, 5\]"),
-        (lambda: factored(4, 5) @ torch.ones(4, dtype=torch.float64), "inner sizes"),
-        (lambda: torch.ones(5, dtype=torch.float64) @ factored(4, 5), "inner sizes"),
+        (lambda: factored(4, 5).apply(torch.ones(4, dtype=torch.float64)), "inner sizes"),
+        (lambda: torch.ones(2, 5, dtype=torch.float64) @ factored(4, 5), "inner sizes"),
+        (lambda: factored(4, 5) @ torch.ones(5, dtype=torch.float64), r"apply\(vector\)"),
         (lambda: factored(4, 5).eigenvalues(), "4 x 5"),
         (lambda: factored(4, 5)[2], "3:4"),
         (lambda: factored(4, 5)[0, 0, 0], "3 indices"),

@@ -63,7 +63,7 @@ def attribution_through(
     if looking not in LOOKING:
         raise InputError(f"looking: expected 'run' or 'self', got {looking!r}")
     batch = model.prompts(prompts)
-    said = ov_matrices(model, [last])[0] @ class_direction(model, outputs)
+    said = ov_matrices(model, [last])[0].apply(class_direction(model, outputs))
     table = (_sent(model, batch, first) if looking == "run" else _offered(model, batch, first)) @ said
     places = torch.arange(batch.tokens.shape[1], device=table.device)
     table = table.masked_fill(places >= batch.lengths[:, None], float("nan"))

@@ -98,8 +98,7 @@ def v_composition(
         InputError: a receiver in no later layer; outputs that there are not; positions that are not learned.
     """
     (s, r), rows = _ordered(model, sender, receiver), _sources(model, over)
-    said = ov_matrices(model, [r])[0] @ class_direction(model, outputs)
-    assert isinstance(said, Tensor)
+    said = ov_matrices(model, [r])[0].apply(class_direction(model, outputs))
     attrs = {
         "method": "V-composition",
         "quantity": "logit difference",
@@ -145,7 +144,8 @@ def _sources(model: Model, over: str) -> Rows:
 
 def _moved(model: Model, sender: Head, rows: Rows) -> Float[Tensor, "row d_model"]:
     """What the sender writes where it looks at each source alone."""
-    return (rows.x @ ov_matrices(model, [sender])[0]).matrix
+    ov = ov_matrices(model, [sender])[0]
+    return rows.x @ ov.left @ ov.right
 
 
 def _pair_attrs(sender: Head, receiver: Head) -> dict[str, str]:

@@ -78,7 +78,7 @@ def qk_circuit(
     chosen, rows = chosen_heads(model, heads), embedding_rows(model, over, tokens)
     _check_size(len(chosen), len(rows.names), len(rows.names))
     x = rows.x / _checked_scale(norm_scale)
-    scores = (x @ qk_matrices(model, chosen) @ x.mT).matrix * model.config.score_scale
+    scores = qk_matrices(model, chosen).between(x, x.mT).matrix * model.config.score_scale
     if softmax:
         scores = (without_future(scores) if over == "positions" else scores).softmax(-1)
     query, key = ("q_pos", "k_pos") if over == "positions" else ("query", "key")
@@ -123,7 +123,7 @@ def ov_circuit(
     ids, names = _outputs(model, tokens if outputs is None else outputs)
     _check_size(len(chosen), len(rows.names), len(names))
     unembed = through_norm(model.config, model.weights.norm_final, model.weights.w_u[ids])
-    logits = (rows.x / _checked_scale(norm_scale) @ ov_matrices(model, chosen) @ unembed.mT).matrix
+    logits = ov_matrices(model, chosen).between(rows.x / _checked_scale(norm_scale), unembed.mT).matrix
     key = "k_pos" if over == "positions" else "key"
     axes = {"address": [head_name(head) for head in chosen], **_axis(rows, key, over), "output": names}
     attrs = {
@@ -152,7 +152,7 @@ def top_1_accuracy(circuit: xr.DataArray, expected: Sequence[int] | None = None)
         raise InputError(f"expected: one column of 0 to {n_columns - 1} for each of {n_rows} rows, got {columns}")
     import xarray as xr
 
-    row, column = circuit.dims[-2:]
+    row, column = map(str, circuit.dims[-2:])
     return (circuit.argmax(column) == xr.DataArray(columns, dims=[row])).mean(row)
 
 

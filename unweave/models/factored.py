@@ -71,12 +71,10 @@ class FactoredMatrix:
         """Rows and columns exchanged."""
         return FactoredMatrix(self.right.mT, self.left.mT)
 
-    def __matmul__(self, other: "FactoredMatrix | Tensor") -> "FactoredMatrix | Tensor":
-        """`self @ other`: factored where `other` is a matrix, a tensor `[*batch rows]` where it is a vector."""
+    def __matmul__(self, other: "FactoredMatrix | Tensor") -> "FactoredMatrix":
+        """`self @ other`, where `other` is a matrix, factored or not; for a vector see `apply`."""
         _check_meets(self.shape, tuple(other.shape))
         if isinstance(other, Tensor):
-            if other.ndim == 1:
-                return (self.left @ (self.right @ other)[..., None])[..., 0]
             return FactoredMatrix(self.left, self.right @ other)
         core = self.right @ other.left
         # the narrower of the two inner sizes is kept
@@ -84,12 +82,19 @@ class FactoredMatrix:
             return FactoredMatrix(self.left, core @ other.right)
         return FactoredMatrix(self.left @ core, other.right)
 
-    def __rmatmul__(self, other: Tensor) -> "FactoredMatrix | Tensor":
-        """`other @ self`, where `other` is a tensor: a matrix or a vector."""
+    def __rmatmul__(self, other: Tensor) -> "FactoredMatrix":
+        """`other @ self`, where `other` is a tensor: a matrix."""
         _check_meets(tuple(other.shape), self.shape)
-        if other.ndim == 1:
-            return ((other @ self.left)[..., None, :] @ self.right)[..., 0, :]
         return FactoredMatrix(other @ self.left, self.right)
+
+    def between(self, left: Tensor, right: Tensor) -> "FactoredMatrix":
+        """`left @ self @ right`, where both are matrices, such as embeddings."""
+        return self.__rmatmul__(left) @ right
+
+    def apply(self, vector: Float[Tensor, " columns"]) -> Float[Tensor, "*batch rows"]:
+        """`self @ vector`."""
+        _check_meets(self.shape, (*vector.shape, 1))
+        return (self.left @ (self.right @ vector)[..., None])[..., 0]
 
     def __getitem__(self, index: Index | tuple[Index, ...]) -> "FactoredMatrix":
         """Part of the batch, `m[0, 3]`, or of rows and columns, `m[..., :5, [1, 2]]`.
@@ -144,8 +149,9 @@ def _common_batch(left: Tensor, right: Tensor) -> tuple[int, ...]:
 
 
 def _check_meets(first: tuple[int, ...], second: tuple[int, ...]) -> None:
-    inner = second[-2] if len(second) > 1 else second[-1] if second else None
-    if not first or first[-1] != inner:
+    if len(first) < 2 or len(second) < 2:
+        raise InputError(f"@: {list(first)} times {list(second)}: expected matrices; a vector goes to apply(vector)")
+    if first[-1] != second[-2]:
         raise InputError(f"@: {list(first)} times {list(second)} does not fit: the inner sizes must be equal")
 
 
