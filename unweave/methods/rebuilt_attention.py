@@ -1,8 +1,8 @@
 """A first-layer head's attention rebuilt from the embeddings: from tokens alone, and from tokens with their positions.
 
-Steps, for one sequence: the rows of W_E, without and with those of W_pos (rotary models: without and with the
-rotation), each through the norm with its own scale; queries and keys without biases; scores, mask, softmax. Beside them
-stands the model's own pattern, so that it can be seen what tokens, positions and biases have to do with it.
+The first layer is run by itself, with weights taken away: the biases of queries and keys (and the shift of their norm),
+and for tokens alone the positions too, or the rotation. Each stream has its norm's own scale. Beside both stands the
+model's own pattern, so that it can be seen what tokens, positions and biases have to do with it.
 """
 
 from __future__ import annotations
@@ -12,14 +12,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
-from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from unweave.errors import InputError
 from unweave.methods.frame import labelled_run
 from unweave.methods.heads import Head, head_name, parse_head
-from unweave.models.forward import attention_pattern, attention_scores, norm, rotary_tables, rotate
 from unweave.models.model import Model
 from unweave.models.prompts import Prompts
 
@@ -52,13 +50,8 @@ def rebuilt_attention(
             f"head: {head_name((layer, number))} reads what layers before it wrote; give a head of layer 0"
         )
     batch = model.prompts(prompts)
-    run = model.run(batch, keep=["embed", ("resid_pre", 0), ("pattern", 0)])
-    turned = rotary_tables(model.weights, batch.tokens.shape[1], model.dtype)
-    found = [
-        _pattern(model, run["embed"], None)[:, number],
-        _pattern(model, run["resid_pre", 0], turned)[:, number],
-        run["pattern", 0][:, number],
-    ]
+    kept = [_bare(model, positions=False), _bare(model, positions=True), model]
+    found = [one.run(batch, keep=("pattern", 0))["pattern", 0][:, number] for one in kept]
     places = range(batch.tokens.shape[1])
     axes = {"address": [f"0.{number} {kind}" for kind in KINDS], "q_pos": places, "k_pos": places}
     attrs = {
@@ -72,14 +65,16 @@ def rebuilt_attention(
     return labelled_run(model, batch, torch.stack(found, 1), axes, attrs)
 
 
-def _pattern(
-    model: Model,
-    x: Float[Tensor, "prompt pos d_model"],
-    tables: tuple[Float[Tensor, "pos half"], Float[Tensor, "pos half"]] | None,
-) -> Float[Tensor, "prompt head q_pos k_pos"]:
-    config, weights = model.config, model.weights.layers[0]
-    read = norm(config, replace(weights.norm1, bias=None), x)
-    both = weights.w_qkv[: (config.n_heads + config.n_kv_heads) * config.d_head]
-    heads = rearrange(read @ both.mT, "prompt pos (head e) -> prompt head pos e", e=config.d_head)
-    q, k = rotate(heads, tables).split([config.n_heads, config.n_kv_heads], dim=1)
-    return attention_pattern(attention_scores(config, q, k))
+def _bare(model: Model, positions: bool) -> Model:
+    """The first layer alone, without biases, and without positions if asked."""
+    weights, first = model.weights, model.weights.layers[0]
+    layer = replace(first, norm1=replace(first.norm1, bias=None), b_qkv=None)
+    bare = replace(weights, layers=(layer,))
+    if not positions:
+        w_pos, turns = weights.w_pos, weights.rotary_freq
+        bare = replace(
+            bare,
+            w_pos=None if w_pos is None else torch.zeros_like(w_pos),
+            rotary_freq=None if turns is None else torch.zeros_like(turns),
+        )
+    return replace(model, config=replace(model.config, n_layers=1), weights=bare)
