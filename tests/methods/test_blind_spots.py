@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 import unweave as uw
 from tests.tiny import D_VOCAB, tiny_model
@@ -93,5 +94,6 @@ def test_ctrl_c_keeps_the_positions_that_were_done() -> None:
     with pytest.raises(uw.Interrupted) as caught:
         uw.blind_spots(model, prompts, label, other, progress=stop)
     partial = caught.value.partial
+    assert isinstance(partial, xr.DataArray)
     assert bool(partial[:, 0].notnull().all())
     assert bool(partial[:, 1:].isnull().all())

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 import unweave as uw
 from tests.tiny import D_HEAD, N_CTX, tiny_model
@@ -117,5 +118,6 @@ def test_ctrl_c_keeps_the_layers_that_were_done(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(uw.Interrupted) as caught:
         uw.composition_scores(tiny_model("gpt2"), pairs=2)
     partial = caught.value.partial
+    assert isinstance(partial, xr.DataArray)
     assert bool(partial.where(partial.receiver_layer == 1, drop=True).sel(sender="0.0").notnull().all())
     assert bool(partial.where(partial.receiver_layer == 2, drop=True).isnull().all())

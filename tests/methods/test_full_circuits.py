@@ -53,6 +53,7 @@ def test_a_head_that_looks_at_one_token_writes_what_its_circuit_says(kind) -> No
     written = torch.einsum("phe,hed->phd", z, model.W_O[0])
     circuit = uw.ov_circuit(model, [(0, head) for head in range(N_HEADS)])
     norm, w_u = model.weights.norm_final.weight, model.weights.w_u
+    assert norm is not None
     centred = written - written.mean(-1, keepdim=True) if kind != "llama" else written
     said = (centred * norm) @ w_u.T
     np.testing.assert_allclose(circuit.values.transpose(1, 0, 2) / scales(model)[:, None, None], said, atol=1e-10)
