@@ -20,6 +20,7 @@ from unweave.methods.composition import composition_baseline
 from unweave.methods.head_matrices import class_direction
 from unweave.metrics.contrast import read_logits
 from unweave.metrics.protocol import Metric
+from unweave.tasks.palindromes import draw_palindromes, framed
 
 ALL_HEADS = [(0, 0), (0, 1), (1, 0), (1, 1)]
 
@@ -50,7 +51,7 @@ class Subject:
 
     @cached_property
     def many(self) -> uw.Prompts:
-        tokens, labels = drawn(10_000, seed=43)
+        tokens, labels = draw_palindromes(10_000, seed=43)
         return uw.Prompts.from_tokens(tokens, labels, 1 - labels)
 
     def rows(self, name: str) -> Tensor:
@@ -110,7 +111,7 @@ class Subject:
         for place in range(11, 21):
             draw = torch.Generator().manual_seed(7 + place)
             half = torch.randint(0, 31, (2000, 10), generator=draw)
-            tokens = framed(torch.cat([half, half.flip(1)], dim=1))
+            tokens = framed(torch.cat([half, half.flip(1)], dim=1), max_value=30)
             other = (tokens + torch.randint(1, 31, (2000, 1), generator=draw)) % 31
             shares.append(float(uw.blind_spots(self.model, tokens, 1, other, [place], progress=False).mean()))
         return shares
@@ -138,23 +139,6 @@ class Subject:
     def random_tables(self) -> np.ndarray:
         """Five random ablations of heads' outputs, `[draw, layer, head]`."""
         return np.stack([self.lost(500, "result", uw.Replacement("gaussian", seed=seed)) for seed in range(5)])
-
-
-def drawn(n: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Sequences and classes, drawn in the published order: the others' first halves, their random values, coins that
-    put these in place of mirrored ones, the palindromes' halves, the order of all."""
-    draw = torch.Generator().manual_seed(seed)
-    first, random, coins = (torch.randint(0, below, (n // 2, 10), generator=draw) for below in (31, 31, 2))
-    half = torch.randint(0, 31, (n - n // 2, 10), generator=draw)
-    others = torch.cat([first, torch.where(coins.bool(), random, first.flip(1))], dim=1)
-    values = torch.cat([torch.cat([half, half.flip(1)], dim=1), others])[torch.randperm(n, generator=draw)]
-    return framed(values), (values == values.flip(1)).all(1).long()
-
-
-def framed(values: Tensor) -> Tensor:
-    """START = 31 in front, END = 32 behind."""
-    start, end = (torch.full((len(values), 1), token) for token in (31, 32))
-    return torch.cat([start, values, end], dim=1)
 
 
 FIGURES: dict[str, Callable[[Subject], Any]] = {

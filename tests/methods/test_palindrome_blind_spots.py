@@ -7,12 +7,12 @@ import torch
 
 import unweave as uw
 from tests.methods import palindromes
-from tests.methods.palindrome_figures import framed
+from unweave.tasks.palindromes import framed
 
 
 def drawn_palindromes(n: int) -> torch.Tensor:
     half = torch.randint(0, 31, (n, 10), generator=torch.Generator().manual_seed(1))
-    return framed(torch.cat([half, half.flip(1)], dim=1))
+    return framed(torch.cat([half, half.flip(1)], dim=1), max_value=30)
 
 
 def test_mismatches_are_missed_at_two_pairs_of_places(shared_data: Path) -> None:
