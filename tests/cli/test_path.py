@@ -30,7 +30,7 @@ def test_chosen_senders_roles_and_directions(run: Command, folder: Path, pair: u
     assert ask(run, folder, *chosen, "--direction", "denoise") == 0
     senders = [("0.1", "0.2"), "mlp 0", "embed"]
     receivers = [(2, 1, "k"), "mlp 2"]
-    expected = uw.path_patch(pair, receivers, senders, ("S2", None), "denoise", "frozen")
+    expected = uw.path_patch(pair, receivers, senders, ("S2", None), direction="denoise", mlps="frozen")
     assert loaded("path.nc").identical(expected)
     assert [row[0] for row in run.table()][1:] == [row.label for row in uw.top(expected)]
     assert ask(run, folder, "--senders", "mlps", "--at", ":end") == 0
@@ -53,8 +53,8 @@ def test_what_is_held_and_measured_is_passed_on(
     real, got = path_patching.path_patch, {}
 
     def noted(*arguments: Any, **keywords: Any) -> object:
-        got.update(keywords)
-        return real(*arguments)
+        got.update({name: keywords.pop(name) for name in ("attention", "measure") if name in keywords})
+        return real(*arguments, **keywords)
 
     monkeypatch.setattr(path_patching, "path_patch", noted)
     assert ask(run, folder, *options) == 0

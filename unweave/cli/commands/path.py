@@ -66,7 +66,7 @@ def run(
     chosen = {name: value for name, value in given.items() if value is not None}
     pair = question.contrast()
     try:
-        result = path_patch(pair, *ends, direction, mlps, budget, **chosen)  # type: ignore[arg-type]
+        result = path_patch(pair, *ends, direction=direction, mlps=mlps, memory=budget, **chosen)  # type: ignore[arg-type]
     except Interrupted as stop:
         raise output.kept(stop, out or Path("path.nc")) from None
     output.give(result, out, top)
