@@ -98,7 +98,7 @@ MISTAKES = [
     (["patch", "z", "--out", "taken/result.nc"], "taken"),
     (["patch"], "sites"),
     (["patch", "z", "--bogus"], "--bogus"),
-    (["pach", "z"], "Did you mean 'patch'?"),
+    (["pach", "z"], "Did you mean 'patch', 'path'?"),
     (["lens", "--model", "empty"], "config.json"),
     (["lens", "--model", "truncated"], "truncated"),
     (["lens", "--model", "foreign"], "bloom"),

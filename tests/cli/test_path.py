@@ -1,7 +1,6 @@
 """`unweave path`: the library's effects, and how its options are read."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -30,7 +29,7 @@ def test_chosen_senders_roles_and_directions(run: Command, folder: Path, pair: u
     assert ask(run, folder, *chosen, "--direction", "denoise") == 0
     senders = [("0.1", "0.2"), "mlp 0", "embed"]
     receivers = [(2, 1, "k"), "mlp 2"]
-    expected = uw.path_patch(pair, receivers, senders, ("S2", None), "denoise", "frozen")
+    expected = uw.path_patch(pair, receivers, senders, ("S2", None), direction="denoise", mlps="frozen")
     assert loaded("path.nc").identical(expected)
     assert [row[0] for row in run.table()][1:] == [row.label for row in uw.top(expected)]
     assert ask(run, folder, "--senders", "mlps", "--at", ":end") == 0
@@ -44,21 +43,16 @@ def test_where_nothing_can_act_it_says_so(run: Command, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "expected"),
-    [([], {}), (["--attention", "qkv"], {"attention": "qkv"}), (["--measure", "drop"], {"measure": "drop"})],
+    "chosen", [{"attention": "qkv"}, {"measure": "drop"}, {"measure": "change"}], ids=lambda given: str(given)
 )
-def test_what_is_held_and_measured_is_passed_on(
-    run: Command, folder: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], expected: dict[str, str]
-) -> None:
-    real, got = path_patching.path_patch, {}
-
-    def noted(*arguments: Any, **keywords: Any) -> object:
-        got.update(keywords)
-        return real(*arguments)
-
-    monkeypatch.setattr(path_patching, "path_patch", noted)
-    assert ask(run, folder, *options) == 0
-    assert got == expected
+def test_what_is_held_and_measured(run: Command, folder: Path, pair: uw.Contrast, chosen: dict[str, str]) -> None:
+    options = [f"--{name}={value}" for name, value in chosen.items()]
+    assert ask(run, folder, "--receivers", "1.1 v, 2.1 q", *options) == 0
+    expected = uw.path_patch(pair, [(1, 1, "v"), (2, 1, "q")], **chosen)  # type: ignore[arg-type]
+    assert loaded("path.nc").identical(expected)
+    assert not expected.equals(uw.path_patch(pair, [(1, 1, "v"), (2, 1, "q")]))
+    scores = next(line for line in run.out.splitlines() if line.startswith("# mean logit difference"))
+    assert scores.endswith("(logits)") == ("drop" not in chosen.values())
 
 
 def test_ctrl_c_keeps_what_was_finished(
@@ -99,8 +93,9 @@ MISTAKES = [
     (["--at", "a:b:c"], "--at: expected a role, or two as in S2:end"),
     (["--mlps", "dead"], "'dead' is not one of 'live', 'frozen'"),
     (["--attention", "pattern"], "'pattern' is not one of 'z', 'qkv'"),
-    (["--measure", "change"], "'change' is not one of 'effect', 'drop'"),
+    (["--measure", "loss"], "'loss' is not one of 'effect', 'drop', 'change'"),
     (["--direction", "both"], "'both' is not one of 'noise', 'denoise'"),
+    (["--measure", "drop", "--direction", "denoise", "--model", "FOLDER"], "a drop is of the clean run"),
     (["--memory", "much"], "--memory"),
     (["--out", "path.json"], ".nc or .html"),
 ]

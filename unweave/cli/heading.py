@@ -23,7 +23,8 @@ def heading(result: "xarray.DataArray | xarray.Dataset | xarray.DataTree") -> li
     if "clean" in result.coords and "corrupted" in result.coords:
         clean, corrupted = (number(float(result.coords[side].mean())) for side in ("clean", "corrupted"))
         scores = f"{clean} on the clean prompts, {corrupted} on the corrupted ones"
-        unit = "" if method == "backup heads" else f" ({says.get('unit', '')})"  # it is the growth's unit there
+        # Of a share of the clean score, the unit is not the scores' own.
+        unit = "" if says.get("unit", "").startswith("share") else f" ({says.get('unit', '')})"
         lines.append(f"mean {says.get('metric', 'metric')}: {scores}{unit}")
     if says.get("zero") and says.get("one"):
         lines.append(f"0: {says['zero']}; 1: {says['one']}")

@@ -24,7 +24,10 @@ def run(
     device: Device = None,
     dtype: Dtype = "float32",
 ) -> None:
-    """One prompt and one answer: the answer's rank, logit and probability, and the likeliest tokens."""
+    """One prompt and one answer: the answer's rank, logit and probability, and the likeliest tokens.
+
+    Example: unweave prompt 'The capital of France is' --answer Paris
+    """
     # Loading a model takes seconds; what needs none is checked before.
     if not prompt.strip():
         raise InputError("PROMPT: expected a text, got an empty one")
