@@ -41,7 +41,8 @@ def effect(hf: PreTrainedModel, pair: Pair, path: Path, direction: str) -> Float
     sites = ("z", "q", "k", "v", "mlp_out", "resid_pre", "mlp_in")
     ours, theirs = (run_kept(hf, side, (), sites) for side in (tokens, other))
     score = logit_difference(pair)
-    base, gap = score(ours.logits), (score(run(hf, pair.clean).logits) - score(run(hf, pair.corrupted).logits)).mean()
+    clean, corrupted = (ours, theirs) if direction == "noise" else (theirs, ours)
+    base, gap = score(ours.logits), (score(clean.logits) - score(corrupted.logits)).mean()
     second = run_kept(hf, tokens, frozen(hf, pair, path, ours, theirs), sites)
     if path.receivers is None:
         return (score(second.logits) - base) / gap
