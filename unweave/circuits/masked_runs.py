@@ -25,7 +25,7 @@ from unweave.engine.memory import Room, budget_bytes, is_out_of_memory, room_wit
 from unweave.engine.question import Question, question_of
 from unweave.engine.recording import Recording, sites_to_keep
 from unweave.engine.wavefront import Group, Wavefront, rows_of
-from unweave.models.forward import forward, rotary_tables
+from unweave.models.forward import forward, sight_of
 from unweave.models.run import Recorder
 
 Mask = Bool[Tensor, "layer prompt pos head"]
@@ -163,7 +163,7 @@ def _recorded(ablation: Ablation, question: Question, base: Mask) -> Recording:
             value = torch.where(base[layer, ..., None], value, ablation.values[layer])
         return recorder(site, layer, value)
 
-    tokens = question.recipient.tokens
+    tokens, lengths = question.recipient.tokens, question.recipient.lengths
     with torch.no_grad():
-        forward(config, weights, tokens, tap)
-    return Recording(config, weights, recorder.kept, {}, rotary_tables(weights, tokens.shape[1], weights.w_e.dtype))
+        forward(config, weights, tokens, tap, lengths)
+    return Recording(config, weights, recorder.kept, {}, sight_of(config, weights, tokens, lengths))

@@ -243,12 +243,14 @@ class Wavefront:
         """Attention of some runs of a group over the recipient's prefix and their own keys and values."""
         q, k, v = (part.transpose(1, 2) for part in split_qkv(self.config, rows.of(qkv)))
         q = q[:, :, queries]
-        if self.recording.tables is not None:
-            cos, sin = (table[group.first : group.last + 1] for table in self.recording.tables)
+        sight = self.recording.sight
+        if sight.tables is not None:
+            cos, sin = (table[group.first : group.last + 1] for table in sight.tables)
             q, k = rotate(q, (cos[queries], sin[queries])), rotate(k, (cos, sin))
         if group.first:
             prefix_k, prefix_v = self.recording.prefix(layer)
             k = torch.cat([prefix_k[rows.prompt, :, : group.first], k], dim=2)
             v = torch.cat([prefix_v[rows.prompt, :, : group.first], v], dim=2)
-        pattern = attention_pattern(attention_scores(self.config, q, k))
+        seen = None if sight.seen is None else sight.seen[rows.prompt, : group.last + 1]
+        pattern = attention_pattern(attention_scores(self.config, q, k, seen))
         return attend(pattern, v).transpose(1, 2)
