@@ -22,7 +22,7 @@ from unweave.engine.arrivals import Arrival, arrivals
 from unweave.engine.frozen import FrozenPass
 from unweave.engine.memory import Room, budget_bytes, recording_bytes, room_within
 from unweave.engine.question import Question
-from unweave.engine.reach import Reach, entry_stage, last_attention
+from unweave.engine.reach import Reach, entry_stage, last_attention, positions
 from unweave.engine.recording import Recording, record
 from unweave.engine.sheet import Joint, Sheet
 from unweave.engine.wavefront import Override, Wavefront
@@ -56,7 +56,7 @@ class Receivers:
         """The positions of a prompt of the batch that lead to a receiver."""
         first, last = reach.first[prompt], reach.last[prompt]
         if self.logits:
-            return [last] if first <= last else []
+            return [reach.read[prompt]] if first <= last else []
         at = range(first, last + 1)
         return at if self.places is None else [p for p in [int(self.places[batch[prompt]])] if p in at]
 
@@ -111,8 +111,7 @@ class PathSweep:
 
     def _run_batch(self, batch: range) -> None:
         q = self.question
-        first, last = q.donor.first(q.recipient), q.read_at.tolist()
-        reach = Reach(tuple(first[n] for n in batch), tuple(last[n] for n in batch))
+        reach = q.reach(batch)
         recording = record(q.config, q.weights, q.recipient, q.donor, batch, *self._kept())
         for portion in self._portions(batch, reach):
             flown = self._carry(portion, batch, recording, reach)
@@ -233,16 +232,17 @@ class PathSweep:
             values[at] = inputs
             edits[kind][layer] = Override(columns, values)
             for variant, prompt, pos in zip(*(part.tolist() for part in at), strict=True):
-                if start <= last_attention(self.question.config) or pos == reach.last[prompt]:
+                if start <= last_attention(self.question.config) or pos == reach.read[prompt]:
                     first[variant, prompt] = min(first.get((variant, prompt), pos), pos)
-        n_rows = sum(reach.last[prompt] - pos + 1 for (_, prompt), pos in first.items())
+        config = self.question.config
+        n_rows = sum(len(positions(config, reach, prompt, pos, start)) for (_, prompt), pos in first.items())
         wave = Wavefront(recording, Room(n_rows, self._room().chunk), edits["qkv"], edits["mlp"])
         together: dict[tuple[int, int], list[int]] = {}
         for (variant, prompt), pos in first.items():
             together.setdefault((pos, prompt), []).append(variant)
         for (pos, prompt), variants in sorted(together.items()):
             nothing = wave.x.new_zeros(len(variants), 1, self.question.config.d_model)
-            wave.join(Arrival(torch.tensor(variants), prompt, pos, nothing), start, reach.last[prompt])
+            wave.join(Arrival(torch.tensor(variants), prompt, pos, nothing), start, reach)
         for stage in range(start, 2 * self.question.config.n_layers):
             recording.forget()
             wave.advance(stage)

@@ -8,7 +8,8 @@ A change is the donor's value minus the recipient's, carried to the residual str
     q k v pattern                       the head's attention is computed again with the donor's value, then as z
 
 A query or a row of the pattern at one position changes `z` at that position alone; a key or a value changes it at all
-later positions as well. A grouped key or value changes all heads that share it.
+later positions as well, and where attention sees both ways at all positions. A grouped key or value changes all heads
+that share it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

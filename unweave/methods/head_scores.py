@@ -85,8 +85,8 @@ def head_scores(model: Model, n_tokens: int = 50, n_sequences: int = 50, seed: i
 
 
 def repeated_tokens(model: Model, n_tokens: int, n_sequences: int, seed: int) -> Int[Tensor, "prompt pos"]:
-    """Random tokens, and the same again. Special tokens are not drawn."""
-    special = set(getattr(model.tokenizer, "all_special_ids", ()))
+    """Random tokens, and the same again. Special tokens and padding are not drawn."""
+    special = {*getattr(model.tokenizer, "all_special_ids", ()), model.config.pad_token}
     allowed = torch.tensor([token for token in range(model.config.d_vocab) if token not in special])
     draw = torch.Generator().manual_seed(seed)
     half = allowed[torch.randint(0, len(allowed), (n_sequences, n_tokens), generator=draw)]

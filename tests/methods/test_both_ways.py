@@ -1,0 +1,183 @@
+"""Where attention sees both ways, every method equals whole runs with edits, in float64, with padding of two kinds."""
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+import unweave as uw
+from tests.circuits.naive import Naive
+from tests.methods.by_edits import Paths, effect, sweep
+from tests.small import both_ways, both_ways_pair
+from unweave.circuits.circuit import Circuit, Group
+from unweave.circuits.evaluate import Effort
+from unweave.circuits.sketch import SketchRules
+
+KINDS = ["layer", "none", "rotary"]
+STREAM = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
+HEADS = ("z", "q", "k", "v", "pattern")
+CASES = [("layer", "denoise", "start"), ("none", "noise", "turn"), ("rotary", "noise", "start"), ("layer", "noise", "turn")]
+each = pytest.mark.parametrize(("kind", "direction", "role"), CASES, ids=lambda value: value)
+
+
+def pair_of(kind: str, role: str = "start") -> uw.Contrast:
+    return both_ways_pair(both_ways(kind), uw.LogitDiff(role))
+
+
+def has(pair: uw.Contrast, site: str) -> bool:
+    config = pair.model.config
+    return not (site.startswith("mlp") and not config.d_mlp) and not (site == "resid_mid" and config.block != "serial")
+
+
+def same(got: xr.DataArray, expected: torch.Tensor) -> None:
+    np.testing.assert_allclose(got.values, expected.numpy(), rtol=0, atol=1e-9, err_msg=str(got.name))
+    assert expected.abs().max() > 1e-3, "an effect that is never there shows nothing"
+
+
+@each
+@pytest.mark.parametrize("place", ["pos", "role"])
+def test_the_residual_stream(kind: str, direction: str, role: str, place: str) -> None:
+    pair = pair_of(kind, role)
+    for site in (site for site in STREAM if has(pair, site)):
+        same(uw.patch(pair, site, ("layer", place), direction), sweep(pair, site, ("layer", place), direction))
+
+
+@each
+@pytest.mark.parametrize("over", [("layer",), ("layer", "head"), ("layer", "head", "pos"), ("layer", "head", "role")])
+def test_heads(kind: str, direction: str, role: str, over: tuple[str, ...]) -> None:
+    pair = pair_of(kind, role)
+    sites = HEADS if "pos" not in over and "role" not in over else HEADS[:-1]
+    for site in sites:
+        same(uw.patch(pair, site, over, direction), sweep(pair, site, over, direction))
+
+
+@each
+@pytest.mark.parametrize("over", [("layer", "head", "q_pos"), ("layer", "head", "q_pos", "k_pos")])
+def test_patterns(kind: str, direction: str, role: str, over: tuple[str, ...]) -> None:
+    pair = pair_of(kind, role)
+    same(uw.patch(pair, "pattern", over, direction), sweep(pair, "pattern", over, direction))
+
+
+def test_neurons() -> None:
+    pair = pair_of("layer")
+    same(uw.patch(pair, "mlp_post", ("layer", "neuron")), sweep(pair, "mlp_post", ("layer", "neuron"), "denoise"))
+
+
+@each
+def test_several_places_at_once(kind: str, direction: str, role: str) -> None:
+    pair = pair_of(kind, role)
+    theirs = pair.model.run(pair.prompts if direction == "denoise" else pair.corrupted, keep=["z", "k"])
+    rows, at = torch.arange(3), pair.prompts.role("turn")
+    edits = [
+        uw.Edit("k", 0, theirs["k", 0][rows, at, 0], head=0, pos=at),
+        uw.Edit("z", 1, theirs["z", 1][:, :, 1], head=1),
+    ]
+    got = uw.patch_at(pair, [["k 0.0 @turn", "z 1.1"]], direction)
+    same(got[:, 0], effect(pair, direction, edits))
+
+
+def test_a_small_budget_gives_the_same_numbers() -> None:
+    pair = pair_of("layer")
+    for over in (("layer", "head", "pos"), ("layer", "head")):
+        free, tight = (uw.patch(pair, ["z", "k"], over, memory=size) for size in (None, 1000))
+        assert abs(free - tight).to_array().max() < 1e-12
+
+
+def test_prompts_that_are_alike_have_no_effect_at_all() -> None:
+    pair = pair_of("layer")
+    tokens = pair.corrupted.tokens.clone()
+    tokens[0, :5] = pair.prompts.tokens[0, :5]
+    tokens[0, 5] = 4  # behind its end
+    corrupted = uw.Prompts.from_tokens(tokens, lengths=pair.prompts.lengths)
+    alike = uw.Contrast(pair.model, pair.prompts, corrupted, uw.LogitDiff("start"))
+    for site in ("resid_pre", "z", "k"):
+        table = uw.patch(alike, site, ("layer", "pos"))
+        assert (table[0] == 0).all()
+        assert (table[1:] != 0).any()
+
+
+@each
+@pytest.mark.parametrize("mlps", ["live", "frozen"])
+def test_paths_to_the_logits(kind: str, direction: str, role: str, mlps: str) -> None:
+    pair = pair_of(kind, role)
+    naive, at = Paths(pair, direction, mlps if pair.model.config.d_mlp else "live"), pair.prompts.role(role)
+    everywhere, there = (uw.path_patch(pair, at=place, direction=direction, mlps=mlps) for place in (None, role))
+    for layer, head in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        cell = {"layer": layer, "head": head}
+        same(everywhere.sel(cell), naive.to_logits((layer, head)))
+        same(there.sel(cell), naive.to_logits((layer, head), at))
+
+
+@each
+@pytest.mark.parametrize("receivers", [[(1, 0, "q")], [(1, 1, "k")], [(1, 0, "v"), (1, 1, "q")]])
+def test_paths_to_inputs_of_heads(kind: str, direction: str, role: str, receivers: list) -> None:
+    pair = pair_of(kind, role)
+    naive, at = Paths(pair, direction, "live"), pair.prompts.role("turn")
+    everywhere, there = (uw.path_patch(pair, receivers, at=place, direction=direction) for place in (None, "turn"))
+    for head in (0, 1):
+        cell = {"layer": 0, "head": head}
+        same(everywhere.sel(cell), naive.to_inputs((0, head), receivers))
+        np.testing.assert_allclose(there.sel(cell), naive.to_inputs((0, head), receivers, at), rtol=0, atol=1e-9)
+    assert (everywhere.sel(layer=1) == 0).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("how", ["zero", "mean", "resample", "gaussian"])
+@pytest.mark.parametrize("site", HEADS)
+def test_knockouts(kind: str, how: str, site: str) -> None:
+    from unweave.methods.replacement import Replacement, replaced_values
+
+    pair = pair_of(kind, "turn")
+    layers = range(pair.model.config.n_layers)
+    given, _ = replaced_values(pair, [(site, layer) for layer in layers], Replacement(how))
+    table = uw.knockout(pair, site, how, measure="change")
+    for layer in layers:
+        value = given[site, layer]
+        heads = value.shape[1 if site == "pattern" else 2]
+        for head in range(heads):
+            part = value[:, head] if site == "pattern" else value[:, :, head]
+            edits = [uw.Edit(site, layer, part, head=head)]
+            got = table[:, layer, head].values / pair.gap
+            np.testing.assert_allclose(got, effect(pair, "noise", edits).numpy(), rtol=0, atol=1e-9)
+    assert abs(table).max() > 1e-3
+
+
+def test_replaced_patterns_read_no_padding() -> None:
+    from unweave.methods.replacement import Replacement, replaced_values
+
+    pair = pair_of("layer")
+    for how in ("mean", "gaussian"):
+        pattern = replaced_values(pair, [("pattern", 0)], Replacement(how))[0]["pattern", 0]
+        assert (pattern[0, :, :, 5] == 0).all()
+        assert (pattern[1, :, :, 2] == 0).all()
+        assert (pattern[0, :, 0, 4] != 0).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("at", [("turn",), "all"])
+def test_circuits(kind: str, at: tuple[str, ...] | str) -> None:
+    pair = pair_of(kind)
+    circuit = Circuit((Group("first", ((0, 0),), at), Group("last", ((1, 1), (1, 0)), ("start",))))
+    naive = Naive(pair, pair.corrupted, {row: [0, 1, 2] for row in range(3)})
+    effort = Effort(controls=0, subsets=0, searches=0)
+    found = uw.evaluate(circuit, pair, pair.corrupted, how="mean", effort=effort)["faithfulness"].to_dataset()
+    same(found["score"].sel(kept="circuit"), naive.circuit(circuit))
+    np.testing.assert_allclose(found["score"].sel(kept="model"), pair.clean, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_parts_sum_to_the_logit_difference(kind: str) -> None:
+    pair = pair_of(kind, "turn")
+    for by in ("component", "layer", "head"):
+        parts = uw.attribute(pair, by)
+        dims = [name for name in parts.dims if name != "prompt"]
+        np.testing.assert_allclose(parts.sum(dims) + parts["rest"], pair.clean, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(uw.logit_lens(pair).sel(stage="final"), pair.clean, rtol=0, atol=1e-9)
+
+
+def test_a_sketch_also_looks_before_the_first_difference() -> None:
+    """`start` stands before anything differs, and still reads what differs later."""
+    pair = pair_of("layer")
+    circuit = uw.sketch(pair, SketchRules(threshold=1e-6, alpha=1.0))
+    assert circuit.heads
+    assert {role for group in circuit.groups for role in group.roles} >= {"start"}
