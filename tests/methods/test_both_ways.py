@@ -16,7 +16,12 @@ from unweave.circuits.sketch import SketchRules
 KINDS = ["layer", "none", "rotary"]
 STREAM = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
 HEADS = ("z", "q", "k", "v", "pattern")
-CASES = [("layer", "denoise", "start"), ("none", "noise", "turn"), ("rotary", "noise", "start"), ("layer", "noise", "turn")]
+CASES = [
+    ("layer", "denoise", "start"),
+    ("none", "noise", "turn"),
+    ("rotary", "noise", "start"),
+    ("layer", "noise", "turn"),
+]
 each = pytest.mark.parametrize(("kind", "direction", "role"), CASES, ids=lambda value: value)
 
 

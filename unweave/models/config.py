@@ -54,7 +54,8 @@ class Config:
     processing: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _check_choices(self)
+        for name in CHOICES:
+            check_choice(name, getattr(self, name))
         _check_sizes(self)
         _check_together(self)
 
@@ -68,14 +69,14 @@ class Config:
         return self.n_kv_heads != self.n_heads
 
 
-_CHOICES = {"norm": NormKind, "block": BlockKind, "positions": PositionKind, "activation": Activation}
+CHOICES = {"norm": NormKind, "block": BlockKind, "positions": PositionKind, "activation": Activation}
 _SIZES = ("n_layers", "n_heads", "n_kv_heads", "d_model", "d_head", "d_vocab", "d_vocab_out", "n_ctx")
 
 
-def _check_choices(config: Config) -> None:
-    for name, choices in _CHOICES.items():
-        if (given := getattr(config, name)) not in get_args(choices):
-            raise InputError(f"{name}: expected one of {', '.join(get_args(choices))}, got {given!r}")
+def check_choice(name: str, given: object) -> None:
+    """Raises InputError where a field has none of the values that it may have."""
+    if given not in get_args(CHOICES[name]):
+        raise InputError(f"{name}: expected one of {', '.join(get_args(CHOICES[name]))}, got {given!r}")
 
 
 def _check_sizes(config: Config) -> None:

@@ -5,6 +5,7 @@ running any code that they hold (`weights_only`).
 """
 
 import json
+import warnings
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -96,7 +97,8 @@ def read_tensor_file(file: Path) -> dict[str, Tensor]:
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
-        tensors = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of what it then refuses
+            tensors = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise ModelError(f"{file}: no such file, though the index beside it names it; fetch it again") from error
     except SafetensorError as error:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from unweave.errors import InputError, ModelError
-from unweave.models.config import Config
+from unweave.models.config import CHOICES, Config, check_choice
 from unweave.models.folder import read_json
 
 ConfigSource = Config | Mapping[str, Any] | str | os.PathLike[str]
@@ -94,7 +94,9 @@ def _from_options(options: Mapping[str, Any]) -> Config:
 def _value(name: str, value: Any) -> Any:
     """A field's value, checked for its type, since JSON has neither tuples nor a float that is a whole number."""
     wanted: tuple[type, ...] = (str,)
-    if name in _INTS:
+    if name in CHOICES:
+        check_choice(name, value)
+    elif name in _INTS:
         wanted = (int,) if name != "pad_token" else (int, type(None))
     elif name in _FLOATS:
         wanted, value = (float,), float(value) if isinstance(value, int) and not isinstance(value, bool) else value
