@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 import unweave as uw
-from tests.small import PAD, both_ways, both_ways_pair, random_model, random_state
+from tests.small import PAD, SHAPE, random_model, random_state, small_model, small_pair
 
-SHAPE = {"n_layers": 2, "n_heads": 2, "d_model": 8, "d_head": 4, "d_vocab": 7, "n_ctx": 8, "d_vocab_out": 3}
 ACTIVATIONS = {
     "relu": torch.relu,
     "gelu": lambda x: x * (1 + torch.erf(x / math.sqrt(2))) / 2,
@@ -62,7 +61,7 @@ def by_hand(config: uw.Config, state: dict[str, Tensor], tokens: Tensor, length:
 )
 def test_small_models_equal_the_equations(options: dict) -> None:
     config = uw.small_config(**SHAPE, **options)
-    state, prompts = random_state(config), both_ways_pair(both_ways("layer")).prompts
+    state, prompts = random_state(config), small_pair(small_model("layer")).prompts
     logits = random_model(config).run(prompts).logits
     for row, length in enumerate(prompts.lengths.tolist()):
         expected = by_hand(config, state, prompts.tokens[row], length)[:length]
@@ -72,8 +71,8 @@ def test_small_models_equal_the_equations(options: dict) -> None:
 @pytest.mark.parametrize("kind", ["layer", "none", "rotary"])
 def test_padding_is_never_read(kind: str) -> None:
     """Other tokens beyond the end, or another position of the padding inside, change nothing that counts."""
-    model = both_ways(kind)
-    pair = both_ways_pair(model)
+    model = small_model(kind)
+    pair = small_pair(model)
     whole = model.run(pair.prompts)
     for row, length in enumerate(pair.prompts.lengths.tolist()):
         alone = model.run(pair.prompts.tokens[row : row + 1, :length]).logits[0]
@@ -81,7 +80,7 @@ def test_padding_is_never_read(kind: str) -> None:
 
 
 def test_every_position_sees_all_others() -> None:
-    pattern = both_ways("layer").run(torch.tensor([[0, 3, 4, PAD, 2]]), keep="pattern")["pattern", 0][0]
+    pattern = small_model("layer").run(torch.tensor([[0, 3, 4, PAD, 2]]), keep="pattern")["pattern", 0][0]
     assert (pattern[..., 3] == 0).all()
     assert (pattern[..., [0, 1, 2, 4]] > 0).all()
     torch.testing.assert_close(pattern.sum(-1), torch.ones_like(pattern[..., 0]))
@@ -99,20 +98,20 @@ def test_the_padding_token_counts_where_the_config_names_none() -> None:
 
 def test_a_prompt_of_padding_alone_is_refused() -> None:
     with pytest.raises(uw.InputError, match=r"prompt 2 is nothing but padding \(token 1\)"):
-        both_ways("layer").run(torch.tensor([[0, 3], [PAD, PAD]]))
+        small_model("layer").run(torch.tensor([[0, 3], [PAD, PAD]]))
 
 
 @pytest.mark.parametrize("kind", ["layer", "none", "rotary"])
 def test_processing_keeps_the_function(kind: str) -> None:
-    model = both_ways(kind)
-    prompts = both_ways_pair(model).prompts
+    model = small_model(kind)
+    prompts = small_pair(model).prompts
     before, after = (m.run(prompts).logits.log_softmax(-1) for m in (model, model.process("all")))
     for row, length in enumerate(prompts.lengths.tolist()):
         torch.testing.assert_close(after[row, :length], before[row, :length], rtol=0, atol=1e-9)
 
 
 def test_centering_what_is_written_is_refused_without_a_norm() -> None:
-    model = both_ways("none")
+    model = small_model("none")
     with pytest.raises(uw.InputError, match="center_writing is refused for small: the model has no norm"):
         model.process("center_writing")
     assert model.process("all").config.processing == ("center_unembed", "fold_value_bias", "factor_attention")

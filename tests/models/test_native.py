@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import unweave as uw
-from tests.small import both_ways, random_model
+from tests.small import random_model, small_model
 from tests.tiny import tiny_model
 from tests.tiny_folder import write_tiny_folder
 from unweave.models import native
@@ -19,7 +19,7 @@ TOKENS = torch.tensor([[0, 3, 5, 6], [2, 2, 1, 4]])
 
 @pytest.mark.parametrize("kind", ["layer", "none", "rotary", "gpt2", "llama", "gpt_neox"])
 def test_what_is_saved_comes_back(tmp_path: Path, kind: str) -> None:
-    model = both_ways(kind) if kind in ("layer", "none", "rotary") else tiny_model(kind)  # type: ignore[arg-type]
+    model = small_model(kind) if kind in ("layer", "none", "rotary") else tiny_model(kind)  # type: ignore[arg-type]
     model = model.process("all")
     assert uw.save_model(model, tmp_path / "mine") == tmp_path / "mine"
     again = uw.load_model(tmp_path / "mine", dtype="float64", device="cpu")
@@ -30,7 +30,7 @@ def test_what_is_saved_comes_back(tmp_path: Path, kind: str) -> None:
 
 
 def test_the_weights_file_is_enough_to_name_the_folder(tmp_path: Path) -> None:
-    uw.save_model(both_ways("layer"), tmp_path)
+    uw.save_model(small_model("layer"), tmp_path)
     assert uw.load_model(tmp_path / "model.safetensors").config == uw.load_model(tmp_path).config
 
 
@@ -53,25 +53,25 @@ def test_a_tokenizer_comes_along(tmp_path: Path) -> None:
 
 
 def test_a_save_goes_over_the_last_one_and_over_nothing_else(tmp_path: Path) -> None:
-    uw.save_model(both_ways("layer"), tmp_path / "mine")
-    uw.save_model(both_ways("none"), tmp_path / "mine")
+    uw.save_model(small_model("layer"), tmp_path / "mine")
+    uw.save_model(small_model("none"), tmp_path / "mine")
     assert uw.load_model(tmp_path / "mine").config.norm == "none"
     write_tiny_folder(tmp_path / "hf")
     before = (tmp_path / "hf" / "model.safetensors").read_bytes()
     with pytest.raises(uw.InputError, match=r"folder: .*hf holds a model in another format"):
-        uw.save_model(both_ways("layer"), tmp_path / "hf")
+        uw.save_model(small_model("layer"), tmp_path / "hf")
     assert (tmp_path / "hf" / "model.safetensors").read_bytes() == before
 
 
 def test_a_save_that_fails_leaves_the_last_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    uw.save_model(both_ways("layer"), tmp_path)
+    uw.save_model(small_model("layer"), tmp_path)
 
     def refused(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(native, "save_file", refused)
     with pytest.raises(uw.InputError, match=r"cannot write .*No space left on device"):
-        uw.save_model(both_ways("none"), tmp_path)
+        uw.save_model(small_model("none"), tmp_path)
     assert uw.load_model(tmp_path).config.norm == "layer"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
 
@@ -79,7 +79,7 @@ def test_a_save_that_fails_leaves_the_last_one(tmp_path: Path, monkeypatch: pyte
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(uw.InputError, match="folder: cannot write"):
-        uw.save_model(both_ways("layer"), tmp_path / "file" / "inside")
+        uw.save_model(small_model("layer"), tmp_path / "file" / "inside")
 
 
 def rewritten(folder: Path, **changes: object) -> None:
@@ -99,14 +99,14 @@ def rewritten(folder: Path, **changes: object) -> None:
     ],
 )
 def test_an_altered_config(tmp_path: Path, changes: dict, message: str) -> None:
-    uw.save_model(both_ways("layer"), tmp_path)
+    uw.save_model(small_model("layer"), tmp_path)
     rewritten(tmp_path, **changes)
     with pytest.raises(uw.ModelError, match=message):
         uw.load_model(tmp_path)
 
 
 def test_altered_weights(tmp_path: Path) -> None:
-    uw.save_model(both_ways("layer"), tmp_path)
+    uw.save_model(small_model("layer"), tmp_path)
     file = tmp_path / "model.safetensors"
     tensors = load_file(file)
     tensors["embed.W_E"][0, 0] += 1
