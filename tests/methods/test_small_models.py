@@ -131,8 +131,9 @@ def test_paths_to_inputs_of_heads(kind: str, direction: str, role: str, receiver
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("how", ["zero", "mean", "resample", "gaussian"])
-@pytest.mark.parametrize("site", HEADS)
+@pytest.mark.parametrize(
+    ("how", "site"), [("zero", "k"), ("mean", "z"), ("mean", "pattern"), ("resample", "v"), ("gaussian", "pattern")]
+)
 def test_knockouts(kind: str, how: str, site: str) -> None:
     from unweave.methods.replacement import Replacement, replaced_values
 
