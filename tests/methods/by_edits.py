@@ -83,15 +83,21 @@ class Paths:
     def to_logits(self, head: Head, at: Tensor | None = None) -> Tensor:
         return effect(self.pair, self.direction, self.sent(head, at))
 
-    def to_inputs(self, head: Head, receivers: Sequence[tuple[int, int, str]], at: Tensor | None = None) -> Tensor:
-        """The effect through heads' inputs, read in that run and put into the recipient's."""
-        read = self.pair.model.run(self.recipient, keep=["q", "k", "v"], edits=self.sent(head, at))
+    def to_inputs(
+        self, head: Head, receivers: Sequence[tuple[int, int, str] | str], at: Tensor | None = None
+    ) -> Tensor:
+        """The effect through inputs of heads and MLPs, read in that run and put into the recipient's."""
+        keep = ["q", "k", "v", *(["mlp_pre"] if self.config.d_mlp else [])]
+        read = self.pair.model.run(self.recipient, keep=keep, edits=self.sent(head, at))
         share, edits = self.config.heads_per_kv, []
-        for layer, number, kind in receivers:
-            part = number if kind == "q" else number // share
-            value = read[kind, layer][:, :, part]
-            if at is None:
-                edits.append(uw.Edit(kind, layer, value, head=part))
+        for receiver in receivers:
+            if isinstance(receiver, str):
+                layer, kind, part = int(receiver.removeprefix("mlp ")), "mlp_pre", None
+                value = read[kind, layer]
             else:
-                edits.append(uw.Edit(kind, layer, value[torch.arange(len(at)), at], head=part, pos=at))
+                layer, number, kind = receiver
+                part = number if kind == "q" else number // share
+                value = read[kind, layer][:, :, part]
+            value = value if at is None else value[torch.arange(len(at)), at]
+            edits.append(uw.Edit(kind, layer, value, head=part, pos=at))
         return effect(self.pair, self.direction, edits)

@@ -12,8 +12,10 @@ import unweave as uw
 from tests.circuits.naive import Naive
 from tests.methods.by_edits import Paths, effect, sweep
 from tests.small import small_model, small_pair
+from unweave.circuits.ablation import ablation_of
 from unweave.circuits.circuit import Circuit, Group
 from unweave.circuits.evaluate import Effort
+from unweave.circuits.runs import CircuitRuns
 from unweave.circuits.sketch import SketchRules
 
 KINDS = ["layer", "none", "rotary", "causal", "causal none"]
@@ -118,9 +120,15 @@ def test_paths_to_the_logits(kind: str, direction: str, role: str, mlps: str) ->
 
 
 @each
-@pytest.mark.parametrize("receivers", [[(1, 0, "q")], [(1, 1, "k")], [(1, 0, "v"), (1, 1, "q")]])
-def test_paths_to_inputs_of_heads(kind: str, direction: str, role: str, receivers: list) -> None:
+@pytest.mark.parametrize(
+    "receivers", [[(1, 0, "q")], [(1, 1, "k")], [(1, 0, "v"), (1, 1, "q")], ["mlp 0", (1, 0, "q")]]
+)
+def test_paths_to_inputs(kind: str, direction: str, role: str, receivers: list) -> None:
     pair = pair_of(kind, role)
+    if not pair.model.config.d_mlp:
+        receivers = [receiver for receiver in receivers if not isinstance(receiver, str)]
+    if pair.model.config.block == "parallel":  # an MLP reads what a head of its layer does not write to
+        receivers = [receiver if receiver != "mlp 0" else "mlp 1" for receiver in receivers]
     naive, at = Paths(pair, direction, "live"), pair.prompts.role("turn")
     everywhere, there = (uw.path_patch(pair, receivers, at=place, direction=direction) for place in (None, "turn"))
     for head in (0, 1):
@@ -161,6 +169,37 @@ def test_replaced_patterns_read_no_padding() -> None:
         assert (pattern[0, :, :, 5] == 0).all()
         assert (pattern[1, :, :, 2] == 0).all()
         assert (pattern[0, :, 0, 4] != 0).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_knockouts_at_roles(kind: str) -> None:
+    """In turn, and jointly: a head and a layer's attention at two roles."""
+    from unweave.methods.replacement import Replacement, replaced_values
+
+    pair, at, rows = pair_of(kind), ("turn", "end"), torch.arange(3)
+    given, _ = replaced_values(pair, [("z", 0), ("attn_out", 1)], Replacement("mean", "corrupted"))
+    edits = []
+    for place in (pair.prompts.role(role) for role in at):
+        edits.append(uw.Edit("z", 0, given["z", 0][rows, place, 1], head=1, pos=place))
+        edits.append(uw.Edit("attn_out", 1, given["attn_out", 1][rows, place], pos=place))
+    how = Replacement("mean", "corrupted")
+    same(uw.knockout(pair, [(0, 1), "attn_out 1"], how, at=at, joint=True)[:, 0], effect(pair, "noise", edits))
+    in_turn = uw.knockout(pair, "z", how, at=at)
+    same(in_turn[:, 0, 1], effect(pair, "noise", edits[::2]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_circuits_with_heads_left_out(kind: str) -> None:
+    pair = pair_of(kind)
+    circuit = Circuit((Group("first", ((0, 0),), ("turn",)), Group("last", ((1, 1), (1, 0)), ("start", "end"))))
+    naive = Naive(pair, pair.corrupted, {row: [0, 1, 2] for row in range(3)})
+    runs = CircuitRuns(circuit, ablation_of(circuit, pair, how="mean"))
+    sets = [[(0, 0)], [(1, 1)], [(0, 0), (1, 0)]]
+    for got, expected in (
+        (runs.circuit_without(sets), [naive.circuit(circuit, one) for one in sets]),
+        (runs.model_without(sets), [naive.model_without(circuit, one) for one in sets]),
+    ):
+        torch.testing.assert_close(got, torch.stack(expected), rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("kind", KINDS)
