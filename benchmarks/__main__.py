@@ -12,7 +12,7 @@ from rich.console import Console
 import unweave as uw
 from benchmarks import machine, table, theirs
 from benchmarks.compare import Options, Row, compare
-from benchmarks.sweeps import ABC, SWAP, SWEEPS, Sweep
+from benchmarks.sweeps import ABC, SWAP, SWEEPS, Paths, Sweep
 from unweave.errors import InputError, UnweaveError
 from unweave.models.default import KNOWN
 from unweave.models.loading import DEFAULT_MODEL
@@ -52,7 +52,7 @@ def main(
         raise typer.Exit(1)
 
 
-def _rows(console: Console, sweeps: list[Sweep], corruptions: list[str], options: Options) -> Iterator[Row]:
+def _rows(console: Console, sweeps: list[Sweep | Paths], corruptions: list[str], options: Options) -> Iterator[Row]:
     torch.set_grad_enabled(False)
     with console.status("loading the model on both sides"):
         model, bridge = _load()
@@ -72,7 +72,7 @@ def _load() -> tuple[uw.Model, Any]:
     return model, theirs.load_bridge(KNOWN[DEFAULT_MODEL].converted)
 
 
-def _chosen(only: list[str] | None, corruption: list[str] | None) -> tuple[list[Sweep], list[str]]:
+def _chosen(only: list[str] | None, corruption: list[str] | None) -> tuple[list[Sweep | Paths], list[str]]:
     names, corruptions = [sweep.name for sweep in SWEEPS], [SWAP, ABC]
     for option, given, known in (("--only", only, names), ("--corruption", corruption, corruptions)):
         for name in given or ():

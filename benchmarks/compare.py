@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import torch
 
 import unweave as uw
-from benchmarks import ours, theirs
+from benchmarks import ours, their_paths, theirs
 from benchmarks.machine import product_rate
 from benchmarks.needed import operations
-from benchmarks.sweeps import Sweep, pick
+from benchmarks.sweeps import Cell, Paths, Sweep, pick
 
 TOLERANCE = 1e-3
 
@@ -62,13 +62,15 @@ class Row:
         return self.difference <= TOLERANCE
 
 
-def compare(pair: uw.Contrast, reference: theirs.Reference, corruption: str, sweep: Sweep, options: Options) -> Row:
+def compare(
+    pair: uw.Contrast, reference: theirs.Reference, corruption: str, sweep: Sweep | Paths, options: Options
+) -> Row:
     """Run a sweep on both sides."""
     cells = sweep.cells(pair.model.config, pair.prompts.tokens.shape[1])
     chosen = pick(cells, options.sample, options.seed)
     mine = ours.run(pair, sweep, options.memory, options.repeats)
     rate = _rate(pair, sweep, mine.seconds)
-    loop = theirs.run(reference, chosen, sweep.over)
+    loop = _loop(reference, chosen, sweep)
     distances = [_distance(ours.effect_at(mine.result, sweep.over, cell), loop.effects[cell]) for cell in chosen]
     return Row(
         corruption=corruption,
@@ -86,7 +88,13 @@ def compare(pair: uw.Contrast, reference: theirs.Reference, corruption: str, swe
     )
 
 
-def _rate(pair: uw.Contrast, sweep: Sweep, seconds: float) -> Rate:
+def _loop(reference: theirs.Reference, cells: list[Cell], sweep: Sweep | Paths) -> theirs.Loop:
+    if isinstance(sweep, Paths):
+        return their_paths.run(reference, cells, sweep.receivers)
+    return theirs.run(reference, cells, sweep.over)
+
+
+def _rate(pair: uw.Contrast, sweep: Sweep | Paths, seconds: float) -> Rate:
     needed = operations(pair.model.config, sweep, pair.prompts, pair.corrupted)
     return Rate(needed, needed / seconds, product_rate())
 

@@ -9,11 +9,15 @@ from the first token that differs) to the one that the metric reads. What it can
 4. in the last layer, keys and values at these positions, and everything else at the position that is read;
 5. the logits that the metric reads.
 
+A path takes the sender's way in, the MLPs up to the receivers and what these read, at all these positions; then the
+receiving heads' way in and every later layer, from the first receiver behind the sender on. To the logits it takes the
+MLPs alone, at the position that is read.
+
 Counted are the matrix products, two operations for each multiplication and addition. Norms, softmax and activation
 functions are not, though every way of doing it pays for them as well. Serial blocks only.
 """
 
-from benchmarks.sweeps import Cell, Sweep
+from benchmarks.sweeps import Cell, Input, Paths, Sweep
 from unweave.models.config import Config
 from unweave.models.prompts import Prompts
 
@@ -22,14 +26,34 @@ LOGITS_READ = 2
 REMADE = {"z": 0, "pattern": 1, "v": 1, "q": 2, "k": 2}
 
 
-def operations(config: Config, sweep: Sweep, prompts: Prompts, corrupted: Prompts) -> int:
+def operations(config: Config, sweep: Sweep | Paths, prompts: Prompts, corrupted: Prompts) -> int:
     """Operations that the sweep needs on all prompts."""
     if config.block != "serial":
         raise NotImplementedError("operations are counted for serial blocks only")
     firsts = (prompts.tokens != corrupted.tokens).int().argmax(dim=1).tolist()
     ends = prompts.role("end").tolist()
     cells = sweep.cells(config, prompts.tokens.shape[1])
-    return 2 * sum(_patch(config, sweep, cell, *span) for span in zip(firsts, ends, strict=True) for cell in cells)
+    spans = list(zip(firsts, ends, strict=True))
+    if isinstance(sweep, Paths):
+        return 2 * sum(_path(config, sweep.receivers, cell.index[0], *span) for span in spans for cell in cells)
+    return 2 * sum(_patch(config, sweep, cell, *span) for span in spans for cell in cells)
+
+
+def _path(config: Config, receivers: tuple[Input, ...], layer: int, first: int, end: int) -> int:
+    """Multiplications of one head of a layer that is sent to the receivers of one prompt."""
+    read = [receiver for receiver in receivers if receiver[0] > layer]
+    if first > end or (receivers and not read):
+        return 0
+    rows, last = (end - first + 1, read[-1][0]) if read else (1, config.n_layers)
+    written = config.d_head * config.d_model
+    carried = rows * (written + (last - layer) * _mlp(config) + len(read) * written)
+    if not read:
+        return carried + _logits(config)
+    start = read[0][0]
+    own = end if start == config.n_layers - 1 else first
+    heads = sum(_heads(config, kind, own, end) for at, _, kind in read if at == start)
+    again = heads + (end - own + 1) * _mlp(config) + _layers(config, start + 1, first, end)
+    return carried + again + _logits(config)
 
 
 def _patch(config: Config, sweep: Sweep, cell: Cell, first: int, end: int) -> int:
@@ -47,10 +71,14 @@ def _patch(config: Config, sweep: Sweep, cell: Cell, first: int, end: int) -> in
 
 def _way_in(config: Config, site: str, start: int, end: int) -> int:
     """From a head's activation to the end of its layer."""
+    return _heads(config, site, start, end) + (end - start + 1) * _mlp(config)
+
+
+def _heads(config: Config, site: str, start: int, end: int) -> int:
+    """What the heads that share an activation make of it, and their way to the residual stream."""
     rows = end - start + 1
     heads = config.heads_per_kv if site in ("k", "v") else 1
-    head = REMADE[site] * config.d_head * _keys(start, end) + rows * config.d_head * config.d_model
-    return heads * head + rows * _mlp(config)
+    return heads * (REMADE[site] * config.d_head * _keys(start, end) + rows * config.d_head * config.d_model)
 
 
 def _layers(config: Config, layer: int, start: int, end: int) -> int:

@@ -1,4 +1,4 @@
-"""Our side: `uw.patch` on the same prompts, its time, its peak memory, and the numbers to compare."""
+"""Our side: `uw.patch` or `uw.path_patch` on the same prompts, its time, its peak memory, and the numbers."""
 
 import time
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import xarray as xr
 
 import unweave as uw
 from benchmarks.machine import peak_memory
-from benchmarks.sweeps import Cell, Sweep
+from benchmarks.sweeps import Cell, Paths, Sweep
 
 # Seconds after which a sweep is not run once more.
 LONG = 60
@@ -29,8 +29,8 @@ class Measured:
         return median(self.times)
 
 
-def run(pair: uw.Contrast, sweep: Sweep, memory: int, repeats: int) -> Measured:
-    """The sweep, `repeats` times or until `LONG` is over; timed is `uw.patch`, which runs both prompt sets by itself.
+def run(pair: uw.Contrast, sweep: Sweep | Paths, memory: int, repeats: int) -> Measured:
+    """The sweep, `repeats` times or until `LONG` is over; timed is the one call, which runs both prompt sets by itself.
 
     Each run makes the contrast anew, so that what it keeps of the prompts counts as memory beyond the model.
     """
@@ -41,10 +41,16 @@ def run(pair: uw.Contrast, sweep: Sweep, memory: int, repeats: int) -> Measured:
         with peak_memory() as peak:
             fresh = uw.Contrast(pair.model, pair.prompts, pair.corrupted, pair.metric)
             start = time.perf_counter()
-            result = uw.patch(fresh, list(sweep.sites), over=sweep.over, memory=memory, progress=False)
+            result = _ask(fresh, sweep, memory)
             times.append(time.perf_counter() - start)
         peaks.append(peak.bytes)
     return Measured(tuple(times), max(peaks), result)
+
+
+def _ask(pair: uw.Contrast, sweep: Sweep | Paths, memory: int) -> xr.DataArray | xr.Dataset:
+    if isinstance(sweep, Sweep):
+        return uw.patch(pair, list(sweep.sites), over=sweep.over, memory=memory, progress=False)
+    return uw.path_patch(pair, sweep.receivers or "logits", memory=memory, progress=False)
 
 
 def effect_at(result: xr.DataArray | xr.Dataset, over: tuple[str, ...], cell: Cell) -> torch.Tensor:

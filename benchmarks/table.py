@@ -9,12 +9,20 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.compare import TOLERANCE, Row
+from benchmarks.sweeps import S_INHIBITION
 
 MEGA = 1e6
 GIGA = 1e9
 # The sweep whose arithmetic rate has a goal, and that goal as a share of the machine's matrix product rate.
 RATED = "heads"
 SHARE_GOAL = 0.65
+
+_VALUES = ", ".join(f"{layer}.{head}" for layer, head, _ in S_INHIBITION)
+# What the names of path patching stand for; the other side has no function for it.
+PATHS = {
+    "paths": "path patching from every head to the logits; the loop is two steps over TransformerLens's hooks.",
+    "paths-to-values": f"as paths, to the values of {_VALUES}, from the heads in layers before the last of them.",
+}
 
 COLUMNS = (
     "patches",
@@ -63,13 +71,16 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _notes(rows: Sequence[Row]) -> Iterator[str]:
-    yield "Activation patching of the eight fixed prompts, float32 on the CPU, both sides in this process."
+    yield "Patches of the eight fixed prompts, float32 on the CPU, both sides in this process."
     for sampled in sorted({row.sampled for row in rows if row.sampled < row.patches}):
         yield f"~: {sampled} patches of the loop, chosen at random, were run, and their time was scaled to all."
     yield "unweave: the median run. Keys and values have one patch for each group of query heads, on both sides."
     yield f"Difference: of effects, prompt by prompt, at the patches that both ran; {TOLERANCE:g} is allowed."
     yield "Arithmetic rate: on the work that is needed, as a share of this machine's matrix product rate."
     yield f"Memory: resident, beyond the model; the budget was {rows[0].memory_bytes / MEGA:.0f} MB."
+    for name, said in PATHS.items():
+        if any(row.sweep == name for row in rows):
+            yield f"{name}: {said}"
     for row in rows:
         if row.sweep == RATED:
             yield _rate_line(row)

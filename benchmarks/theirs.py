@@ -33,9 +33,10 @@ class Loop:
 
 @dataclass(frozen=True)
 class Reference:
-    """The other side, ready to denoise: the corrupted prompts, the clean run's activations, and both baselines."""
+    """The other side, ready: both prompt sets, the clean run's activations to denoise with, and both baselines."""
 
     bridge: Any
+    clean_tokens: Int[Tensor, "prompt pos"]
     corrupted: Int[Tensor, "prompt pos"]
     cache: Any
     metric: Callable[[Tensor], Tensor]
@@ -69,6 +70,7 @@ def prepare(bridge: Any, prompts: Prompts, corrupted: Prompts) -> Reference:
     logits, cache = bridge.run_with_cache(prompts.tokens)
     return Reference(
         bridge=bridge,
+        clean_tokens=prompts.tokens,
         corrupted=corrupted.tokens,
         cache=cache,
         metric=metric,

@@ -3,7 +3,7 @@
 import torch
 
 from benchmarks.needed import operations
-from benchmarks.sweeps import SWAP, Sweep, pick
+from benchmarks.sweeps import SWAP, Paths, Sweep, pick
 from unweave.models.config import Config
 from unweave.models.prompts import Prompts
 
@@ -37,6 +37,20 @@ def test_residual_by_hand() -> None:
     layer = 4 + 4 + 2 * 2 + 6
     sweep = Sweep("residual", ("resid_pre",), ("layer", "pos"), {SWAP: 1})
     assert operations(MICRO, sweep, *prompts_that_differ_at(1, 2)) == 2 * ((2 * layer + 4) + (layer + 4))
+
+
+def test_paths_to_the_logits_by_hand() -> None:
+    # The last position alone. Layer 0: way in 2, two MLPs 2 x 6; layer 1: way in 2, MLP 6. Both: two logits, 4.
+    first_layer, last_layer = 2 + 12 + 4, 2 + 6 + 4
+    paths = Paths("paths", (), {SWAP: 1})
+    assert operations(MICRO, paths, *prompts_that_differ_at(1, 3)) == 2 * (first_layer + last_layer)
+
+
+def test_paths_to_values_by_hand() -> None:
+    # Tokens 1 and 2 of three: way in 2 x 2, MLP 2 x 6, the value that receives 2 x 2. Then, at the last position: three
+    # keys 3, way in 2, MLP 6, two logits of two numbers. No head of the receiver's layer is sent.
+    paths = Paths("paths-to-values", ((1, 0, "v"),), {SWAP: 1})
+    assert operations(MICRO, paths, *prompts_that_differ_at(1, 3)) == 2 * ((4 + 12 + 4) + (3 + 2 + 6 + 4))
 
 
 def test_a_sample_is_the_same_for_the_same_seed_and_keeps_the_order() -> None:

@@ -63,7 +63,7 @@ def taken(ours: Tensor, theirs: Tensor, site: str, where: Mapping[str, int | Ten
 class Paths:
     """Path patching in three whole runs a sender, every attention output held by an edit."""
 
-    def __init__(self, pair: uw.Contrast, direction: str, mlps: str) -> None:
+    def __init__(self, pair: uw.Contrast, direction: str, mlps: str = "live") -> None:
         self.pair, self.direction, self.config = pair, direction, pair.model.config
         self.recipient, donor = sides(pair, direction)
         keep = ["z", "q", "k", "v", "resid_pre", *(["mlp_out"] if self.config.d_mlp else [])]
@@ -100,4 +100,27 @@ class Paths:
                 value = read[kind, layer][:, :, part]
             value = value if at is None else value[torch.arange(len(at)), at]
             edits.append(uw.Edit(kind, layer, value, head=part, pos=at))
+        return effect(self.pair, self.direction, edits)
+
+    def to_live_inputs(self, head: Head, receivers: Sequence[tuple[int, int, str]], at: Tensor | None = None) -> Tensor:
+        """As `to_inputs`, with attention frozen by `q k v` outside the receivers, which then act on each other."""
+        share, frozen, rows = self.config.heads_per_kv, [], torch.arange(len(self.recipient))
+        for layer in range(self.config.n_layers):
+            for kind in "qkv":
+                parts = range(self.ours[kind, layer].shape[2])
+                live = {
+                    n if kind == "q" else n // share for where, n, name in receivers if (where, name) == (layer, kind)
+                }
+                frozen += [
+                    uw.Edit(kind, layer, self.ours[kind, layer][:, :, n], head=n) for n in parts if n not in live
+                ]
+        layer, number = head
+        value = self.theirs["z", layer][:, :, number]
+        value = value if at is None else value[rows, at]
+        sent = [*frozen, uw.Edit("z", layer, value, head=number, pos=at)]
+        read = self.pair.model.run(self.recipient, keep=["q", "k", "v"], edits=sent)
+        edits = []
+        for layer, number, kind in receivers:
+            part = number if kind == "q" else number // share
+            edits.append(uw.Edit(kind, layer, read[kind, layer][:, :, part], head=part))
         return effect(self.pair, self.direction, edits)

@@ -22,8 +22,9 @@ RECEIVERS = {
     "mixed": ([(1, 0, "q"), (1, 2, "k"), (0, 1, "v")], (("q", 1, 0), ("k", 1, 2), ("v", 0, 1))),
     "mlp": (["mlp 1"], (("mlp_in", 1, None),)),
     "both": (["mlp 0", (1, 1, "q")], (("mlp_in", 0, None), ("q", 1, 1))),
+    "in a row": ([(0, 1, "v"), "mlp 0", (1, 0, "v")], (("v", 0, 1), ("mlp_in", 0, None), ("v", 1, 0))),
 }
-PLACES = [(None, None), ("S2", "end"), ("end", "end"), ("S2", None), (None, "end")]
+PLACES = [(None, None), ("S2", "end"), ("end", "end"), ("S2", None), (None, "end"), ("S2", "S2"), (None, "S1")]
 
 
 def each(cases):
@@ -45,16 +46,18 @@ def test_every_head_to_receivers(case, receivers, mlps):
     assert float(abs(got).max()) > 1e-3
 
 
-@each(CASES[:4])
+@each([CASES[0], CASES[3], CASES[4], CASES[7]])
+@pytest.mark.parametrize("receivers", ["mixed", "in a row"])
 @pytest.mark.parametrize(("sends", "receives"), PLACES)
-def test_at_roles(case, sends, receives):
+def test_at_roles(case, receivers, sends, receives):
     name, lengths, corruption, direction = case
     side = both(name, lengths, corruption)
-    ours, theirs = RECEIVERS["mixed"]
-    got = uw.path_patch(side.contrast, ours, at=(sends, receives), direction=direction)
-    for layer, head in product(range(got.sizes["layer"]), range(got.sizes["head"])):
-        expected = effect(side.hf, side.pair, Path((("z", layer, head),), theirs, sends, receives), direction)
-        np.testing.assert_allclose(got.sel(layer=layer, head=head), expected, rtol=0, atol=TOLERANCE)
+    ours, theirs = RECEIVERS[receivers]
+    senders = {"embed": ("embed", 0, None), "0.0": ("z", 0, 0), "0.1": ("z", 0, 1), "1.0": ("z", 1, 0)}
+    got = uw.path_patch(side.contrast, ours, list(senders), (sends, receives), direction=direction)
+    for label, sender in senders.items():
+        expected = effect(side.hf, side.pair, Path((sender,), theirs, sends, receives), direction)
+        np.testing.assert_allclose(got.sel(sender=label), expected, rtol=0, atol=TOLERANCE, err_msg=label)
 
 
 SENDERS = {
@@ -126,35 +129,16 @@ def test_a_small_budget_gives_the_same_numbers(receivers):
     np.testing.assert_allclose(free, tight, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"receivers": "answer"}, "expected 'logits' or a list"),
-        ({"receivers": []}, "none was given"),
-        ({"receivers": [(1, 0, "z")]}, "inputs are 'q', 'k' and 'v', got 'z'"),
-        ({"receivers": [(9, 0, "v")]}, "layers 0 to"),
-        ({"receivers": [(1, 99, "v")]}, "heads 0 to"),
-        ({"receivers": ["mlpp 1"]}, "cannot be read"),
-        ({"receivers": [(0, 0, "v")], "senders": [(1, 1)]}, "every sender writes after it"),
-        ({"receivers": [(0, 0, "v")]}, "every sender writes after it"),
-        ({"senders": "neurons"}, "expected 'heads', 'mlps'"),
-        ({"senders": ["9.9.9"]}, "is not a sender"),
-        ({"senders": [[]]}, "a list of no sender"),
-        ({"at": "IO2"}, "role 'IO2' is not among"),
-        ({"mlps": "gone"}, "expected 'live' or 'frozen'"),
-        ({"direction": "up"}, "expected 'denoise' or 'noise'"),
-    ],
-)
-def test_what_does_not_exist_is_one_clear_error(given, message):
-    with pytest.raises(uw.InputError, match=message):
-        uw.path_patch(both("llama-grouped", "equal", "swap").contrast, **given)
-
-
-def test_the_result_names_its_conventions():
-    side = both("llama-grouped", "equal", "swap")
-    attrs = uw.path_patch(side.contrast, [(1, 0, "v")], at=("S2", "end")).attrs
-    assert attrs["attention"] == "frozen by z"
-    assert attrs["mlps"] == "live"
-    assert attrs["sender_at"] == "S2"
-    assert attrs["receivers"] == "1.0 v"
-    assert "shared by 2 query heads" in attrs["notes"]
+@each(CASES)
+@pytest.mark.parametrize("attention", ["z", "qkv"])
+def test_everything_before_a_layer_sent_to_all_its_inputs_is_its_whole_attention(case, attention):
+    """What a layer's heads read is then the donor's, and so is what they write."""
+    name, lengths, corruption, direction = case
+    side = both(name, lengths, corruption)
+    n_heads = side.contrast.model.config.n_heads
+    receivers = [(1, head, kind) for head, kind in product(range(n_heads), "qkv")]
+    everything = [["embed", *product([0], range(n_heads)), "mlp 0"]]
+    got = uw.path_patch(side.contrast, receivers, everything, direction=direction, attention=attention)
+    whole = uw.patch_at(side.contrast, [[f"z 1.{head}" for head in range(n_heads)]], direction)
+    np.testing.assert_allclose(got.values, whole.values, rtol=0, atol=TOLERANCE)
+    assert float(abs(got).max()) > 1e-3

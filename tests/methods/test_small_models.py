@@ -3,6 +3,7 @@
 The prompts have unequal lengths, and padding inside. The metric reads a class at the start, within, or at the end.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import xarray as xr
 import unweave as uw
 from tests.circuits.naive import Naive
 from tests.methods.by_edits import Paths, effect, sweep
-from tests.small import small_model, small_pair
+from tests.small import random_model, small_model, small_pair
 from unweave.circuits.ablation import ablation_of
 from unweave.circuits.circuit import Circuit, Group
 from unweave.circuits.evaluate import Effort
@@ -171,6 +172,23 @@ def test_replaced_patterns_read_no_padding() -> None:
         assert (pattern[0, :, :, 5] == 0).all()
         assert (pattern[1, :, :, 2] == 0).all()
         assert (pattern[0, :, 0, 4] != 0).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_paths_with_attention_frozen_by_its_inputs(kind: str) -> None:
+    """Receivers of layer 1 act on those of layer 2."""
+    model = random_model(replace(small_model(kind).config, n_layers=3))
+    pair = small_pair(model, pair_of(kind).metric)
+    receivers = [(1, 0, "v"), (1, 1, "k"), (2, 0, "q"), (2, 1, "v")]
+    found = uw.path_patch(pair, receivers, attention="qkv")
+    sent = uw.path_patch(pair, receivers, at=("turn", None), attention="qkv")
+    for head in ((0, 0), (0, 1)):
+        cell = {"layer": 0, "head": head[1]}
+        same(found.sel(cell), Paths(pair, "noise").to_live_inputs(head, receivers))
+        expected = Paths(pair, "noise").to_live_inputs(head, receivers, pair.prompts.role("turn"))
+        np.testing.assert_allclose(sent.sel(cell), expected, rtol=0, atol=1e-9)
+    frozen = uw.path_patch(pair, receivers)
+    assert abs(found - frozen).sel(layer=0).max() > 1e-6
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -2,12 +2,14 @@
 
 1. recipient and donor are run, everything kept;
 2. the recipient is run with the senders' values from the donor and every other head's `z` held at the recipient's own
-   (and every other MLP's output, where MLPs are frozen); what the receivers read is kept;
+   (and every other MLP's output, where MLPs are frozen); what the receivers read is kept. Or not `z` is held but the
+   queries, keys and values of all heads, except those that receive;
 3. the recipient is run with the receivers reading that. To the logits, the second pass is the answer.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from jaxtyping import Float
 from torch import Tensor
@@ -30,6 +32,7 @@ class Path:
     sends_at: str | None = None
     receives_at: str | None = None
     live_mlps: bool = True
+    attention: str = "z"
 
 
 def effect(hf: PreTrainedModel, pair: Pair, path: Path, direction: str) -> Float[Tensor, " prompt"]:
@@ -49,7 +52,10 @@ def effect(hf: PreTrainedModel, pair: Pair, path: Path, direction: str) -> Float
 def frozen(hf: PreTrainedModel, pair: Pair, path: Path, ours: Trace, theirs: Trace) -> list[Edit]:
     """All heads held, the senders' values put in."""
     layers = range(hf.config.num_hidden_layers)
-    edits = [Edit("z", layer, index_of("z"), ours.sites["z", layer]) for layer in layers]
+    if path.attention == "z":
+        edits = [Edit("z", layer, index_of("z"), ours.sites["z", layer]) for layer in layers]
+    else:
+        edits = held_inputs(hf, path, ours)
     if not path.live_mlps:
         edits += [Edit("mlp_out", layer, index_of("mlp_out"), ours.sites["mlp_out", layer]) for layer in layers]
     at = {} if path.sends_at is None else {"role": pair.roles[path.sends_at]}
@@ -57,6 +63,19 @@ def frozen(hf: PreTrainedModel, pair: Pair, path: Path, ours: Trace, theirs: Tra
         site = "resid_pre" if name == "embed" else name
         index = index_of(site, **at, **({} if head is None else {"head": head}))
         edits.append(Edit(site, layer, index, theirs.sites[site, layer]))
+    return edits
+
+
+def held_inputs(hf: PreTrainedModel, path: Path, ours: Trace) -> list[Edit]:
+    """Queries, keys and values of all heads held one by one, except those that receive."""
+    edits = []
+    for layer, site in product(range(hf.config.num_hidden_layers), ("q", "k", "v")):
+        shared = n_heads(hf, "z") // n_heads(hf, site)
+        live = [head for kind, at, head in path.receivers or () if (kind, at) == (site, layer)]
+        receive = {head // shared for head in live if head is not None}
+        for head in range(n_heads(hf, site)):
+            if head not in receive:
+                edits.append(Edit(site, layer, index_of(site, head=head), ours.sites[site, layer]))
     return edits
 
 

@@ -34,6 +34,14 @@ def test_receivers_are_named_by_their_inputs():
     assert said(paths({(1, 1): 0.3}, "5.1 q")) == "1.1 works against the answer through the query of 5.1 (30 %)"
 
 
+def test_a_change_is_told_in_units_and_a_drop_in_percent():
+    change = {"measure": "change", "quantity": "change", "unit": "logits"}
+    assert said(paths({(5, 1): -2.5}, **change)) == "5.1 acts directly on the logits: spoiling this path costs 2.50"
+    assert said(paths({(5, 1): -0.5}, measure="drop")) == (
+        "5.1 acts directly on the logits: spoiling this path costs 50 %"
+    )
+
+
 def test_nothing_found_says_so():
     assert said(paths({})).startswith("No head acts directly on the logits: the largest of 18 means is ")
 

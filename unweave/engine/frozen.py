@@ -2,31 +2,45 @@
 
 With attention frozen positions do not mix: a row of the stream goes on through MLPs alone, and only rows at positions
 that lead to a receiver need be carried. This is the second step of path patching (arXiv 2211.00593, appendix B).
+
+Receivers may be live heads: then what they write is added, and rows are carried at all positions that they mix.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from unweave.engine.arrivals import Arrival
+from unweave.engine.live_heads import LiveHeads
 from unweave.engine.recording import Recording
 from unweave.engine.sheet import Sheet
+from unweave.engine.wavefront import CHUNK_KEYS
 from unweave.models.forward import mlp, project
 
 
 class FrozenPass:
     """Rows in flight, each of one variant, prompt and position. MLPs are live, or frozen like attention.
 
-    `chunk` is the number of rows of one matrix product. `held` are sheets of MLPs that send beside others: what these
-    write is the donor's, so the MLP is frozen in the rows of their variant, and the change joins behind it. The
-    recording must hold `attn_out` of every layer, and `mlp_out` where MLPs are frozen or held.
+    `chunk` is the number of rows of one matrix product. `held` are sheets that send beside others: what these write is
+    the donor's, so the MLP or the live head is frozen in the rows of their variant, and the change joins behind it.
+    `live` are the heads that are not frozen, by layer: the rows of a run must then be all its positions from the first
+    that its senders change. The recording must hold `attn_out` of every layer, `mlp_out` where MLPs are frozen or held,
+    and `q k v z` where heads are live.
     """
 
-    def __init__(self, recording: Recording, chunk: int, live_mlps: bool, held: Sequence[Sheet] = ()) -> None:
+    def __init__(
+        self,
+        recording: Recording,
+        chunk: int,
+        live_mlps: bool,
+        held: Sequence[Sheet] = (),
+        live: Mapping[int, LiveHeads] | None = None,
+    ) -> None:
         self.recording, self.config, self.chunk = recording, recording.config, chunk
-        self.live_mlps, self.held = live_mlps, held
+        self.live_mlps, self.held, self.live = live_mlps, held, live or {}
         self.x = recording.stream(0).new_empty(0, self.config.d_model)
         self.place = torch.empty(0, 3, dtype=torch.long, device=self.x.device)  # variant, prompt, pos of each row
         self.n_rows = 0
@@ -75,18 +89,24 @@ class FrozenPass:
         parallel = self.config.block == "parallel"
         if stage % 2 == 1 and parallel:
             return
+        written = self._written_live(self.live[layer]) if stage % 2 == 0 and layer in self.live else None
         for rows in self._chunks():
             x, at = self.x[rows], (self.place[rows, 1], self.place[rows, 2])
             out = kept["attn_out", layer][at] if stage % 2 == 0 else 0
             if self.config.d_mlp and (parallel or stage % 2 == 1):
                 out = out + self._mlp(layer, rows)
             x += out
+        if written is not None:
+            self.x += written
 
     def inputs(self, layer: int, columns: Int[Tensor, " column"]) -> Float[Tensor, "row column"]:
         """What some columns of a layer's queries, keys and values read of the rows in flight."""
         self._settle()
-        weights = self.recording.weights.layers[layer]
-        parts = [project(self.config, weights, self.x[rows])[:, columns] for rows in self._chunks()]
+        whole = self.recording.weights.layers[layer]
+        weights = replace(
+            whole, w_qkv=whole.w_qkv[columns], b_qkv=None if whole.b_qkv is None else whole.b_qkv[columns]
+        )
+        parts = [project(self.config, weights, self.x[rows]) for rows in self._chunks()]
         return torch.cat(parts) if parts else self.x.new_empty(0, len(columns))
 
     def landed(self) -> tuple[Int[Tensor, "row 3"], Float[Tensor, "row d_model"]]:
@@ -96,17 +116,41 @@ class FrozenPass:
 
     def _mlp(self, layer: int, rows: slice) -> Float[Tensor, "row d_model"]:
         """What the MLP writes to some rows."""
-        variant, prompt, pos = self.place[rows].T
+        _, prompt, pos = self.place[rows].T
         if not self.live_mlps:
             return self.recording.recipient["mlp_out", layer][prompt, pos]
         out = mlp(self.config, self.recording.weights.layers[layer], self.x[rows])
         for sheet in self.held:
-            if sheet.layer == layer:
-                there = variant == sheet.offset
-                if sheet.places is not None:
-                    there &= pos == sheet.places[0].to(pos.device)[prompt]
+            if (sheet.site, sheet.layer) == ("mlp_out", layer):
+                there = self._sent(sheet, rows)
                 out[there] = self.recording.recipient["mlp_out", layer][prompt[there], pos[there]]
         return out
+
+    def _sent(self, sheet: Sheet, rows: slice | Int[Tensor, "run pos"]) -> Bool[Tensor, "..."]:
+        """Which rows are of the sheet's variant, at a position where it sends."""
+        variant, prompt, pos = self.place[rows].unbind(-1)
+        there = variant == sheet.offset
+        return there if sheet.places is None else there & (pos == sheet.places[0].to(pos.device)[prompt])
+
+    def _written_live(self, heads: LiveHeads) -> Float[Tensor, "row d_model"]:
+        """What the change of live heads writes to all rows in flight."""
+        inputs, written = self.inputs(heads.layer, heads.columns), torch.zeros_like(self.x)
+        for rows in self._runs():
+            _, prompt, first = self.place[rows[0, 0]].tolist()
+            change = heads.change(self.recording, prompt, first, inputs[rows])
+            for sheet in self.held:
+                if (sheet.site, sheet.layer) == ("z", heads.layer) and sheet.parts and sheet.parts[0] in heads.heads:
+                    change[:, :, heads.heads.index(sheet.parts[0])][self._sent(sheet, rows)] = 0
+            written[rows] = heads.written(self.recording, change)
+        return written
+
+    def _runs(self) -> Iterator[Int[Tensor, "run pos"]]:
+        """The rows of runs of one prompt, in portions that bound the memory of attention."""
+        prompts, positions = self.place[:, 1], self.place[:, 2]
+        for prompt in prompts.unique().tolist():
+            rows = (prompts == prompt).nonzero()[:, 0]
+            first, last = int(positions[rows].min()), int(positions[rows].max())
+            yield from rows.unflatten(0, (-1, last - first + 1)).split(max(1, CHUNK_KEYS // (last + 1)))
 
     def _chunks(self) -> Iterator[slice]:
         for start in range(0, len(self.x), self.chunk):

@@ -4,15 +4,17 @@ Wang et al. 2022 (arXiv 2211.00593), appendix B:
 
 1. recipient and donor are run once (`record`);
 2. the sender's change is carried down with every other head frozen, and the receivers' inputs are read
-   (`FrozenPass`); a change that reaches no receiver has effect exactly 0;
+   (`FrozenPass`); a change that reaches no receiver has effect exactly 0. Receiving heads are frozen too, or live, and
+   then act on later receivers;
 3. the recipient is run again with these inputs in place of its own (`Wavefront` with overrides). To the logits there
    is no third step: the frozen pass ends there.
 
 Senders are taken in portions that fit the memory budget.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 
 import torch
 from jaxtyping import Float, Int
@@ -20,46 +22,16 @@ from torch import Tensor
 
 from unweave.engine.arrivals import Arrival, arrivals
 from unweave.engine.frozen import FrozenPass
+from unweave.engine.live_heads import LiveHeads
 from unweave.engine.memory import Room, budget_bytes, recording_bytes, room_within
 from unweave.engine.question import Question
 from unweave.engine.reach import Reach, entry_stage, last_attention, positions
+from unweave.engine.receivers import Receivers
 from unweave.engine.recording import Recording, record
 from unweave.engine.sheet import Joint, Sheet
 from unweave.engine.wavefront import Override, Wavefront
-from unweave.models.config import Config
 from unweave.models.run import Key
 from unweave.progress import Progress
-
-
-@dataclass(frozen=True)
-class Receivers:
-    """Columns of the fused queries, keys and values that receive, by layer, and layers whose MLP's input does.
-
-    Where there are neither, the logits receive. `places[prompt]` is the one position where they receive; None stands
-    for all.
-    """
-
-    columns: Mapping[int, Int[Tensor, " column"]] = field(default_factory=dict)
-    mlps: tuple[int, ...] = ()
-    places: Int[Tensor, " prompt"] | None = None
-
-    @property
-    def logits(self) -> bool:
-        return not self.columns and not self.mlps
-
-    def stages(self, config: Config) -> list[int]:
-        """The stages where the receivers read, in order."""
-        later = 1 if config.block == "serial" else 0
-        return sorted({*(2 * layer for layer in self.columns), *(2 * layer + later for layer in self.mlps)})
-
-    def wanted(self, prompt: int, reach: Reach, batch: Sequence[int]) -> Sequence[int]:
-        """The positions of a prompt of the batch that lead to a receiver."""
-        first, last = reach.first[prompt], reach.last[prompt]
-        if self.logits:
-            return [reach.read[prompt]] if first <= last else []
-        at = range(first, last + 1)
-        return at if self.places is None else [p for p in [int(self.places[batch[prompt]])] if p in at]
-
 
 # What receivers read: for ("qkv" or "mlp", layer), the values of some rows and each row's variant, prompt and position.
 Read = dict[tuple[str, int], tuple[Tensor, Tensor]]
@@ -98,6 +70,7 @@ class PathSweep:
             frozen += [("mlp_out", layer) for layer in layers]
         frozen += [(sheet.site, sheet.layer) for sheet in held_by(self.senders)]
         inputs = [(site, layer) for layer in self.receivers.columns for site in ("q", "k", "v")]
+        inputs += [("z", layer) for layer in self.receivers.acting(self.question.config)]
         return list(dict.fromkeys((sheet.site, sheet.layer) for sheet in self._sheets())), frozen + inputs
 
     def _batches(self) -> list[range]:
@@ -121,7 +94,7 @@ class PathSweep:
 
     def _portions(self, batch: range, reach: Reach) -> Iterator[list[Sheet | Joint]]:
         """Senders, with variants numbered by their place in `values`, as many at once as the budget holds."""
-        rows_each = sum(len(self.receivers.wanted(n, reach, batch)) for n in range(len(batch)))
+        rows_each = sum(len(self.receivers.wanted(self.question.config, n, reach, batch)) for n in range(len(batch)))
         room = max(1, self._room().rows // max(1, rows_each))
         portion: list[Sheet | Joint] = []
         for sender in self.senders:
@@ -147,8 +120,10 @@ class PathSweep:
         self, portion: list[Sheet | Joint], batch: range, recording: Recording, reach: Reach
     ) -> tuple[FrozenPass, Read]:
         """The frozen pass over a portion: the pass, and what the receivers read on the way."""
-        config, read = self.question.config, {}
-        flown = FrozenPass(recording, self._room().chunk, self.live_mlps, held_by(portion))
+        config, receivers, read = self.question.config, self.receivers, {}
+        live = {layer: LiveHeads.reading(config, layer, receivers.columns[layer]) for layer in receivers.acting(config)}
+        flown = FrozenPass(recording, self._room().chunk, self.live_mlps, held_by(portion), live)
+        wanted = [receivers.wanted(config, prompt, reach, batch) for prompt in range(len(batch))]
         by_stage: dict[int, list[tuple[Sheet, bool]]] = {}
         for sender in portion:
             for sheet in members_of(sender):
@@ -156,27 +131,34 @@ class PathSweep:
                 by_stage.setdefault(entry, []).append((sheet, isinstance(sender, Joint)))
         for stage in range(self._end() + 1):
             recording.forget()
-            for sheet, meets in by_stage.get(stage, ()):
-                for prompt in range(len(batch)):
-                    wanted = self.receivers.wanted(prompt, reach, batch)
-                    for arrival in arrivals(sheet, prompt, recording, reach):
-                        flown.join(arrival, stage, wanted, meets)
-            if stage in self.receivers.stages(config):
-                read |= self._read(flown, stage)
+            # behind the last attention `arrivals` itself leaves out what cannot matter, by the whole reach
+            needed = reach if stage > last_attention(config) else leading(wanted)
+            for (sheet, meets), prompt in product(by_stage.get(stage, ()), range(len(batch))):
+                for arrival in arrivals(sheet, prompt, recording, needed):
+                    # a live head takes the change on to all later positions, or to all where it sees both ways
+                    later = bool(live) and config.causal
+                    at = [pos for pos in wanted[prompt] if pos >= arrival.first] if later else wanted[prompt]
+                    flown.join(arrival, stage, at, meets or bool(live))
+            if stage in receivers.stages(config):
+                read |= self._read(flown, stage, batch)
             if stage < self._end():
                 flown.advance(stage)
         return flown, read
 
-    def _read(self, flown: FrozenPass, stage: int) -> Read:
-        """What the receivers of one stage read of the rows in flight."""
+    def _read(self, flown: FrozenPass, stage: int, batch: range) -> Read:
+        """What the receivers of one stage read of the rows in flight, where they receive."""
         layer, read = stage // 2, {}
+        place, stream = flown.landed()
+        if self.receivers.places is None:
+            at = slice(None)
+        else:
+            at = self.receivers.places[list(batch)].to(place.device)[place[:, 1]] == place[:, 2]
         if stage % 2 == 0 and layer in self.receivers.columns:
-            columns = self.receivers.columns[layer].to(flown.x.device)
-            read["qkv", layer] = flown.inputs(layer, columns), flown.landed()[0]
+            columns = self.receivers.columns[layer].to(stream.device)
+            read["qkv", layer] = flown.inputs(layer, columns)[at], place[at]
         parallel = self.question.config.block == "parallel"
         if layer in self.receivers.mlps and parallel == (stage % 2 == 0):
-            place, stream = flown.landed()
-            read["mlp", layer] = stream.clone(), place
+            read["mlp", layer] = stream[at].clone(), place[at]
         return read
 
     def _own(
@@ -188,7 +170,7 @@ class PathSweep:
             own = recording.stream(stage)
             return own, torch.arange(own.shape[-1], device=own.device)
         columns = self.receivers.columns[layer].to(recording.stream(0).device)
-        return fused(recording, layer)[..., columns], columns
+        return recording.fused(layer)[..., columns], columns
 
     def _land(
         self,
@@ -204,7 +186,7 @@ class PathSweep:
         where = torch.tensor(batch)
         self.values[numbers[:, None], where] = q.baseline.cpu()[where]
         if not self.receivers.logits:
-            variant, prompt, stream = self._run_again(numbers, read, recording, reach)
+            variant, prompt, stream = self._run_again(numbers, read, batch, recording, reach)
         else:
             place, stream = frozen.landed()
             variant, prompt = place[:, 0], place[:, 1]
@@ -216,10 +198,13 @@ class PathSweep:
         self,
         numbers: Int[Tensor, " variant"],
         read: Read,
+        batch: range,
         recording: Recording,
         reach: Reach,
     ) -> tuple[Int[Tensor, " run"], Int[Tensor, " run"], Float[Tensor, "run d_model"]]:
         """The third step: the recipient's run with the receivers' inputs in place."""
+        places = self.receivers.places
+        places = None if places is None else places[list(batch)].to(recording.stream(0).device)
         local = torch.full((int(numbers.max()) + 1,), -1)
         local[numbers] = torch.arange(len(numbers))
         start = self.receivers.stages(self.question.config)[0]
@@ -227,10 +212,12 @@ class PathSweep:
         first: dict[tuple[int, int], int] = {}
         for (kind, layer), (inputs, place) in read.items():
             own, columns = self._own(kind, layer, recording)
-            values = own.expand(len(numbers), *own.shape).clone()
             at = local.to(place.device)[place[:, 0]], place[:, 1], place[:, 2]
-            values[at] = inputs
-            edits[kind][layer] = Override(columns, values)
+            if places is not None:
+                own = own[torch.arange(len(places), device=own.device), places][:, None]
+            values = own.expand(len(numbers), *own.shape).clone()
+            values[(*at[:2], at[2] if places is None else torch.zeros_like(at[2]))] = inputs
+            edits[kind][layer] = Override(columns, values, places)
             for variant, prompt, pos in zip(*(part.tolist() for part in at), strict=True):
                 if start <= last_attention(self.question.config) or pos == reach.read[prompt]:
                     first[variant, prompt] = min(first.get((variant, prompt), pos), pos)
@@ -257,10 +244,16 @@ def members_of(sender: Sheet | Joint) -> tuple[Sheet, ...]:
     return tuple(replace(member, offset=sender.offset) for member in sender.members)
 
 
+def leading(wanted: Sequence[Sequence[int]]) -> Reach:
+    """The reach of changes that are needed at these positions of each prompt alone; none is where there are none."""
+    last = tuple(at[-1] if at else 0 for at in wanted)
+    return Reach(tuple(at[0] if at else 1 for at in wanted), last, last)
+
+
 def held_by(senders: Sequence[Sheet | Joint]) -> list[Sheet]:
-    """The MLPs that send beside others."""
+    """The MLPs and heads that send beside others."""
     joint = [sender for sender in senders if isinstance(sender, Joint) and len(sender.members) > 1]
-    return [sheet for sender in joint for sheet in members_of(sender) if sheet.site == "mlp_out"]
+    return [sheet for sender in joint for sheet in members_of(sender) if sheet.site in ("mlp_out", "z")]
 
 
 def pieces_of(sender: Sheet | Joint, room: int) -> Iterator[Sheet | Joint]:
@@ -270,8 +263,3 @@ def pieces_of(sender: Sheet | Joint, room: int) -> Iterator[Sheet | Joint]:
         return
     for start in range(0, len(sender.parts), room):
         yield replace(sender, parts=sender.parts[start : start + room], offset=sender.offset + start)
-
-
-def fused(recording: Recording, layer: int) -> Float[Tensor, "prompt pos qkv"]:
-    """The recipient's queries, keys and values, in the order of the fused projection."""
-    return torch.cat([recording.recipient[site, layer].flatten(-2) for site in ("q", "k", "v")], dim=-1)

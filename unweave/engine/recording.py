@@ -64,6 +64,10 @@ class Recording:
         """The recipient's rotated keys, and its values, shared by all patched runs."""
         return self._rotated(self.recipient, "k", layer), self.recipient["v", layer].transpose(1, 2)
 
+    def fused(self, layer: int) -> Float[Tensor, "prompt pos qkv"]:
+        """The recipient's queries, keys and values, in the order of the fused projection."""
+        return torch.cat([self.recipient[site, layer].flatten(-2) for site in ("q", "k", "v")], dim=-1)
+
     def forget(self) -> None:
         """Drops the changes that were computed for earlier layers."""
         self._memo.clear()

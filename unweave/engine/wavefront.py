@@ -31,7 +31,6 @@ from unweave.models.forward import (
     rotate,
     split_qkv,
 )
-from unweave.models.weights import LayerWeights
 
 # Keys of one attention product: see `memory.CHUNK_ROWS`, its like for the other products.
 CHUNK_KEYS = 8192
@@ -94,15 +93,25 @@ def rows_of(group: Group) -> Iterator[Rows]:
 
 @dataclass(frozen=True)
 class Override:
-    """Values in flight, whatever the stream says: columns of fused queries, keys and values, or an MLP's input."""
+    """Values in flight, whatever the stream says: columns of fused queries, keys and values, or an MLP's input.
+
+    They stand at all positions of a run; with `places`, at one position of each prompt, which is all that they hold.
+    """
 
     columns: Int[Tensor, " column"]
     values: Float[Tensor, "variant prompt pos column"]
+    places: Int[Tensor, " prompt"] | None = None
 
-    def of(self, group: Group, rows: Rows) -> Float[Tensor, "run pos column"]:
-        """The values of some runs of a group."""
-        steps = torch.arange(group.first, group.last + 1, device=self.values.device)
-        return self.values[rows.variant[:, None], rows.prompt[:, None], steps]
+    def put(self, block: Float[Tensor, "run pos width"], group: Group, rows: Rows) -> None:
+        """Puts the values of some runs of a group in their place."""
+        if self.places is None:
+            steps = torch.arange(group.first, group.last + 1, device=block.device)
+            block[..., self.columns] = self.values[rows.variant[:, None], rows.prompt[:, None], steps]
+            return
+        step = self.places[rows.prompt] - group.first
+        there = ((step >= 0) & (step < rows.n_pos)).nonzero()[:, 0]
+        values = self.values[rows.variant[there], rows.prompt[there], 0]
+        block[there[:, None], step[there][:, None], self.columns] = values
 
 
 # Is called at each layer with its number, `z` of all rows in flight, and the groups that they belong to.
@@ -167,16 +176,13 @@ class Wavefront:
         if z is not None and self.edit is not None:
             self.edit(index, z, self.groups.values())
         has_mlp = self.config.d_mlp > 0 and (self.config.block == "parallel") == (stage % 2 == 0)
-        reads_stream = has_mlp and index not in self.mlp_inputs
+        inputs = self.x if not has_mlp or index not in self.mlp_inputs else self._overridden(self.mlp_inputs[index])
         for rows in self._chunks():
-            x = self.x[rows]
             # both halves of a parallel block read the stream before either writes to it
             written = [] if z is None else [attention_output(layer, z[rows])]
-            written += [mlp(self.config, layer, x)] if reads_stream else []
+            written += [mlp(self.config, layer, inputs[rows])] if has_mlp else []
             for out in written:
-                x += out
-        if has_mlp and not reads_stream:
-            self._add_mlp(layer, self.mlp_inputs[index])
+                self.x[rows] += out
 
     def landed(self) -> tuple[Int[Tensor, " run"], Int[Tensor, " run"], Float[Tensor, "run d_model"]]:
         """After the last stage: each run's variant and prompt, and its residual stream where the metric reads."""
@@ -191,19 +197,20 @@ class Wavefront:
             self.x[start],
         )
 
-    def _override(self, edit: Override, qkv: Float[Tensor, "row qkv"]) -> None:
+    def _override(self, edit: Override, buffer: Float[Tensor, "row width"]) -> None:
         """Puts the values of all runs in their place."""
         for group in self.groups.values():
             for rows in rows_of(group):
-                block = rows.of(qkv)
-                block[..., edit.columns] = edit.of(group, rows)
-                rows.put(qkv, block)
+                block = rows.of(buffer)
+                edit.put(block, group, rows)
+                if not isinstance(rows.index, slice):
+                    rows.put(buffer, block)
 
-    def _add_mlp(self, layer: LayerWeights, edit: Override) -> None:
-        """What the MLP writes when it reads other values than the stream."""
-        for group in self.groups.values():
-            for rows in rows_of(group):
-                self.x[rows.index] += mlp(self.config, layer, edit.of(group, rows)).flatten(0, 1)
+    def _overridden(self, edit: Override) -> Float[Tensor, "row d_model"]:
+        """The rows in flight, with the values of all runs in their place."""
+        stream = self.x[: self.n_rows].clone()
+        self._override(edit, stream)
+        return stream
 
     def _chunks(self) -> Iterator[slice]:
         for start in range(0, self.n_rows, self.chunk):

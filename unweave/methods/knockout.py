@@ -29,6 +29,7 @@ from unweave.errors import InputError, Interrupted
 from unweave.methods.frame import labelled
 from unweave.methods.heads import Head
 from unweave.methods.knockout_targets import Target, every_target, sites_of, targets_of
+from unweave.methods.measures import check_measure, measure_attrs, measured
 from unweave.methods.replacement import Replacement, replaced_values, replacement_of
 from unweave.methods.result_noise import noise_scores
 from unweave.metrics.contrast import Contrast
@@ -40,13 +41,6 @@ if TYPE_CHECKING:
     import xarray as xr
 
 At = str | Sequence[str] | None
-
-# Measures: what the numbers are, and what 0 and 1 (or -1) mean.
-MEASURES = {
-    "effect": {"quantity": "effect", "zero": "unharmed", "one": "as bad as the corrupted prompt (at -1)"},
-    "drop": {"quantity": "relative change", "zero": "unharmed", "one": "nothing left of the clean score (at -1)"},
-    "change": {"quantity": "change", "zero": "unharmed", "one": "one unit of the metric more"},
-}
 
 
 def knockout(
@@ -162,10 +156,7 @@ def mask_of(pair: Contrast, at: At) -> Tensor | None:
 
 
 def _check(pair: Contrast, heads: object, joint: bool, measure: str) -> None:
-    if measure not in MEASURES:
-        raise InputError(f"measure: expected one of {', '.join(MEASURES)}, got {measure!r}")
-    if measure == "drop" and not float(pair.clean.mean().abs()) > 0:
-        raise InputError("measure: the clean prompts score 0 on average, so a drop has no scale; use measure='effect'")
+    check_measure(pair, measure)
     if joint and (heads is None or isinstance(heads, str)):
         raise InputError("joint: it takes a list of what is knocked out together, heads=[(9, 6), (9, 9)]")
 
@@ -239,16 +230,14 @@ def _swept(
 def _result(
     pair: Contrast, plan: Plan, values: Float[Tensor, "variant prompt"], measure: str, attrs: Mapping[str, str | int]
 ) -> xr.DataArray:
-    change = values.to(pair.clean.device) - pair.clean
-    scale = {"effect": pair.gap, "drop": float(pair.clean.mean()), "change": 1.0}[measure]
-    table = (change / scale).T.reshape(len(pair.prompts), *(len(coords) for coords in plan.axes.values()))
-    return labelled(pair, table, plan.axes, {**attrs, **MEASURES[measure], "measure": measure})
+    numbers = measured(pair, values.to(pair.clean.device), "noise", measure).T
+    table = numbers.reshape(len(pair.prompts), *(len(coords) for coords in plan.axes.values()))
+    return labelled(pair, table, plan.axes, {**attrs, **measure_attrs(measure)})
 
 
 def _attrs(pair: Contrast, how: Replacement, at: At, plan: Plan) -> dict[str, str | int]:
     return {
         "method": "knockout",
-        "direction": "noise",
         "site": plan.kind,
         "how": how.how,
         "reference": how.reference_name,

@@ -24,6 +24,7 @@ from unweave.errors import InputError, Interrupted
 from unweave.methods.address import Address, checked, patchable_site
 from unweave.methods.axes import Axes, Over, axes_of, sheets_of
 from unweave.methods.frame import labelled
+from unweave.methods.measures import MEANING
 from unweave.metrics.contrast import Contrast
 from unweave.progress import Progress, shown
 
@@ -31,11 +32,6 @@ if TYPE_CHECKING:
     import xarray as xr
 
 Place = Address | str | Sequence[Address | str]
-
-MEANING = {
-    "denoise": {"zero": "as the corrupted prompt", "one": "as the clean prompt"},
-    "noise": {"zero": "as the clean prompt", "one": "as bad as the corrupted prompt (at -1)"},
-}
 
 
 @overload

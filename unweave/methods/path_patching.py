@@ -1,42 +1,80 @@
 """Path patching: how much a sender matters through chosen receivers, with every other path held as it was.
 
-Wang et al. 2022 (arXiv 2211.00593), appendix B; Goldowsky-Dill et al. 2023 (arXiv 2304.05969). Conventions, all of
-them named in the result:
+Wang et al. 2022 (arXiv 2211.00593), appendix B; Goldowsky-Dill et al. 2023 (arXiv 2304.05969). Steps:
+
+1. The ends are read into senders and receivers (`unweave.methods.path_ends`).
+2. The engine carries each sender's change to the receivers with all else frozen, reads their inputs, and runs the
+   recipient again with these in place (`unweave.engine.paths`).
+3. Scores become effects, or what `measure` asks for (`unweave.methods.measures`).
+
+Conventions differ, and are named in the result:
 
 - the direct path from sender to receiver goes through the residual stream and, with `mlps="live"`, through MLPs, but
-  through no other head: the outputs `z` of all other heads are those of the recipient. `mlps="frozen"` leaves the
-  direct edge alone;
-- receivers of an earlier layer do not act on later ones while inputs are read;
-- a receiver's key or value is that of its key and value head, which other query heads may share.
+  through no other head. `mlps="frozen"` leaves the direct edge alone, whether an MLP receives or not;
+- `attention="z"` (the paper) holds the outputs `z` of all other heads at the recipient's. Receivers of an earlier layer
+  do not act on later ones while inputs are read;
+- `attention="qkv"` holds the queries, keys and values of all heads, except those that receive. What a receiving head
+  reads changes its `z`, at all positions, and acts on receivers of later layers. Where all receiving heads stand in one
+  layer, and no MLP after them receives, both are the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from unweave.engine.paths import PathSweep, Receivers, members_of
+from unweave.engine.paths import PathSweep
 from unweave.engine.question import question_of
-from unweave.engine.reach import entry_stage
-from unweave.engine.sheet import Joint, Sheet
 from unweave.errors import InputError, Interrupted
 from unweave.methods.frame import labelled
-from unweave.methods.patching import MEANING
+from unweave.methods.measures import check_measure, measure_attrs, measured
+from unweave.methods.path_ends import (
+    At,
+    Receiver,
+    Sender,
+    check_order,
+    named_receivers,
+    places_of,
+    receiving,
+    roles_at,
+    sending,
+)
 from unweave.metrics.contrast import Contrast
 from unweave.models.config import Config
-from unweave.models.sites import SITES, check_head, check_layer, check_site
 from unweave.progress import Progress, shown
 
 if TYPE_CHECKING:
     import xarray as xr
 
-Receiver = tuple[int, int, str] | str
-Sender = str | tuple[int, int]
-At = str | tuple[str | None, str | None] | None
+ATTENTION = {"z": "frozen by z", "qkv": "frozen by q k v outside the receivers"}
+
+
+@dataclass(frozen=True)
+class Convention:
+    """What is frozen while a change is on its way, which run it is sent into, and how the outcome is told."""
+
+    direction: str = "noise"
+    mlps: str = "live"
+    attention: str = "z"
+    measure: str = "effect"
+
+    def check(self, pair: Contrast) -> None:
+        """Raises InputError for a word that is not among those offered."""
+        if self.mlps not in ("live", "frozen"):
+            raise InputError(f"mlps: expected 'live' or 'frozen', got {self.mlps!r}")
+        if self.attention not in ATTENTION:
+            raise InputError(f"attention: expected one of {', '.join(ATTENTION)}, got {self.attention!r}")
+        pair.sides(self.direction)
+        check_measure(pair, self.measure, self.direction)
+
+    def attrs(self) -> dict[str, str]:
+        """As the result says it."""
+        frozen = {"mlps": self.mlps, "attention": ATTENTION[self.attention]}
+        return {**frozen, **measure_attrs(self.measure, self.direction)}
 
 
 def path_patch(
@@ -44,8 +82,11 @@ def path_patch(
     receivers: str | Sequence[Receiver] = "logits",
     senders: str | Sequence[Sender | Sequence[Sender]] = "heads",
     at: At = None,
+    *,
     direction: str = "noise",
     mlps: str = "live",
+    attention: str = "z",
+    measure: str = "effect",
     memory: int | float | None = None,
     progress: Progress | bool | None = None,
 ) -> xr.DataArray:
@@ -57,171 +98,59 @@ def path_patch(
         senders: `"heads"` or `"mlps"`, each in turn; or a list of `(layer, head)`, `"9.6"`, `"mlp 3"`, `"embed"`, where
             a list inside the list is several senders at once.
         at: a role where senders send and receivers receive; `(sender's role, receivers' role)`, None in either place
-        for
-            all positions; None for all.
+            for all positions; None for all. The logits are read where the metric reads.
         direction: `"noise"` sends corrupted values in the clean run (0 = unharmed, -1 = as bad as corrupted),
-        `"denoise"`
-            clean values in the corrupted run (0 = corrupted, 1 = clean).
+            `"denoise"` clean values in the corrupted run (0 = corrupted, 1 = clean).
         mlps: `"live"` as in the paper, or `"frozen"`.
+        attention: frozen by `"z"` as in the paper, or by `"qkv"` outside the receivers, which then act on each other.
+        measure: `"effect"`: (m - own) / (mean clean - mean corrupted); `"drop"`: (m - clean) / mean clean, -1 nothing
+            left; `"change"`: m - own, in the metric's unit; `own` is the score of the run that is patched.
         memory, progress: as in `patch`.
 
     Returns:
-        Effects `[prompt, layer, head]`, `[prompt, layer]` for `"mlps"`, or `[prompt, sender]` for a list. A sender that
-        comes after all receivers has effect exactly 0.
+        `[prompt, layer, head]`, `[prompt, layer]` for `"mlps"`, or `[prompt, sender]` for a list. A sender that comes
+        after all receivers has effect exactly 0.
 
     Raises:
-        InputError: a receiver, sender or role that does not exist; receivers that no sender comes before.
+        InputError: a receiver, sender, role or option that does not exist, an end named twice, receivers that no sender
+            comes before.
         Interrupted: Ctrl-C; `partial` holds what was finished, NaN elsewhere.
     """
-    config = pair.model.config
-    if mlps not in ("live", "frozen"):
-        raise InputError(f"mlps: expected 'live' or 'frozen', got {mlps!r}")
-    sends, receives = at if isinstance(at, tuple) else (at, at)
-    columns, receiving_mlps = _receivers(config, receivers)
-    axes, sheets = _senders(pair, senders, None if sends is None else pair.prompts.role(sends).cpu()[None])
-    at_logits = not columns and not receiving_mlps
-    places = None if receives is None or at_logits else pair.prompts.role(receives).cpu()
-    target = Receivers(columns, receiving_mlps, places)
-    _check_order(config, sheets, target)
-    question = question_of(pair, direction)
+    convention = Convention(direction, mlps, attention, measure)
+    convention.check(pair)
+    config, (sends, receives) = pair.model.config, roles_at(at)
+    ends = named_receivers(config, receivers)
+    axes, sheets = sending(config, senders, places_of(pair, sends))
+    target = receiving(config, list(ends.values()), places_of(pair, receives), live=attention == "qkv")
+    check_order(config, sheets, target)
     with shown(progress, "path patching") as report:
-        sweep = PathSweep(question, sheets, target, mlps == "live", memory, report)
+        sweep = PathSweep(question_of(pair, direction), sheets, target, mlps == "live", memory, report)
         try:
             values, stopped = sweep.run(), False
         except KeyboardInterrupt:
             values, stopped = sweep.values, True
-    result = _result(pair, axes, values, direction, _attrs(config, receivers, at, mlps))
+    receiver_at = receives if ends else pair.metric.role
+    places = {"sender_at": sends or "all positions", "receiver_at": receiver_at or "all positions"}
+    result = _result(pair, axes, values, convention, {**places, **_ends_attrs(config, ends)})
     if stopped:
         raise Interrupted("interrupted; what was finished is in .partial", result)
     return result
 
 
 def _result(
-    pair: Contrast, axes: Mapping[str, Sequence], values: Float[Tensor, "variant prompt"], direction: str, attrs: dict
+    pair: Contrast,
+    axes: Mapping[str, Sequence],
+    values: Float[Tensor, "variant prompt"],
+    convention: Convention,
+    attrs: Mapping[str, str],
 ) -> xr.DataArray:
-    effects = pair.effect(values.to(pair.clean.device), direction).T
-    table = effects.reshape(len(pair.prompts), *(len(coords) for coords in axes.values()))
-    attrs = {**attrs, "direction": direction, **MEANING[direction]}
-    return labelled(pair, table, axes, attrs, pair.sides(direction)[0])
+    numbers = measured(pair, values.to(pair.clean.device), convention.direction, convention.measure).T
+    table = numbers.reshape(len(pair.prompts), *(len(coords) for coords in axes.values()))
+    attrs = {"method": "path patching", **attrs, **convention.attrs()}
+    return labelled(pair, table, axes, attrs, pair.sides(convention.direction)[0])
 
 
-def _attrs(config: Config, receivers: str | Sequence[Receiver], at: At, mlps: str) -> dict[str, str]:
-    listed = [receivers] if isinstance(receivers, str) else receivers
-    names = ", ".join(r if isinstance(r, str) else f"{r[0]}.{r[1]} {r[2]}" for r in listed)
-    grouped = config.grouped and any(not isinstance(r, str) and r[2] in ("k", "v") for r in listed)
+def _ends_attrs(config: Config, ends: Mapping[str, Receiver]) -> dict[str, str]:
+    grouped = config.grouped and any(name.endswith((" k", " v")) for name in ends)
     shared = f"each key and value head is shared by {config.heads_per_kv} query heads; all of them receive"
-    sends, receives = at if isinstance(at, tuple) else (at, at)
-    return {
-        "method": "path patching",
-        "quantity": "effect",
-        "receivers": names,
-        "sender_at": sends or "all positions",
-        "receiver_at": receives or "all positions",
-        "mlps": mlps,
-        "attention": "frozen by z",
-        "notes": shared if grouped else "",
-    }
-
-
-def _receivers(
-    config: Config, receivers: str | Sequence[Receiver]
-) -> tuple[dict[int, Int[Tensor, " column"]], tuple[int, ...]]:
-    """Columns of the fused projection that receive, by layer, and layers whose MLP does; neither for the logits."""
-    if isinstance(receivers, str):
-        if receivers != "logits":
-            raise InputError(f"receivers: expected 'logits' or a list such as [(8, 6, 'v')], got {receivers!r}")
-        return {}, ()
-    if not receivers:
-        raise InputError("receivers: none was given; write 'logits' or [(8, 6, 'v')]")
-    blocks: dict[int, set[int]] = {}
-    mlps: set[int] = set()
-    for receiver in receivers:
-        if isinstance(receiver, str):
-            mlps.add(_mlp_layer(config, receiver, "receivers"))
-        else:
-            layer, block = _block(config, *receiver)
-            blocks.setdefault(layer, set()).add(block)
-    e = config.d_head
-    columns = {
-        layer: torch.cat([torch.arange(block * e, (block + 1) * e) for block in sorted(chosen)])
-        for layer, chosen in sorted(blocks.items())
-    }
-    return columns, tuple(sorted(mlps))
-
-
-def _block(config: Config, layer: int, head: int, kind: str) -> tuple[int, int]:
-    """A head's input as its layer and its place among the query, key and value heads of the fused projection."""
-    if kind not in ("q", "k", "v"):
-        raise InputError(f"receivers: a head's inputs are 'q', 'k' and 'v', got {kind!r}")
-    check_head(config, SITES["q"], head)
-    shared = head // config.heads_per_kv
-    block = {"q": head, "k": config.n_heads + shared, "v": config.n_heads + config.n_kv_heads + shared}[kind]
-    return check_layer(config, layer), block
-
-
-def _mlp_layer(config: Config, name: str, argument: str) -> int:
-    """The layer of `"mlp 3"`."""
-    word, _, number = name.partition(" ")
-    if word != "mlp" or not number.isdecimal():
-        raise InputError(f"{argument}: {name!r} cannot be read; write (9, 6), 'mlp 3' or as the documentation shows")
-    check_site(config, SITES["mlp_out"])
-    return check_layer(config, int(number))
-
-
-def _senders(
-    pair: Contrast, senders: str | Sequence[Sender | Sequence[Sender]], places: Int[Tensor, "place prompt"] | None
-) -> tuple[dict[str, Sequence], list[Sheet | Joint]]:
-    """The result's axes, and the engine's senders."""
-    config = pair.model.config
-    layers = range(config.n_layers)
-    if senders == "heads":
-        heads = tuple(range(config.n_heads))
-        sheets = [Sheet("z", layer, layer * config.n_heads, heads, places) for layer in layers]
-        return {"layer": layers, "head": heads}, list(sheets)
-    if senders == "mlps":
-        check_site(config, SITES["mlp_out"])
-        return {"layer": layers}, [Sheet("mlp_out", layer, layer, None, places) for layer in layers]
-    if isinstance(senders, str) or not senders:
-        raise InputError(f"senders: expected 'heads', 'mlps' or a list such as [(9, 6), 'mlp 3'], got {senders!r}")
-    listed, names = [], []
-    for number, sender in enumerate(senders):
-        several = isinstance(sender, (list, tuple)) and not _is_head(sender)
-        members = tuple(_sheet(config, one, places) for one in (sender if several else [sender]))  # type: ignore[union-attr]
-        if not members:
-            raise InputError("senders: a list of no sender")
-        listed.append(Joint(tuple(sheet for sheet, _ in members), number))
-        names.append(" + ".join(name for _, name in members))
-    return {"sender": names}, listed
-
-
-def _is_head(sender: object) -> bool:
-    return isinstance(sender, tuple) and len(sender) == 2 and all(isinstance(n, int) for n in sender)
-
-
-def _sheet(config: Config, sender: object, places: Tensor | None) -> tuple[Sheet, str]:
-    """One sender's sheet and its name."""
-    if sender == "embed":
-        return Sheet("resid_pre", 0, 0, None, places), "embed"
-    if isinstance(sender, str) and sender.startswith("mlp"):
-        return Sheet("mlp_out", _mlp_layer(config, sender, "senders"), 0, None, places), sender
-    if isinstance(sender, str) and sender.count(".") == 1 and sender.replace(".", "").isdecimal():
-        layer, head = (int(number) for number in sender.split("."))
-    elif isinstance(sender, tuple) and _is_head(sender):
-        layer, head = int(sender[0]), int(sender[1])
-    else:
-        raise InputError(f"senders: {sender!r} is not a sender; write (9, 6), '9.6', 'mlp 3' or 'embed'")
-    layer, head = check_layer(config, layer), check_head(config, SITES["z"], head)
-    return Sheet("z", layer, 0, (head,), places), f"{layer}.{head}"
-
-
-def _check_order(config: Config, senders: Sequence[Sheet | Joint], receivers: Receivers) -> None:
-    """Raises InputError where no sender comes before any receiver."""
-    if receivers.logits:
-        return
-    last = receivers.stages(config)[-1]
-    earliest = min(entry_stage(config, sheet.site, sheet.layer) for sender in senders for sheet in members_of(sender))
-    if earliest > last:
-        raise InputError(
-            f"receivers: the last of them is in layer {last // 2}, and every sender writes after it; "
-            "give receivers in later layers, or earlier senders"
-        )
+    return {"receivers": ", ".join(ends) or "logits", "notes": shared if grouped else ""}

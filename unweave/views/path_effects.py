@@ -26,23 +26,27 @@ def path_finding(table: "xarray.Dataset") -> str:
         table: the summary of a result of `uw.path_patch`.
     """
     attrs = table.attrs
-    noise = attrs.get("direction", "noise") == "noise"
-    found = leaders(table, sign=-1 if noise else 1)
+    noise, in_units = attrs.get("direction", "noise") == "noise", attrs.get("measure") == "change"
+    write = number if in_units else percent
+    # A change has no scale of its own: what is large is measured by the largest.
+    scale = float(abs(table["mean"]).max()) if in_units else 1.0
+    found = leaders(table, scale=scale, sign=-1 if noise else 1)
     whom = receivers_said(str(attrs.get("receivers", "logits")))
     kind = "head" if {"head"} & set(map(str, table["mean"].dims)) else "sender"
     how = "directly on" if whom == "the logits" else "through"
     if not found.helping and not found.against:
-        return f"No {kind} acts {how} {whom}: {largest_cell(table, percent)}"
+        return f"No {kind} acts {how} {whom}: {largest_cell(table, write)}"
     said = []
     if found.helping:
         single = len(found.helping) == 1
         verb, act = "acts" if single else "act", "spoiling" if noise else "restoring"
         paths, effect = "this path" if single else "these paths", "costs" if noise else "brings back"
-        said.append(f"{_names(found.helping)} {verb} {how} {whom}: {act} {paths} {effect} {_sizes(found.helping)}")
+        sizes = listed([write(abs(row.mean)) for row in found.helping])
+        said.append(f"{_names(found.helping)} {verb} {how} {whom}: {act} {paths} {effect} {sizes}")
     if found.against:
         also = "" if found.helping else f" {how} {whom}"
         object_ = "it" if found.helping else "the answer"
-        said.append(f"{_names(found.against)} works against {object_}{also} ({percent(found.against[0].mean)})")
+        said.append(f"{_names(found.against)} works against {object_}{also} ({write(found.against[0].mean)})")
     return "; ".join(said)
 
 
@@ -97,7 +101,3 @@ def _table(group: GroupLike, edges: Sequence[EdgeLike]) -> Table:
 
 def _names(rows: Sequence[Row]) -> str:
     return listed([row.label for row in rows])
-
-
-def _sizes(rows: Sequence[Row]) -> str:
-    return listed([percent(abs(row.mean)) for row in rows])

@@ -1,0 +1,188 @@
+"""The ends of paths as users write them: senders, receivers, and where both stand, read into what the engine runs.
+
+    receivers   "logits", or [(8, 6, "v"), (8, 10, "q"), "mlp 9"]: inputs of heads and of MLPs, received together
+    senders     "heads" or "mlps", each in turn, or [(9, 6), "9.6", "mlp 3", "embed", [(2, 2), (4, 11)]]: a list in
+                the list is sent together
+    at          a role for both, (the senders' role, the receivers' role), or None for all positions
+
+A receiver's key or value is that of its key and value head, which other query heads may share.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from unweave.engine.paths import members_of
+from unweave.engine.reach import entry_stage
+from unweave.engine.receivers import Receivers
+from unweave.engine.sheet import Joint, Sheet
+from unweave.errors import InputError
+from unweave.metrics.contrast import Contrast
+from unweave.models.config import Config
+from unweave.models.sites import SITES, check_head, check_layer, check_site
+
+Receiver = tuple[int, int, str] | str
+Sender = str | tuple[int, int]
+At = str | tuple[str | None, str | None] | None
+Places = Int[Tensor, " prompt"]
+
+INPUTS = ("q", "k", "v")
+
+
+def roles_at(at: object) -> tuple[str | None, str | None]:
+    """The senders' role and the receivers'. Raises InputError for anything but a role, a pair of them, or None."""
+    if at is None or isinstance(at, str):
+        return at, at
+    if isinstance(at, tuple) and len(at) == 2 and all(role is None or isinstance(role, str) for role in at):
+        return at[0], at[1]
+    raise InputError(f"at: expected a role, or (senders' role, receivers' role), got {at!r}")
+
+
+def places_of(pair: Contrast, role: str | None) -> Places | None:
+    """Where a role stands in each prompt; None for all positions. Raises InputError for a role that the task lacks."""
+    return None if role is None else pair.prompts.role(role).cpu()
+
+
+def named_receivers(config: Config, receivers: str | Sequence[object]) -> dict[str, Receiver]:
+    """Each receiver by its name, `"8.6 v"` or `"mlp 9"`; none for the logits.
+
+    Raises:
+        InputError: a receiver that does not exist, cannot be read, or is named twice.
+    """
+    if isinstance(receivers, str):
+        if receivers != "logits":
+            raise InputError(f"receivers: expected 'logits' or a list such as [(8, 6, 'v')], got {receivers!r}")
+        return {}
+    if not receivers:
+        raise InputError("receivers: none was given; write 'logits' or [(8, 6, 'v')]")
+    named: dict[str, Receiver] = {}
+    for given in receivers:
+        name, receiver = _receiver(config, given)
+        if name in named:
+            raise InputError(f"receivers: {name!r} is named twice")
+        named[name] = receiver
+    return named
+
+
+def receiving(config: Config, receivers: Sequence[Receiver], places: Places | None, live: bool) -> Receivers:
+    """What the engine reads and replaces: columns of the fused projection by layer, and layers of MLPs."""
+    blocks: dict[int, set[int]] = {}
+    mlps = [int(receiver.split()[1]) for receiver in receivers if isinstance(receiver, str)]
+    for receiver in receivers:
+        if not isinstance(receiver, str):
+            blocks.setdefault(receiver[0], set()).add(_block(config, *receiver[1:]))
+    e = config.d_head
+    columns = {
+        layer: torch.cat([torch.arange(block * e, (block + 1) * e) for block in sorted(chosen)])
+        for layer, chosen in sorted(blocks.items())
+    }
+    return Receivers(columns, tuple(sorted(mlps)), places if receivers else None, live)
+
+
+def sending(
+    config: Config, senders: str | Sequence[Sender | Sequence[Sender]], places: Places | None
+) -> tuple[dict[str, Sequence], list[Sheet | Joint]]:
+    """The result's axes, and the engine's senders.
+
+    Raises:
+        InputError: a sender that does not exist, cannot be read, or is named twice.
+    """
+    layers, sent_at = range(config.n_layers), None if places is None else places[None]
+    if senders == "heads":
+        heads = tuple(range(config.n_heads))
+        return {"layer": layers, "head": heads}, [
+            Sheet("z", layer, layer * config.n_heads, heads, sent_at) for layer in layers
+        ]
+    if senders == "mlps":
+        check_site(config, SITES["mlp_out"])
+        return {"layer": layers}, [Sheet("mlp_out", layer, layer, None, sent_at) for layer in layers]
+    if isinstance(senders, str) or not senders:
+        raise InputError(f"senders: expected 'heads', 'mlps' or a list such as [(9, 6), 'mlp 3'], got {senders!r}")
+    listed: dict[str, Sheet | Joint] = {}
+    for sender in senders:
+        name, members = _together(config, sender, sent_at)
+        if name in listed:
+            raise InputError(f"senders: {name!r} is named twice")
+        listed[name] = Joint(members, len(listed))
+    return {"sender": list(listed)}, list(listed.values())
+
+
+def check_order(config: Config, senders: Sequence[Sheet | Joint], receivers: Receivers) -> None:
+    """Raises InputError where no sender comes before any receiver."""
+    if receivers.logits:
+        return
+    last = receivers.stages(config)[-1]
+    earliest = min(entry_stage(config, sheet.site, sheet.layer) for sender in senders for sheet in members_of(sender))
+    if earliest > last:
+        raise InputError(
+            f"receivers: the last of them is in layer {last // 2}, and every sender writes after it; "
+            "give receivers in later layers, or earlier senders"
+        )
+
+
+def _receiver(config: Config, given: object) -> tuple[str, Receiver]:
+    """One receiver's name, and the receiver with its layer counted from the start."""
+    if isinstance(given, str):
+        layer = _mlp_layer(config, given, "receivers")
+        return f"mlp {layer}", f"mlp {layer}"
+    if not (isinstance(given, tuple) and len(given) == 3 and _is_head(given[:2])):
+        raise InputError(f"receivers: {given!r} is not a receiver; write (8, 6, 'v') or 'mlp 9'")
+    layer, head, kind = check_layer(config, given[0]), check_head(config, SITES["q"], given[1]), given[2]
+    if kind not in INPUTS:
+        raise InputError(f"receivers: a head's inputs are 'q', 'k' and 'v', got {kind!r}")
+    return f"{layer}.{head} {kind}", (layer, head, kind)
+
+
+def _block(config: Config, head: int, kind: str) -> int:
+    """The place of a head's input among the query, key and value heads of the fused projection."""
+    shared = head // config.heads_per_kv
+    return {"q": head, "k": config.n_heads + shared, "v": config.n_heads + config.n_kv_heads + shared}[kind]
+
+
+def _mlp_layer(config: Config, name: str, argument: str) -> int:
+    """The layer of `"mlp 3"`."""
+    word, _, number = name.partition(" ")
+    if word != "mlp" or not number.isdecimal():
+        other = "(8, 6, 'v')" if argument == "receivers" else "(9, 6), '9.6', 'embed'"
+        raise InputError(f"{argument}: {name!r} cannot be read; write {other} or 'mlp 3'")
+    check_site(config, SITES["mlp_out"])
+    return check_layer(config, int(number))
+
+
+def _together(
+    config: Config, sender: Sender | Sequence[Sender], places: Int[Tensor, "1 prompt"] | None
+) -> tuple[str, tuple[Sheet, ...]]:
+    """The name and the sheets of one sender, or of several that are sent at once."""
+    several = isinstance(sender, (list, tuple)) and not _is_head(sender)
+    members: dict[str, Sheet] = {}
+    for one in sender if several else [sender]:
+        name, sheet = _sheet(config, one, places)
+        if name in members:
+            raise InputError(f"senders: {name!r} is named twice")
+        members[name] = sheet
+    if not members:
+        raise InputError("senders: a list of no sender")
+    return " + ".join(members), tuple(members.values())
+
+
+def _is_head(sender: object) -> bool:
+    return isinstance(sender, tuple) and len(sender) == 2 and all(isinstance(n, int) for n in sender)
+
+
+def _sheet(config: Config, sender: object, places: Int[Tensor, "1 prompt"] | None) -> tuple[str, Sheet]:
+    """One sender's name and sheet."""
+    if sender == "embed":
+        return "embed", Sheet("resid_pre", 0, 0, None, places)
+    if isinstance(sender, str) and sender.startswith("mlp"):
+        layer = _mlp_layer(config, sender, "senders")
+        return f"mlp {layer}", Sheet("mlp_out", layer, 0, None, places)
+    if isinstance(sender, str) and sender.count(".") == 1 and sender.replace(".", "").isdecimal():
+        layer, head = (int(number) for number in sender.split("."))
+    elif isinstance(sender, tuple) and _is_head(sender):
+        layer, head = int(sender[0]), int(sender[1])
+    else:
+        raise InputError(f"senders: {sender!r} is not a sender; write (9, 6), '9.6', 'mlp 3' or 'embed'")
+    layer, head = check_layer(config, layer), check_head(config, SITES["z"], head)
+    return f"{layer}.{head}", Sheet("z", layer, 0, (head,), places)
