@@ -71,6 +71,17 @@ def parse(arguments: list[str]) -> None:
     command.make_context(name, rest)
 
 
+def test_the_help_of_every_command_has_an_example_that_could_be_run() -> None:
+    whole = typer.main.get_command(app)
+    assert isinstance(whole, TyperGroup)
+    groups = [command for command in whole.commands.values() if isinstance(command, TyperGroup)]
+    every = [command for group in (whole, *groups) for command in group.commands.values() if command not in groups]
+    for command in (command for command in every if command.params):
+        found = re.search(r"Example: unweave (.+)", command.help or "")
+        assert found, f"{command.name}: its help has no example"
+        parse(shlex.split(found[1]))
+
+
 def test_an_example_that_prints_something_else_would_fail(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("```pycon\n>>> 1 + 1\n3\n```\n", encoding="utf-8")

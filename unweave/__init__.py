@@ -54,6 +54,7 @@ _HOMES = {
     "classify_heads": "unweave.methods.head_roles",
     "HeadRules": "unweave.methods.head_roles",
     "position_token": "unweave.methods.position_token",
+    "test_prompt": "unweave.methods.prompt_test",
     "patch": "unweave.methods.patching",
     "path_patch": "unweave.methods.path_patching",
     "patch_at": "unweave.methods.patching",
@@ -61,6 +62,7 @@ _HOMES = {
     "save": "unweave.results",
     "summary": "unweave.results",
     "top": "unweave.results",
+    "display_seq": "unweave.views.sequences",
     "report": "unweave.views",
     "show": "unweave.views",
     "InputError": "unweave.errors",
@@ -113,6 +115,7 @@ if TYPE_CHECKING:
     from unweave.methods.patching import patch_at as patch_at
     from unweave.methods.path_patching import path_patch as path_patch
     from unweave.methods.position_token import position_token as position_token
+    from unweave.methods.prompt_test import test_prompt as test_prompt
     from unweave.methods.replacement import Replacement as Replacement
     from unweave.methods.role_attention import attention_contribution as attention_contribution
     from unweave.methods.role_attention import role_attention as role_attention
@@ -139,3 +142,4 @@ if TYPE_CHECKING:
     from unweave.tasks import Task as Task
     from unweave.views import report as report
     from unweave.views import show as show
+    from unweave.views.sequences import display_seq as display_seq

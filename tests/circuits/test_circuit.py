@@ -165,6 +165,9 @@ def test_files_that_are_no_circuits(tmp_path: Path) -> None:
     (tmp_path / "text.json").write_text("{\n oops")
     with pytest.raises(InputError, match=r"text\.json line 2: not JSON"):
         Circuit.load(tmp_path / "text.json")
+    (tmp_path / "blank.json").write_text("\n")
+    with pytest.raises(InputError, match=r"blank\.json: it is empty; expected a circuit"):
+        Circuit.load(tmp_path / "blank.json")
     (tmp_path / "list.json").write_text("[]")
     with pytest.raises(InputError, match="expected an object"):
         Circuit.load(tmp_path / "list.json")

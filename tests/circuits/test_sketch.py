@@ -93,6 +93,11 @@ def test_a_threshold_that_nothing_reaches_says_what_was_there():
         sketch(pair(), SketchRules(threshold=9.0))
 
 
+def test_one_prompt_tells_nothing_from_0():
+    with pytest.raises(uw.InputError, match="1 prompt is too few"):
+        sketch(pair(n=1))
+
+
 def test_a_role_that_the_task_lacks():
     with pytest.raises(uw.InputError, match="role 'IO' is not among"):
         sketch(pair(), roles=["IO"])

@@ -7,7 +7,7 @@ import torch
 import unweave as uw
 from tests.methods.by_hand import made_model
 from tests.tiny import N_HEADS, N_LAYERS, tiny_model, tiny_pair
-from unweave.methods.head_scores import repeated_tokens
+from unweave.tasks.repeated import draw_repeated
 
 KINDS = ["llama", "gpt2", "gpt_neox"]
 
@@ -17,7 +17,7 @@ def test_scores_are_mean_attention_along_three_diagonals(kind):
     model, n = tiny_model(kind), 6
     scores = uw.head_scores(model, n_tokens=n, n_sequences=4, seed=3)
     assert scores.dims == ("prompt", "score", "layer", "head")
-    patterns = model.run(repeated_tokens(model, n, 4, 3), keep="pattern")
+    patterns = model.run(draw_repeated(model, 4, n, 3), keep="pattern")
     for prompt, layer, head in [(0, 0, 0), (3, 2, 1), (2, 1, 3)]:
         pattern = patterns["pattern", layer][prompt, head]
         expected = {
@@ -42,10 +42,10 @@ def test_heads_made_by_hand_have_the_scores_that_they_were_made_for():
 
 def test_tokens_are_seeded_repeated_and_not_special():
     model = tiny_model("gpt2")
-    tokens = repeated_tokens(model, 10, 5, 0)
+    tokens = draw_repeated(model, 5, 10, 0)
     assert torch.equal(tokens[:, :10], tokens[:, 10:])
-    assert torch.equal(tokens, repeated_tokens(model, 10, 5, 0))
-    assert not torch.equal(tokens, repeated_tokens(model, 10, 5, 1))
+    assert torch.equal(tokens, draw_repeated(model, 5, 10, 0))
+    assert not torch.equal(tokens, draw_repeated(model, 5, 10, 1))
     np.testing.assert_array_equal(uw.head_scores(model, 5, 3), uw.head_scores(model, 5, 3))
 
 

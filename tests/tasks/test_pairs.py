@@ -184,9 +184,12 @@ def test_a_text_may_hold_a_line_break(model, tmp_path):
 def test_tasks_are_made_by_name_or_path(model, tmp_path):
     path = write(tmp_path / "mine.jsonl", ROWS)
     assert make_task(model, str(path), {"bos": True, "seed": None}).prompts.bos
-    assert set(TASKS) == {"ioi", "ioi-fixed"}
+    assert {"ioi", "ioi-fixed", "palindromes", "repeated-tokens"} <= set(TASKS)
     assert all(info.description for info in TASKS.values())
-    with pytest.raises(InputError, match=r"task 'iou' is unknown; expected ioi, ioi-fixed, or a file"):
+    assert make_task(model, str(path)).question.startswith(
+        "After “When Mary and John went out, John gave a book to” comes"
+    )
+    with pytest.raises(InputError, match=r"task 'iou' is unknown; expected ioi, ioi-fixed, .*, or a file"):
         make_task(model, "iou")
     with pytest.raises(InputError, match="takes no n_prompts; it takes bos, space"):
         make_task(model, str(path), {"n_prompts": 3})

@@ -160,9 +160,10 @@ class Circuit:
         self.check_model(pair.model.config)
         for group in self.groups:
             for role in () if group.roles == "all" else group.roles:
-                if role not in pair.prompts.roles:
-                    have = ", ".join(pair.prompts.roles)
-                    raise InputError(f"group {group.name!r}: role {role!r} is not among this task's roles: {have}")
+                try:
+                    pair.prompts.role(role)
+                except InputError as error:
+                    raise InputError(f"group {group.name!r}: {error}") from error
 
     def check_model(self, config: Config) -> None:
         """Raises InputError where the circuit is of another model than `config`, or names what this one lacks."""
@@ -175,7 +176,7 @@ class Circuit:
         if self.model and _plain(self.model) != _plain(config.name):
             raise InputError(
                 f"circuit: it is of the model {self.model!r}, and this one is {config.name!r}; load that model, or say "
-                f"that they are the same: dataclasses.replace(circuit, model={config.name!r})"
+                f"that they are the same: dataclasses.replace(circuit, model={config.name!r}), or the name in its file"
             )
         beyond = [head for head in self.heads if not (0 <= head[0] < size[0] and 0 <= head[1] < size[1])]
         if beyond:

@@ -62,6 +62,8 @@ def read_circuit(path: Path) -> Circuit:
 
 def parse_circuit(text: str, name: str) -> Circuit:
     """A circuit from a file's text; `name` is the file's, for messages."""
+    if not text.strip():
+        raise InputError(f"{name}: it is empty; expected a circuit as `Circuit.save` and `unweave sketch` write it")
     try:
         fields = json.loads(text)
     except json.JSONDecodeError as error:

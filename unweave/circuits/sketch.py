@@ -114,9 +114,13 @@ def sketch(
         interval, input and role.
 
     Raises:
-        InputError: a role that does not exist, or no head with a direct effect, with what was tried.
+        InputError: a single prompt, a role that does not exist, or no head with a direct effect, with what was tried.
         Interrupted: Ctrl-C; `partial` is the circuit of what was found, or None.
     """
+    if len(pair.prompts) < 2:
+        raise InputError(
+            "pair: 1 prompt is too few to tell an effect from 0; give at least 2 prompts, better 16 or more"
+        )
     rules = rules or SketchRules()
     for role in roles or ():
         pair.prompts.role(role)

@@ -1,25 +1,20 @@
-"""What the command writes: tables on stdout, files that are looked at before the work; and how its options are read."""
+"""What the command writes: tables on stdout, and files, looked at before the work."""
 
 import os
-import re
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
+from unweave.cli.heading import heading
 from unweave.errors import InputError, Interrupted
 
 if TYPE_CHECKING:
     import xarray
 
-    from unweave.models.default import KnownModel
     from unweave.views.blocks import Table
-
-_UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
-_BY_HEAD = {"z", "q", "k", "v", "pattern"}
 
 
 def check_folder(path: Path) -> None:
@@ -44,46 +39,24 @@ def check_file(path: Path | None, suffixes: tuple[str, ...] = (".nc", ".html")) 
     check_folder(path.parent)
 
 
-def memory(text: str | None) -> int | float | None:
-    """`--memory`: `2GB` and `500000000` as bytes, `0.3` as a share. Raises InputError for anything else."""
-    if text is None:
-        return None
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]b)?", text.strip().lower())
-    if not found:
-        raise InputError(f"--memory: expected bytes, a size such as 2GB, or a share such as 0.3, got {text!r}")
-    number, unit = found[1], found[2] or ""
-    return float(number) if "." in number and not unit else int(float(number) * _UNITS[unit])
-
-
-def are_addresses(sites: Sequence[str]) -> bool:
-    """Whether single places are named and not whole sites. Raises InputError for what is neither, or for both."""
-    from unweave.methods.address import Address
-    from unweave.models.sites import parse_site
-
-    single = [" " in site.strip() for site in sites]
-    for site in sites:
-        parse_site(Address.parse(site).site if any(single) else site)
-    return any(single)
-
-
-def axes(over: str | None, sites: Sequence[str]) -> tuple[str, ...]:
-    """`--over`: axis names between commas; layers by heads for what heads have, layers by roles for the rest."""
-    if over is None:
-        return ("layer", "head") if {site.rpartition("hook_")[2] for site in sites} <= _BY_HEAD else ("layer", "role")
-    return tuple(name.strip() for name in over.split(","))
-
-
 def give(
     result: "xarray.DataArray | xarray.Dataset | xarray.DataTree", out: Path | None, top: int | None = None
 ) -> None:
     """Keep a result where `out` says, and print it: the `top` largest rows, or all in their own order."""
     write(result, out)
-    mark = "" if sys.stdout.isatty() else "# "  # so that programs can tell the table from what is said about it
     for line in heading(result):
-        typer.echo(f"{mark}{line}")
-    print_table(table(result, top))
+        say(line)
+    rows = table(result, top)
+    if not rows.rows:
+        say("every value is exactly 0")
+    print_table(rows)
     if out is not None:
-        typer.echo(f"{mark}kept in {out}")
+        say(f"kept in {out}")
+
+
+def say(line: str) -> None:
+    """A line about a table; in a pipe it begins with #, so that programs can tell it from the table."""
+    typer.echo(f"{'' if sys.stdout.isatty() else '# '}{line}")
 
 
 def write(result: "xarray.DataArray | xarray.Dataset | xarray.DataTree", out: Path | None) -> None:
@@ -112,26 +85,6 @@ def kept(stop: Interrupted, out: Path) -> Interrupted:
     place = out.with_name(f"{out.stem}.partial.nc")
     write(stop.partial, place)  # type: ignore[arg-type]
     return Interrupted(f"{share:.0%} of the patches were finished and are kept in {place}", stop.partial)
-
-
-def heading(result: "xarray.DataArray | xarray.Dataset | xarray.DataTree") -> list[str]:
-    """What was asked of which model, and what the numbers mean."""
-    from unweave.results.labels import number
-    from unweave.views.wording import counted
-
-    # A summary of several sites has its attributes in each of them.
-    first = result if result.attrs else next(iter(dict(result).values()))
-    attrs = first.attrs
-    says = {key: str(value) for key, value in attrs.items()}
-    prompts = f"{counted(int(says.get('n_prompts', 0)), 'prompt')}, corruption {says.get('corruption', '')}"
-    lines = [f"{says.get('model', '')}: {says.get('method', '')}, task {says.get('task', '')}, {prompts}"]
-    if "clean" in result.coords and "corrupted" in result.coords:
-        clean, corrupted = (number(float(result.coords[side].mean())) for side in ("clean", "corrupted"))
-        scores = f"{clean} on the clean prompts, {corrupted} on the corrupted ones"
-        lines.append(f"mean {says.get('metric', 'metric')}: {scores} ({says.get('unit', '')})")
-    if says.get("zero") and says.get("one"):
-        lines.append(f"0: {says['zero']}; 1: {says['one']}")
-    return [*lines, says["notes"]] if says.get("notes") else lines
 
 
 def table(result: "xarray.DataArray | xarray.Dataset | xarray.DataTree", top: int | None) -> "Table":
@@ -163,37 +116,3 @@ def print_table(table: "Table") -> None:
         return
     for row in ((table.header[0] or "cell", *table.header[1:]), *table.rows):
         typer.echo("\t".join(cell.replace("\u00a0", " ").replace("−", "-") for cell in row))
-
-
-def models() -> None:
-    """`unweave models`."""
-    from unweave.models.default import home, known_models
-    from unweave.models.families import FAMILIES
-    from unweave.views.blocks import Table
-
-    rows = tuple((model.name, model.description, model.licence, _where(model)) for model in known_models())
-    print_table(Table(("name", "what it is", "licence", "files"), rows))
-    typer.echo(f"They are kept in {home()}; UNWEAVE_HOME names another folder.")
-    families = ", ".join(FAMILIES)
-    typer.echo(f"Also: a folder in Hugging Face layout, a .gguf file, or a hub id, of the families {families}.")
-
-
-def _where(model: "KnownModel") -> str:
-    return "here" if model.cached else f"fetched on first use, {model.n_bytes / 1e6:.0f} MB"
-
-
-def tasks() -> None:
-    """`unweave tasks`."""
-    from unweave.metrics import METRICS
-    from unweave.tasks import TASKS
-    from unweave.tasks.flips import NAMED
-    from unweave.views.blocks import Table
-
-    print_table(Table(("task", "what is asked"), tuple((name, info.description) for name, info in TASKS.items())))
-    print_table(Table(("corruption of ioi", "pattern"), tuple(NAMED.items())))
-    print_table(Table(("metric", "what it is"), tuple((name, _first_line(kind)) for name, kind in METRICS.items())))
-    typer.echo("Or a file of pairs, .jsonl, .csv or .json, with clean, corrupted, answer and wrong in each line.")
-
-
-def _first_line(thing: object) -> str:
-    return (thing.__doc__ or "").strip().partition("\n")[0]

@@ -1,4 +1,4 @@
-"""What is asked, of which model: the options that `patch`, `lens` and `attribute` share."""
+"""What is asked, of which model: the options that all commands share which run one method."""
 
 import difflib
 import functools
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from unweave.cli.options import ASKED, DEFAULT_MODEL, Bos, Corruption, Device, Dtype, ModelName, TaskName
 from unweave.errors import InputError
 from unweave.models.quiet import status
 
@@ -17,23 +18,6 @@ if TYPE_CHECKING:
     from unweave.metrics.contrast import Contrast
 
 V = TypeVar("V")
-
-ModelName = Annotated[str, typer.Option(help="A name (see `unweave models`), a folder, a .gguf file or a hub id.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, …; the best there is, if left out.")]
-Dtype = Annotated[str, typer.Option(help="float32, float64, bfloat16 or float16.")]
-Seed = Annotated[int, typer.Option(help="Seed of the generated prompts.")]
-Bos = Annotated[
-    bool | None,
-    typer.Option(
-        "--bos/--no-bos", help="A beginning-of-sequence token in front; as the tokenizer does it, if neither."
-    ),
-]
-TaskName = Annotated[
-    str, typer.Option(help="A name (see `unweave tasks`), or your file of pairs: .jsonl, .csv, .json.")
-]
-Corruption = Annotated[str | None, typer.Option(help="How prompts are corrupted; the task's usual way, if left out.")]
-
-DEFAULT_MODEL = "smollm2-135m"
 
 
 @dataclass(frozen=True)
@@ -43,11 +27,16 @@ class Question:
     model: ModelName = DEFAULT_MODEL
     task: TaskName = "ioi"
     corruption: Corruption = None
-    metric: Annotated[str, typer.Option(help="How answers are scored: see `unweave tasks`.")] = "logit-diff"
+    metric: Annotated[str, typer.Option(help="How answers are scored: see `unweave tasks`.", rich_help_panel=ASKED)] = (
+        "logit-diff"
+    )
     prompts: Annotated[
-        int | None, typer.Option(min=1, help="How many prompts to make; the task's number, if left out.")
+        int | None,
+        typer.Option(min=1, help="How many prompts to make; the task's number, if left out.", rich_help_panel=ASKED),
     ] = None
-    seed: Annotated[int | None, typer.Option(help="Seed of the prompts that are made; 0, if left out.")] = None
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the prompts that are made; 0, if left out.", rich_help_panel=ASKED)
+    ] = None
     bos: Bos = None
     device: Device = None
     dtype: Dtype = "float32"

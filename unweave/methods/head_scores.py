@@ -22,6 +22,7 @@ from unweave.errors import InputError
 from unweave.methods.frame import model_attributes
 from unweave.models.forward import forward
 from unweave.models.model import Model
+from unweave.tasks.repeated import draw_repeated
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -57,7 +58,7 @@ def head_scores(model: Model, n_tokens: int = 50, n_sequences: int = 50, seed: i
             f"n_tokens: {n_tokens} tokens twice are {2 * n_tokens}, and {config.name} reads {config.n_ctx}; "
             f"give at most {config.n_ctx // 2}"
         )
-    tokens = repeated_tokens(model, n_tokens, n_sequences, seed)
+    tokens = draw_repeated(model, n_sequences, n_tokens, seed).to(model.device)
     each = config.n_heads * tokens.shape[1] ** 2
     table = torch.cat([_scores(model, part) for part in tokens.split(max(1, _AT_ONCE // each))])
     coords = {
@@ -82,15 +83,6 @@ def head_scores(model: Model, n_tokens: int = 50, n_sequences: int = 50, seed: i
     }
     dims = tuple(coords)
     return xr.DataArray(table.cpu().numpy(), dims=dims, coords={k: list(v) for k, v in coords.items()}, attrs=attrs)
-
-
-def repeated_tokens(model: Model, n_tokens: int, n_sequences: int, seed: int) -> Int[Tensor, "prompt pos"]:
-    """Random tokens, and the same again. Special tokens and padding are not drawn."""
-    special = {*getattr(model.tokenizer, "all_special_ids", ()), model.config.pad_token}
-    allowed = torch.tensor([token for token in range(model.config.d_vocab) if token not in special])
-    draw = torch.Generator().manual_seed(seed)
-    half = allowed[torch.randint(0, len(allowed), (n_sequences, n_tokens), generator=draw)]
-    return torch.cat([half, half], dim=1).to(model.device)
 
 
 def _scores(model: Model, tokens: Int[Tensor, "prompt pos"]) -> Float[Tensor, "prompt score layer head"]:

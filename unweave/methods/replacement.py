@@ -196,9 +196,8 @@ def _check_counts(counts: Mapping[int, int], lone: str) -> None:
     single = [name for name, count in counts.items() if count == 1]
     if single and lone == "refuse":
         raise InputError(
-            f"how: {_counted(single)} one prompt, whose mean is the prompt itself; take more prompts "
-            "(n_prompts=, or a larger reference=), use how='mean', or accept it with "
-            "Replacement('template', lone='keep')"
+            f"how: {_counted(single)} one prompt, whose mean is the prompt itself; take more prompts, or a larger "
+            "reference; use 'mean'; or accept it with lone 'keep': Replacement('template', lone='keep'), --lone keep"
         )
 
 

@@ -1,5 +1,6 @@
 """Prompts: token rows with named positions and answers."""
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -104,7 +105,9 @@ class Prompts:
     def role(self, name: str) -> Int[Tensor, " prompt"]:
         """Positions of a role, one a prompt. Raises InputError with the roles that there are."""
         if name not in self.roles:
-            raise InputError(f"role {name!r} is not among this task's roles: {', '.join(self.roles)}")
+            near = difflib.get_close_matches(name, self.roles, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise InputError(f"role {name!r} is not among this task's roles: {', '.join(self.roles)}{hint}")
         return self.roles[name]
 
     def to(self, device: torch.device | str) -> "Prompts":

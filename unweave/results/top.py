@@ -1,6 +1,5 @@
 """The largest cells of a result, with their names."""
 
-import html
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ import numpy as np
 from unweave.errors import InputError
 from unweave.results.labels import cell_label, number, p_value
 from unweave.results.summary import summaries
+from unweave.results.text_table import TextTable
 
 if TYPE_CHECKING:
     import xarray
@@ -56,12 +56,9 @@ class Top:
         return self.rows[place]
 
     @property
-    def header(self) -> tuple[str, ...]:
-        return ("cell", self.quantity, f"{self.level:.0%} interval", "adjusted p", "cumulative share")
-
-    def cells(self) -> list[tuple[str, ...]]:
-        """The rows as texts, one for each column of `header`; tokens are quoted, not escaped."""
-        return [
+    def table(self) -> TextTable:
+        """The rows as texts; tokens are quoted."""
+        cells = (
             (
                 f"{row.label} {row.token!r}" if row.token else row.label,
                 number(row.mean),
@@ -70,21 +67,17 @@ class Top:
                 f"{row.cumulative:.0%}",
             )
             for row in self.rows
-        ]
+        )
+        header = ("cell", self.quantity, f"{self.level:.0%} interval", "adjusted p", "cumulative share")
+        return TextTable(self.title, header, tuple(cells))
 
     def __str__(self) -> str:
-        table = [self.header, *self.cells()]
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) for cells in table]
-        return "\n".join([self.title, *(line.rstrip() for line in lines)])
+        return str(self.table)
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in self.header)
-        rows = ["".join(f"<td>{html.escape(cell)}</td>" for cell in cells) for cells in self.cells()]
-        body = "".join(f"<tr>{row}</tr>" for row in rows)
-        return f"<table><caption>{html.escape(self.title)}</caption><tr>{head}</tr>{body}</table>"
+        return self.table._repr_html_()
 
 
 def top(

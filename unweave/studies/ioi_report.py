@@ -30,10 +30,7 @@ def ioi_report(settings: IoiSettings, subject: Subject, record: Record, seconds:
     """The report as a value, of whatever the study has finished."""
     return Report(
         title=f"Indirect object identification in {subject.model.config.name}",
-        question=(
-            "After “When Mary and John went to the shop, John gave a book to” comes “Mary”, the name that stands there "
-            "once. Which parts of the model find it, and from where?"
-        ),
+        question=subject.task.question,
         facts=_facts(settings, subject, record, seconds),
         sections=sections(subject, record),
         appendix=_appendix(settings, subject, record, seconds),

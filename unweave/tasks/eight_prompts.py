@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from unweave.models.tokens import is_single_token
 from unweave.tasks import flips
-from unweave.tasks.indirect_object import Flips, IoiPrompt, ioi_prompts
+from unweave.tasks.indirect_object import QUESTION, Flips, IoiPrompt, ioi_prompts
 from unweave.tasks.task import Task
 from unweave.tasks.templates import Template, own_templates
 from unweave.tasks.texts import TextModel, tokenizer_of
@@ -20,6 +20,7 @@ _SENTENCES = (
     ("When [1] and [2] went to the shops, [3] gave an apple to", ("Dan", "Sid"), "Dan"),
     ("After [1] and [2] went to the park, [3] gave a drink to", ("Martin", "Amy"), "Martin"),
 )
+FIXED_CORRUPTIONS = ("swap", *(name for name in flips.NAMED if name != "swap"))
 
 
 def ioi_fixed(model: TextModel, bos: bool | None = True) -> Task:
@@ -42,9 +43,10 @@ def ioi_fixed(model: TextModel, bos: bool | None = True) -> Task:
     return Task(
         name="ioi-fixed",
         prompts=prompts,
-        corruptions=("swap", *(name for name in flips.NAMED if name != "swap")),
+        corruptions=FIXED_CORRUPTIONS,
         make=Flips(model, prompts, records, names, 0, bos),
         description="Indirect object identification: four sentences, each with either name as the subject.",
+        question=QUESTION,
     )
 
 

@@ -74,7 +74,14 @@ def paired(
         corruptions=("given",),
         make=Given(name, twin),
         description=f"{len(rows)} pairs of a clean and a corrupted prompt.",
+        question=_question(rows[0]),
     )
+
+
+def _question(first: Row) -> str:
+    if first.answer is None:
+        return ""
+    return f"After “{first.text}” comes “{first.answer.strip()}”. Which parts of the model find it, and from where?"
 
 
 def _check_lengths(rows: Sequence[Row], clean: Prompts, corrupted: Prompts) -> None:

@@ -29,6 +29,10 @@ from unweave.tasks.task import Task
 from unweave.tasks.templates import Template, TemplateSet, own_templates, read_templates
 from unweave.tasks.texts import Row, TextModel, find_word, tokenize, tokenizer_of
 
+QUESTION = (
+    "After “When Mary and John went to the shop, John gave a book to” comes “Mary”, the name that stands there once. "
+    "Which parts of the model find it, and from where?"
+)
 Order = Literal["ABBA", "BABA", "mixed"]
 
 # So many draws of names, place and object, all of them there already, mean that there are no others.
@@ -100,6 +104,7 @@ def ioi(
         corruptions=tuple(flips.NAMED),
         make=Flips(model, prompts, tuple(records), words.names, seed, bos),
         description=f"Indirect object identification, {len(words.templates)} templates, names as {order}.",
+        question=QUESTION,
     )
 
 

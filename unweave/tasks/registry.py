@@ -5,20 +5,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unweave.errors import InputError
-from unweave.tasks.eight_prompts import ioi_fixed
+from unweave.tasks import flips
+from unweave.tasks.eight_prompts import FIXED_CORRUPTIONS, ioi_fixed
+from unweave.tasks.factual import factual
 from unweave.tasks.indirect_object import ioi
 from unweave.tasks.pair_files import SUFFIXES, read_pairs
+from unweave.tasks.palindromes import OTHER_CLASS, palindromes_for
+from unweave.tasks.repeated import FRESH, repeated_for
+from unweave.tasks.syllogism import CORRUPTIONS, syllogism
 from unweave.tasks.task import Task
 from unweave.tasks.texts import TextModel
 
 
 @dataclass(frozen=True)
 class TaskInfo:
-    """A task's description for lists, the function that makes it of a model, and the options that it takes."""
+    """A task's description for lists, the function that makes it of a model, and the options that it takes.
+
+    `corruptions` are those of the task, the usual one first.
+    """
 
     description: str
     build: Callable[..., Task]
     options: tuple[str, ...]
+    corruptions: tuple[str, ...] = ("given",)
 
 
 TASKS: dict[str, TaskInfo] = {
@@ -26,8 +35,37 @@ TASKS: dict[str, TaskInfo] = {
         description="Indirect object identification: prompts from templates.",
         build=ioi,
         options=("n_prompts", "seed", "order", "bos", "templates"),
+        corruptions=tuple(flips.NAMED),
     ),
-    "ioi-fixed": TaskInfo("Indirect object identification: the eight fixed prompts.", ioi_fixed, ("bos",)),
+    "ioi-fixed": TaskInfo(
+        description="Indirect object identification: the eight fixed prompts.",
+        build=ioi_fixed,
+        options=("bos",),
+        corruptions=FIXED_CORRUPTIONS,
+    ),
+    "syllogism": TaskInfo(
+        description="Syllogisms with made-up premises, of those that the model gets right.",
+        build=syllogism,
+        options=("n_prompts", "seed", "threshold", "bos"),
+        corruptions=CORRUPTIONS,
+    ),
+    "factual": TaskInfo(
+        description="Facts that hang on one word: capitals, opposites, languages, …",
+        build=factual,
+        options=("n_prompts", "bos"),
+    ),
+    "palindromes": TaskInfo(
+        description="Is a sequence of values a palindrome? For a classifier that was trained for it.",
+        build=palindromes_for,
+        options=("n_prompts", "seed"),
+        corruptions=(OTHER_CLASS,),
+    ),
+    "repeated-tokens": TaskInfo(
+        description="Random tokens, and the same again.",
+        build=repeated_for,
+        options=("n_prompts", "seed"),
+        corruptions=(FRESH,),
+    ),
 }
 
 

@@ -15,6 +15,7 @@ class Task:
 
     `corruptions` are the names that `corrupt` accepts, the usual one first; some tasks accept patterns too, as
     `description` says. A corrupted prompt has the tokens' number, the roles and the answers of its original.
+    `question` is what a report asks about the model; `notes` says how the prompts were chosen, where that matters.
     """
 
     name: str
@@ -22,6 +23,8 @@ class Task:
     corruptions: tuple[str, ...]
     make: Callable[[str], Prompts] = field(repr=False)
     description: str = ""
+    question: str = ""
+    notes: str = ""
 
     def corrupt(self, how: str | None = None) -> Prompts:
         """The corrupted prompts, one for each prompt.

@@ -16,7 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 import plotly.graph_objects as go
 import plotly.io
 
-PLOTLY, ATTENTION, PROMPTS, CIRCUIT = "plotly", "attention", "prompts", "circuit"
+PLOTLY, ATTENTION, PROMPTS, CIRCUIT, SEQUENCES = "plotly", "attention", "prompts", "circuit", "sequences"
 Align = str
 
 
@@ -29,7 +29,7 @@ class Block(Protocol):
         ...
 
     def needs(self) -> frozenset[str]:
-        """Names of the assets that the HTML needs: `plotly`, `attention`, `prompts`, `circuit`."""
+        """Names of the assets that the HTML needs: `plotly`, `attention`, `prompts`, `circuit`, `sequences`."""
         ...
 
 

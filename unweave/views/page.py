@@ -96,17 +96,17 @@ def _contents(blocks: Sequence[Block]) -> str:
 
 
 def _styles(needs: frozenset[str]) -> str:
-    return "".join(_asset(f"{name}.css") for name in ("page", *sorted(needs - {PLOTLY})))
+    return "".join(asset(f"{name}.css") for name in ("page", *sorted(needs - {PLOTLY})))
 
 
 def _scripts(needs: frozenset[str], nonce: str) -> str:
-    scripts = [_asset("page.js")]
+    scripts = [asset("page.js")]
     data = ""
     if PLOTLY in needs:
         data = f'<script type="text/plain" id="plotly">{_plotly()}</script>\n'
         settings = {"light": theme.LIGHT, "dark": theme.DARK, "config": theme.CONFIG}
         data += f'<script type="application/json" id="settings">{script_json(settings)}</script>\n'
-    scripts += [_asset(f"{name}.js") for name in sorted(needs) if _has_asset(f"{name}.js")]
+    scripts += [asset(f"{name}.js") for name in sorted(needs) if _has_asset(f"{name}.js")]
     return data + "\n".join(f'<script nonce="{nonce}">{script}</script>' for script in scripts)
 
 
@@ -116,7 +116,8 @@ def _plotly() -> str:
 
 
 @cache
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """The content of a file of unweave/views/assets."""
     return (files("unweave.views") / "assets" / name).read_text(encoding="utf-8")
 
 

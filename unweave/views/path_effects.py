@@ -9,8 +9,9 @@ from unweave.results.top import Row
 from unweave.views.blocks import Table
 from unweave.views.circuit_drawing import CircuitLike, EdgeLike, GroupLike
 from unweave.views.circuit_paths import INPUTS
+from unweave.views.circuit_tables import edge_table
 from unweave.views.titles import largest_cell, leaders
-from unweave.views.wording import counted, interval, listed, percent
+from unweave.views.wording import counted, listed, percent
 
 if TYPE_CHECKING:
     import xarray
@@ -79,24 +80,11 @@ def path_tables(circuit: CircuitLike) -> list[Table]:
 
 
 def _table(group: GroupLike, edges: Sequence[EdgeLike]) -> Table:
-    ordered = sorted(edges, key=lambda edge: -abs(edge.effect or 0.0))
-    header = ("sender", "to", "input", "at", "effect", "interval")
-    rows = tuple(
-        (
-            edge.sender,
-            edge.receiver,
-            INPUTS[edge.input],
-            edge.role or "–",
-            "–" if edge.effect is None else number(edge.effect),
-            "–" if edge.low is None or edge.high is None else interval(edge.low, edge.high),
-        )
-        for edge in ordered
-    )
-    first = ordered[0]
+    first = max(edges, key=lambda edge: abs(edge.effect or 0.0))
     strongest = "" if first.effect is None else f", the strongest {first.sender} to {first.receiver}"
     amount = "" if first.effect is None else f" ({number(first.effect)})"
     title = f"{group.name}: {counted(len(edges), 'path')}{strongest}{amount}"
-    return Table(header, rows, title, align="llllrr")
+    return edge_table(edges, title)
 
 
 def _names(rows: Sequence[Row]) -> str:

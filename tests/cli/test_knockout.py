@@ -1,0 +1,109 @@
+"""`unweave knockout`: what goes, what stands in, and which heads step in."""
+
+from pathlib import Path
+
+import pytest
+
+import unweave as uw
+from tests.cli.command import Command, loaded, one_line
+from unweave.errors import Interrupted
+from unweave.methods import knockout as knockouts
+
+
+def ask(run: Command, folder: Path, *arguments: object) -> int:
+    return run("knockout", "--model", folder, "--prompts", 3, "--out", "without.nc", *arguments)
+
+
+def test_every_head_in_turn(run: Command, folder: Path, pair: uw.Contrast) -> None:
+    assert ask(run, folder, "--top", 3) == 0
+    expected = uw.knockout(pair)
+    assert loaded("without.nc").identical(expected)
+    assert [row[0] for row in run.table()] == ["cell", *(row.label for row in uw.top(expected, 3))]
+    assert "# replaced by: zero, at all positions" in run.out
+    assert run.err == ""
+
+
+def test_what_is_listed_goes_together_or_one_by_one(run: Command, folder: Path, pair: uw.Contrast) -> None:
+    listed = ["--heads", "1.1, q 2.0", "--mlps", "0", "--layers", "1", "--how", "mean"]
+    assert ask(run, folder, *listed, "--at", "S2, end") == 0
+    targets = ["1.1", "q 2.0", "mlp 0", "layer 1"]
+    together = uw.knockout(pair, targets, "mean", ("S2", "end"), joint=True)
+    assert loaded("without.nc").identical(together)
+    assert "# replaced by: mean of the clean prompts, at S2 end" in run.out
+    assert ask(run, folder, *listed[:2], "--each", "--measure", "change") == 0
+    assert loaded("without.nc").identical(uw.knockout(pair, ["1.1", "q 2.0"], measure="change"))
+
+
+@pytest.mark.parametrize(
+    ("options", "kind"), [(["--mlps", "all"], "mlp"), (["--layers", "all"], "layer"), (["--heads", "v"], "v")]
+)
+def test_all_of_a_kind_in_turn(run: Command, folder: Path, pair: uw.Contrast, options: list[str], kind: str) -> None:
+    assert ask(run, folder, *options) == 0
+    assert loaded("without.nc").identical(uw.knockout(pair, kind))
+
+
+def test_a_template_of_one_prompt_is_refused_or_kept(run: Command, folder: Path) -> None:
+    assert ask(run, folder, "--heads", "1.1", "--how", "template") == 2
+    one_line(run, "one prompt, whose mean is the prompt itself", "--lone keep")
+    assert ask(run, folder, "--heads", "1.1", "--how", "template", "--lone", "keep") == 0
+    assert "its mean is the prompt itself" in run.out
+
+
+def test_heads_that_step_in(run: Command, folder: Path, pair: uw.Contrast) -> None:
+    assert ask(run, folder, "--backups", "--heads", "0.1, 0.2", "--at", "end") == 0
+    expected = uw.backup_heads(pair, ["0.1", "0.2"], at="end")
+    assert loaded("without.nc").identical(expected)
+    assert "# replaced by: mean of the clean prompts, at end" in run.out
+    assert "# The logit difference without them is " in run.out
+    assert [row[0] for row in run.table()][1:] == [row.label for row in uw.top(expected)]
+
+
+def test_ctrl_c_keeps_what_was_finished(
+    run: Command, folder: Path, pair: uw.Contrast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partial = uw.knockout(pair)
+    partial[:, 1:] = float("nan")
+
+    def stopped(*_: object) -> None:
+        raise Interrupted("", partial)
+
+    monkeypatch.setattr(knockouts, "knockout", stopped)
+    assert ask(run, folder) == 130
+    assert run.err == "unweave: stopped: 33% of the patches were finished and are kept in without.partial.nc\n"
+    assert loaded("without.partial.nc").identical(partial)
+
+
+MISTAKES = [
+    (["--heads", "9", "--model", "FOLDER"], "'9' is not a head; write (9, 6) or '9.6'"),
+    (["--heads", "2.4", "--model", "FOLDER"], "heads 0 to 3"),
+    (["--heads", "3.0", "--model", "FOLDER"], "layers 0 to 2, got 3"),
+    (["--heads", "q 2.9", "--model", "FOLDER"], "heads 0 to 3"),
+    (["--heads", "x 2.1", "--model", "FOLDER"], "'x' cannot be knocked out; choose among z q k v"),
+    (["--heads", "2.1, z 2.1", "--model", "FOLDER"], "is named twice"),
+    (["--heads", "2.1, 2.1"], "--heads: 2.1 is named twice"),
+    (["--heads", ""], "--heads: expected names between commas"),
+    (["--heads", "all", "--mlps", "1"], "--heads: all of a kind go in turn"),
+    (["--heads", "q", "--layers", "all"], "all of a kind go in turn"),
+    (["--mlps", "1.2"], "--mlps: expected numbers of layers such as '3, 4', or all, got '1.2'"),
+    (["--mlps", "3", "--model", "FOLDER"], "layers 0 to 2, got 3"),
+    (["--layers", "first"], "--layers: expected numbers of layers"),
+    (["--at", "S3", "--model", "FOLDER"], "role 'S3' is not among this task's roles"),
+    (["--at", "end, end"], "--at: end is named twice"),
+    (["--how", "median"], "'median' is not one of 'zero', 'mean'"),
+    (["--lone", "allow"], "'allow' is not one of 'refuse', 'keep'"),
+    (["--measure", "loss"], "'loss' is not one of 'effect', 'drop', 'change'"),
+    (["--backups"], "--backups: it takes heads alone"),
+    (["--backups", "--heads", "z"], "--backups: it takes heads alone"),
+    (["--backups", "--heads", "1.1", "--mlps", "0"], "--backups: it takes heads alone"),
+    (["--backups", "--heads", "1.1", "--each"], "drop --each"),
+    (["--backups", "--heads", "1.1", "--measure", "drop"], "drop --measure"),
+    (["--backups", "--heads", "1.1", "--metric", "kl", "--task", "bare.jsonl", "--model", "FOLDER"], "wrong"),
+    (["--out", "folder"], ".nc or .html"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "said"), MISTAKES, ids=[" ".join(given) for given, _ in MISTAKES])
+def test_a_mistake_is_one_line(run: Command, folder: Path, arguments: list[str], said: str) -> None:
+    Path("bare.jsonl").write_text('{"clean": "The capital of France", "corrupted": "The capital of Italy"}')
+    assert run("knockout", *(folder if argument == "FOLDER" else argument for argument in arguments)) == 2
+    one_line(run, said)

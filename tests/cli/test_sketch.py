@@ -1,0 +1,149 @@
+"""`unweave sketch`: the library's circuit, its file and its page, and what is kept when it is stopped."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import unweave as uw
+from tests.cli.command import ENVIRONMENT, Command, one_line
+from unweave.circuits import sketch as sketching
+from unweave.circuits import tables
+
+# A random model has no circuit: everything that is not 0 is kept.
+LOOSE = ["--threshold", 0, "--edge-threshold", 0, "--alpha", 1, "--levels", 2, "--screen", 2, "--roles", "S2,S1"]
+
+
+def ask(run: Command, folder: Path, *arguments: object) -> int:
+    return run("sketch", "--model", folder, "--prompts", 3, *LOOSE, *arguments)
+
+
+def test_it_prints_keeps_and_draws_what_the_library_finds(run: Command, folder: Path, pair: uw.Contrast) -> None:
+    assert ask(run, folder, "--out", "new/found", "--top", 3) == 0
+    expected = uw.sketch(pair, uw.SketchRules(0.0, 0.0, 1.0, 0.1, 2, 2), ["S2", "S1"])
+    assert len(expected.edges) > 3
+    assert uw.Circuit.load("new/found/circuit.json") == expected
+    rows = run.table()
+    groups = [[group.name, tables.names(group.heads), " ".join(group.roles)] for group in expected.groups]
+    assert rows[: len(groups) + 1] == [["group", "heads", "at"], *groups]
+    strongest = sorted(expected.edges, key=lambda edge: -abs(edge.effect or 0))[:3]
+    assert [row[:2] for row in rows[len(groups) + 1 :]] == [
+        ["sender", "to"],
+        *([edge.sender, edge.receiver] for edge in strongest),
+    ]
+    assert f"# the 3 strongest of {len(expected.edges)} paths" in run.out
+    page = Path("new/found/circuit.html").read_text(encoding="utf-8")
+    assert page.count('<figure class="circuit"') == 1
+    assert "unweave sketch --model" in page
+    assert "On which prompts?" in page
+    assert run.err == ""
+
+
+def test_heads_are_named_where_the_task_lets_them(run: Command, folder: Path) -> None:
+    assert ask(run, folder, "--levels", 1, "--names") == 0
+    assert "not named" not in run.out
+    assert "duplicate token" in Path("circuit/circuit.html").read_text(encoding="utf-8")
+    pairs = '{"clean": "The capital of %s is", "corrupted": "The capital of %s is", "answer": " %s", "wrong": " %s"}\n'
+    cities = ("France", "Italy", "Paris", "Rome"), ("Italy", "France", "Rome", "Paris")
+    Path("pairs.jsonl").write_text("".join(pairs % names for names in cities))
+    options = ["--model", folder, "--task", "pairs.jsonl", "--out", "other", "--names", "--threshold", 0]
+    assert run("sketch", *options) == 0
+    assert "# the heads are not named: " in run.out
+    assert Path("other/circuit.html").is_file()
+
+
+def test_show_reads_the_circuit_again(run: Command, folder: Path) -> None:
+    assert ask(run, folder) == 0
+    table = run.table()
+    assert run("show", "circuit/circuit.json", "--out", "again.html") == 0
+    assert run.table() == table
+    assert "<svg" in Path("again.html").read_text(encoding="utf-8")
+
+
+def test_ctrl_c_before_anything_is_found(run: Command, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sketching, "path_patch", stopped)
+    assert ask(run, folder) == 130
+    assert run.err == "unweave: stopped: no head was found yet, so nothing is kept\n"
+
+
+def test_ctrl_c_while_it_is_drawn(run: Command, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("unweave.cli.commands.sketch.names_of", stopped)
+    assert ask(run, folder, "--names") == 130
+    assert run.err == "unweave: stopped: the circuit is kept in circuit/circuit.json; it was not drawn\n"
+    assert uw.Circuit.load("circuit/circuit.json").heads
+
+
+SLOW_SKETCH = """
+import time
+from unweave.circuits import sketch
+def slow(*arguments):
+    print("level 2", flush=True)
+    time.sleep(60)
+sketch._follow = slow
+from unweave.cli import main
+main()
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of Windows are another matter")
+def test_ctrl_c_keeps_the_circuit_so_far(run: Command, folder: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", SLOW_SKETCH, "sketch", "--model", folder, "--prompts", "3", *LOOSE]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([*map(str, command)], cwd=tmp_path, env=ENVIRONMENT, **pipes) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "level 2\n"
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate()
+    assert process.returncode == 130
+    assert err.count("\n") == 1
+    partial = uw.Circuit.load(tmp_path / "circuit" / "circuit.partial.json")
+    assert {group.name for group in partial.groups} == {"level 1 @end"}
+    assert f"the {len(partial.heads)} heads found so far are kept in circuit/circuit.partial.json" in err
+    assert ask(run, folder) == 0
+    assert not Path("circuit/circuit.partial.json").exists()
+
+
+def test_a_closed_pipe_is_quiet_and_everything_is_kept(folder: Path, tmp_path: Path) -> None:
+    options = " ".join(map(str, LOOSE))
+    command = f"{sys.executable} -m unweave sketch --model {folder} --prompts 3 {options} | head -1"
+    finished = subprocess.run(
+        command, shell=True, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
+    assert finished.stdout.startswith("# ")
+    assert finished.stderr == ""
+    assert (tmp_path / "circuit" / "circuit.html").is_file()
+
+
+MISTAKES = [
+    (["--levels", "0"], "--levels"),
+    (["--threshold", "-1"], "--threshold"),
+    (["--threshold", "few"], "--threshold"),
+    (["--alpha", "2"], "--alpha"),
+    (["--attends", "2"], "--attends"),
+    (["--screen", "-1"], "--screen"),
+    (["--roles", "S2,,S1"], "--roles: expected names between commas"),
+    (["--roles", "S3", "--model", "FOLDER"], "role 'S3' is not among this task's roles"),
+    (["--threshold", "1000", "--model", "FOLDER"], "lower threshold, or give more prompts"),
+    (["--prompts", "1", "--model", "FOLDER"], "1 prompt is too few"),
+    (["--out", "taken"], "taken"),
+    (["--out", "taken/found"], "taken"),
+    (["--out", "held"], "held/circuit.json is a folder"),
+    (["--memory", "much"], "--memory"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "said"), MISTAKES, ids=[" ".join(given) for given, _ in MISTAKES])
+def test_a_mistake_is_one_line(run: Command, folder: Path, arguments: list[str], said: str) -> None:
+    Path("taken").write_text("a file, and no folder")
+    Path("held/circuit.json").mkdir(parents=True)
+    assert run("sketch", *(folder if argument == "FOLDER" else argument for argument in arguments)) == 2
+    one_line(run, said)

@@ -1,0 +1,116 @@
+"""`unweave knockout`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from unweave.cli import output, reading
+from unweave.cli.options import Memory, Out, Rows
+from unweave.cli.question import Question, asking
+from unweave.cli.terminal import stoppable
+from unweave.errors import InputError, Interrupted
+
+ALL = "all"
+
+
+@stoppable
+@asking
+def run(
+    question: Question,
+    heads: Annotated[
+        str | None,
+        typer.Option(
+            help="Heads, 'q 9.6' for an input of one: '9.9, 10.0'. Or a kind, each in turn: z q k v pattern result."
+        ),
+    ] = None,
+    mlps: Annotated[str | None, typer.Option(help="Layers whose MLP goes: '3, 4'; all: each in turn.")] = None,
+    layers: Annotated[str | None, typer.Option(help="Layers that go as a whole: '3, 4'; all: each in turn.")] = None,
+    each: Annotated[
+        bool, typer.Option("--each", help="What is listed goes one by one; otherwise all of it at once.")
+    ] = False,
+    how: Annotated[
+        Literal["zero", "mean", "template", "resample", "gaussian"] | None,
+        typer.Option(
+            help="What stands in: zero (if left out), the mean over the prompts or over those of a template by "
+            "position, the corrupted prompt's value, noise."
+        ),
+    ] = None,
+    lone: Annotated[
+        Literal["refuse", "keep"],
+        typer.Option(help="A template of one prompt, whose mean is that prompt: refuse it, or keep it as it is."),
+    ] = "refuse",
+    at: Annotated[str | None, typer.Option(help="Roles where it goes: 'S2, end'; all positions, if left out.")] = None,
+    measure: Annotated[
+        Literal["effect", "drop", "change"],
+        typer.Option(help="effect: share of the gap; drop: share of the clean score; change: in the metric's unit."),
+    ] = "effect",
+    backups: Annotated[
+        bool,
+        typer.Option("--backups", help="Which other heads step in for the heads that go (how: mean, if left out)."),
+    ] = False,
+    memory: Memory = None,
+    out: Out = None,
+    top: Rows = 10,
+) -> None:
+    """Knockouts: what the answer loses without some heads, MLPs or layers; without a list, without every head in turn.
+
+    Example: unweave knockout --heads '23.3, 20.0' --how mean --at end
+    """
+    from unweave.methods.backup import backup_heads
+    from unweave.methods.knockout import knockout
+    from unweave.methods.replacement import Replacement
+
+    output.check_file(out)
+    budget = reading.memory(memory)
+    targets = targets_of(heads, mlps, layers)
+    roles = None if at is None else reading.names(at, "--at")
+    if backups:
+        _check_backups(heads, targets, each, measure)
+    fill = Replacement(how or ("mean" if backups else "zero"), lone=lone)
+    pair = question.contrast()
+    if backups:
+        output.give(backup_heads(pair, list(targets), fill, roles), out, top)
+        return
+    joint = not isinstance(targets, str) and not each
+    try:
+        result = knockout(pair, targets, fill, roles, joint, measure, budget)
+    except Interrupted as stop:
+        raise output.kept(stop, out or Path("knockout.nc")) from None
+    output.give(result, out, top)
+
+
+def targets_of(heads: str | None, mlps: str | None, layers: str | None) -> str | Sequence[str]:
+    """What goes: a kind, of which each goes in turn, or a list. Raises InputError for both, and for several kinds."""
+    from unweave.methods.knockout_targets import SITES_OF_KIND
+
+    given = {"--heads": heads, "--mlps": mlps, "--layers": layers}
+    listed = {option: reading.names(text, option) for option, text in given.items() if text is not None}
+    kinds = {"--heads": "z", "--mlps": "mlp", "--layers": "layer"}
+    turns = [option for option, found in listed.items() if found == (ALL,)]
+    if heads in SITES_OF_KIND:
+        turns.append("--heads")
+        kinds["--heads"] = heads
+    if turns and len(listed) > 1:
+        raise InputError(f"{turns[0]}: all of a kind go in turn, so nothing else can go with them; give it alone")
+    if turns or not listed:
+        return kinds[turns[0] if turns else "--heads"]
+    for option in ("--mlps", "--layers"):
+        _check_numbers(listed.get(option, ()), option)
+    word = {"--heads": "", "--mlps": "mlp ", "--layers": "layer "}
+    return [f"{word[option]}{name}" for option, found in listed.items() for name in found]
+
+
+def _check_numbers(found: Sequence[str], option: str) -> None:
+    wrong = next((name for name in found if not name.lstrip("-").isdecimal()), None)
+    if wrong is not None:
+        raise InputError(f"{option}: expected numbers of layers such as '3, 4', or all, got {wrong!r}")
+
+
+def _check_backups(heads: str | None, targets: str | Sequence[str], each: bool, measure: str) -> None:
+    if heads is None or isinstance(targets, str) or any(" " in target for target in targets):
+        raise InputError("--backups: it takes heads alone, a list of them: --heads '9.9, 10.0'")
+    if each or measure != "effect":
+        option = "--each" if each else "--measure"
+        raise InputError(f"--backups: the heads go together, and the result is their backups' growth; drop {option}")

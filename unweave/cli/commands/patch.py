@@ -1,0 +1,54 @@
+"""`unweave patch`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from unweave.cli import output, reading
+from unweave.cli.options import Memory, Out, Rows
+from unweave.cli.question import Question, asking
+from unweave.cli.terminal import stoppable
+from unweave.errors import Interrupted
+
+
+@stoppable
+@asking
+def run(
+    sites: Annotated[
+        list[str],
+        typer.Argument(
+            help="Sites to sweep over (z, resid_pre, …), or single places in quotes: 'z 23.3' 'resid_pre 5 @S2'."
+        ),
+    ],
+    question: Question,
+    over: Annotated[
+        str | None, typer.Option(help="Axes of the sweep: layer,head or layer,pos or layer,role or layer,head,role …")
+    ] = None,
+    direction: Annotated[
+        Literal["denoise", "noise"],
+        typer.Option(help="denoise: clean values into the corrupted run; noise: the other way round."),
+    ] = "denoise",
+    memory: Memory = None,
+    out: Out = None,
+    top: Rows = 10,
+) -> None:
+    """Activation patching: the effect of every single patch, the largest printed.
+
+    Example: unweave patch z --over layer,head --prompts 16 --out heads.html
+    """
+    from unweave.methods.patching import patch, patch_at
+
+    output.check_file(out)
+    budget = reading.memory(memory)
+    single = reading.are_addresses(sites)
+    pair = question.contrast()
+    try:
+        if single:
+            result = patch_at(pair, sites, direction, budget)
+        else:
+            asked = sites if len(sites) > 1 else sites[0]
+            result = patch(pair, asked, reading.axes(over, sites), direction, budget)
+    except Interrupted as stop:
+        raise output.kept(stop, out or Path("patch.nc")) from None
+    output.give(result, out, top)

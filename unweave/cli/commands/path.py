@@ -1,0 +1,72 @@
+"""`unweave path`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from unweave.cli import output, reading
+from unweave.cli.options import Memory, Out, Rows
+from unweave.cli.question import Question, asking
+from unweave.cli.terminal import stoppable
+from unweave.errors import Interrupted
+
+
+@stoppable
+@asking
+def run(
+    question: Question,
+    receivers: Annotated[
+        str, typer.Option(help="Where paths end: logits, or inputs of heads and MLPs together: '8.6 v, 8.10 q, mlp 9'.")
+    ] = "logits",
+    senders: Annotated[
+        str,
+        typer.Option(
+            help="Where they begin: heads or mlps, each in turn, or a list: '9.6, mlp 3, embed'; 9.6+9.9 send together."
+        ),
+    ] = "heads",
+    at: Annotated[
+        str | None,
+        typer.Option(
+            help="A role where both stand, or the sender's and the receiver's, S2:end; all positions, if left out."
+        ),
+    ] = None,
+    direction: Annotated[
+        Literal["noise", "denoise"],
+        typer.Option(help="noise: corrupted values into the clean run; denoise: the other way round."),
+    ] = "noise",
+    mlps: Annotated[
+        Literal["live", "frozen"],
+        typer.Option(help="live: paths go through MLPs, as in the paper; frozen: the direct edge alone."),
+    ] = "live",
+    attention: Annotated[
+        Literal["z", "qkv"] | None,
+        typer.Option(
+            help="What is held in the other heads: their outputs (z, as in the paper), or their inputs (qkv)."
+        ),
+    ] = None,
+    measure: Annotated[
+        Literal["effect", "drop"] | None,
+        typer.Option(help="effect: share of the gap between clean and corrupted; drop: share of the clean score."),
+    ] = None,
+    memory: Memory = None,
+    out: Out = None,
+    top: Rows = 10,
+) -> None:
+    """Path patching: how much each sender acts through chosen receivers, all other heads held as they were.
+
+    Example: unweave path --receivers '23.3 q' --at end --prompts 16
+    """
+    from unweave.methods.path_patching import path_patch
+
+    output.check_file(out)
+    budget = reading.memory(memory)
+    ends = reading.receivers(receivers), reading.senders(senders), reading.sides(at)
+    given = {"attention": attention, "measure": measure}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    pair = question.contrast()
+    try:
+        result = path_patch(pair, *ends, direction, mlps, budget, **chosen)  # type: ignore[arg-type]
+    except Interrupted as stop:
+        raise output.kept(stop, out or Path("path.nc")) from None
+    output.give(result, out, top)

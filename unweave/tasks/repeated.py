@@ -1,0 +1,114 @@
+"""Random tokens and the same again: what a head that looks for repetitions, and nothing else, can go on with.
+
+Olsson et al. 2022 (arXiv 2209.11895), section on induction heads. There is no beginning-of-sequence token. The second
+half begins with the token that the first began with; so does what follows the last token, if it goes on.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import final
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from unweave.errors import InputError
+from unweave.models.prompts import Prompts
+from unweave.models.tokens import str_tokens
+from unweave.tasks.task import Task
+from unweave.tasks.texts import TextModel
+
+FRESH = "fresh"
+
+
+def repeated_tokens(model: TextModel | int, n: int = 50, length: int = 50, seed: int = 0) -> Task:
+    """Sequences of random tokens, each repeated once.
+
+    Args:
+        model: whose vocabulary is drawn from, less its special tokens; or a number of vocabulary entries.
+        n: sequences.
+        length: tokens in the half that is repeated.
+        seed: of the draws.
+
+    Returns:
+        A task of prompts `[n, 2 * length]`. The answer is the token that began the sequence; the wrong one is random.
+        `corrupt("fresh")` draws another first half, so that nothing is repeated. Roles: `start`; `repeat`, where the
+        second half begins; `end`.
+
+    Raises:
+        InputError: no sequence, fewer than 2 tokens, or more than the model reads.
+    """
+    if n < 1 or length < 2:
+        raise InputError(f"n, length: expected at least 1 and 2, got {n} and {length}")
+    if not isinstance(model, int) and 2 * length > model.config.n_ctx:
+        raise InputError(
+            f"length: {length} tokens twice are {2 * length}, and {model.config.name} reads {model.config.n_ctx}; "
+            f"give at most {model.config.n_ctx // 2}"
+        )
+    tokens = _drawer(drawable(model), n, seed)
+    half, others, wrong = tokens(length), tokens(length), tokens(1)[:, 0]
+    # A classifier's outputs are no tokens: what follows cannot be asked of it.
+    answered = isinstance(model, int) or model.config.d_vocab_out >= model.config.d_vocab
+    columns = (half[:, 0], wrong) if answered else (None, None)
+    roles = {"start": [0] * n, "repeat": [length] * n}
+    clean = Prompts.from_tokens(torch.cat([half, half], dim=1), *columns, roles)
+    twin = Prompts.from_tokens(torch.cat([others, half], dim=1), *columns, roles)
+    source = {"task": "repeated-tokens", "seed": seed}
+    return Task(
+        name="repeated-tokens",
+        prompts=replace(_worded(model, clean), source=source),
+        corruptions=(FRESH,),
+        make=Fresh(replace(_worded(model, twin), source={**source, "corruption": FRESH})),
+        description=f"{length} random tokens, and the same again.",
+        question="Random tokens come a second time. Which parts of the model find what followed the first time?",
+    )
+
+
+def repeated_for(model: TextModel, n_prompts: int = 32, seed: int = 0) -> Task:
+    """`repeated_tokens` in halves of 25 tokens, or as many as the model reads."""
+    return repeated_tokens(model, n_prompts, min(25, model.config.n_ctx // 2), seed)
+
+
+def draw_repeated(model: TextModel | int, n: int, length: int, seed: int) -> Int[Tensor, "prompt pos"]:
+    """The tokens of `repeated_tokens` alone, `[n, 2 * length]`."""
+    half = _drawer(drawable(model), n, seed)(length)
+    return torch.cat([half, half], dim=1)
+
+
+def drawable(model: TextModel | int) -> Int[Tensor, " token"]:
+    """The vocabulary without special tokens. Raises InputError where nothing is left to choose among."""
+    special = (
+        set() if isinstance(model, int) else {*getattr(model.tokenizer, "all_special_ids", ()), model.config.pad_token}
+    )
+    size = model if isinstance(model, int) else model.config.d_vocab
+    allowed = [token for token in range(size) if token not in special]
+    if len(allowed) < 2:
+        raise InputError(f"model: expected a vocabulary of at least 2 tokens that are not special, got {len(allowed)}")
+    return torch.tensor(allowed)
+
+
+@final
+@dataclass(frozen=True)
+class Fresh:
+    """The corruption of repeated tokens: another first half."""
+
+    corrupted: Prompts
+
+    def __call__(self, how: str) -> Prompts:
+        if how != FRESH:
+            raise InputError(f"corruption: repeated-tokens knows {FRESH!r} alone, got {how!r}; leave it out")
+        return self.corrupted
+
+
+def _drawer(allowed: Int[Tensor, " token"], n: int, seed: int) -> Callable[[int], Tensor]:
+    """A function that draws so many more tokens of each of `n` rows."""
+    draw = torch.Generator().manual_seed(seed)
+    return lambda n_pos: allowed[torch.randint(0, len(allowed), (n, n_pos), generator=draw)]
+
+
+def _worded(model: TextModel | int, prompts: Prompts) -> Prompts:
+    """The prompts with their tokens' texts, where there is a tokenizer."""
+    if isinstance(model, int) or model.tokenizer is None:
+        return prompts
+    words = tuple(str_tokens(model.tokenizer, row) for row in prompts.tokens)
+    return replace(prompts, str_tokens=words, texts=tuple("".join(row) for row in words))
