@@ -19,6 +19,9 @@ __version__ = "0.1.0"
 # Where each public name lives. The block under TYPE_CHECKING says the same to editors and type checkers.
 _HOMES = {
     "load_model": "unweave.models.loading",
+    "save_model": "unweave.models.native",
+    "small_config": "unweave.models.small",
+    "Config": "unweave.models.config",
     "Model": "unweave.models.model",
     "FactoredMatrix": "unweave.models.factored",
     "Edit": "unweave.models.run",
@@ -162,11 +165,14 @@ if TYPE_CHECKING:
     from unweave.metrics import ProbDiff as ProbDiff
     from unweave.metrics import Rank as Rank
     from unweave.metrics.contrast import Contrast as Contrast
+    from unweave.models.config import Config as Config
     from unweave.models.factored import FactoredMatrix as FactoredMatrix
     from unweave.models.loading import load_model as load_model
     from unweave.models.model import Model as Model
+    from unweave.models.native import save_model as save_model
     from unweave.models.prompts import Prompts as Prompts
     from unweave.models.run import Edit as Edit
+    from unweave.models.small import small_config as small_config
     from unweave.results import load as load
     from unweave.results import save as save
     from unweave.results import summary as summary

@@ -119,7 +119,7 @@ class Subject:
     def fold_error(self) -> float:
         """How far log-probabilities of the stored and of the processed weights lie apart."""
         tokens = self.rows("ds500.toks")
-        stored = palindromes.stored(self.folder).to(dtype=self.dtype)
+        stored = palindromes.classifier(self.folder, process=()).to(dtype=self.dtype)
         ours, theirs = (model.run(tokens).logits_at().log_softmax(-1) for model in (self.model, stored))
         return float((ours - theirs).abs().max())
 

@@ -105,7 +105,7 @@ def test_what_cannot_be_attributed_is_one_clear_error():
 
 def test_attention_rows_sum_to_one_and_are_the_runs_patterns():
     pair = tiny_pair(tiny_model("llama"))
-    seen = uw.attention(pair, [(2, 3), (0, 1)])
+    seen = uw.attention(pair, [(2, 3), "0.1"])
     assert seen.dims == ("prompt", "address", "q_pos", "k_pos")
     assert seen.address.values.tolist() == ["2.3", "0.1"]
     np.testing.assert_allclose(seen.sum("k_pos"), 1, atol=1e-12)

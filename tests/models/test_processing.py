@@ -153,7 +153,7 @@ def test_refused_with_the_reason(model: str, step: str, reason: str) -> None:
 
 def test_factor_attention_is_refused_for_grouped_heads() -> None:
     model = tiny("llama")
-    config = replace(model.config, positions="none")
+    config = replace(model.config, positions="none", rotary_dim=0)
     with pytest.raises(InputError, match="2 query heads share"):
         process(config, model.weights, ["factor_attention"])
 

@@ -23,9 +23,10 @@ from unweave.engine.arrivals import Arrival
 from unweave.engine.donor import GivenDonor
 from unweave.engine.memory import Room, budget_bytes, is_out_of_memory, room_within
 from unweave.engine.question import Question, question_of
+from unweave.engine.reach import positions
 from unweave.engine.recording import Recording, sites_to_keep
 from unweave.engine.wavefront import Group, Wavefront, rows_of
-from unweave.models.forward import forward, rotary_tables
+from unweave.models.forward import forward, sight_of
 from unweave.models.run import Recorder
 
 Mask = Bool[Tensor, "layer prompt pos head"]
@@ -46,12 +47,13 @@ class MaskedRuns:
 
     def __init__(self, ablation: Ablation, base: Mask) -> None:
         self.ablation, self.base, self.question = ablation, base, question_of(ablation.pair, "noise", GivenDonor({}))
-        self.last = self.question.read_at
+        self.reach = self.question.reach(range(len(ablation.pair.prompts)))
+        self.last, self.read = (torch.tensor(at, device=base.device) for at in (self.reach.last, self.reach.read))
         self.recording = _recorded(ablation, self.question, base)
-        rows = torch.arange(len(self.last), device=self.last.device)
+        rows = torch.arange(len(self.read), device=base.device)
         stream = self.recording.stream(2 * self.question.config.n_layers)
         whole = ~self._counts(~base).flatten(2).any(2).any(0)
-        scores = self.question.score(stream[rows, self.last], rows)
+        scores = self.question.score(stream[rows, self.read], rows)
         # A run in which nothing is ablated is the model's own, to the bit.
         self.values: Float[Tensor, " prompt"] = torch.where(whole, ablation.pair.clean, scores)
 
@@ -87,10 +89,10 @@ class MaskedRuns:
     def _counts(
         self, differs: Bool[Tensor, "*variant layer prompt pos head"]
     ) -> Bool[Tensor, "*variant layer prompt pos"]:
-        """Where a difference can matter: up to the position that is read, and in the last layer there alone."""
+        """Where a difference can matter: as far as reach goes, and in the last layer at the position that is read."""
         where = torch.arange(differs.shape[-2], device=differs.device)
         matters = differs.any(-1) & (where <= self.last[:, None])
-        matters[..., -1, :, :] &= where == self.last[:, None]
+        matters[..., -1, :, :] &= where == self.read[:, None]
         return matters
 
     def _joinings(self, masks: Bool[Tensor, "variant layer prompt pos head"]) -> list[Joining]:
@@ -117,7 +119,7 @@ class MaskedRuns:
         return wave, []
 
     def _n_pos(self, one: Joining) -> int:
-        return int(self.last[one.prompt]) - one.first + 1
+        return len(positions(self.question.config, self.reach, one.prompt, one.first, 2 * one.layer))
 
     def _fly(
         self, wave: list[Joining], room: Room, masks: Bool[Tensor, "variant layer prompt pos head"]
@@ -137,7 +139,7 @@ class MaskedRuns:
                 one = waiting.pop()
                 unchanged = self.recording.stream(0).new_zeros(len(one.variants), 0, self.question.config.d_model)
                 arrival = Arrival(one.variants, one.prompt, one.first, unchanged)
-                front.join(arrival, 2 * layer, int(self.last[one.prompt]))
+                front.join(arrival, 2 * layer, self.reach)
             front.advance(2 * layer)
             front.advance(2 * layer + 1)
         return front.landed()
@@ -163,7 +165,7 @@ def _recorded(ablation: Ablation, question: Question, base: Mask) -> Recording:
             value = torch.where(base[layer, ..., None], value, ablation.values[layer])
         return recorder(site, layer, value)
 
-    tokens = question.recipient.tokens
+    tokens, lengths = question.recipient.tokens, question.recipient.lengths
     with torch.no_grad():
-        forward(config, weights, tokens, tap)
-    return Recording(config, weights, recorder.kept, {}, rotary_tables(weights, tokens.shape[1], weights.w_e.dtype))
+        forward(config, weights, tokens, tap, lengths)
+    return Recording(config, weights, recorder.kept, {}, sight_of(config, weights, tokens, lengths))

@@ -223,6 +223,8 @@ def _distinct(pair: Contrast, roles: Sequence[str] | None) -> list[str]:
     """The roles, but those before anything differs, and those that stand where an earlier one always stands."""
     kept: list[str] = []
     differs = (pair.prompts.tokens != pair.corrupted.tokens).cumsum(1) > 0
+    if not pair.model.config.causal:  # nothing comes before
+        differs = differs[:, -1:].expand_as(differs)
     rows = torch.arange(len(pair.prompts), device=differs.device)
     for role in roles or pair.prompts.roles:
         place = pair.prompts.role(role)

@@ -15,7 +15,7 @@ from unweave.engine.sheet import Sheet
 
 @dataclass(frozen=True)
 class Arrival:
-    """Runs of one prompt that start at position `first`; `delta` covers the leading positions, and is 0 behind them."""
+    """Runs of one prompt, changed from position `first` on; `delta` covers those from there, and is 0 behind."""
 
     variants: Int[Tensor, " run"]
     prompt: int
@@ -30,12 +30,12 @@ class Arrival:
 def arrivals(sheet: Sheet, prompt: int, recording: Recording, reach: Reach) -> Iterator[Arrival]:
     """The runs of a sheet for one prompt that can matter. What is left out has exactly the recipient's score."""
     stage = entry_stage(recording.config, sheet.site, sheet.layer)
-    last = reach.last[prompt]
+    read = reach.read[prompt]
     for variants, first, delta in _changes(sheet, prompt, recording, reach):
         if stage > last_attention(recording.config):
-            if first + delta.shape[1] <= last:
+            if not first <= read < first + delta.shape[1]:
                 continue
-            first, delta = last, delta[:, last - first : last - first + 1]
+            first, delta = read, delta[:, read - first : read - first + 1]
         matters = delta.flatten(1).any(1).cpu()
         if matters.any():
             yield Arrival(variants[matters], prompt, first, delta[matters])
@@ -60,9 +60,10 @@ def _changes(sheet: Sheet, prompt: int, recording: Recording, reach: Reach) -> I
         if sheet.sources is not None:
             yield numbers[:, index].flatten(), place, _written_by_sources(sheet, prompt, place, recording)
         else:
-            lasting = sheet.site in ("k", "v")  # a key or a value is read by later positions too
-            span = slice(place, last + 1 if lasting else place + 1)
-            yield numbers[:, index, 0], place, _written(sheet, prompt, span, recording, sheet.places[index])
+            span = slice(place, place + 1)
+            if sheet.site in ("k", "v"):  # read by later positions too, and by all where attention sees both ways
+                span = slice(place if recording.config.causal else first, last + 1)
+            yield numbers[:, index, 0], span.start, _written(sheet, prompt, span, recording, sheet.places[index])
 
 
 def _written(

@@ -27,7 +27,10 @@ class Donor(Protocol):
 
 @dataclass(frozen=True)
 class RunDonor:
-    """The run of other prompts. Before the first token that differs a causal model does the same with both."""
+    """The run of other prompts. Before the first token that differs a causal model does the same with both.
+
+    `Question.reach` sees to models that are not causal.
+    """
 
     prompts: Prompts
 

@@ -45,15 +45,17 @@ class LiveHeads:
         chosen = list(self.groups)
         q = rearrange(q[:, :, list(self.heads)], "run pos head e -> run head pos e")
         k, v = (rearrange(x[:, :, chosen], "run pos kv_head e -> run kv_head pos e") for x in (k, v))
-        if recording.tables is not None:
-            cos, sin = (table[span] for table in recording.tables)
+        sight = recording.sight
+        if sight.tables is not None:
+            cos, sin = (table[span] for table in sight.tables)
             q, k = rotate(q, (cos, sin)), rotate(k, (cos, sin))
         if first:
             k, v = (
                 torch.cat([prefix[prompt, chosen, :first].expand(len(inputs), -1, -1, -1), x], dim=2)
                 for prefix, x in zip(recording.prefix(self.layer), (k, v), strict=True)
             )
-        z = attend(attention_pattern(attention_scores(config, q, k)), v)
+        seen = None if sight.seen is None else sight.seen[prompt, : span.stop].expand(len(inputs), -1)
+        z = attend(attention_pattern(attention_scores(config, q, k, seen)), v)
         theirs = recording.recipient["z", self.layer][prompt, span][:, list(self.heads)]
         return rearrange(z, "run head pos e -> run pos head e") - theirs
 

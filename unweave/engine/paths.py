@@ -25,7 +25,7 @@ from unweave.engine.frozen import FrozenPass
 from unweave.engine.live_heads import LiveHeads
 from unweave.engine.memory import Room, budget_bytes, recording_bytes, room_within
 from unweave.engine.question import Question
-from unweave.engine.reach import Reach, entry_stage, last_attention
+from unweave.engine.reach import Reach, entry_stage, last_attention, positions
 from unweave.engine.receivers import Receivers
 from unweave.engine.recording import Recording, record
 from unweave.engine.sheet import Joint, Sheet
@@ -84,8 +84,7 @@ class PathSweep:
 
     def _run_batch(self, batch: range) -> None:
         q = self.question
-        first, last = q.donor.first(q.recipient), q.read_at.tolist()
-        reach = Reach(tuple(first[n] for n in batch), tuple(last[n] for n in batch))
+        reach = q.reach(batch)
         recording = record(q.config, q.weights, q.recipient, q.donor, batch, *self._kept())
         for portion in self._portions(batch, reach):
             flown = self._carry(portion, batch, recording, reach)
@@ -136,8 +135,9 @@ class PathSweep:
             needed = reach if stage > last_attention(config) else leading(wanted)
             for (sheet, meets), prompt in product(by_stage.get(stage, ()), range(len(batch))):
                 for arrival in arrivals(sheet, prompt, recording, needed):
-                    # a live head takes the change on to all later positions
-                    at = [pos for pos in wanted[prompt] if pos >= arrival.first] if live else wanted[prompt]
+                    # a live head takes the change on to all later positions, or to all where it sees both ways
+                    later = bool(live) and config.causal
+                    at = [pos for pos in wanted[prompt] if pos >= arrival.first] if later else wanted[prompt]
                     flown.join(arrival, stage, at, meets or bool(live))
             if stage in receivers.stages(config):
                 read |= self._read(flown, stage, batch)
@@ -219,16 +219,17 @@ class PathSweep:
             values[(*at[:2], at[2] if places is None else torch.zeros_like(at[2]))] = inputs
             edits[kind][layer] = Override(columns, values, places)
             for variant, prompt, pos in zip(*(part.tolist() for part in at), strict=True):
-                if start <= last_attention(self.question.config) or pos == reach.last[prompt]:
+                if start <= last_attention(self.question.config) or pos == reach.read[prompt]:
                     first[variant, prompt] = min(first.get((variant, prompt), pos), pos)
-        n_rows = sum(reach.last[prompt] - pos + 1 for (_, prompt), pos in first.items())
+        config = self.question.config
+        n_rows = sum(len(positions(config, reach, prompt, pos, start)) for (_, prompt), pos in first.items())
         wave = Wavefront(recording, Room(n_rows, self._room().chunk), edits["qkv"], edits["mlp"])
         together: dict[tuple[int, int], list[int]] = {}
         for (variant, prompt), pos in first.items():
             together.setdefault((pos, prompt), []).append(variant)
         for (pos, prompt), variants in sorted(together.items()):
             nothing = wave.x.new_zeros(len(variants), 1, self.question.config.d_model)
-            wave.join(Arrival(torch.tensor(variants), prompt, pos, nothing), start, reach.last[prompt])
+            wave.join(Arrival(torch.tensor(variants), prompt, pos, nothing), start, reach)
         for stage in range(start, 2 * self.question.config.n_layers):
             recording.forget()
             wave.advance(stage)
@@ -245,7 +246,8 @@ def members_of(sender: Sheet | Joint) -> tuple[Sheet, ...]:
 
 def leading(wanted: Sequence[Sequence[int]]) -> Reach:
     """The reach of changes that are needed at these positions of each prompt alone; none is where there are none."""
-    return Reach(tuple(at[0] if at else 1 for at in wanted), tuple(at[-1] if at else 0 for at in wanted))
+    last = tuple(at[-1] if at else 0 for at in wanted)
+    return Reach(tuple(at[0] if at else 1 for at in wanted), last, last)
 
 
 def held_by(senders: Sequence[Sheet | Joint]) -> list[Sheet]:

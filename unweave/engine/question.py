@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from unweave.engine.donor import Donor, RunDonor
+from unweave.engine.reach import Reach
 from unweave.metrics.contrast import Contrast
 from unweave.metrics.protocol import Metric
 from unweave.models.config import Config
@@ -40,6 +41,16 @@ class Question:
     def read_at(self) -> Int[Tensor, " prompt"]:
         """The position that the metric reads."""
         return self.prompts.role(self.metric.role)
+
+    def reach(self, batch: Sequence[int]) -> Reach:
+        """What patches of the prompts `batch` can change."""
+        first, read = self.donor.first(self.recipient), self.read_at.tolist()
+        at = tuple(read[n] for n in batch)
+        if self.config.causal:
+            return Reach(tuple(first[n] for n in batch), at, at)
+        ends = self.recipient.lengths.tolist()
+        begin = tuple(0 if first[n] < ends[n] else ends[n] for n in batch)
+        return Reach(begin, tuple(ends[n] - 1 for n in batch), at)
 
     def score(self, stream: Float[Tensor, "run d_model"], prompt: Int[Tensor, " run"]) -> Float[Tensor, " run"]:
         """Scores of runs of the prompts `prompt`, from their residual stream after the last block where it is read."""

@@ -41,11 +41,13 @@ class Receivers:
         """The positions of a prompt of the batch that lead to a receiver."""
         first, last = reach.first[prompt], reach.last[prompt]
         if self.logits:
-            return [last] if first <= last else []
+            return [reach.read[prompt]] if first <= last else []
         at = range(first, last + 1)
         if self.places is None:
             return at
         place = int(self.places[batch[prompt]])
         if place not in at:
             return []
-        return range(first, place + 1) if self.acting(config) else [place]
+        if not self.acting(config):
+            return [place]
+        return range(first, place + 1) if config.causal else at

@@ -8,7 +8,8 @@ A change is the donor's value minus the recipient's, carried to the residual str
     q k v pattern                       the head's attention is computed again with the donor's value, then as z
 
 A query or a row of the pattern at one position changes `z` at that position alone; a key or a value changes it at all
-later positions as well. A grouped key or value changes all heads that share it.
+later positions as well, and where attention sees both ways at all positions. A grouped key or value changes all heads
+that share it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from unweave.engine.donor import Donor
 from unweave.models.config import Config
-from unweave.models.forward import attend, attention_pattern, attention_scores, rotary_tables, rotate
+from unweave.models.forward import Sight, attend, attention_pattern, attention_scores, rotate, sight_of
 from unweave.models.prompts import Prompts
 from unweave.models.run import Key, run_model
 from unweave.models.weights import Weights
@@ -49,7 +50,7 @@ class Recording:
     weights: Weights
     recipient: dict[Key, Tensor]
     donor: dict[Key, Tensor]
-    tables: tuple[Tensor, Tensor] | None
+    sight: Sight
     _memo: dict[tuple, Tensor] = field(default_factory=dict)
 
     def stream(self, stage: int) -> Float[Tensor, "prompt pos d_model"]:
@@ -111,7 +112,7 @@ class Recording:
                 q = self._rotated(self.donor, "q", layer)
             else:
                 k = mixed(k, self._rotated(self.donor, "k", layer), place)
-            z = attend(attention_pattern(attention_scores(self.config, q, k)), v)
+            z = attend(attention_pattern(attention_scores(self.config, q, k, self.sight.seen)), v)
         return z.transpose(1, 2)
 
     def source_change(self, layer: int) -> Float[Tensor, "prompt q_pos k_pos head d_head"]:
@@ -130,7 +131,7 @@ class Recording:
     def _rotated(self, side: Mapping[Key, Tensor], site: str, layer: int) -> Float[Tensor, "prompt heads pos d_head"]:
         key = (id(side), site, layer, "rotated")
         if key not in self._memo:
-            self._memo[key] = rotate(side[site, layer].transpose(1, 2), self.tables)
+            self._memo[key] = rotate(side[site, layer].transpose(1, 2), self.sight.tables)
         return self._memo[key]
 
     def written_by_heads(
@@ -172,10 +173,11 @@ def record(
 ) -> Recording:
     """Runs the prompts `batch`, and keeps what patches at these (site, layer) pairs need of recipient and donor."""
     ours, theirs = sites_to_keep(config, patched, also)
+    taken = recipient.take(batch)
     return Recording(
         config,
         weights,
-        dict(run_model(config, weights, recipient.take(batch), ours).kept),
+        dict(run_model(config, weights, taken, ours).kept),
         donor.values(config, weights, theirs, batch),
-        rotary_tables(weights, recipient.tokens.shape[1], weights.w_e.dtype),
+        sight_of(config, weights, taken.tokens, taken.lengths),
     )

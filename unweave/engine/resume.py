@@ -18,7 +18,7 @@ def resume(joint: Joint, recording: Recording) -> Float[Tensor, "prompt pos d_mo
     start = min(member.layer for member in joint.members)
     x = recording.recipient["resid_pre", start]
     for layer in range(start, config.n_layers):
-        x = block(config, recording.weights.layers[layer], x, recording.tables, tap, layer)
+        x = block(config, recording.weights.layers[layer], x, recording.sight, tap, layer)
     return x
 
 

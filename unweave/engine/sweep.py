@@ -77,7 +77,7 @@ class Sweep:
 
     def _run_batch(self, batch: range) -> None:
         q = self.question
-        reach = Reach(*self._bounds(batch))
+        reach = q.reach(batch)
         recording = record(q.config, q.weights, q.recipient, q.donor, batch, self._patched())
         for joint in self.sheets:
             if isinstance(joint, Joint):
@@ -89,10 +89,6 @@ class Sweep:
             for prompt in range(len(batch))
         ]
         self._run_tickets(tickets, batch, recording, reach)
-
-    def _bounds(self, batch: range) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        first, last = self.question.donor.first(self.question.recipient), self.question.read_at.tolist()
-        return tuple(first[n] for n in batch), tuple(last[n] for n in batch)
 
     def _run_tickets(self, tickets: list[Ticket], batch: range, recording: Recording, reach: Reach) -> None:
         """One wavefront after the other until no ticket is left."""
@@ -146,7 +142,7 @@ class Sweep:
         stream = resume(joint, recording)
         rows = torch.arange(len(batch), device=stream.device)
         where = torch.tensor(batch, device=stream.device)
-        scores = self.question.score(stream[rows, torch.tensor(reach.last, device=stream.device)], where)
+        scores = self.question.score(stream[rows, torch.tensor(reach.read, device=stream.device)], where)
         same = torch.tensor([first > last for first, last in zip(reach.first, reach.last, strict=True)])
         scores = torch.where(same.to(scores.device), self.question.baseline[where], scores)
         self.values[joint.offset, where.cpu()] = scores.cpu()
@@ -165,7 +161,7 @@ def _take_in(wave: Wavefront, ticket: Ticket, reach: Reach) -> Ticket | None:
         count = len(arrival.variants)
         done = max(0, min(count, ticket.skip - seen))
         if done < count:
-            joined = wave.join(arrival.rest(done), ticket.stage, reach.last[ticket.prompt])
+            joined = wave.join(arrival.rest(done), ticket.stage, reach)
             if done + joined < count:
                 return Ticket(ticket.stage, ticket.sheet, ticket.prompt, seen + done + joined)
         seen += count

@@ -4,8 +4,8 @@ Each run is a block of rows, its positions from `first` to `last`. At a stage th
 a layer, and then the runs whose patch enters there join, as the recipient's residual stream plus their change:
 
 - matrix products run once over the rows of all runs, in chunks that stay in the cache;
-- attention runs in groups of equal first and last position, over the recipient's keys and values of the prefix and the
-  run's own;
+- attention runs in groups of equal first, last and read position, over the recipient's keys and values of the prefix
+  and the run's own;
 - in the last layer only the position that is read goes on;
 - an edit in flight changes `z` of the runs at each layer, in place, before it is written to the stream.
 """
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from unweave.engine.arrivals import Arrival
 from unweave.engine.memory import Room
-from unweave.engine.reach import last_attention
+from unweave.engine.reach import Reach, last_attention, positions
 from unweave.engine.recording import Recording
 from unweave.models.forward import (
     attend,
@@ -38,10 +38,11 @@ CHUNK_KEYS = 8192
 
 @dataclass(frozen=True)
 class Group:
-    """Runs of equal first and last position: of each the row where it starts, its prompt and its variant."""
+    """Runs of equal first, last and read position: of each the row where it starts, its prompt and its variant."""
 
     first: int
     last: int
+    read: int
     start: Int[Tensor, " run"]
     prompt: Int[Tensor, " run"]
     variant: Int[Tensor, " run"]
@@ -53,7 +54,7 @@ class Group:
     def joined(self, other: "Group") -> "Group":
         """Both groups' runs."""
         pairs = ((self.start, other.start), (self.prompt, other.prompt), (self.variant, other.variant))
-        return Group(self.first, self.last, *(torch.cat(pair) for pair in pairs))
+        return Group(self.first, self.last, self.read, *(torch.cat(pair) for pair in pairs))
 
 
 @dataclass(frozen=True)
@@ -135,23 +136,25 @@ class Wavefront:
         self.overrides, self.mlp_inputs, self.edit = overrides or {}, mlp_inputs or {}, edit
         self.chunk = room.chunk
         self.x = recording.stream(0).new_empty(room.rows, self.config.d_model)
-        self.groups: dict[tuple[int, int], Group] = {}
+        self.groups: dict[tuple[int, int, int], Group] = {}
         self.n_rows = self.n_runs = 0
 
-    def join(self, arrival: Arrival, stage: int, last: int) -> int:
+    def join(self, arrival: Arrival, stage: int, reach: Reach) -> int:
         """Takes in as many of the arrival's runs as there is room for, and returns their number."""
-        n_pos = last - arrival.first + 1
+        span = positions(self.config, reach, arrival.prompt, arrival.first, stage)
+        n_pos, lead = len(span), arrival.first - span.start
         count = min(len(arrival.variants), (self.x.shape[0] - self.n_rows) // n_pos)
         if count == 0:
             return 0
         end = self.n_rows + count * n_pos
         rows = self.x[self.n_rows : end].unflatten(0, (count, n_pos))
-        rows[:] = self.recording.stream(stage)[arrival.prompt, arrival.first : last + 1]
-        rows[:, : arrival.delta.shape[1]] += arrival.delta[:count]
+        rows[:] = self.recording.stream(stage)[arrival.prompt, span.start : span.stop]
+        rows[:, lead : lead + arrival.delta.shape[1]] += arrival.delta[:count]
         start = torch.arange(self.n_rows, end, n_pos, device=self.x.device)
         newcomers = Group(
-            arrival.first,
-            last,
+            span.start,
+            span.stop - 1,
+            reach.read[arrival.prompt],
             start,
             torch.full_like(start, arrival.prompt),
             arrival.variants[:count].to(start.device),
@@ -161,7 +164,7 @@ class Wavefront:
         return count
 
     def _add(self, group: Group) -> None:
-        key = (group.first, group.last)
+        key = (group.first, group.last, group.read)
         self.groups[key] = self.groups[key].joined(group) if key in self.groups else group
 
     def advance(self, stage: int) -> None:
@@ -231,15 +234,16 @@ class Wavefront:
         return z
 
     def _attention_where_read(self, layer: int, qkv: Float[Tensor, "row qkv"]) -> Float[Tensor, "run head d_head"]:
-        """As `_attention`, at the position that is read alone: of each run its last row is left."""
+        """As `_attention`, at the position that is read alone: of each run this row is left."""
         before, self.groups, self.n_rows = self.groups, {}, 0
         x, z = [], []
         for group in before.values():
+            at = group.read - group.first
             for rows in rows_of(group):
-                z.append(self._attend(layer, group, rows, qkv, slice(-1, None))[:, 0])
-                x.append(rows.of(self.x)[:, -1])
+                z.append(self._attend(layer, group, rows, qkv, slice(at, at + 1))[:, 0])
+                x.append(rows.of(self.x)[:, at])
             start = torch.arange(self.n_rows, self.n_rows + len(group.start), device=self.x.device)
-            self._add(Group(group.last, group.last, start, group.prompt, group.variant))
+            self._add(Group(group.read, group.read, group.read, start, group.prompt, group.variant))
             self.n_rows += len(start)
         self.x[: self.n_rows] = torch.cat(x)
         return torch.cat(z)
@@ -250,12 +254,14 @@ class Wavefront:
         """Attention of some runs of a group over the recipient's prefix and their own keys and values."""
         q, k, v = (part.transpose(1, 2) for part in split_qkv(self.config, rows.of(qkv)))
         q = q[:, :, queries]
-        if self.recording.tables is not None:
-            cos, sin = (table[group.first : group.last + 1] for table in self.recording.tables)
+        sight = self.recording.sight
+        if sight.tables is not None:
+            cos, sin = (table[group.first : group.last + 1] for table in sight.tables)
             q, k = rotate(q, (cos[queries], sin[queries])), rotate(k, (cos, sin))
         if group.first:
             prefix_k, prefix_v = self.recording.prefix(layer)
             k = torch.cat([prefix_k[rows.prompt, :, : group.first], k], dim=2)
             v = torch.cat([prefix_v[rows.prompt, :, : group.first], v], dim=2)
-        pattern = attention_pattern(attention_scores(self.config, q, k))
+        seen = None if sight.seen is None else sight.seen[rows.prompt, : group.last + 1]
+        pattern = attention_pattern(attention_scores(self.config, q, k, seen))
         return attend(pattern, v).transpose(1, 2)

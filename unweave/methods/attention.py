@@ -7,38 +7,34 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from unweave.errors import InputError
 from unweave.methods.frame import labelled
+from unweave.methods.heads import Head, head_name, parse_heads
 from unweave.metrics.contrast import Contrast
-from unweave.models.sites import SITES, check_head, check_layer
 
 if TYPE_CHECKING:
     import xarray as xr
 
 
-def attention(pair: Contrast, heads: Sequence[tuple[int, int]], prompts: str = "clean") -> xr.DataArray:
+def attention(pair: Contrast, heads: Sequence[Head | str], prompts: str = "clean") -> xr.DataArray:
     """Where heads look.
 
     Args:
         pair: model and prompts.
-        heads: `(layer, head)` pairs, shown in this order.
+        heads: `(23, 3)` or `"23.3"`, shown in this order.
         prompts: which of the two sets is run.
 
     Returns:
         Patterns `[prompt, address, q_pos, k_pos]`, addresses written `"23.3"`; each row sums to 1.
 
     Raises:
-        InputError: no head given, or one that the model lacks.
+        InputError: no head given, one that the model lacks, or one that is named twice.
     """
-    if not heads:
-        raise InputError("heads: none was given; write [(9, 6), (9, 9)]")
-    config = pair.model.config
-    chosen = [(check_layer(config, layer), check_head(config, SITES["pattern"], head)) for layer, head in heads]
+    chosen = parse_heads(pair.model.config, heads)
     shown = pair.side(prompts)
     run = pair.model.run(shown, keep=[("pattern", layer) for layer in sorted({layer for layer, _ in chosen})])
     patterns = torch.stack([run["pattern", layer][:, head] for layer, head in chosen], dim=1)
     places = range(shown.tokens.shape[1])
-    axes = {"address": [f"{layer}.{head}" for layer, head in chosen], "q_pos": places, "k_pos": places}
+    axes = {"address": [head_name(head) for head in chosen], "q_pos": places, "k_pos": places}
     attrs = {
         "method": "attention",
         "quantity": "attention",

@@ -34,7 +34,7 @@ def labelled(
     shown = pair.prompts if prompts is None else prompts
     dims = ("prompt", *axes)
     coords: Coords = {name: ((name,), list(values_of)) for name, values_of in axes.items()}
-    coords |= _prompt_coords(pair, shown) | _token_coords(shown, axes) | (extra or {})
+    coords |= _prompt_coords(pair, shown) | _token_coords(shown, axes, pair.prompts) | (extra or {})
     return xr.DataArray(values.detach().cpu().numpy(), dims=dims, coords=coords, attrs={**attributes(pair), **attrs})
 
 
@@ -68,7 +68,7 @@ def labelled_run(
         "bos": int(prompts.bos),
         "n_prompts": len(prompts),
     }
-    coords = _text_coords(prompts) | _token_coords(prompts, axes) | (extra or {})
+    coords = _text_coords(prompts) | _token_coords(prompts, axes, prompts) | (extra or {})
     return labelled_weights(model, values, {"prompt": range(len(prompts)), **axes}, {**about, **attrs}, coords)
 
 
@@ -116,14 +116,14 @@ def _text_coords(shown: Prompts) -> Coords:
     return {"prompt": (("prompt",), list(range(len(shown)))), "text": (("prompt",), texts)}
 
 
-def _token_coords(shown: Prompts, axes: Mapping[str, Sequence]) -> Coords:
-    """Tokens of each prompt along its position axes, "" beyond its end; and where its roles stand."""
+def _token_coords(shown: Prompts, axes: Mapping[str, Sequence], placed: Prompts) -> Coords:
+    """Tokens of each prompt along its position axes, "" beyond its end; and where the roles of `placed` stand."""
     coords: Coords = {}
     for axis, name in (("pos", "token"), ("q_pos", "q_token"), ("k_pos", "k_token")):
         if axis in axes:
             coords[name] = (("prompt", axis), [_tokens_at(row, axes[axis]) for row in _str_tokens(shown)])
     if "role" in axes:
-        places = [shown.role(role).tolist() for role in axes["role"]]
+        places = [placed.role(role).tolist() for role in axes["role"]]
         coords["role_pos"] = (("prompt", "role"), [list(row) for row in zip(*places, strict=True)])
     return coords
 

@@ -7,7 +7,7 @@ Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits". Steps:
    all that stands in the stream. OV: `x W_V W_O W_U`: what the head says of each output where it looks at `x` alone.
 3. A norm divides the stream by its scale, which depends on the whole stream; `norm_scale` stands for it (the mean over
    prompts of `uw.norm_scales`, say). Scores are divided by it twice, outputs once.
-4. On demand, a softmax over the keys; over positions, later keys are masked first.
+4. On demand, a softmax over the keys; over positions, a causal model masks later keys first.
 
 Biases are left out. In a later layer this is the direct path from the embeddings, past all that stands between.
 """
@@ -80,7 +80,8 @@ def qk_circuit(
     x = rows.x / _checked_scale(norm_scale)
     scores = qk_matrices(model, chosen).between(x, x.mT).matrix * model.config.score_scale
     if softmax:
-        scores = (without_future(scores) if over == "positions" else scores).softmax(-1)
+        masked = over == "positions" and model.config.causal
+        scores = (without_future(scores) if masked else scores).softmax(-1)
     query, key = ("q_pos", "k_pos") if over == "positions" else ("query", "key")
     axes = {"address": [head_name(head) for head in chosen], **_axis(rows, query, over), **_axis(rows, key, over)}
     attrs = {

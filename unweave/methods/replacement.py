@@ -6,8 +6,9 @@
     resample   the activation of another prompt, the one of the same number in `reference`
     gaussian   independent draws of N(0, 1)
 
-A mean at a position is over the prompts that reach it. Template means need the prompts of a template to have aligned
-tokens, hence equal lengths.
+A mean at a position is over the prompts that reach it. A pattern that is drawn or averaged is 0 where the clean prompts
+have no entry: in a causal model's future, and at padding where attention sees both ways. Template means need the
+prompts of a template to have aligned tokens, hence equal lengths.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from torch import Tensor
 from unweave.errors import InputError
 from unweave.metrics.contrast import Contrast
 from unweave.models.config import Config
+from unweave.models.forward import seen_keys
 from unweave.models.prompts import Prompts
 from unweave.models.run import Key
 from unweave.models.sites import SITES, n_heads_at
@@ -97,11 +99,13 @@ def replaced_values(pair: Contrast, keys: Iterable[Key], how: Replacement) -> tu
     if not how.uses_reference:
         shapes = {key: site_shape(pair.model.config, key[0], n_prompts, n_pos) for key in wanted}
         fill = _zeros if how.how == "zero" else _gaussian
-        return {key: fill(key, shape, how.seed).to(pair.clean) for key, shape in shapes.items()}, ""
+        made = {key: fill(key, shape, how.seed).to(pair.clean) for key, shape in shapes.items()}
+        return {key: _within(pair, key[0], value) for key, value in made.items()}, ""
     reference = how.reference_of(pair)
     make, note = _from_reference(pair.prompts, reference, how)
     run = pair.model.run(reference, keep=wanted)
-    return {key: make(key[0], run[key]) for key in wanted}, note
+    values = {key: make(key[0], run[key]) for key in wanted}
+    return values if how.how == "resample" else {key: _within(pair, key[0], v) for key, v in values.items()}, note
 
 
 def site_shape(config: Config, site: str, n_prompts: int, n_pos: int) -> tuple[int, ...]:
@@ -123,9 +127,15 @@ def _zeros(key: Key, shape: tuple[int, ...], seed: int) -> Tensor:
 
 
 def _gaussian(key: Key, shape: tuple[int, ...], seed: int) -> Tensor:
-    drawn = gaussian(shape, seed, *key)
-    # A pattern's upper half is the future, which a causal model cannot see.
-    return drawn.tril() if key[0] == "pattern" else drawn
+    return gaussian(shape, seed, *key)
+
+
+def _within(pair: Contrast, site: str, value: Tensor) -> Tensor:
+    """A pattern's values, 0 where the clean prompts have no entry; any other site's as they are."""
+    if site != "pattern":
+        return value
+    seen = seen_keys(pair.model.config, pair.prompts.tokens, pair.prompts.lengths)
+    return value.tril() if seen is None else value * seen[:, None, None]
 
 
 Make = Callable[[str, Tensor], Tensor]

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from unweave.errors import InputError
 from unweave.metrics.protocol import Metric
+from unweave.models.forward import unembed
 from unweave.models.model import Model
 from unweave.models.prompts import Prompts
 from unweave.models.run import Run
@@ -89,8 +90,9 @@ class Contrast:
 
 
 def read_logits(run: Run, metric: Metric, prompts: Prompts) -> Float[Tensor, "prompt column"]:
-    """The logits that a metric reads of a run: at its role, and of the vocabulary only what it names."""
-    logits = run.logits_at(metric.role)
+    """The logits that a metric reads of a run: at its role in `prompts`, and of the vocabulary only what it names."""
+    rows = torch.arange(len(prompts), device=run.final.device)
+    logits = unembed(run.weights, run.final[rows, prompts.role(metric.role).to(rows.device)])
     columns = metric.columns(prompts)
     return logits if columns is None else logits.gather(1, columns.to(logits.device))
 

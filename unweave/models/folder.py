@@ -5,7 +5,9 @@ running any code that they hold (`weights_only`).
 """
 
 import json
+import warnings
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -95,15 +97,23 @@ def read_tensor_file(file: Path) -> dict[str, Tensor]:
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
-        tensors = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of what it then refuses
+            tensors = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise ModelError(f"{file}: no such file, though the index beside it names it; fetch it again") from error
     except SafetensorError as error:
         raise ModelError(f"{file}: truncated or altered ({_one_line(error)}); fetch it again") from error
+    except UnpicklingError as error:
+        raise ModelError(
+            f"{file}: cannot be read: it is damaged, or holds more than names and tensors, and no code of a file is "
+            f"run ({_one_line(error)}); fetch it again, or save the model's state_dict() alone"
+        ) from error
     except Exception as error:  # torch.load raises many kinds for a broken file
         raise ModelError(f"{file}: cannot be read ({_one_line(error)}); fetch it again") from error
-    if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise ModelError(f"{file}: expected a state dict, names with tensors")
+    if not isinstance(tensors, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in tensors.items()
+    ):
+        raise ModelError(f"{file}: expected a state dict, names with tensors; save the model's state_dict() alone")
     return tensors
 
 

@@ -10,11 +10,12 @@ named activation on its way and returns the value to go on with: that is how act
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from unweave.models.config import Config
@@ -61,6 +62,39 @@ def rotary_tables(
     return (angles.cos() * weights.rotary_scale).to(dtype), (angles.sin() * weights.rotary_scale).to(dtype)
 
 
+def seen_keys(
+    config: Config, tokens: Int[Tensor, "prompt pos"], lengths: Int[Tensor, " prompt"] | None
+) -> Bool[Tensor, "prompt pos"] | None:
+    """The keys that bidirectional attention reads: tokens of the prompt that are no padding. None in causal models.
+
+    Padding stands behind a prompt, so causal attention from within the prompt never reads it.
+    """
+    if config.causal:
+        return None
+    n_pos = tokens.shape[1]
+    ends = torch.full_like(tokens[:, 0], n_pos) if lengths is None else lengths
+    seen = torch.arange(n_pos, device=tokens.device) < ends[:, None]
+    return seen if config.pad_token is None else seen & (tokens != config.pad_token)
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What attention knows of positions: the rotary tables, and the keys that it reads (see `seen_keys`)."""
+
+    tables: tuple[Float[Tensor, "pos half"], Float[Tensor, "pos half"]] | None
+    seen: Bool[Tensor, "prompt pos"] | None
+
+
+def sight_of(
+    config: Config,
+    weights: Weights,
+    tokens: Int[Tensor, "prompt pos"],
+    lengths: Int[Tensor, " prompt"] | None = None,
+) -> Sight:
+    """What attention knows of the positions of some prompts. `lengths` None: all tokens of a row count."""
+    return Sight(rotary_tables(weights, tokens.shape[1], weights.w_e.dtype), seen_keys(config, tokens, lengths))
+
+
 def rotate(
     x: Float[Tensor, "run head pos d_head"], tables: tuple[Float[Tensor, "pos half"], Float[Tensor, "pos half"]] | None
 ) -> Float[Tensor, "run head pos d_head"]:
@@ -94,14 +128,22 @@ def project(config: Config, layer: LayerWeights, x: Float[Tensor, "*rows d_model
 
 
 def attention_scores(
-    config: Config, q: Float[Tensor, "run head q_pos d_head"], k: Float[Tensor, "run kv_head k_pos d_head"]
+    config: Config,
+    q: Float[Tensor, "run head q_pos d_head"],
+    k: Float[Tensor, "run kv_head k_pos d_head"],
+    seen: Bool[Tensor, "run k_pos"] | None = None,
 ) -> Float[Tensor, "run head q_pos k_pos"]:
-    """Scaled, causally masked scores of rotated queries and keys. The queries stand at the last `q_pos` positions."""
+    """Scaled, masked scores of rotated queries and keys.
+
+    In causal models the queries stand at the last `q_pos` positions; in others each reads all keys that are `seen`.
+    """
     n_queries, n_keys = q.shape[2], k.shape[2]
     q = rearrange(q, "run (kv_head share) q_pos e -> run kv_head (share q_pos) e", kv_head=k.shape[1])
     scores = (q @ k.transpose(-1, -2)).mul_(config.score_scale)
     scores = rearrange(scores, "run kv_head (share q_pos) k_pos -> run (kv_head share) q_pos k_pos", q_pos=n_queries)
-    if n_queries == 1:  # the last position sees all
+    if seen is not None:
+        return scores.masked_fill_(~seen[:, None, None], float("-inf"))
+    if n_queries == 1 or not config.causal:  # a single query stands at the last position, and sees all
         return scores
     future = torch.ones(n_queries, n_keys, dtype=torch.bool, device=q.device).triu(n_keys - n_queries + 1)
     return scores.masked_fill_(future, float("-inf"))
@@ -109,7 +151,7 @@ def attention_scores(
 
 def attention_pattern(scores: Float[Tensor, "run head q_pos k_pos"]) -> Float[Tensor, "run head q_pos k_pos"]:
     """Softmax over the keys."""
-    if scores.device.type != "cpu":
+    if scores.device.type != "cpu" or scores.requires_grad:  # gradients need what the passes below overwrite
         return scores.softmax(-1)
     # Rows of a prompt are short. The library's softmax goes row by row, and takes four times as long as these passes.
     pattern = (scores - scores.amax(-1, keepdim=True)).exp_()
@@ -132,7 +174,7 @@ def attention(
     config: Config,
     layer: LayerWeights,
     x: Float[Tensor, "run pos d_model"],
-    tables: tuple[Float[Tensor, "pos half"], Float[Tensor, "pos half"]] | None,
+    sight: Sight,
     tap: Tap,
     index: int,
 ) -> Float[Tensor, "run pos d_model"]:
@@ -140,7 +182,8 @@ def attention(
     q, k, v = split_qkv(config, project(config, layer, x))
     q, k, v = tap("q", index, q), tap("k", index, k), tap("v", index, v)
     q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # sites are by position, products by head
-    scores = tap("scores", index, attention_scores(config, rotate(q, tables), rotate(k, tables)))
+    q, k = rotate(q, sight.tables), rotate(k, sight.tables)
+    scores = tap("scores", index, attention_scores(config, q, k, sight.seen))
     pattern = tap("pattern", index, attention_pattern(scores))
     z = tap("z", index, attend(pattern, v).transpose(1, 2))
     return tap("attn_out", index, attention_output(layer, z))
@@ -182,13 +225,13 @@ def block(
     config: Config,
     layer: LayerWeights,
     x: Float[Tensor, "run pos d_model"],
-    tables: tuple[Float[Tensor, "pos half"], Float[Tensor, "pos half"]] | None,
+    sight: Sight,
     tap: Tap,
     index: int,
 ) -> Float[Tensor, "run pos d_model"]:
     """One block, serial or parallel."""
     x = tap("resid_pre", index, x)
-    after = x + attention(config, layer, x, tables, tap, index)
+    after = x + attention(config, layer, x, sight, tap, index)
     if config.block == "serial":
         x = after = tap("resid_mid", index, after)
     if config.d_mlp:
@@ -205,13 +248,17 @@ def embed(weights: Weights, tokens: Int[Tensor, "prompt pos"], tap: Tap) -> Floa
 
 
 def forward(
-    config: Config, weights: Weights, tokens: Int[Tensor, "prompt pos"], tap: Tap = untapped
+    config: Config,
+    weights: Weights,
+    tokens: Int[Tensor, "prompt pos"],
+    tap: Tap = untapped,
+    lengths: Int[Tensor, " prompt"] | None = None,
 ) -> Float[Tensor, "prompt pos d_model"]:
-    """The residual stream after the last norm. Prompts are right-padded; causal attention never reads the padding."""
+    """The residual stream after the last norm. Prompts are right-padded from `lengths` on; no attention reads that."""
     x = embed(weights, tokens, tap)
-    tables = rotary_tables(weights, tokens.shape[1], x.dtype)
+    sight = sight_of(config, weights, tokens, lengths)
     for index, layer in enumerate(weights.layers):
-        x = block(config, layer, x, tables, tap, index)
+        x = block(config, layer, x, sight, tap, index)
     return tap("final", -1, norm(config, weights.norm_final, x))
 
 

@@ -1,15 +1,17 @@
-"""`load_model`: from a name, a folder, a GGUF file, a hub id or a loaded HF model to a `Model`.
+"""`load_model`: from a name, a folder, a file, a hub id or a loaded HF model to a `Model`.
 
 1. read: HF config, state dict and tokenizer from the source (`folder`, `gguf_file`, `default`, here for the rest);
 2. convert: to our config and weights, by family (`families`);
 3. move to the device and dtype asked for, and process the weights.
+
+Our own folders, and state dicts in TransformerLens naming, need no conversion by family (`native`, `state_dict`).
 
 transformers is imported where it is first needed: it takes longer to import than everything else together.
 """
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,17 +19,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unweave.errors import InputError, ModelError
+from unweave.errors import InputError, ModelError, UnweaveError
 from unweave.models.checkpoint import Checkpoint
 from unweave.models.default import KNOWN, read_known
 from unweave.models.families import check_family, convert
 from unweave.models.folder import read_folder
 from unweave.models.gguf_file import read_gguf
 from unweave.models.model import Model
+from unweave.models.native import WEIGHTS, is_native, read_native, read_state_dict
 from unweave.models.quiet import quiet, status
+from unweave.models.small import ConfigSource, config_from
 
 DEFAULT_MODEL = "smollm2-135m"
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+STATE_DICTS = (".pt", ".pth", ".bin", ".safetensors")
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 # What a hub repository's top folder holds for a model; everything else stays there.
 _HUB_FILES = ["config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt"]
@@ -42,27 +47,59 @@ def load_model(
     process: str | Sequence[str] = (),
     revision: str | None = None,
     tokenizer: Any = None,
+    config: ConfigSource | None = None,
 ) -> Model:
     """A model, ready to run.
 
     Args:
-        source: a name that `unweave models` lists; a folder in HF layout; a `.gguf` file; a hub id ("org/name"); or a
-            HF model that is already loaded, whose weights are copied.
+        source: a name that `unweave models` lists; a folder in HF layout, or one that `save_model` wrote; a `.gguf`
+            file; a state dict in TransformerLens naming (`.pt`, `.pth`, `.safetensors`; then with `config`); a hub id
+            ("org/name"); or a HF model that is already loaded, whose weights are copied.
         device: "cpu", "cuda", "cuda:1", "mps"; None takes a CUDA device where there is one.
         dtype: of the weights, whatever they are stored in: a torch dtype or its name.
         process: weight processing, in order, or "all" for every step that this model allows; see `Model.process`.
         revision: of a hub id: a branch, tag or commit.
         tokenizer: a HF tokenizer in place of the source's own; an already loaded model comes with none.
+        config: of a state dict: a `Config`, such as `small_config` makes; a dict of its fields; or a JSON file of them.
 
     Raises:
         ModelError: the model cannot be found, fetched, read or understood.
         InputError: a device or dtype that cannot be used, a processing step that would change the model's function.
     """
     target, kind = as_device(device), as_dtype(dtype)
+    found = _own(source, config) or _converted(source, revision)
+    own = tokenizer if tokenizer is not None else found.tokenizer
+    model = Model(found.config, found.weights.to(target, kind), own)
+    return model.process(*([process] if isinstance(process, str) else process))
+
+
+def _own(source: str | os.PathLike[str] | nn.Module, config: ConfigSource | None) -> Model | None:
+    """The model of a folder in our own format, or of a state dict; None for any other source."""
+    path = Path() if isinstance(source, nn.Module) else Path(os.fspath(source)).expanduser()
+    if not isinstance(source, nn.Module) and path.is_file() and path.suffix in STATE_DICTS:
+        beside = path.parent if path.name == WEIGHTS and is_native(path.parent) else None
+        if config is not None and beside is None:
+            options = {"name": path.stem, **config} if isinstance(config, Mapping) else config
+            return read_state_dict(path, config_from(options))
+        if beside is None:
+            raise InputError(
+                f"config: {path.name} holds weights alone, so give its shape: "
+                f"load_model({path.name!r}, config=uw.small_config(n_layers=2, …)), a dict of its fields or a JSON file"
+            )
+        path = beside
+    native = not isinstance(source, nn.Module) and path.is_dir() and is_native(path)
+    if config is not None:
+        has = "has its own config" if native else "is not a state dict (.pt, .pth, .safetensors)"
+        raise InputError(f"config: it goes with a state dict, and {source} {has}; leave config out")
+    return read_native(path) if native else None
+
+
+def _converted(source: str | os.PathLike[str] | nn.Module, revision: str | None) -> Model:
+    """The model of any HF source, its weights as they are stored."""
     checkpoint = _read(source, revision)
     try:
         config, weights = convert(checkpoint.options, checkpoint.tensors)
-    except ModelError as error:
+    except UnweaveError as error:  # a config that no model can have is the source's fault, not the caller's
         raise ModelError(f"{checkpoint.source}: {error}") from error
     config = replace(
         config,
@@ -71,8 +108,7 @@ def load_model(
         revision=checkpoint.revision,
         quantization=checkpoint.quantization,
     )
-    model = Model(config, weights.to(target, kind), tokenizer if tokenizer is not None else checkpoint.tokenizer)
-    return model.process(*([process] if isinstance(process, str) else process))
+    return Model(config, weights, checkpoint.tokenizer)
 
 
 def as_device(device: str | torch.device | None) -> torch.device:
@@ -121,8 +157,8 @@ def _read(source: str | os.PathLike[str] | nn.Module, revision: str | None) -> C
         return _read_hub(text, revision)
     found = "a file of a kind that is not read" if path.is_file() else "not found"
     raise ModelError(
-        f"{text}: {found}; a model is a name ({', '.join(KNOWN)}), a folder in HF layout, a .gguf file, "
-        f"a hub id such as openai-community/gpt2, or a loaded HF model"
+        f"{text}: {found}; a model is a name ({', '.join(KNOWN)}), a folder in HF layout or our own, a .gguf file, "
+        f"a state dict (.pt, .safetensors) with config=, a hub id such as openai-community/gpt2, or a loaded HF model"
     )
 
 

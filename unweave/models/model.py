@@ -14,6 +14,7 @@ from torch import Tensor
 from unweave.errors import InputError
 from unweave.models import tokens as text
 from unweave.models.config import Config
+from unweave.models.forward import seen_keys
 from unweave.models.prompts import Prompts
 from unweave.models.run import Edit, Keep, Run, keys_to_keep, run_model
 from unweave.models.weights import Weights
@@ -83,6 +84,10 @@ class Model:
             raise InputError(f"prompts: {n_pos} tokens, and {self.config.name} reads {self.config.n_ctx}; shorten them")
         if largest >= self.config.d_vocab or int(batch.tokens.min()) < 0:
             raise InputError(f"prompts: token ids must lie in 0 to {self.config.d_vocab - 1}, got {largest}")
+        seen = seen_keys(self.config, batch.tokens, batch.lengths)
+        if seen is not None and not seen.any(1).all():
+            number = int((~seen.any(1)).nonzero()[0]) + 1
+            raise InputError(f"prompts: prompt {number} is nothing but padding (token {self.config.pad_token})")
         return batch.to(self.device)
 
     def to_tokens(

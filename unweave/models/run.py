@@ -181,5 +181,5 @@ def run_model(
     """One forward pass over `prompts`, with edits made and activations kept."""
     recorder = Recorder(config, keep, edits)
     with torch.no_grad():
-        final = forward(config, weights, prompts.tokens, recorder)
+        final = forward(config, weights, prompts.tokens, recorder, prompts.lengths)
     return Run(config, weights, prompts, recorder.kept, final)

@@ -77,7 +77,9 @@ def draw_repeated(model: TextModel | int, n: int, length: int, seed: int) -> Int
 
 def drawable(model: TextModel | int) -> Int[Tensor, " token"]:
     """The vocabulary without special tokens. Raises InputError where nothing is left to choose among."""
-    special = set() if isinstance(model, int) else set(getattr(model.tokenizer, "all_special_ids", ()))
+    special = (
+        set() if isinstance(model, int) else {*getattr(model.tokenizer, "all_special_ids", ()), model.config.pad_token}
+    )
     size = model if isinstance(model, int) else model.config.d_vocab
     allowed = [token for token in range(size) if token not in special]
     if len(allowed) < 2:

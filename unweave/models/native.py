@@ -1,0 +1,122 @@
+"""Our own format: a folder with `config.json` and `model.safetensors`, and a tokenizer where the model has one.
+
+`config.json` holds every field of `Config` and the mark `"format": "unweave 1"`; the tensors have TransformerLens names
+(`unweave.models.state_dict`). The config's `revision` is the beginning of the weights' sha256: a folder whose two files
+do not belong together is refused. Each file is written beside its place and then moved there, the config last.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from unweave.errors import InputError, ModelError
+from unweave.models.config import Config
+from unweave.models.folder import read_json, read_tensor_file, read_tokenizer
+from unweave.models.model import Model
+from unweave.models.small import config_from
+from unweave.models.state_dict import state_dict_of, weights_from_state_dict
+
+FORMAT = "unweave 1"
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+
+def save_model(model: Model, folder: str | os.PathLike[str]) -> Path:
+    """Writes a model to a folder, which is made if need be; `load_model(folder)` reads it.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: the folder cannot be written to, or holds a model in another format.
+        ModelError: weights that the format cannot hold (see `state_dict_of`).
+    """
+    target = Path(folder).expanduser()
+    tensors = {name: tensor.cpu() for name, tensor in state_dict_of(model).items()}
+    config = replace(model.config, revision=revision_of(tensors))
+    text = json.dumps({"format": FORMAT, **asdict(config)}, indent=1) + "\n"
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        if (target / CONFIG).exists() and not is_native(target):
+            raise InputError(f"folder: {target} holds a model in another format; give a folder of its own")
+        _placed(target / WEIGHTS, lambda spare: save_file(tensors, spare, metadata={"format": "pt"}))
+        if model.tokenizer is not None:
+            model.tokenizer.save_pretrained(target)
+        _placed(target / CONFIG, lambda spare: spare.write_text(text, encoding="utf-8"))
+    except OSError as error:
+        why = error.strerror or "the disk refused"
+        raise InputError(f"folder: cannot write {target} ({why}); give a folder that you may write to") from error
+    return target
+
+
+def is_native(folder: Path) -> bool:
+    """Whether a folder holds a model in our own format, of this version or another."""
+    file = folder / CONFIG
+    return file.is_file() and str(read_json(file).get("format", "")).startswith("unweave ")
+
+
+def read_native(folder: Path) -> Model:
+    """The model in a folder of our own format, its weights as they are stored.
+
+    Raises:
+        ModelError: another version of the format, a field that is unknown or wrong, weights that are missing, altered
+            or do not fit the config.
+    """
+    mark = read_json(folder / CONFIG)["format"]
+    if mark != FORMAT:
+        raise ModelError(f"{folder / CONFIG}: format {mark!r}, and this version of unweave reads {FORMAT!r}")
+    config, file = config_from(folder / CONFIG), folder / WEIGHTS
+    if not file.is_file():
+        raise ModelError(f"{folder}: no {WEIGHTS} beside the config; save the model again")
+    tensors = read_tensor_file(file)
+    if config.revision != revision_of(tensors):
+        raise ModelError(f"{file}: not the weights that {CONFIG} was written with; save the model again")
+    return _model(file, config, tensors, read_tokenizer(folder))
+
+
+def read_state_dict(file: Path, config: Config) -> Model:
+    """The model of a state dict in TransformerLens naming, its weights as they are stored.
+
+    Raises:
+        ModelError: a file that is no state dict, or one that does not fit the config.
+    """
+    tensors = read_tensor_file(file)
+    return _model(file, replace(config, revision=revision_of(tensors)), tensors, None)
+
+
+def revision_of(tensors: Mapping[str, Tensor]) -> str:
+    """The first twelve digits of the sha256 of tensors: names, types, shapes and bytes, whatever file holds them."""
+    found = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        found.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        found.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()[:12]
+
+
+def _model(file: Path, config: Config, tensors: Mapping[str, Tensor], tokenizer: Any) -> Model:
+    try:
+        weights = weights_from_state_dict(config, tensors)
+    except ModelError as error:
+        raise ModelError(f"{file}: {error}") from error
+    return Model(replace(config, source=str(file)), weights, tokenizer)
+
+
+def _placed(target: Path, write: Callable[[Path], object]) -> None:
+    """Lets a file be written beside its place, and moves it there."""
+    handle, spare = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+    os.close(handle)
+    try:
+        write(Path(spare))
+        os.chmod(spare, 0o644)
+        os.replace(spare, target)
+    finally:
+        Path(spare).unlink(missing_ok=True)
