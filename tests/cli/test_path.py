@@ -30,7 +30,7 @@ def test_chosen_senders_roles_and_directions(run: Command, folder: Path, pair: u
     assert ask(run, folder, *chosen, "--direction", "denoise") == 0
     senders = [("0.1", "0.2"), "mlp 0", "embed"]
     receivers = [(2, 1, "k"), "mlp 2"]
-    expected = uw.path_patch(pair, receivers, senders, ("S2", None), "denoise", "frozen")
+    expected = uw.path_patch(pair, receivers, senders, ("S2", None), direction="denoise", mlps="frozen")
     assert loaded("path.nc").identical(expected)
     assert [row[0] for row in run.table()][1:] == [row.label for row in uw.top(expected)]
     assert ask(run, folder, "--senders", "mlps", "--at", ":end") == 0
@@ -44,21 +44,14 @@ def test_where_nothing_can_act_it_says_so(run: Command, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "expected"),
-    [([], {}), (["--attention", "qkv"], {"attention": "qkv"}), (["--measure", "drop"], {"measure": "drop"})],
+    "options", [{}, {"attention": "qkv"}, {"measure": "drop"}, {"measure": "change"}], ids=lambda given: str(given)
 )
 def test_what_is_held_and_measured_is_passed_on(
-    run: Command, folder: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], expected: dict[str, str]
+    run: Command, folder: Path, pair: uw.Contrast, options: dict[str, Any]
 ) -> None:
-    real, got = path_patching.path_patch, {}
-
-    def noted(*arguments: Any, **keywords: Any) -> object:
-        got.update(keywords)
-        return real(*arguments)
-
-    monkeypatch.setattr(path_patching, "path_patch", noted)
-    assert ask(run, folder, *options) == 0
-    assert got == expected
+    written = [word for name, value in options.items() for word in (f"--{name}", value)]
+    assert ask(run, folder, "--receivers", "1.0 v, 2.1 q", *written) == 0
+    assert loaded("path.nc").identical(uw.path_patch(pair, [(1, 0, "v"), (2, 1, "q")], **options))
 
 
 def test_ctrl_c_keeps_what_was_finished(
@@ -99,7 +92,7 @@ MISTAKES = [
     (["--at", "a:b:c"], "--at: expected a role, or two as in S2:end"),
     (["--mlps", "dead"], "'dead' is not one of 'live', 'frozen'"),
     (["--attention", "pattern"], "'pattern' is not one of 'z', 'qkv'"),
-    (["--measure", "change"], "'change' is not one of 'effect', 'drop'"),
+    (["--measure", "loss"], "'loss' is not one of 'effect', 'drop', 'change'"),
     (["--direction", "both"], "'both' is not one of 'noise', 'denoise'"),
     (["--memory", "much"], "--memory"),
     (["--out", "path.json"], ".nc or .html"),

@@ -6,7 +6,20 @@ import typer
 from typer.exceptions import TyperException
 
 from unweave import __version__
-from unweave.cli.commands import attribute, evaluate, knockout, lens, models, patch, path, prompt, show, sketch, study, tasks
+from unweave.cli.commands import (
+    attribute,
+    evaluate,
+    knockout,
+    lens,
+    models,
+    patch,
+    path,
+    prompt,
+    show,
+    sketch,
+    study,
+    tasks,
+)
 from unweave.cli.terminal import MISTAKE, fail
 from unweave.errors import UnweaveError
 

@@ -40,15 +40,17 @@ def run(
         typer.Option(help="live: paths go through MLPs, as in the paper; frozen: the direct edge alone."),
     ] = "live",
     attention: Annotated[
-        Literal["z", "qkv"] | None,
+        Literal["z", "qkv"],
         typer.Option(
             help="What is held in the other heads: their outputs (z, as in the paper), or their inputs (qkv)."
         ),
-    ] = None,
+    ] = "z",
     measure: Annotated[
-        Literal["effect", "drop"] | None,
-        typer.Option(help="effect: share of the gap between clean and corrupted; drop: share of the clean score."),
-    ] = None,
+        Literal["effect", "drop", "change"],
+        typer.Option(
+            help="effect: share of the gap of clean and corrupted; drop: share of the clean score; change: in units."
+        ),
+    ] = "effect",
     memory: Memory = None,
     out: Out = None,
     top: Rows = 10,
@@ -62,11 +64,11 @@ def run(
     output.check_file(out)
     budget = reading.memory(memory)
     ends = reading.receivers(receivers), reading.senders(senders), reading.sides(at)
-    given = {"attention": attention, "measure": measure}
-    chosen = {name: value for name, value in given.items() if value is not None}
     pair = question.contrast()
     try:
-        result = path_patch(pair, *ends, direction, mlps, budget, **chosen)  # type: ignore[arg-type]
+        result = path_patch(
+            pair, *ends, direction=direction, mlps=mlps, attention=attention, measure=measure, memory=budget
+        )
     except Interrupted as stop:
         raise output.kept(stop, out or Path("path.nc")) from None
     output.give(result, out, top)
