@@ -22,6 +22,11 @@ _HOMES = {
     "save_model": "unweave.models.native",
     "small_config": "unweave.models.small",
     "Config": "unweave.models.config",
+    "train": "unweave.models.training.loop",
+    "Recipe": "unweave.models.training.recipe",
+    "Examples": "unweave.models.training.examples",
+    "TrainingData": "unweave.models.training.examples",
+    "checkpoints": "unweave.models.training.checkpoints",
     "Model": "unweave.models.model",
     "FactoredMatrix": "unweave.models.factored",
     "Edit": "unweave.models.run",
@@ -75,6 +80,7 @@ _HOMES = {
     "norm_scales": "unweave.methods.norm_scales",
     "rebuilt_attention": "unweave.methods.rebuilt_attention",
     "patch": "unweave.methods.patching",
+    "over_models": "unweave.methods.over_models",
     "path_patch": "unweave.methods.path_patching",
     "patch_at": "unweave.methods.patching",
     "load": "unweave.results",
@@ -147,6 +153,7 @@ if TYPE_CHECKING:
     from unweave.methods.head_scores import head_scores as head_scores
     from unweave.methods.knockout import knockout as knockout
     from unweave.methods.norm_scales import norm_scales as norm_scales
+    from unweave.methods.over_models import over_models as over_models
     from unweave.methods.patching import patch as patch
     from unweave.methods.patching import patch_at as patch_at
     from unweave.methods.path_patching import path_patch as path_patch
@@ -173,6 +180,11 @@ if TYPE_CHECKING:
     from unweave.models.prompts import Prompts as Prompts
     from unweave.models.run import Edit as Edit
     from unweave.models.small import small_config as small_config
+    from unweave.models.training.checkpoints import checkpoints as checkpoints
+    from unweave.models.training.examples import Examples as Examples
+    from unweave.models.training.examples import TrainingData as TrainingData
+    from unweave.models.training.loop import train as train
+    from unweave.models.training.recipe import Recipe as Recipe
     from unweave.results import load as load
     from unweave.results import save as save
     from unweave.results import summary as summary

@@ -130,8 +130,8 @@ def test_what_supports_the_answer_and_what_speaks_against_it_are_followed_apart(
 
     monkeypatch.setattr(module, "sender_effects", sender_effects)
     circuit = sketch(asked, SketchRules(0.001, 0.0, 0.05, 0.0, levels=2))
-    direct = {edge.sender: edge.effect for edge in circuit.edges if edge.receiver == "logits"}
-    signs = [{direct[f"{layer}.{head}"] > 0 for layer, head in receivers} for receivers in followed]
+    direct = {edge.sender: (edge.effect or 0.0) > 0 for edge in circuit.edges if edge.receiver == "logits"}
+    signs = [{direct[f"{layer}.{head}"] for layer, head in receivers} for receivers in followed]
     assert {True} in signs
     assert {False} in signs
     assert {True, False} not in signs

@@ -19,6 +19,7 @@ from unweave.cli.commands import (
     sketch,
     study,
     tasks,
+    train,
 )
 from unweave.cli.terminal import MISTAKE, fail
 from unweave.errors import UnweaveError
@@ -39,6 +40,7 @@ for _name, _command in {
     "evaluate": evaluate.run,
     "prompt": prompt.run,
     "show": show.run,
+    "train": train.run,
     "models": models.run,
     "tasks": tasks.run,
 }.items():

@@ -79,31 +79,6 @@ KNOWN = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class KnownModel:
-    """A line of `unweave models`. `n_bytes` is the size of the download."""
-
-    name: str
-    description: str
-    licence: str
-    n_bytes: int
-    cached: bool
-
-
-def known_models() -> list[KnownModel]:
-    """The models that `load_model` knows by name."""
-    return [
-        KnownModel(
-            name=model.name,
-            description=model.description,
-            licence=model.licence,
-            n_bytes=model.n_bytes,
-            cached=model.converted.is_dir(),
-        )
-        for model in KNOWN.values()
-    ]
-
-
 def home() -> Path:
     """The cache folder: UNWEAVE_HOME, or `~/.cache/unweave`."""
     return Path(os.environ.get("UNWEAVE_HOME") or "~/.cache/unweave").expanduser()

@@ -7,6 +7,9 @@
 
 The plain run (`forward`) and the wavefront of `unweave.engine` call the same functions of a layer. A tap sees every
 named activation on its way and returns the value to go on with: that is how activations are kept and edited.
+
+Inference overwrites what it no longer needs, which saves passes over memory. Training needs some of it for gradients:
+a function that would overwrite it asks `requires_grad`, and takes another form of the same equation.
 """
 
 from collections.abc import Callable
@@ -104,6 +107,8 @@ def rotate(
     cos, sin = tables
     half = cos.shape[-1]
     a, b = x[..., :half], x[..., half : 2 * half]
+    if x.requires_grad:
+        return torch.cat([a * cos - b * sin, b * cos + a * sin, x[..., 2 * half :]], dim=-1)
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
     torch.mul(a, cos, out=out[..., :half]).addcmul_(b, sin, value=-1)
     torch.mul(b, cos, out=out[..., half : 2 * half]).addcmul_(a, sin)
@@ -203,7 +208,9 @@ def activate(config: Config, pre: Float[Tensor, "*rows d_hidden"]) -> Float[Tens
         post = F.relu(gate)
     else:
         post = F.gelu(gate, approximate="tanh" if config.activation == "gelu_new" else "none")
-    return post if linear is None else post.mul_(linear)
+    if linear is None:
+        return post
+    return post * linear if post.requires_grad else post.mul_(linear)
 
 
 def mlp(

@@ -28,6 +28,7 @@ from unweave.models.gguf_file import read_gguf
 from unweave.models.model import Model
 from unweave.models.native import WEIGHTS, is_native, read_native, read_state_dict
 from unweave.models.quiet import quiet, status
+from unweave.models.shipped import SHIPPED, read_shipped
 from unweave.models.small import ConfigSource, config_from
 
 DEFAULT_MODEL = "smollm2-135m"
@@ -74,7 +75,9 @@ def load_model(
 
 
 def _own(source: str | os.PathLike[str] | nn.Module, config: ConfigSource | None) -> Model | None:
-    """The model of a folder in our own format, or of a state dict; None for any other source."""
+    """The model of a name that comes with unweave, a folder in our own format, or a state dict; None for the rest."""
+    if isinstance(source, str) and source in SHIPPED and config is None:
+        return read_shipped(source)
     path = Path() if isinstance(source, nn.Module) else Path(os.fspath(source)).expanduser()
     if not isinstance(source, nn.Module) and path.is_file() and path.suffix in STATE_DICTS:
         beside = path.parent if path.name == WEIGHTS and is_native(path.parent) else None
@@ -157,8 +160,9 @@ def _read(source: str | os.PathLike[str] | nn.Module, revision: str | None) -> C
         return _read_hub(text, revision)
     found = "a file of a kind that is not read" if path.is_file() else "not found"
     raise ModelError(
-        f"{text}: {found}; a model is a name ({', '.join(KNOWN)}), a folder in HF layout or our own, a .gguf file, "
-        f"a state dict (.pt, .safetensors) with config=, a hub id such as openai-community/gpt2, or a loaded HF model"
+        f"{text}: {found}; a model is a name ({', '.join((*KNOWN, *SHIPPED))}), a folder in HF layout or our own, "
+        f"a .gguf file, a state dict (.pt, .safetensors) with config=, a hub id such as openai-community/gpt2, "
+        f"or a loaded HF model"
     )
 
 

@@ -47,10 +47,10 @@ def save_model(model: Model, folder: str | os.PathLike[str]) -> Path:
         target.mkdir(parents=True, exist_ok=True)
         if (target / CONFIG).exists() and not is_native(target):
             raise InputError(f"folder: {target} holds a model in another format; give a folder of its own")
-        _placed(target / WEIGHTS, lambda spare: save_file(tensors, spare, metadata={"format": "pt"}))
+        placed(target / WEIGHTS, lambda spare: save_file(tensors, spare, metadata={"format": "pt"}))
         if model.tokenizer is not None:
             model.tokenizer.save_pretrained(target)
-        _placed(target / CONFIG, lambda spare: spare.write_text(text, encoding="utf-8"))
+        placed(target / CONFIG, lambda spare: spare.write_text(text, encoding="utf-8"))
     except OSError as error:
         why = error.strerror or "the disk refused"
         raise InputError(f"folder: cannot write {target} ({why}); give a folder that you may write to") from error
@@ -110,7 +110,7 @@ def _model(file: Path, config: Config, tensors: Mapping[str, Tensor], tokenizer:
     return Model(replace(config, source=str(file)), weights, tokenizer)
 
 
-def _placed(target: Path, write: Callable[[Path], object]) -> None:
+def placed(target: Path, write: Callable[[Path], object]) -> None:
     """Lets a file be written beside its place, and moves it there."""
     handle, spare = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
     os.close(handle)

@@ -5,6 +5,7 @@ fused, because a sweep's time is spent in these products: `w_qkv` holds all quer
 value heads; a gated MLP's `w_in` holds the gate's rows first, then the linear part's. A missing bias is None.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -51,19 +52,38 @@ class Weights:
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Weights":
         """The same weights on another device or in another dtype (rotary frequencies stay float32)."""
+        moved = self.map(lambda tensor: tensor.to(device=device, dtype=dtype))
+        return moved if self.rotary_freq is None else replace(moved, rotary_freq=self.rotary_freq.to(device))
 
-        def move(value: object) -> object:
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Weights":
+        """The same weights with each tensor changed, but for the rotary frequencies. A tied unembedding stays tied."""
+
+        def changed(value: object) -> object:
             if isinstance(value, Tensor):
-                return value.to(device=device, dtype=dtype)
+                return change(value)
             if isinstance(value, (NormWeights, LayerWeights)):
-                return replace(value, **{f.name: move(getattr(value, f.name)) for f in fields(value)})
+                return replace(value, **{f.name: changed(getattr(value, f.name)) for f in fields(value)})
             if isinstance(value, tuple):
-                return tuple(move(part) for part in value)
+                return tuple(changed(part) for part in value)
             return value
 
-        moved = {f.name: move(getattr(self, f.name)) for f in fields(self)}
-        if self.w_u is self.w_e:  # a tied unembedding stays one tensor
-            moved["w_u"] = moved["w_e"]
-        if self.rotary_freq is not None:
-            moved["rotary_freq"] = self.rotary_freq.to(device)
-        return Weights(**moved)  # type: ignore[arg-type]
+        parts = {f.name: changed(getattr(self, f.name)) for f in fields(self) if f.name != "rotary_freq"}
+        if self.w_u is self.w_e:
+            parts["w_u"] = parts["w_e"]
+        return replace(self, **parts)  # type: ignore[arg-type]
+
+    def named(self) -> dict[str, Tensor]:
+        """Each tensor by its place, `layers.0.norm1.weight`: a tied unembedding once, the rotary frequencies not."""
+
+        def walk(value: object, place: str) -> Iterator[tuple[str, Tensor]]:
+            if isinstance(value, Tensor):
+                yield place, value
+            elif isinstance(value, tuple):
+                for index, part in enumerate(value):
+                    yield from walk(part, f"{place}.{index}")
+            elif isinstance(value, (Weights, NormWeights, LayerWeights)):
+                for f in fields(value):
+                    yield from walk(getattr(value, f.name), f"{place}.{f.name}".lstrip("."))
+
+        tied = {"w_u"} if self.w_u is self.w_e else set()
+        return {place: tensor for place, tensor in walk(self, "") if place not in {"rotary_freq", *tied}}

@@ -21,7 +21,12 @@ def cell_label(where: Mapping[str, object], name: str = "") -> str:
     ('9.1 @ 12 ← 4', 'z 23.3')
     >>> cell_label({"layer": 20, "head": 0}, "q"), cell_label({"role": "S2"}), cell_label({"role": "S2"}, "lens")
     ('q 20.0', 'S2', 'lens @ S2')
+    >>> cell_label({"model": 15, "layer": 1, "head": 0}), cell_label({"model": 15})
+    ('1.0 of model 15', 'model 15')
     """
+    if "model" in where:
+        rest = {key: value for key, value in where.items() if key != "model"}
+        return f"{cell_label(rest, name)} of model {where['model']}" if rest or name else f"model {where['model']}"
     unit, place = f"{name} {_unit(where)}".strip(), _place(where)
     if not place:
         return unit or "all"

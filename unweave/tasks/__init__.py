@@ -14,10 +14,13 @@ from unweave.tasks.syllogism import syllogism
 from unweave.tasks.syllogism_words import SyllogismWords, TokenCounts
 from unweave.tasks.task import Task
 from unweave.tasks.texts import from_texts
+from unweave.tasks.trainings import TRAININGS, KnownTraining, palindrome_data
 from unweave.tasks.word_swaps import word_swap
 
 __all__ = [
     "TASKS",
+    "TRAININGS",
+    "KnownTraining",
     "Requirement",
     "Requirements",
     "SyllogismWords",
@@ -32,6 +35,7 @@ __all__ = [
     "ioi_fixed",
     "make_task",
     "pairs",
+    "palindrome_data",
     "palindromes",
     "read_pairs",
     "repeated_tokens",

@@ -5,6 +5,7 @@
     layer, part                  lines                         layer, head, q_pos, k_pos   the leading heads' maps
     layer, head                  heat map, and ranked bars     address, q_pos, k_pos       attention view
     layer, pos | role | q_pos    heat map                      sender                       ranked bars
+    model, and others            curves along the models, or a heat map for each
 
 Methods whose results have dimensions of their own bring their own pictures (`_OWN`). Several sites share one heat map,
 a panel each. Whatever is selected here is selected from a summary of the whole result, so that p-values stay adjusted
@@ -14,10 +15,7 @@ over all of it.
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from unweave.errors import InputError
-from unweave.results.labels import cell_label
 from unweave.results.summary import summaries, summary
 from unweave.views.attention import attention_view
 from unweave.views.bars import bars
@@ -27,7 +25,9 @@ from unweave.views.classes import class_blocks, missed_blocks, rebuilt_blocks, s
 from unweave.views.head_evidence import contribution_blocks, role_attention_blocks, score_blocks
 from unweave.views.heatmap import heatmap
 from unweave.views.knockouts import attribution_blocks, backup_blocks, knockout_finding
+from unweave.views.leading import HEADS, leading_heads
 from unweave.views.lines import lines
+from unweave.views.over_models import model_blocks
 from unweave.views.panels import SITES
 from unweave.views.path_effects import path_finding
 from unweave.views.signals import signal_blocks
@@ -37,7 +37,6 @@ from unweave.views.titles import (
     attribution_finding,
     lens_finding,
     patch_finding,
-    told_from_zero,
 )
 from unweave.views.weight_circuits import circuit_blocks, composition_blocks, copying_blocks, place_blocks
 
@@ -45,7 +44,6 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
     import xarray
 
-HEADS = ("head", "kv_head")
 MOST_BARS, MOST_ROWS, MOST_MAPS = 12, 12, 3
 Roles = Mapping[str, Sequence[int]]
 # Of methods whose results have dimensions of their own: the pictures, from the result and a title.
@@ -90,6 +88,9 @@ def blocks_of(
     """
     import xarray as xr
 
+    if "model" in result.dims:
+        arrays = result.data_vars.values() if isinstance(result, xr.Dataset) else [result]
+        return [block for array in arrays for block in model_blocks(array, title, n)]
     own = _OWN.get(str(result.attrs.get("method", "")))
     if own is not None:
         return own(result, title)
@@ -173,23 +174,6 @@ def _by_cells(table: "xarray.Dataset", dims: set[str], title: str, n: int) -> Bl
         f"result: there is no picture of the dimensions {', '.join(sorted(dims))}; "
         "choose one value of some of them, `result.sel(layer=9)`, or use unweave.views.heatmap"
     )
-
-
-def leading_heads(table: "xarray.Dataset", head: str, n: int) -> "xarray.Dataset":
-    """The `n` heads with the largest cell told from 0, by layer, along `address` instead of `(layer, head)`.
-
-    Where no cell is told from 0, those with the largest.
-    """
-    found = table["mean"].where(told_from_zero(table), 0.0)
-    means = found if found.any() else table["mean"]
-    flat = table.stack(address=("layer", head))
-    per_head = abs(means).stack(address=("layer", head)).transpose("address", ...)
-    size = np.nan_to_num(per_head.values.reshape(per_head.sizes["address"], -1)).max(axis=1)
-    kept = np.sort(np.argsort(-size, kind="stable")[: min(n, max(1, int((size > 0).sum())))])
-    chosen = flat.isel(address=kept)
-    layers, heads = chosen["layer"].values.tolist(), chosen[head].values.tolist()
-    names = [cell_label({"layer": layer, head: number}) for layer, number in zip(layers, heads, strict=True)]
-    return chosen.drop_vars(["address", "layer", head]).assign_coords(address=names)
 
 
 def _leading(figure: "go.Figure", title: str, table: "xarray.Dataset", leading: "xarray.Dataset") -> Block:
