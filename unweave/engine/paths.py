@@ -166,8 +166,7 @@ class PathSweep:
     ) -> tuple[Float[Tensor, "prompt pos column"], Int[Tensor, " column"]]:
         """What the recipient's own receivers read, and which columns that is."""
         if kind == "mlp":
-            stage = 2 * layer + (1 if self.question.config.block == "serial" else 0)
-            own = recording.stream(stage)
+            own = recording.stream(self._stage(kind, layer))
             return own, torch.arange(own.shape[-1], device=own.device)
         columns = self.receivers.columns[layer].to(recording.stream(0).device)
         return recording.fused(layer)[..., columns], columns
@@ -202,14 +201,39 @@ class PathSweep:
         recording: Recording,
         reach: Reach,
     ) -> tuple[Int[Tensor, " run"], Int[Tensor, " run"], Float[Tensor, "run d_model"]]:
-        """The third step: the recipient's run with the receivers' inputs in place."""
+        """The third step: the recipient's run with the receivers' inputs in place.
+
+        A run joins where the first of its receivers reads: before that it is the recipient's.
+        """
+        config = self.question.config
+        edits, begins = self._received(numbers, read, batch, recording, reach)
+        joining: dict[int, dict[tuple[int, int], list[int]]] = {}
+        for (variant, prompt), (stage, pos) in begins.items():
+            joining.setdefault(stage, {}).setdefault((pos, prompt), []).append(variant)
+        n_rows = sum(len(positions(config, reach, prompt, pos, stage)) for (_, prompt), (stage, pos) in begins.items())
+        wave = Wavefront(recording, Room(n_rows, self._room().chunk), edits["qkv"], edits["mlp"])
+        for stage in range(min(joining, default=2 * config.n_layers), 2 * config.n_layers):
+            recording.forget()
+            for (pos, prompt), variants in sorted(joining.get(stage, {}).items()):
+                nothing = wave.x.new_zeros(len(variants), 1, config.d_model)
+                wave.join(Arrival(torch.tensor(variants), prompt, pos, nothing), stage, reach)
+            wave.advance(stage)
+        variant, prompt, stream = wave.landed()
+        return numbers.to(variant.device)[variant], prompt, stream
+
+    def _received(
+        self, numbers: Int[Tensor, " variant"], read: Read, batch: range, recording: Recording, reach: Reach
+    ) -> tuple[dict[str, dict[int, Override]], dict[tuple[int, int], tuple[int, int]]]:
+        """What was read, as overrides by layer; and of each variant and prompt, the stage and position where it begins.
+
+        Variants are numbered by their place in `numbers`.
+        """
         places = self.receivers.places
         places = None if places is None else places[list(batch)].to(recording.stream(0).device)
         local = torch.full((int(numbers.max()) + 1,), -1)
         local[numbers] = torch.arange(len(numbers))
-        start = self.receivers.stages(self.question.config)[0]
         edits: dict[str, dict[int, Override]] = {"qkv": {}, "mlp": {}}
-        first: dict[tuple[int, int], int] = {}
+        begins: dict[tuple[int, int], tuple[int, int]] = {}
         for (kind, layer), (inputs, place) in read.items():
             own, columns = self._own(kind, layer, recording)
             at = local.to(place.device)[place[:, 0]], place[:, 1], place[:, 2]
@@ -218,23 +242,16 @@ class PathSweep:
             values = own.expand(len(numbers), *own.shape).clone()
             values[(*at[:2], at[2] if places is None else torch.zeros_like(at[2]))] = inputs
             edits[kind][layer] = Override(columns, values, places)
+            stage = self._stage(kind, layer)
             for variant, prompt, pos in zip(*(part.tolist() for part in at), strict=True):
-                if start <= last_attention(self.question.config) or pos == reach.read[prompt]:
-                    first[variant, prompt] = min(first.get((variant, prompt), pos), pos)
-        config = self.question.config
-        n_rows = sum(len(positions(config, reach, prompt, pos, start)) for (_, prompt), pos in first.items())
-        wave = Wavefront(recording, Room(n_rows, self._room().chunk), edits["qkv"], edits["mlp"])
-        together: dict[tuple[int, int], list[int]] = {}
-        for (variant, prompt), pos in first.items():
-            together.setdefault((pos, prompt), []).append(variant)
-        for (pos, prompt), variants in sorted(together.items()):
-            nothing = wave.x.new_zeros(len(variants), 1, self.question.config.d_model)
-            wave.join(Arrival(torch.tensor(variants), prompt, pos, nothing), start, reach)
-        for stage in range(start, 2 * self.question.config.n_layers):
-            recording.forget()
-            wave.advance(stage)
-        variant, prompt, stream = wave.landed()
-        return numbers.to(variant.device)[variant], prompt, stream
+                if stage <= last_attention(self.question.config) or pos == reach.read[prompt]:
+                    first, earliest = begins.get((variant, prompt), (stage, pos))
+                    begins[variant, prompt] = min(first, stage), min(earliest, pos)
+        return edits, begins
+
+    def _stage(self, kind: str, layer: int) -> int:
+        """The stage where a layer's attention or MLP reads."""
+        return 2 * layer + (1 if kind == "mlp" and self.question.config.block == "serial" else 0)
 
 
 def members_of(sender: Sheet | Joint) -> tuple[Sheet, ...]:
