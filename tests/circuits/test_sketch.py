@@ -7,9 +7,9 @@ import xarray as xr
 
 import unweave as uw
 from tests.tiny import D_VOCAB, N_HEADS, N_LAYERS, Kind, tiny_model
-from unweave.circuits import senders
-from unweave.circuits import sketch as module
+from unweave.circuits.senders import Senders
 from unweave.circuits.sketch import SketchRules, sketch
+from unweave.methods.path_patching import PathPatcher
 
 LOOSE = SketchRules(threshold=0.001, edge_threshold=0.0, attends=0.0, levels=3)
 
@@ -104,16 +104,15 @@ def test_a_role_that_the_task_lacks():
 
 
 def test_an_interrupt_keeps_the_levels_found(monkeypatch):
-    calls = []
+    calls, patch = [], PathPatcher.__call__
 
-    def path_patch(*args, **kwargs):
+    def path_patch(self, *args, **kwargs):
         calls.append(1)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return uw.path_patch(*args, **kwargs)
+        return patch(self, *args, **kwargs)
 
-    monkeypatch.setattr(module, "path_patch", path_patch)
-    monkeypatch.setattr(senders, "path_patch", path_patch)
+    monkeypatch.setattr(PathPatcher, "__call__", path_patch)
     with pytest.raises(uw.Interrupted) as caught:
         sketch(pair(), LOOSE)
     partial = caught.value.partial
@@ -124,11 +123,13 @@ def test_an_interrupt_keeps_the_levels_found(monkeypatch):
 def test_what_supports_the_answer_and_what_speaks_against_it_are_followed_apart(monkeypatch):
     asked, followed = pair("gpt2"), []
 
-    def sender_effects(pair, receivers, role, threshold, screen, memory=None):
-        followed.append({(layer, head) for layer, head, _ in receivers})
-        return senders.sender_effects(pair, receivers, role, threshold, screen, memory)
+    effects = Senders.effects
 
-    monkeypatch.setattr(module, "sender_effects", sender_effects)
+    def kept(self, receivers, role):
+        followed.append({(layer, head) for layer, head, _ in receivers})
+        return effects(self, receivers, role)
+
+    monkeypatch.setattr(Senders, "effects", kept)
     circuit = sketch(asked, SketchRules(0.001, 0.0, 0.05, 0.0, levels=2))
     direct = {edge.sender: (edge.effect or 0.0) > 0 for edge in circuit.edges if edge.receiver == "logits"}
     signs = [{direct[f"{layer}.{head}"] for layer, head in receivers} for receivers in followed]
@@ -141,13 +142,13 @@ def test_without_a_screen_all_heads_are_run_on_every_prompt():
     asked, receivers = pair(n=6), [(2, 1, "k"), (2, 2, "k")]
     whole = uw.path_patch(asked, receivers, at="S2")
     for screen in (0, 6, 20):
-        xr.testing.assert_identical(senders.sender_effects(asked, receivers, "S2", 0.01, screen), whole)
+        xr.testing.assert_identical(Senders(asked, 0.01, screen).effects(receivers, "S2"), whole)
 
 
 def test_a_screen_leaves_out_only_what_is_small_where_it_was_tried():
     asked, receivers, threshold = pair(n=12), [(2, 1, "k"), (2, 2, "k")], 0.01
     whole = uw.path_patch(asked, receivers, at="S2")
-    screened = senders.sender_effects(asked, receivers, "S2", threshold, 3)
+    screened = Senders(asked, threshold, 3).effects(receivers, "S2")
     assert screened.dims == whole.dims
     assert screened.attrs == whole.attrs
     tried = abs(whole.values[[0, 6, 11]]).max(0)
@@ -156,3 +157,13 @@ def test_a_screen_leaves_out_only_what_is_small_where_it_was_tried():
     assert not likely.all()
     np.testing.assert_allclose(screened.values[:, likely], whole.values[:, likely], atol=1e-12)
     assert (screened.values[:, ~likely] == 0.0).all()
+
+
+def test_shared_recordings_change_nothing():
+    asked = pair("gpt_neox", n=5)
+    patcher = PathPatcher(asked)
+    for receivers, senders, at in (("logits", "heads", "end"), ([(2, 1, "k"), (1, 0, "v")], "heads", "S2")):
+        whole = uw.path_patch(asked, receivers, senders, at)
+        xr.testing.assert_identical(patcher(receivers, senders, at), whole)
+        some = patcher(receivers, [(0, 1), (1, 1)], at)
+        np.testing.assert_allclose(some.values, whole.values[:, [0, 1], [1, 1]], atol=1e-12)

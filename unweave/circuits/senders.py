@@ -11,48 +11,53 @@ close to 0. So:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, final
 
 import numpy as np
 import torch
 
 from unweave.methods.frame import labelled
-from unweave.methods.path_patching import Receiver, path_patch
+from unweave.methods.heads import Head
+from unweave.methods.path_patching import PathPatcher, Receiver
 from unweave.metrics.contrast import Contrast
 
 if TYPE_CHECKING:
     import xarray as xr
 
 
-def sender_effects(
-    pair: Contrast,
-    receivers: Sequence[Receiver],
-    role: str,
-    threshold: float,
-    screen: int,
-    memory: int | float | None = None,
-) -> xr.DataArray:
-    """Effects of all heads through the receivers, `(prompt, layer, head)`, as shares of the pair's gap.
+@final
+class Senders:
+    """The heads of a pair's model as senders, asked about again and again.
 
     Args:
-        pair, receivers, role, memory: as in `path_patch`; sender and receiver stand at the role.
+        pair, memory: as in `path_patch`.
         threshold: the smallest mean effect of interest.
         screen: prompts on which all heads are tried first; 0, or as many as there are, runs all heads on every prompt.
     """
-    if not 0 < screen < len(pair.prompts):
-        return path_patch(pair, receivers, at=role, memory=memory, progress=False)
-    few = _some(pair, screen)
-    tried = path_patch(few, receivers, at=role, memory=memory, progress=False)
-    reached = abs(tried.values * few.gap / pair.gap).max(0) >= threshold / 2
-    likely = [(int(layer), int(head)) for layer, head in np.argwhere(reached)]
-    effects = torch.zeros(len(pair.prompts), *reached.shape, dtype=pair.clean.dtype)
-    attrs = {**tried.attrs, "n_prompts": len(pair.prompts)}
-    if likely:
-        run = path_patch(pair, receivers, likely, role, memory=memory, progress=False)
-        layers, heads = np.transpose(likely)
-        effects[:, layers, heads] = torch.from_numpy(run.values)
-    axes = {name: tried[name].values.tolist() for name in ("layer", "head")}
-    return labelled(pair, effects, axes, attrs, pair.prompts)
+
+    def __init__(self, pair: Contrast, threshold: float, screen: int, memory: int | float | None = None) -> None:
+        self.pair, self.threshold = pair, threshold
+        self.patch = PathPatcher(pair, memory)
+        self.few = PathPatcher(_some(pair, screen), memory) if 0 < screen < len(pair.prompts) else None
+
+    def effects(self, receivers: Sequence[Receiver], role: str) -> xr.DataArray:
+        """Effects of all heads through the receivers, `(prompt, layer, head)`; both stand at a role."""
+        if self.few is None:
+            return self.patch(receivers, at=role)
+        tried = self.few(receivers, at=role)
+        reached = abs(tried.values * self.few.pair.gap / self.pair.gap).max(0) >= self.threshold / 2
+        likely = [(int(layer), int(head)) for layer, head in np.argwhere(reached)]
+        effects = torch.zeros(len(self.pair.prompts), *reached.shape, dtype=self.pair.clean.dtype)
+        if likely:
+            layers, heads = np.transpose(likely)
+            effects[:, layers, heads] = torch.from_numpy(self.through(receivers, likely, role).values)
+        axes = {name: tried[name].values.tolist() for name in ("layer", "head")}
+        attrs = {**tried.attrs, "n_prompts": len(self.pair.prompts)}
+        return labelled(self.pair, effects, axes, attrs, self.pair.prompts)
+
+    def through(self, receivers: Sequence[Receiver], senders: Sequence[Head], role: str) -> xr.DataArray:
+        """Effects of some heads, `(prompt, sender)`, on every prompt."""
+        return self.patch(receivers, list(senders), role)
 
 
 def _some(pair: Contrast, count: int) -> Contrast:

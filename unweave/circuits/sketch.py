@@ -25,10 +25,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from unweave.circuits.circuit import Circuit, Edge, Group
-from unweave.circuits.senders import sender_effects
+from unweave.circuits.senders import Senders
 from unweave.errors import InputError, Interrupted
 from unweave.methods.heads import Head, head_name
-from unweave.methods.path_patching import path_patch
 from unweave.metrics.contrast import Contrast
 from unweave.progress import Progress, shown
 from unweave.results.summary import summary
@@ -127,23 +126,17 @@ def sketch(
     found = _Found()
     with shown(progress, "sketching the circuit") as report:
         try:
-            _search(pair, rules, _distinct(pair, roles), found, memory, report)
+            senders = Senders(pair, rules.threshold, rules.screen, memory)
+            _search(senders, rules, _distinct(pair, roles), found, report)
         except KeyboardInterrupt as stop:
             partial = _circuit(pair, rules, found) if found.levels else None
             raise Interrupted("interrupted; the circuit found so far is in .partial", partial) from stop
     return _circuit(pair, rules, found)
 
 
-def _search(
-    pair: Contrast,
-    rules: SketchRules,
-    roles: Sequence[str],
-    found: _Found,
-    memory: int | float | None,
-    report: Progress | None,
-) -> None:
-    end = pair.metric.role
-    table = summary(path_patch(pair, at=end, memory=memory, progress=False))
+def _search(senders: Senders, rules: SketchRules, roles: Sequence[str], found: _Found, report: Progress | None) -> None:
+    pair, end = senders.pair, senders.pair.metric.role
+    table = summary(senders.patch(at=end))
     frontier = [Node(head, end) for head in _kept(table, rules.threshold, rules.alpha)]
     if not frontier:
         largest = float(abs(table["mean"]).max())
@@ -159,7 +152,7 @@ def _search(
         steps = _steps(pair, frontier, roles, rules.attends, found.supporting)
         frontier = []
         for number, step in enumerate(steps):
-            for node, row in _follow(pair, rules, step, found, memory):
+            for node, row in _follow(senders, rules, step, found):
                 if found.enter(node, level, row):
                     frontier.append(node)
             if report is not None:
@@ -169,14 +162,12 @@ def _search(
             break
 
 
-def _follow(
-    pair: Contrast, rules: SketchRules, step: Step, found: _Found, memory: int | float | None
-) -> list[tuple[Node, xr.Dataset]]:
+def _follow(senders: Senders, rules: SketchRules, step: Step, found: _Found) -> list[tuple[Node, xr.Dataset]]:
     """The nodes that act through a step's receivers, each with its effect; their edges are added to what was found."""
     if max(layer for layer, _ in step.receivers) == 0:
         return []
     inputs = [(layer, head, step.kind) for layer, head in step.receivers]
-    table = summary(sender_effects(pair, inputs, step.role, rules.threshold, rules.screen, memory))
+    table = summary(senders.effects(inputs, step.role))
     effect = {head: table.sel(layer=head[0], head=head[1]) for head in _kept(table, rules.threshold, rules.alpha)}
     for layer, head, kind in inputs:
         earlier = [sender for sender in effect if sender[0] < layer]
@@ -184,7 +175,7 @@ def _follow(
             continue
         alone = effect
         if len(inputs) > 1:
-            each = summary(path_patch(pair, [(layer, head, kind)], earlier, step.role, memory=memory, progress=False))
+            each = summary(senders.through([(layer, head, kind)], earlier, step.role))
             alone = {sender: each.sel(sender=head_name(sender)) for sender in earlier}
         for sender in earlier:
             if abs(float(alone[sender]["mean"])) >= rules.edge_threshold and _differs(alone[sender]):

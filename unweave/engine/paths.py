@@ -27,8 +27,9 @@ from unweave.engine.memory import Room, budget_bytes, recording_bytes, room_with
 from unweave.engine.question import Question
 from unweave.engine.reach import Reach, entry_stage, last_attention, positions
 from unweave.engine.receivers import Receivers
-from unweave.engine.recording import Recording, record
+from unweave.engine.recording import Recording
 from unweave.engine.sheet import Joint, Sheet
+from unweave.engine.tape import Tape
 from unweave.engine.wavefront import Override, Wavefront
 from unweave.models.run import Key
 from unweave.progress import Progress
@@ -39,7 +40,10 @@ Read = dict[tuple[str, int], tuple[Tensor, Tensor]]
 
 @dataclass
 class PathSweep:
-    """Scores `values[variant, prompt]` of senders, NaN where not reached yet."""
+    """Scores `values[variant, prompt]` of senders, NaN where not reached yet.
+
+    A `tape` lends its recordings; it must hold what these senders and receivers need.
+    """
 
     question: Question
     senders: Sequence[Sheet | Joint]
@@ -47,6 +51,7 @@ class PathSweep:
     live_mlps: bool = True
     memory: int | float | None = None
     progress: Progress | None = None
+    tape: Tape | None = None
     values: Float[Tensor, "variant prompt"] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -63,7 +68,9 @@ class PathSweep:
     def _sheets(self) -> list[Sheet]:
         return [sheet for sender in self.senders for sheet in members_of(sender)]
 
-    def _kept(self) -> tuple[list[Key], list[Key]]:
+    def _kept(self) -> tuple[Sequence[Key], Sequence[Key]]:
+        if self.tape is not None:
+            return self.tape.patched, self.tape.also
         layers = range(self.question.config.n_layers)
         frozen = [("attn_out", layer) for layer in layers]
         if not self.live_mlps and self.question.config.d_mlp:
@@ -85,7 +92,7 @@ class PathSweep:
     def _run_batch(self, batch: range) -> None:
         q = self.question
         reach = q.reach(batch)
-        recording = record(q.config, q.weights, q.recipient, q.donor, batch, *self._kept())
+        recording = (self.tape or Tape(*self._kept())).recording(q, batch)
         for portion in self._portions(batch, reach):
             flown = self._carry(portion, batch, recording, reach)
             self._land(portion, flown, batch, recording, reach)
