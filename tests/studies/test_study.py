@@ -191,7 +191,7 @@ def test_pairs_of_ones_own_get_the_standard_steps(settings: Settings, tmp_path: 
     assert roles["role"].to_numpy().tolist() == ["country", "end"]
     page = page_of(tmp_path)
     assert "<h1>pairs.jsonl in " in page
-    assert "After “The capital of France is” comes “Paris”, and not “Rome”" in page
+    assert "After “The capital of France is” comes “Paris”." in page
     assert "the prompts are 5 to 11 tokens long" in page
     assert not (tmp_path / "results" / "tokens.nc").exists()
     assert "Mary" not in page.partition("</header>")[0]
@@ -206,7 +206,7 @@ def test_what_a_task_lacks_is_left_out_and_said(settings: Settings, tmp_path: Pa
     assert not {"roles", "heads-role", "role-attention", "circuit", "evaluation"} & saved
     page = page_of(tmp_path)
     assert "the task names no positions but the last" in page
-    assert "of one prompt no effect can be told from 0" in page
+    assert "1 prompt is too few to tell an effect from 0" in page
     assert "it needs the result `circuit`, which was left out" in page
 
 
