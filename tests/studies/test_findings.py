@@ -3,17 +3,32 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import xarray as xr
 
+import unweave as uw
 from tests.tiny import tiny_model, tiny_pair
 from unweave.studies.findings import ControlValues, agreement
 from unweave.studies.scores import scores
+from unweave.studies.standard import strongest
 
 
 def heads(values: np.ndarray, corruption: str = "swap") -> xr.DataArray:
     attrs = {"method": "activation patching", "quantity": "effect", "site": "z", "corruption": corruption}
     coords = {"layer": range(values.shape[1]), "head": range(values.shape[2])}
     return xr.DataArray(values, dims=("prompt", "layer", "head"), coords=coords, attrs=attrs)
+
+
+def test_the_strongest_head_is_one_that_is_told_from_zero() -> None:
+    draw = np.random.default_rng(0)
+    values = draw.normal(0, 0.01, (16, 2, 3))
+    values[:, 1, 2] -= 0.3
+    values[:, 1, 1] += 0.9  # works against the answer
+    values[0, 0, 0] = -16.0  # a larger mean, of one prompt alone
+    assert strongest({"paths": heads(values)}) == [(1, 2)]
+    assert strongest({"paths": heads(values[:1])}) == [(0, 0)]
+    with pytest.raises(uw.InputError, match="needs the result `paths`"):
+        strongest({})
 
 
 def test_agreement_of_two_corruptions() -> None:

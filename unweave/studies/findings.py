@@ -7,7 +7,7 @@ import xarray as xr
 
 from unweave.circuits.circuit import Circuit
 from unweave.methods.head_roles import HeadRoles
-from unweave.results import Row, summary, top
+from unweave.results import summary, top
 from unweave.results.labels import number
 from unweave.studies.plan import Result
 from unweave.views.blocks import Figure, Table
@@ -50,12 +50,6 @@ def finding_of(result: Result) -> str:
 def array(result: xr.DataArray | xr.Dataset) -> xr.DataArray:
     """A result of one site as it is; of several the first."""
     return next(iter(result.data_vars.values())) if isinstance(result, xr.Dataset) else result
-
-
-def clear_heads(z: xr.DataArray, n: int = 5) -> list[Row]:
-    """The largest effects that are told from 0 after adjustment; where none is, the largest."""
-    rows = list(top(z, z[0].size))
-    return [row for row in rows if row.p_holm <= 0.05][:n] or rows[:n]
 
 
 @dataclass(frozen=True)

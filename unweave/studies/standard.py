@@ -12,7 +12,7 @@
 A step that a task cannot have says why: an InputError, which the plan keeps as the reason.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,7 @@ from unweave.methods.path_patching import path_patch
 from unweave.methods.role_attention import role_attention
 from unweave.metrics.contrast import Contrast
 from unweave.progress import Progress
-from unweave.results import top
+from unweave.results import Row, top
 from unweave.studies.findings import array
 from unweave.studies.plan import Results, Step
 from unweave.studies.subject import Subject, changed_roles
@@ -132,11 +132,14 @@ def leading(found: Results) -> list[Head]:
 
 
 def strongest(found: Results) -> list[Head]:
-    """The head with the largest direct effect for the answer; spoiling it costs most."""
-    return heads_of(top(needed(found, "paths"), 1, "low"))
+    """The head with the largest direct effect for the answer, of those told from 0; spoiling it costs most."""
+    paths = needed(found, "paths")
+    rows = top(paths, paths[0].size, "low")
+    return heads_of([row for row in rows if row.p_holm <= 0.05 and row.mean < 0][:1] or list(rows)[:1])
 
 
-def heads_of(rows: Any) -> list[Head]:
+def heads_of(rows: Iterable[Row]) -> list[Head]:
+    """The heads that rows of a result are of."""
     return [(int(row.where["layer"]), int(row.where["head"])) for row in rows]
 
 
