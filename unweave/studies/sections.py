@@ -100,7 +100,8 @@ def _prompts(subject: Subject) -> list[Block]:
     shown = PromptList(listed_pairs[:SHOWN_PROMPTS], "The prompts", says, metric)
     rest = PromptList(listed_pairs[SHOWN_PROMPTS:], metric=metric, first=SHOWN_PROMPTS + 1)
     others = [Details(f"The other {counted(len(rest.pairs), 'prompt')} that are swept", (rest,))] if rest.pairs else []
-    chosen = [Text((subject.task.notes,))] if subject.task.notes else []
+    notes = subject.task.notes
+    chosen = [Text((notes[:1].upper() + notes[1:],))] if notes else []
     return [*chosen, shown, *others]
 
 

@@ -114,7 +114,9 @@ def _controls(record: Record) -> list[Fact]:
     if table is None:
         return []
     random = [float(table["ratio"].sel(kept=name)) for name in table["kept"].values if str(name).startswith("random")]
-    spread = f"{percent(min(random))} to {percent(max(random))}"
+    if not random:
+        return []
+    spread = " to ".join(dict.fromkeys((percent(min(random)), percent(max(random)))))
     own = percent(float(table["ratio"].sel(kept="circuit")))
     said = f"{counted(len(random), 'circuit')} of as many random heads give {spread} of F(M), this one {own}"
     return [Fact("negative control", said)]
@@ -126,7 +128,7 @@ def _made(subject: Subject, record: Record, seconds: float) -> list[Fact]:
     weights = ", ".join(filter(None, (config.quantization, config.source, config.revision)))
     seed = subject.task.prompts.source.get("seed")
     swept = f"{len(subject.pair.prompts)} of {counted(n, 'prompt')} swept, corruption `{_how(subject.pair)}`"
-    if "paths" in record.results:
+    if "paths" in record.results and subject.paths.corrupted.texts != subject.pair.corrupted.texts:
         swept += f"; for paths and the circuit {len(subject.paths.prompts)}, corruption `{_how(subject.paths)}`"
     return [
         Fact("model", config.name, weights),
