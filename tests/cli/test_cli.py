@@ -117,7 +117,9 @@ MISTAKES = [
     (["study", "ioi", "--out", "taken"], "taken"),
     (["study", "ioi", "--out", "taken/report"], "taken"),
     (["study", "ioi", "--model", "nowhere"], "nowhere"),
-    (["study", "oi"], "oi"),
+    (["study", "oi"], "choose among ioi, "),
+    (["study", "none.csv"], "none.csv"),
+    (["study", "lengths.jsonl", "--model", "FOLDER"], "lengths.jsonl"),
 ]
 
 
@@ -151,6 +153,15 @@ def mistakes(tmp_path: Path, folder: Path) -> None:
 def test_a_mistake_is_one_line(run: Command, folder: Path, arguments: list[str], said: str) -> None:
     assert run(*(folder if argument == "FOLDER" else argument for argument in arguments)) == 2
     one_line(run, said)
+
+
+def test_a_study_of_what_the_model_does_not_do_ends_with_status_one(run: Command, folder: Path) -> None:
+    assert run("study", "ioi", "--model", folder, "--prompts", 4) == 1
+    assert "The model does not do the task" in run.out
+    assert run.err.count("\n") == 1
+    assert run.err.startswith("unweave: stopped: the model does not do the task, so nothing was swept: ")
+    assert "--anyway goes on" in run.err
+    assert Path("report/index.html").exists()
 
 
 def test_without_a_command_the_help_is_shown(run: Command) -> None:

@@ -9,8 +9,10 @@ import pytest
 import xarray as xr
 
 import unweave as uw
+from unweave.circuits.circuit import Group
+from unweave.methods.head_roles import HeadRoles
 from unweave.progress import Progress
-from unweave.studies.plan import Results, Step, carry_out, finished
+from unweave.studies.plan import Result, Results, Step, carry_out, finished
 
 
 def table(*values: float) -> xr.DataArray:
@@ -54,7 +56,7 @@ def test_results_are_saved_told_and_passed_on(tmp_path: Path) -> None:
 
 def test_a_step_that_does_not_fit_is_left_out_with_its_reason(tmp_path: Path) -> None:
     record = carry_out(steps("unfit", "fine"), tmp_path, lambda *_: None)
-    assert record.left_out == {"1-unfit": "roles: this task has none"}
+    assert record.left_out == {"unfit": "roles: this task has none"}
     assert list(record.results) == ["2-fine"]
 
 
@@ -62,8 +64,8 @@ def test_ctrl_c_keeps_what_is_there_and_leaves_out_the_rest(tmp_path: Path) -> N
     record = carry_out(steps("fine", "half", "fine"), tmp_path, lambda *_: None)
     assert record.stopped == "2-half"
     assert list(record.results) == ["1-fine"]
-    assert set(record.left_out) == {"2-half", "3-fine"}
-    assert "50%" in record.left_out["2-half"]
+    assert set(record.left_out) == {"half", "fine"}
+    assert "50%" in record.left_out["half"]
     assert sorted(file.name for file in (tmp_path / "results").iterdir()) == ["1-fine.nc", "2-half.partial.nc"]
     assert finished(uw.load(tmp_path / "results" / "2-half.partial.nc")) == 0.5
 
@@ -93,3 +95,48 @@ def test_warnings_are_told_once(tmp_path: Path) -> None:
 )
 def test_finished_is_the_share_of_cells_reached(result: object, share: float) -> None:
     assert finished(result) == share
+
+
+def circuit(*heads: tuple[int, int]) -> uw.Circuit:
+    return uw.Circuit((Group("level 1 @end", heads, ("end",)),))
+
+
+def test_each_kind_of_result_has_its_file(tmp_path: Path) -> None:
+    made: dict[str, Result] = {
+        "circuit": circuit((1, 2)),
+        "names": HeadRoles((), (), xr.Dataset({"direct": table(0.5)})),
+        "evaluation": xr.DataTree.from_dict({"faithfulness": xr.Dataset({"score": table(1.0)})}),
+    }
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "circuit.partial.json").write_text("of an earlier study", encoding="utf-8")
+    plan = [Step(name, name, lambda found, report, name=name: made[name]) for name in made]
+    record = carry_out(plan, tmp_path, lambda *_: None)
+    assert {name: file.name for name, file in record.files.items()} == {
+        "circuit": "circuit.json",
+        "names": "names.nc",
+        "evaluation": "evaluation.nc",
+    }
+    assert uw.Circuit.load(record.files["circuit"]) == made["circuit"]
+    measures = uw.load(record.files["names"])
+    assert isinstance(measures, xr.Dataset)
+    assert float(measures["direct"].sum()) == 0.5
+    assert {file.name for file in (tmp_path / "results").iterdir()} == {file.name for file in record.files.values()}
+
+
+@pytest.mark.parametrize(
+    ("partial", "file"),
+    [
+        (circuit((0, 1)), "1.partial.json"),
+        (xr.DataTree.from_dict({"faithfulness": xr.Dataset({"score": table(1.0)})}), "1.partial.nc"),
+        (xr.DataTree(), None),
+        (table(np.nan), None),
+        (None, None),
+    ],
+)
+def test_what_a_stopped_step_had_found_is_kept(tmp_path: Path, partial: object, file: str | None) -> None:
+    def make(found: Results, report: Progress | bool) -> xr.DataArray:
+        raise uw.Interrupted("interrupted", partial)
+
+    record = carry_out([Step("1", "sketch", make)], tmp_path, lambda *_: None)
+    assert [saved.name for saved in (tmp_path / "results").iterdir()] == ([file] if file else [])
+    assert (f"results/{file}" in record.left_out["sketch"]) == bool(file)

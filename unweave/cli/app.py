@@ -31,6 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for _name, _command in {
+    "study": study.run,
     "patch": patch.run,
     "lens": lens.run,
     "attribute": attribute.run,
@@ -45,7 +46,6 @@ for _name, _command in {
     "tasks": tasks.run,
 }.items():
     app.command(_name)(_command)
-app.add_typer(study.study, name="study")
 
 
 def main() -> None:

@@ -15,7 +15,6 @@ Device = Annotated[
     str | None, typer.Option(help="cpu, cuda, cuda:1, …; the best there is, if left out.", rich_help_panel=ASKED)
 ]
 Dtype = Annotated[str, typer.Option(help="float32, float64, bfloat16 or float16.", rich_help_panel=ASKED)]
-Seed = Annotated[int, typer.Option(help="Seed of the generated prompts.", rich_help_panel=ASKED)]
 Bos = Annotated[
     bool | None,
     typer.Option(

@@ -8,7 +8,7 @@ import typer
 
 P = ParamSpec("P")
 R = TypeVar("R")
-MISTAKE, STOPPED = 2, 130
+NOT_DONE, MISTAKE, STOPPED = 1, 2, 130
 
 
 def fail(message: object, status: int = MISTAKE) -> NoReturn:

@@ -1,138 +1,135 @@
-"""The study of indirect object identification: whether a model does it, and where its answer comes from.
+"""What the study of indirect object identification has of its own, after Wang et al. 2022 (arXiv 2211.00593).
 
-The steps, after Wang et al. 2022 (arXiv 2211.00593), in the order of the field's notebooks:
-
-1. does the model do the task: many prompts, both orders of the names, and the eight fixed prompts;
-2. where is the answer written: logit lens, direct attribution by layer, head and neuron;
-3. what carries it: patching by layer and token (fixed prompts) and by layer and role, heads by output, query, key,
-   value and pattern, in both directions, by role, and under the other corruption;
-4. where the leading heads look;
-5. controls: patches that cannot matter, and one that must carry everything.
+Beside the standard steps: prompts by the order of the names, patching by token on the eight fixed prompts, a second
+corruption, names for heads by what they do and for the circuit's groups, attention against contribution, and whether
+the heads that act through the name movers' queries carry positions or tokens. Paths and the circuit are under ABC, as
+in the paper: new names in place of all three, so that nothing is left of the answer.
 """
 
-import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+import xarray as xr
 
-from unweave.errors import InputError, Interrupted
-from unweave.methods.attention import attention
-from unweave.methods.attribution import attribute, logit_lens
-from unweave.methods.patching import patch, patch_at
+from unweave.circuits.circuit import Circuit
+from unweave.circuits.naming import named
+from unweave.errors import InputError
+from unweave.methods.head_roles import HeadRoles, classify_heads
+from unweave.methods.heads import Head
+from unweave.methods.patching import patch
+from unweave.methods.position_token import position_token
+from unweave.methods.role_attention import attention_contribution
 from unweave.metrics.contrast import Contrast
-from unweave.models.model import Model
-from unweave.progress import Progress
-from unweave.results import top
-from unweave.studies.ioi_report import ioi_report, task_line
-from unweave.studies.ioi_sections import array, finding_of
-from unweave.studies.ioi_subject import IoiSettings, Subject, ask, first
-from unweave.studies.plan import Result, Results, Step, carry_out
+from unweave.models.prompts import Prompts
+from unweave.studies.plan import Results, Step
+from unweave.studies.standard import HEADS, Report, by_token, needed, sketched, stream_of
+from unweave.studies.subject import Kind, Subject, first, task_of
 from unweave.tasks import ioi_fixed
-from unweave.views.report import write
 
-ROLES = ("IO", "S1", "S1+1", "S2", "end")
-STREAM = ("resid_pre", "attn_out", "mlp_out")
-PARTS = ("z", "q", "k", "v", "pattern")
-QUICK_PARTS = ("z", "v", "pattern")
-HEADS = ("layer", "head")
-# Left out by a quick study; each takes as long as the rest of it.
-LONG = ("heads-noise", "heads-role", "heads-other")
-N_LEADING = 6
+S_INHIBITION = "S-inhibition"
+MOST_SENDERS = 4
 
 
-def study_ioi(settings: IoiSettings, tell: Callable[[str], None] = print) -> Path:
-    """Run the study, save its results and write its report.
-
-    Args:
-        settings: model, prompts, seed, corruption, and the folder that everything goes to.
-        tell: gets a line for each finding, as soon as it is there.
-
-    Returns:
-        The report, `index.html` in the folder.
-
-    Raises:
-        InputError, ModelError: settings that cannot be met.
-        Interrupted: Ctrl-C; the report holds what was finished by then.
-    """
-    start = time.perf_counter()
-    subject = ask(settings)
-    tell(task_line(subject))
-    steps = plan(settings, subject)
-    skipped: dict[str, str] = (
-        dict.fromkeys((*LONG, "queries and keys"), "left out by --quick") if settings.quick else {}
-    )
-    record = carry_out(
-        [step for step in steps if step.name not in skipped],
-        settings.out,
-        lambda step, result, seconds: tell(f"{step.title} ({seconds:.0f} s): {finding_of(result)}"),
-    )
-    record.left_out |= skipped
-    report = ioi_report(settings, subject, record, time.perf_counter() - start)
-    path = write(report, settings.out / "index.html")
-    if record.stopped:
-        done = f"{len(record.results)} of {len(steps)} steps were finished"
-        raise Interrupted(f"in the step {record.stopped!r}; {done} and are in {path}", record.results)
-    if "heads" in record.results:
-        tell(str(top(record.results["heads"]["z"], N_LEADING)))
-    tell(f"The report: {path}")
-    return path
+def own_steps(subject: Subject, steps: list[Step]) -> list[Step]:
+    """The standard steps, some of them replaced, and this study's own behind those that they belong to."""
+    replaced = {
+        "tokens": Step("tokens", "patching by layer and token", lambda found, report: _tokens(subject, report)),
+        "circuit": Step("circuit", "sketching the circuit", lambda found, report: _circuit(subject, found, report)),
+    }
+    behind = {
+        "heads-role": Step(
+            "heads-other", "the other corruption", lambda found, report: _other(subject, report), long=True
+        ),
+        "role-attention": Step(
+            "contributions",
+            "attention against contribution",
+            lambda found, report: attention_contribution(subject.pair),
+        ),
+        "head-scores": Step("names", "naming heads", lambda found, report: classify_heads(subject.paths)),
+        "backups": Step(
+            "signals", "position and token", lambda found, report: _signals(subject, found, report), long=True
+        ),
+    }
+    made: list[Step] = []
+    for step in steps:
+        made.append(replaced.get(step.name, step))
+        if step.name in behind:
+            made.append(behind[step.name])
+    return made
 
 
-def plan(settings: IoiSettings, subject: Subject) -> list[Step]:
-    """The steps in order."""
-    pair = subject.pair
-    stream = [site for site in STREAM if subject.model.config.d_mlp or site != "mlp_out"]
-    parts = QUICK_PARTS if settings.quick else PARTS
-    roles = {"layer": None, "role": ROLES}
-    late = {"layer": None, "head": None, "role": ("S1+1", "S2", "end")}
-    steps = [
-        Step("lens", "logit lens", lambda found, report: logit_lens(pair)),
-        Step("layers", "attribution by layer", lambda found, report: attribute(pair, "layer")),
-        Step("heads-direct", "attribution by head", lambda found, report: attribute(pair, "head")),
-        Step("neurons", "attribution by neuron", lambda found, report: attribute(pair, "neuron", [_mlp(found)])),
-        Step("tokens", "patching by layer and token", lambda found, report: _tokens(subject, settings, stream, report)),
-        Step("roles", "patching by layer and role", lambda found, report: patch(pair, stream, roles, progress=report)),
-        Step("heads", "patching heads", lambda found, report: patch(pair, parts, HEADS, progress=report)),
-        Step("heads-noise", "spoiling heads", lambda found, report: patch(pair, "z", HEADS, "noise", progress=report)),
-        Step("heads-role", "patching heads by role", lambda found, report: patch(pair, "z", late, progress=report)),
-        Step("heads-other", "the other corruption", lambda found, report: _other(subject, settings, report)),
-        Step("attention", "attention of the leading heads", lambda found, report: attention(pair, leading(found))),
-        Step("controls", "controls", lambda found, report: patch_at(pair, _controls(subject.model), progress=report)),
-    ]
-    return steps
+def by_order(prompts: Prompts) -> Mapping[str, Sequence[int]]:
+    """Rows of prompts by the order of their names."""
+    is_first = np.asarray((prompts.roles["IO"] < prompts.roles["S1"]).cpu())
+    return {
+        "ABBA: the indirect object named first": np.flatnonzero(is_first).tolist(),
+        "BABA: the subject named first": np.flatnonzero(~is_first).tolist(),
+    }
 
 
-def leading(found: Results) -> list[tuple[int, int]]:
-    """The heads whose output has the largest effects, as `(layer, head)`."""
-    rows = top(found["heads"]["z"], N_LEADING)
-    return [(int(row.where["layer"]), int(row.where["head"])) for row in rows]
-
-
-def _mlp(found: Results) -> int:
-    """The layer whose MLP says most. Raises InputError where there are no MLPs."""
-    layers = array(found["layers"])
-    if "mlp" not in layers["part"]:
-        raise InputError("this model has no MLPs, so it has no neurons")
-    means = layers.sel(part="mlp").mean("prompt")
-    return int(means["layer"].values[np.abs(means.values).argmax()])
-
-
-def _tokens(subject: Subject, settings: IoiSettings, stream: Sequence[str], report: Progress | bool) -> Result:
+def _tokens(subject: Subject, report: Report) -> xr.DataArray | xr.Dataset:
     """The eight fixed prompts are of equal length, so that positions can be compared and shown with their tokens."""
-    task = ioi_fixed(subject.model, bos=settings.bos)
+    task = ioi_fixed(subject.model, bos=subject.pair.prompts.bos)
     pair = Contrast(subject.model, task.prompts, task.corrupt("swap"), subject.pair.metric)
-    return patch(pair, stream[:1] if settings.quick else stream, ("layer", "pos"), progress=report)
+    return by_token(pair, stream_of(subject), report)
 
 
-def _other(subject: Subject, settings: IoiSettings, report: Progress | bool) -> Result:
+def _other(subject: Subject, report: Report) -> xr.DataArray | xr.Dataset:
     """The heads again, under a corruption that changes what the study's own leaves as it is."""
-    how = "swap" if settings.corruption == "ABC" else "ABC"
-    pair = first(subject.checked, subject.task.corrupt(how), settings.n_prompts)
+    how = "swap" if subject.pair.corrupted.source.get("corruption") == "ABC" else "ABC"
+    pair = first(subject.checked, subject.task.corrupt(how), subject.settings.n_prompts)
     return patch(pair, "z", HEADS, progress=report)
 
 
-def _controls(model: Model) -> list[str]:
-    """Patches before the first changed token, which must have effect 0, and of all that is read, which must have 1."""
-    n_layers = model.config.n_layers
-    return [*(f"resid_pre {layer} @start" for layer in range(n_layers)), f"resid_post {n_layers - 1} @end"]
+def _circuit(subject: Subject, found: Results, report: Report) -> Circuit:
+    """The sketch, its groups named where its heads have names."""
+    names: HeadRoles | None = found.get("names")
+    circuit = sketched(subject, report)
+    return named(circuit, names) if names else circuit
+
+
+def _signals(subject: Subject, found: Results, report: Report) -> xr.Dataset:
+    """S-inhibition heads; without them, the heads that act through queries where the answer is read."""
+    heads = s_inhibiting(needed(found, "circuit"), found.get("names"), subject.pair.metric.role)
+    task = task_of(subject.model, subject.settings, subject.kind, subject.settings.n_paths)
+    pair = Contrast(subject.model, task.prompts, task.corrupt("swap"), subject.pair.metric)
+    return position_token(pair, task, heads, progress=report)
+
+
+def s_inhibiting(circuit: Circuit, names: HeadRoles | None, end: str) -> Sequence[Head | str]:
+    """Heads named S-inhibition, else the senders to queries at `end` that have the largest effects.
+
+    Raises:
+        InputError: a circuit without such heads.
+    """
+    called = names.groups.get(S_INHIBITION, ()) if names else ()
+    if called:
+        return called
+    effects: dict[str, float] = {}
+    for edge in circuit.edges:
+        if edge.input == "q" and edge.role == end and (edge.effect or 0.0) > 0:
+            effects[edge.sender] = max(effects.get(edge.sender, 0.0), edge.effect or 0.0)
+    if not effects:
+        raise InputError("no head is named S-inhibition, and none acts through the queries of another at the end")
+    return sorted(effects, key=lambda name: -effects[name])[:MOST_SENDERS]
+
+
+IOI = Kind(
+    title="Indirect object identification",
+    corruption="swap",
+    path_corruption="ABC",
+    n_checked=100,
+    bos=True,
+    roles=("IO", "S1", "S1+1", "S2", "end"),
+    does={
+        "name mover": ("moves the name", "move the name"),
+        "negative name mover": ("writes against the name", "write against the name"),
+        S_INHIBITION: ("keeps the movers off the subject", "keep the movers off the subject"),
+        "duplicate token": ("finds the name that stood before", "find the name that stood before"),
+        "induction": ("looks behind the first mention", "look behind the first mention"),
+        "previous token": ("carries a name one token on", "carry a name one token on"),
+        "backup name mover": ("stands in for the movers", "stand in for the movers"),
+    },
+    own_steps=own_steps,
+    own_groups=by_order,
+)

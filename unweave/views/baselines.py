@@ -25,6 +25,11 @@ class Baseline:
     n: int
     above_zero: float
 
+    @property
+    def above(self) -> bool:
+        """Whether the mean is told from 0, and above it; of a single prompt, whether it is above 0."""
+        return self.low > 0 or (self.n == 1 and self.mean > 0)
+
 
 def baselines(result: "xarray.DataArray | xarray.Dataset") -> tuple[Baseline, Baseline]:
     """The clean and the corrupted baseline of a result.
@@ -37,10 +42,11 @@ def baselines(result: "xarray.DataArray | xarray.Dataset") -> tuple[Baseline, Ba
             raise InputError(
                 f"result: there is no coordinate {name!r} (prompt) with the metric's baseline; methods set it"
             )
-    return _baseline(result.coords["clean"]), _baseline(result.coords["corrupted"])
+    return baseline(result.coords["clean"]), baseline(result.coords["corrupted"])
 
 
-def _baseline(values: "xarray.DataArray") -> Baseline:
+def baseline(values: "xarray.DataArray") -> Baseline:
+    """The baseline of a metric's values, one a prompt."""
     table = summary(values.reset_coords(drop=True))
     numbers = np.asarray(values.values, dtype=np.float64)
     mean, low, high = (float(table[name]) for name in ("mean", "low", "high"))

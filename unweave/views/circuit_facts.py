@@ -1,6 +1,6 @@
 """What a circuit and its tests add to the answer of a report: its groups; how faithful, complete and small it is."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,13 +16,20 @@ if TYPE_CHECKING:
 _MOST_NAMED = 6
 
 
-def group_facts(circuit: CircuitLike) -> tuple[Fact, ...]:
-    """A line for each group: how many heads, which, and at which roles."""
+def group_facts(circuit: CircuitLike, does: Mapping[str, tuple[str, str]] | None = None) -> tuple[Fact, ...]:
+    """A line for each group: how many heads, what they do, which they are, and at which roles.
+
+    Args:
+        circuit: its groups, in order.
+        does: by a group's name, up to an "@", what one head does and what several do: `("moves the name", "move …")`.
+    """
     facts = []
     for group in circuit.groups:
         names = [f"{layer}.{head}" for layer, head in group.heads]
         shown = listed(names) if len(names) <= _MOST_NAMED else f"{', '.join(names[:_MOST_NAMED])} and others"
-        parts = [f"{counted(len(names), 'head')}: {shown}"] if names else []
+        one, several = (does or {}).get(group.name.partition(" @")[0], ("", ""))
+        said = f"{counted(len(names), 'head')} {one if len(names) == 1 else several}".rstrip()
+        parts = [f"{said}: {shown}"] if names else []
         parts += [f"{counted(len(group.mlps), 'MLP')}: {listed([str(n) for n in group.mlps])}"] if group.mlps else []
         where = "at all positions" if group.roles == "all" else f"at {listed(list(group.roles))}"
         facts.append(Fact(group.name, "; ".join(parts), where))

@@ -58,7 +58,8 @@ _LABELS = {
     ("activation patching", "z"): "carried by",
 }
 _ANSWERS = ({"stage"}, {"layer", "head"}, {"layer", "pos"}, {"layer", "role"})
-_METHODS = {
+# What each section's methods do, and what they do not say.
+SAYS = {
     WRITTEN: (
         "The residual stream is a sum of what every head and MLP has written to it. The logit lens reads the answer "
         "from the sum as it stands after each layer; direct attribution reads it from each part alone. Both keep the "
@@ -122,7 +123,7 @@ def sections_of(
         groups[THROUGH].append(Details("The paths of the circuit, by group", path_tables(circuit)))
     for result in results:
         groups[_SECTION.get(str(result.attrs.get("method", "")), OTHERS)] += blocks_of(result, roles=roles)
-    made = [Section(name, (Text(_METHODS[name]), *blocks)) for name, blocks in groups.items() if blocks]
+    made = [Section(name, (Text(SAYS[name]), *blocks)) for name, blocks in groups.items() if blocks]
     first = task_section(results)
     return (first, *made) if first else tuple(made)
 
@@ -199,7 +200,7 @@ def facts_of(results: "Sequence[xarray.DataArray | xarray.Dataset]") -> tuple[Fa
 
 def settings_table(results: "Sequence[xarray.DataArray | xarray.Dataset]") -> Table:
     """What all results say of how they were made; where they differ, every value."""
-    hidden = {"method", "quantity", "site", "zero", "one", "direction", "notes", "unit"}
+    hidden = {"method", "quantity", "site", "zero", "one", "direction", "notes", "unit", "backups", "weakened"}
     values: dict[str, dict[str, None]] = {}
     for result in results:
         for name, value in result.attrs.items():

@@ -87,7 +87,7 @@ def task_finding(clean: Baseline, metric: str = "logit difference") -> str:
     if metric != "logit difference":
         return f"On {n} the {worth}"
     share = f"the right answer ahead on {percent(clean.above_zero)} of {n}, {worth}"
-    if clean.low > 0 or (clean.n == 1 and clean.mean > 0):
+    if clean.above:
         return f"The model does the task: {share}"
     return (
         f"The model prefers the wrong answer: {share}" if clean.high < 0 else f"The model does not do the task: {share}"

@@ -1,0 +1,53 @@
+"""What results show, in words computed from them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import unweave as uw
+from tests.tiny import tiny_model, tiny_pair
+from unweave.studies.findings import ControlValues, agreement
+from unweave.studies.scores import scores
+from unweave.studies.standard import strongest
+
+
+def heads(values: np.ndarray, corruption: str = "swap") -> xr.DataArray:
+    attrs = {"method": "activation patching", "quantity": "effect", "site": "z", "corruption": corruption}
+    coords = {"layer": range(values.shape[1]), "head": range(values.shape[2])}
+    return xr.DataArray(values, dims=("prompt", "layer", "head"), coords=coords, attrs=attrs)
+
+
+def test_the_strongest_head_is_one_that_is_told_from_zero() -> None:
+    draw = np.random.default_rng(0)
+    values = draw.normal(0, 0.01, (16, 2, 3))
+    values[:, 1, 2] -= 0.3
+    values[:, 1, 1] += 0.9  # works against the answer
+    values[0, 0, 0] = -16.0  # a larger mean, of one prompt alone
+    assert strongest({"paths": heads(values)}) == [(1, 2)]
+    assert strongest({"paths": heads(values[:1])}) == [(0, 0)]
+    with pytest.raises(uw.InputError, match="needs the result `paths`"):
+        strongest({})
+
+
+def test_agreement_of_two_corruptions() -> None:
+    values = np.arange(12.0).reshape(1, 3, 4).repeat(2, 0)
+    assert "swap and ABC the effects correlate at 1.00; 6 of the first 6" in agreement(
+        heads(values), heads(2 * values, "ABC")
+    )
+    assert "correlate at −1.00" in agreement(heads(values), heads(-values, "ABC"))
+
+
+def test_controls_say_what_should_be() -> None:
+    values = ControlValues(3, 0.0, 1.0)
+    assert "exactly 0" in values.finding
+    assert "where it should be 0" in replace(values, largest=0.01).finding
+
+
+def test_scores_are_those_of_the_chosen_prompts() -> None:
+    pair = tiny_pair(tiny_model("llama"))
+    table = scores(pair, [2, 0])
+    assert np.array_equal(table, pair.clean[[2, 0]])
+    assert np.array_equal(table["corrupted"], pair.spoiled[[2, 0]])
+    assert table.attrs["metric"] == "logit difference"

@@ -1,0 +1,87 @@
+"""What a study's results show, in words computed from them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from unweave.circuits.circuit import Circuit
+from unweave.methods.head_roles import HeadRoles
+from unweave.results import summary, top
+from unweave.results.labels import number
+from unweave.studies.plan import Result
+from unweave.views.blocks import Figure, Table
+from unweave.views.choice import blocks_of, finding
+from unweave.views.circuit_drawing import circuit_drawing
+from unweave.views.circuit_titles import circuit_finding, faithfulness_finding
+from unweave.views.head_evidence import roles_finding
+from unweave.views.wording import listed
+
+N_LEADING = 6
+# Methods whose sentence is the title of their first picture.
+_OWN = (
+    "attention against contribution",
+    "attention between roles",
+    "backup heads",
+    "head scores",
+    "position and token",
+)
+
+
+def finding_of(result: Result) -> str:
+    """What a result shows, in a line; of several sites the first one's."""
+    if isinstance(result, Circuit):
+        drawing = circuit_drawing(result)
+        return circuit_finding(drawing.nodes, drawing.links)
+    if isinstance(result, HeadRoles):
+        return roles_finding(result)
+    if isinstance(result, xr.DataTree):
+        return faithfulness_finding(result["faithfulness"].to_dataset())
+    if result.attrs.get("method") in _OWN:
+        return next(block.title for block in blocks_of(result) if isinstance(block, (Figure, Table)))
+    first = array(result)
+    if first.attrs.get("method") == "attention":
+        return f"heads {', '.join(map(str, first['address'].values))}"
+    if "address" in first.dims:
+        return control_values(first).finding
+    return finding(summary(first), first)
+
+
+def array(result: xr.DataArray | xr.Dataset) -> xr.DataArray:
+    """A result of one site as it is; of several the first."""
+    return next(iter(result.data_vars.values())) if isinstance(result, xr.Dataset) else result
+
+
+@dataclass(frozen=True)
+class ControlValues:
+    """Effects of patches that cannot matter (the largest of `n` on any prompt), and of the one that must carry all."""
+
+    n: int
+    largest: float
+    whole: float
+
+    @property
+    def finding(self) -> str:
+        none = "exactly 0" if self.largest == 0 else f"at most {number(self.largest)}, where it should be 0"
+        return (
+            f"{self.n} patches before the first changed token have an effect of {none}; "
+            f"the patch of all that is read has {number(self.whole)}"
+        )
+
+
+def control_values(result: Result) -> ControlValues:
+    """The controls of `unweave.studies.ioi.plan`: all addresses but the last cannot matter."""
+    values = np.asarray(result)
+    return ControlValues(values.shape[1] - 1, float(np.abs(values[:, :-1]).max()), float(values[:, -1].mean()))
+
+
+def agreement(one: xr.DataArray, other: xr.DataArray) -> str:
+    """How alike the effects of heads are under two corruptions."""
+    x, y = (effects.mean("prompt").values.ravel() for effects in (one, other))
+    first, second = ([row.label for row in top(effects, N_LEADING)] for effects in (one, other))
+    shared = [label for label in first if label in second]
+    names = f": {listed(shared)}" if shared else ""
+    return (
+        f"Under {one.attrs['corruption']} and {other.attrs['corruption']} the effects correlate at "
+        f"{number(float(np.corrcoef(x, y)[0, 1]))}; {len(shared)} of the first {len(first)} heads are the same{names}"
+    )

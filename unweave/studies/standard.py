@@ -1,0 +1,216 @@
+"""The standard investigation: its steps, for any task with a clean and a corrupted prompt in each pair.
+
+1. where is the answer written: logit lens, direct attribution by layer, head and neuron;
+2. what carries it: patching by layer and token, and by layer and role; heads by output, query, key, value and pattern,
+   in both directions and by role;
+3. where the leading heads look, and what every head does on repeated random tokens;
+4. which acts through which: path patching to the logits, and the circuit sketched backwards from there;
+5. what happens without a head: knockouts at the place that is read, and what the others do without the strongest;
+6. is the circuit enough: faithfulness, completeness, minimality;
+7. controls: patches that cannot matter, and one that must carry everything.
+
+A step that a task cannot have says why: an InputError, which the plan keeps as the reason.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from unweave.circuits.circuit import Circuit
+from unweave.circuits.evaluate import Effort, evaluate
+from unweave.circuits.sketch import SketchRules, sketch
+from unweave.errors import InputError
+from unweave.methods.attention import attention
+from unweave.methods.attribution import attribute, logit_lens
+from unweave.methods.backup import backup_heads
+from unweave.methods.head_scores import head_scores
+from unweave.methods.heads import Head
+from unweave.methods.knockout import knockout
+from unweave.methods.patching import patch, patch_at
+from unweave.methods.path_patching import path_patch
+from unweave.methods.role_attention import role_attention
+from unweave.metrics.contrast import Contrast
+from unweave.progress import Progress
+from unweave.results import Row, top
+from unweave.studies.findings import array
+from unweave.studies.plan import Results, Step
+from unweave.studies.subject import Subject, changed_roles
+
+STREAM = ("resid_pre", "attn_out", "mlp_out")
+PARTS = ("z", "q", "k", "v", "pattern")
+QUICK_PARTS = ("z",)
+HEADS = ("layer", "head")
+N_LEADING = 6
+Report = Progress | bool
+
+BY_QUICK = "left out by --quick"
+# What a quick study leaves out of its steps.
+SHORTER = {
+    "queries, keys, values and patterns of heads": BY_QUICK,
+    "outputs of attention and MLPs": BY_QUICK,
+    "the circuit beyond two levels": BY_QUICK,
+    "greedy searches for completeness": BY_QUICK,
+}
+QUICK_RULES = SketchRules(levels=2)
+QUICK_EFFORT = Effort(controls=2, subsets=5, searches=0)
+
+
+def standard_steps(subject: Subject) -> list[Step]:
+    """The steps in order."""
+    pair = subject.pair
+    return [
+        *_written(pair),
+        *_carried(subject),
+        Step("attention", "attention of the leading heads", lambda found, report: attention(pair, leading(found))),
+        Step("role-attention", "attention between roles", lambda found, report: _role_attention(subject)),
+        Step("head-scores", "heads on random tokens", lambda found, report: head_scores(subject.model, 25, 10)),
+        *_acting(subject),
+        Step("controls", "controls", lambda found, report: patch_at(pair, _controls(pair), progress=report)),
+    ]
+
+
+def _written(pair: Contrast) -> list[Step]:
+    return [
+        Step("lens", "logit lens", lambda found, report: logit_lens(pair)),
+        Step("layers", "attribution by layer", lambda found, report: attribute(pair, "layer")),
+        Step("heads-direct", "attribution by head", lambda found, report: attribute(pair, "head")),
+        Step("neurons", "attribution by neuron", lambda found, report: attribute(pair, "neuron", [_mlp(found)])),
+    ]
+
+
+def _carried(subject: Subject) -> list[Step]:
+    pair, parts = subject.pair, QUICK_PARTS if subject.settings.quick else PARTS
+
+    def spoiled(found: Results, report: Report) -> xr.DataArray:
+        return patch(pair, "z", HEADS, "noise", progress=report)
+
+    return [
+        Step("tokens", "patching by layer and token", lambda found, report: by_token(pair, stream_of(subject), report)),
+        Step("roles", "patching by layer and role", lambda found, report: _roles(subject, report)),
+        Step("heads", "patching heads", lambda found, report: patch(pair, parts, HEADS, progress=report)),
+        Step("heads-noise", "spoiling heads", spoiled, long=True),
+        Step(
+            "heads-role", "patching heads by role", lambda found, report: _by_head_and_role(subject, report), long=True
+        ),
+    ]
+
+
+def _acting(subject: Subject) -> list[Step]:
+    """Paths, knockouts and the circuit. Their contrast is made when the first of them is run."""
+
+    def direct(found: Results, report: Report) -> xr.DataArray:
+        return path_patch(subject.paths, at=subject.paths.metric.role, progress=report)
+
+    return [
+        Step("paths", "path patching to the logits", direct),
+        Step("circuit", "sketching the circuit", lambda found, report: sketched(subject, report)),
+        Step("knockouts", "knocking out heads", lambda found, report: _knockouts(subject, report)),
+        Step("backups", "the heads that stand in", lambda found, report: _backups(subject, found)),
+        Step("evaluation", "evaluating the circuit", lambda found, report: _evaluated(subject, found, report)),
+    ]
+
+
+def stream_of(subject: Subject) -> tuple[str, ...]:
+    """The sites of the residual stream that are patched: where the answer sits, and what moves it."""
+    if subject.settings.quick:
+        return STREAM[:1]
+    return STREAM if subject.model.config.d_mlp else STREAM[:2]
+
+
+def needed(found: Results, name: str) -> Any:
+    """An earlier step's result. Raises InputError where there is none."""
+    if name not in found:
+        raise InputError(f"it needs the result `{name}`, which was left out")
+    return found[name]
+
+
+def leading(found: Results) -> list[Head]:
+    """The heads whose output has the largest effects."""
+    return heads_of(top(needed(found, "heads")["z"], N_LEADING))
+
+
+def strongest(found: Results) -> list[Head]:
+    """The head with the largest direct effect for the answer, of those told from 0; spoiling it costs most."""
+    paths = needed(found, "paths")
+    rows = top(paths, paths[0].size, "low")
+    return heads_of([row for row in rows if row.p_holm <= 0.05 and row.mean < 0][:1] or list(rows)[:1])
+
+
+def heads_of(rows: Iterable[Row]) -> list[Head]:
+    """The heads that rows of a result are of."""
+    return [(int(row.where["layer"]), int(row.where["head"])) for row in rows]
+
+
+def sketched(subject: Subject, report: Report) -> Circuit:
+    """The circuit, by levels of path patching."""
+    return sketch(subject.paths, QUICK_RULES if subject.settings.quick else None, progress=report)
+
+
+def by_token(pair: Contrast, sites: Sequence[str], report: Report) -> xr.DataArray | xr.Dataset:
+    """Patching by layer and token. Raises InputError where a position is another place in every prompt."""
+    lengths = sorted(set(pair.prompts.lengths.tolist()))
+    if len(lengths) > 1:
+        raise InputError(
+            f"the prompts are {lengths[0]} to {lengths[-1]} tokens long, so that a position has no one meaning; "
+            "roles have"
+        )
+    return patch(pair, sites, ("layer", "pos"), progress=report)
+
+
+def _mlp(found: Results) -> int:
+    """The layer whose MLP says most. Raises InputError where there are no MLPs."""
+    layers = array(needed(found, "layers"))
+    if "mlp" not in layers["part"]:
+        raise InputError("this model has no MLPs, so it has no neurons")
+    means = layers.sel(part="mlp").mean("prompt")
+    return int(means["layer"].values[np.abs(means.values).argmax()])
+
+
+def _roles(subject: Subject, report: Report) -> xr.DataArray | xr.Dataset:
+    return patch(subject.pair, stream_of(subject), {"layer": None, "role": _named(subject)}, progress=report)
+
+
+def _by_head_and_role(subject: Subject, report: Report) -> xr.DataArray | xr.Dataset:
+    roles = changed_roles(subject.pair, _named(subject))
+    return patch(subject.pair, "z", {"layer": None, "head": None, "role": roles}, progress=report)
+
+
+def _role_attention(subject: Subject) -> xr.DataArray:
+    return role_attention(subject.pair, _named(subject))
+
+
+def _named(subject: Subject) -> Sequence[str]:
+    """The roles. Raises InputError where the task names none."""
+    if set(subject.roles) == {subject.pair.metric.role}:
+        raise InputError("the task names no positions but the last; give some, in a file as columns `role:NAME`")
+    return subject.roles
+
+
+def _knockouts(subject: Subject, report: Report) -> xr.DataArray:
+    pair = subject.paths
+    return knockout(pair, "z", subject.stand_in, pair.metric.role, progress=report)
+
+
+def _backups(subject: Subject, found: Results) -> xr.DataArray:
+    pair = subject.paths
+    return backup_heads(pair, strongest(found), subject.stand_in, pair.metric.role)
+
+
+def _evaluated(subject: Subject, found: Results, report: Report) -> xr.DataTree:
+    effort = QUICK_EFFORT if subject.settings.quick else Effort()
+    circuit = needed(found, "circuit")
+    return evaluate(circuit, subject.paths, how=subject.stand_in, effort=effort, progress=report)
+
+
+def _controls(pair: Contrast) -> list[str]:
+    """Patches before the first changed token, which must have effect 0, and of all that is read, which must have 1."""
+    differs = (pair.prompts.tokens != pair.corrupted.tokens).any(0)
+    before = int(differs.int().argmax()) - 1
+    if before < 0:
+        raise InputError("a prompt differs from its corrupted one in its first token, so that nothing stands before it")
+    n_layers = pair.model.config.n_layers
+    place = "start" if "start" in pair.prompts.roles else before
+    whole = f"resid_post {n_layers - 1} @{pair.metric.role}"
+    return [*(f"resid_pre {layer} @{place}" for layer in range(n_layers)), whole]
