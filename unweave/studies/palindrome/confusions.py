@@ -1,0 +1,148 @@
+"""Which values the model takes for one another, and sequences that are made of them to fool it.
+
+1. every value in place of every other, one wrong value a sequence, at all places of the second half;
+2. palindromes of the values that are confused most, each of them against the value that it is taken for: as many wrong
+   values at once as still fool the model, at the places where single changes are missed most;
+3. each of these sequences run again, by itself.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import xarray as xr
+from einops import rearrange
+from jaxtyping import Int
+from torch import Tensor
+
+from unweave.errors import InputError
+from unweave.methods.blind_spots import adversarial_prompts, changed, class_probability
+from unweave.methods.frame import labelled_run, labelled_weights
+from unweave.models.prompts import Prompts
+from unweave.progress import Progress
+from unweave.studies.palindrome.choice import needed
+from unweave.studies.palindrome.subject import PALINDROME, PalindromeSubject
+from unweave.tasks.custom_sequences import sequence
+from unweave.tasks.palindromes import framed, palindromic
+
+# Draws of the other values: of each, one sequence for every value in place of every other.
+DRAWS, MOST_VALUES = (40, 10), 100
+N_CONFUSED, N_TRIED, N_SHOWN = 6, 400, 4
+
+
+def confusions(subject: PalindromeSubject, report: Progress | bool) -> xr.DataArray:
+    """1 where a wrong value in place of the right one is missed, `[prompt, wrong, right]`; NaN where they are equal.
+
+    Each `prompt` is a draw of the other values, and a place: the places of the second half in turn.
+
+    Raises:
+        InputError: so many values that their pairs are too many to try.
+    """
+    n_values, draws = subject.max_value + 1, DRAWS[int(subject.settings.quick)]
+    if n_values > MOST_VALUES:
+        raise InputError(f"{n_values} values make too many pairs to try; at most {MOST_VALUES} are")
+    draw = torch.Generator().manual_seed(subject.settings.seed)
+    tables = []
+    for n in range(draws):
+        place = subject.second_half[n % subject.half_length]
+        tables.append(_every_pair(subject, place, draw))
+        if callable(report):
+            report(n + 1, draws)
+    values = torch.stack(tables)
+    values[:, range(n_values), range(n_values)] = float("nan")
+    axes = {"prompt": range(draws), "wrong": range(n_values), "right": range(n_values)}
+    attrs = {
+        "method": "confusions",
+        "quantity": "share of changes missed",
+        "unit": "share",
+        "zero": "always noticed",
+        "one": "never noticed",
+        "n_prompts": draws,
+        "seed": subject.settings.seed,
+    }
+    return labelled_weights(subject.model, values, axes, attrs)
+
+
+def _every_pair(subject: PalindromeSubject, place: int, draw: torch.Generator) -> Tensor:
+    """1 where a palindrome is still called one, for `[wrong, right]` values at a place of its second half."""
+    n = subject.max_value + 1
+    first = torch.randint(0, n, (n, subject.half_length), generator=draw)
+    first[:, subject.mirror(place) - 1] = torch.arange(n)
+    tokens = framed(torch.cat([first, first.flip(1)], 1), subject.max_value).repeat(n, 1)
+    tokens[:, place] = torch.arange(n).repeat_interleave(n)
+    called = (class_probability(subject.model, tokens, PALINDROME) > 0.5).to(torch.float64).cpu()
+    return rearrange(called, "(wrong right) -> wrong right", wrong=n)
+
+
+@dataclass(frozen=True)
+class Bait:
+    """Palindromes of values that are confused, what each value is replaced by, and places, the most promising first."""
+
+    prompts: Prompts
+    replacements: Int[Tensor, "prompt pos"]
+    places: list[int]
+
+
+def adversarial(subject: PalindromeSubject, found: Mapping[str, xr.DataArray]) -> xr.DataArray:
+    """Sequences with as many wrong values as still fool the model, `[prompt, pos]` token ids.
+
+    `probability` is what each sequence is given when it is run by itself; `fooled` the share of those tried.
+
+    Raises:
+        InputError: no sequence that fools the model.
+    """
+    bait = _bait(subject, needed(found, "confusions").mean("prompt"), needed(found, "blind").mean("prompt"))
+    # Together, changes are noticed more often than each alone, so that the most come first.
+    for n in range(len(bait.places), 0, -1):
+        places = bait.places[:n]
+        try:
+            made = adversarial_prompts(subject.model, bait.prompts, PALINDROME, bait.replacements, places, 4 * N_SHOWN)
+        except InputError:
+            continue
+        fooled = changed(bait.prompts, places, bait.replacements)
+        share = float((class_probability(subject.model, fooled, PALINDROME) > 0.5).double().mean())
+        kept = _verified(subject, made.prompts.tokens)
+        if len(kept):
+            return _labelled(subject, kept, places, share)
+    raise InputError(f"none of {len(bait.prompts)} sequences with a wrong value fools the model")
+
+
+def _bait(subject: PalindromeSubject, missed: xr.DataArray, blind: xr.DataArray) -> Bait:
+    """Palindromes of the values that have the best impostors."""
+    table = np.nan_to_num(missed.transpose("right", "wrong").values)
+    impostor = torch.from_numpy(table.argmax(1))
+    values = torch.from_numpy(np.argsort(-table.max(1), kind="stable")[:N_CONFUSED].copy())
+    draw = torch.Generator().manual_seed(subject.settings.seed)
+    first = values[torch.randint(0, len(values), (N_TRIED, subject.half_length), generator=draw)]
+    prompts = sequence(torch.cat([first, first.flip(1)], 1), subject.max_value)
+    replacements = prompts.tokens.clone()
+    replacements[:, 1:-1] = impostor[prompts.tokens[:, 1:-1]]
+    share = blind.sel(pos=list(subject.second_half))
+    order = np.argsort(-share.values, kind="stable")
+    return Bait(prompts, replacements, [int(pos) for pos in share["pos"].values[order]])
+
+
+def _verified(subject: PalindromeSubject, tokens: Int[Tensor, "prompt pos"]) -> Int[Tensor, "prompt pos"]:
+    """The sequences that are no palindromes, and that the model calls palindromes when each is run by itself."""
+    alone = torch.cat([class_probability(subject.model, row[None], PALINDROME) for row in tokens]).cpu()
+    return tokens[~palindromic(tokens[:, 1:-1]) & (alone > 0.5)][:N_SHOWN]
+
+
+def _labelled(
+    subject: PalindromeSubject, tokens: Int[Tensor, "prompt pos"], places: list[int], share: float
+) -> xr.DataArray:
+    prompts = sequence(tokens, subject.max_value)
+    alone = torch.cat([class_probability(subject.model, row[None], PALINDROME) for row in tokens])
+    attrs = {
+        "method": "adversarial sequences",
+        "quantity": "token",
+        "unit": "",
+        "zero": "the value 0",
+        "one": "the value 1",
+        "changed": " ".join(map(str, sorted(places))),
+        "tried": N_TRIED,
+        "fooled": share,
+    }
+    extra = {"probability": (("prompt",), alone.cpu().numpy())}
+    return labelled_run(subject.model, prompts, tokens, {"pos": range(tokens.shape[1])}, attrs, extra)

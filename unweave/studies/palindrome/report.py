@@ -1,0 +1,174 @@
+"""The report of the palindrome study: its answer, its sections, how it was made."""
+
+import os
+import shlex
+from importlib.metadata import PackageNotFoundError, version
+
+import xarray as xr
+
+from unweave.circuits.circuit import Circuit
+from unweave.studies.palindrome.choice import members, smallest
+from unweave.studies.palindrome.findings import FINDINGS, NAMES, exact, share
+from unweave.studies.palindrome.sections import sections
+from unweave.studies.palindrome.subject import ABLATED, PalindromeSettings, PalindromeSubject
+from unweave.studies.plan import FOLDER, Record
+from unweave.views.answer import Fact
+from unweave.views.blocks import Block, Table, Text
+from unweave.views.circuit_drawing import CircuitDrawing, circuit_drawing
+from unweave.views.report import Report
+from unweave.views.wording import counted, listed
+
+
+def palindrome_report(subject: PalindromeSubject, record: Record, seconds: float, lacks: str = "") -> Report:
+    """The report as a value, of whatever the study has finished. `lacks`: why the model does not do the task."""
+    return Report(
+        title=f"How {subject.model.config.name} tells palindromes",
+        question=subject.task.question,
+        facts=_facts(subject, record, seconds, lacks),
+        sections=sections(subject, record),
+        appendix=_appendix(subject, record, seconds),
+        command=command(subject.settings),
+        drawing=_drawing(record),
+    )
+
+
+def command(settings: PalindromeSettings) -> str:
+    """What makes this report again."""
+    plain = PalindromeSettings()
+    words = ["unweave", "study", "palindrome"]
+    for name in ("model", "config", "sequences", "seed", "device", "dtype", "out"):
+        value = getattr(settings, name)
+        if value != getattr(plain, name):
+            words += [f"--{name}", str(value)]
+    flags = [f"--{name}" for name in ("quick", "anyway") if getattr(settings, name)]
+    return shlex.join([*words, *flags])
+
+
+def _facts(subject: PalindromeSubject, record: Record, seconds: float, lacks: str) -> tuple[Fact, ...]:
+    found = record.results
+    facts = [Fact("not studied", f"The model does not do the task: {lacks}")] if lacks else []
+    facts += _headlines(record)
+    facts += [Fact(label, FINDINGS[name](found)) for label, name in _SAID.items() if name in found]
+    if record.stopped:
+        facts.append(Fact("stopped", f"in the step `{record.stopped}`; what follows is what was finished by then"))
+    return (*facts, *_made(subject, seconds))
+
+
+# What stands in the answer, and the step that it is from.
+_SAID = {
+    "decided by": "parts",
+    "compared by": "mirror",
+    "sent by": "paths",
+    "enough": "subsets",
+    "blind": "blind",
+    "confused": "confusions",
+    "fooled": "adversarial",
+}
+
+
+def _headlines(record: Record) -> list[Fact]:
+    """How well the task is done, by class; a single wrong value; the circuit; what must be 0."""
+    found, facts = record.results, []
+    if "accuracy" in found:
+        right = found["accuracy"]
+        for name, rows in {
+            "right": right,
+            **{word: right[right["answer"] == label] for label, word in NAMES.items()},
+        }.items():
+            one = share(rows)
+            facts.append(
+                Fact(
+                    name,
+                    exact(one.value),
+                    f"of {one.n}; 95\u00a0% interval {exact(one.low)} to {exact(one.high)}",
+                    True,
+                )
+            )
+    if "mismatches" in found:
+        one = share(1 - found["mismatches"].sel(pairs=1))
+        note = f"palindromes with one; {exact(one.low)} to {exact(one.high)}"
+        facts.append(Fact("single wrong value noticed", exact(one.value), note, True))
+    if "subsets" in found:
+        kept = smallest(found["subsets"])
+        note = f"right with {listed(members(kept))} alone, other heads at their means"
+        facts.append(Fact("the circuit's accuracy", exact(float(found["subsets"].sel(kept=kept).mean())), note, True))
+    if "controls" in found:
+        largest = float(abs(found["controls"][:, :-1]).max())
+        facts.append(Fact("must be 0", f"{largest:.3g}", "the largest effect of a patch before the mismatch", True))
+    return facts
+
+
+def _made(subject: PalindromeSubject, seconds: float) -> list[Fact]:
+    """Model, sequences and time."""
+    settings, config = subject.settings, subject.model.config
+    shape = f"{counted(config.n_layers, 'layer')} of {counted(config.n_heads, 'head')}, d_model {config.d_model}"
+    about = ", ".join(filter(None, (shape, subject.settings.dtype, config.source, config.revision)))
+    n = len(subject.task.prompts)
+    made = f"{n} of both classes, {len(subject.matched.prompts)} palindromes to be changed, {len(subject.pair.prompts)} swept"
+    return [
+        Fact("model", config.name, about),
+        Fact(
+            "sequences",
+            made,
+            f"seeds {settings.seed} and {settings.seed + 1}; {2 * subject.half_length} values from 0 to {subject.max_value}",
+        ),
+        Fact("time", f"{seconds:.0f} s", f"on {counted(os.cpu_count() or 1, 'core')}, {subject.model.device.type}"),
+    ]
+
+
+def _drawing(record: Record) -> CircuitDrawing | None:
+    circuit = record.results.get("circuit")
+    return circuit_drawing(circuit) if isinstance(circuit, Circuit) else None
+
+
+def _appendix(subject: PalindromeSubject, record: Record, seconds: float) -> tuple[Block, ...]:
+    rows = tuple(
+        (name, f"{record.seconds[name]:.1f} s", f"{FOLDER}/{record.files[name].name}", _size(result))
+        for name, result in record.results.items()
+    )
+    packages = ("unweave", "torch", "numpy", "xarray", "plotly")
+    versions = tuple((name, _version(name)) for name in packages)
+    return (
+        _settings(subject),
+        Table(("result", "time", "file", "size"), rows, "Results, beside this page", align="lrll"),
+        Text((f"Everything together took {seconds:.0f} s. `uw.load` reads a result, `unweave show` prints it.",)),
+        Table(("package", "version"), versions, "Versions", align="ll"),
+        Text(("Warnings: " + "; ".join(record.warned or ["None was raised."]),)),
+    )
+
+
+def _settings(subject: PalindromeSubject) -> Table:
+    """What the study was run with."""
+    settings, config = subject.settings, subject.model.config
+    rows = {
+        "model": config.name,
+        "source": config.source,
+        "revision": config.revision,
+        "shape": f"{config.n_layers} layers, {config.n_heads} heads, d_model {config.d_model}, d_head {config.d_head}, "
+        f"d_mlp {config.d_mlp}, {config.d_vocab} tokens, {config.n_ctx} positions",
+        "weights": settings.dtype,
+        "device": str(subject.model.device),
+        "sequences of both classes": f"{len(subject.task.prompts)}, seed {settings.seed}",
+        "palindromes": f"{len(subject.matched.prompts)}, seed {settings.seed + 1}",
+        "ablated, swept": f"{settings.count(ABLATED)} of both classes, {len(subject.pair.prompts)} palindromes with their twins",
+        "intervals": "95 %: Wilson's for shares in tables, bootstrap over sequences in figures",
+    }
+    return Table(
+        ("setting", "value"), tuple((name, value) for name, value in rows.items() if value), "Settings", align="ll"
+    )
+
+
+def _size(result: object) -> str:
+    if isinstance(result, Circuit):
+        return counted(len(result.heads), "head")
+    if isinstance(result, xr.DataTree):
+        return ", ".join(result.children)
+    assert isinstance(result, (xr.DataArray, xr.Dataset))
+    return " × ".join(f"{size} {dim}" for dim, size in result.sizes.items())
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # unweave itself, where it is run from its folder
+        return "not installed"
