@@ -45,7 +45,7 @@ def end_bars(
         heading = {"text": label(names[n]), "showarrow": False, "xref": "paper", "yref": "paper"}
         figure.add_annotation(heading | {"xanchor": "left", "yanchor": "bottom", "yshift": 2})
     figure.update_layout(showlegend=False, bargap=0.25)
-    note = "Attention from the last token, END; the bars of a sequence sum to 1. Orange: values that differ from their mirror image."
+    note = "The bars of a sequence sum to 1. Red: values that differ from their mirror image."
     layouts = [_grid(len(rows), columns, longest) for columns in (2, 1)]
     return Figure(framed(figure, title or _finding(rows, marked, tokens, head), note, *layouts))
 

@@ -38,13 +38,11 @@ def by_class(parts: xr.DataArray) -> xr.DataArray:
 
 
 def deciding(found: Found) -> list[Head]:
-    """The heads whose direct say differs most between the classes, the first at the front."""
+    """The heads whose direct say differs most between the classes, the first at the front; at least one."""
     gap = by_class(needed(found, "parts"))
-    heads = sorted(
-        (name for name in gap["component"].values if "." in name), key=lambda name: -float(gap.sel(component=name))
-    )
-    bound = NEAR * float(gap.sel(component=heads[0]))
-    return [as_head(name) for name in heads[:MOST_DECIDING] if float(gap.sel(component=name)) >= bound]
+    sizes = {str(name): float(gap.sel(component=name)) for name in gap["component"].values if "." in str(name)}
+    first, *others = sorted(sizes, key=lambda name: -sizes[name])[:MOST_DECIDING]
+    return [as_head(name) for name in (first, *(name for name in others if sizes[name] >= NEAR * abs(sizes[first])))]
 
 
 def pairs_of(found: Found) -> list[Pair]:

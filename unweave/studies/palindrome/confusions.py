@@ -18,7 +18,7 @@ from torch import Tensor
 
 from unweave.errors import InputError
 from unweave.methods.blind_spots import adversarial_prompts, changed, class_probability
-from unweave.methods.frame import labelled_run, labelled_weights
+from unweave.methods.frame import Coords, labelled_run, labelled_weights
 from unweave.models.prompts import Prompts
 from unweave.progress import Progress
 from unweave.studies.palindrome.choice import needed
@@ -123,7 +123,7 @@ def _bait(subject: PalindromeSubject, missed: xr.DataArray, blind: xr.DataArray)
     return Bait(prompts, replacements, [int(pos) for pos in share["pos"].values[order]])
 
 
-def _verified(subject: PalindromeSubject, tokens: Int[Tensor, "prompt pos"]) -> Int[Tensor, "prompt pos"]:
+def _verified(subject: PalindromeSubject, tokens: Int[Tensor, "prompt pos"]) -> Int[Tensor, "kept pos"]:
     """The sequences that are no palindromes, and that the model calls palindromes when each is run by itself."""
     alone = torch.cat([class_probability(subject.model, row[None], PALINDROME) for row in tokens]).cpu()
     return tokens[~palindromic(tokens[:, 1:-1]) & (alone > 0.5)][:N_SHOWN]
@@ -144,5 +144,5 @@ def _labelled(
         "tried": N_TRIED,
         "fooled": share,
     }
-    extra = {"probability": (("prompt",), alone.cpu().numpy())}
+    extra: Coords = {"probability": (("prompt",), alone.cpu().numpy())}
     return labelled_run(subject.model, prompts, tokens, {"pos": range(tokens.shape[1])}, attrs, extra)

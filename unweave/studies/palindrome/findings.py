@@ -27,7 +27,7 @@ from unweave.views.choice import blocks_of, finding
 from unweave.views.circuit_titles import faithfulness_finding
 from unweave.views.classes import missed_finding
 from unweave.views.weight_circuits import circuit_finding
-from unweave.views.wording import counted, interval, listed, percent
+from unweave.views.wording import counted, listed, percent
 
 Found = Mapping[str, Any]
 # From this share of missed changes on, a position is blind.
@@ -52,8 +52,8 @@ def share(values: xr.DataArray | np.ndarray) -> Share:
     numbers = np.asarray(values, dtype=np.float64)
     n, mean, z = len(numbers), float(numbers.mean()), 1.959964
     centre, spread = mean + z * z / (2 * n), z * sqrt(mean * (1 - mean) / n + z * z / (4 * n * n))
-    ends = [min(max((centre + side * spread) / (1 + z * z / n), 0.0), 1.0) for side in (-1, 1)]
-    return Share(mean, *ends, n)
+    low, high = (min(max((centre + side * spread) / (1 + z * z / n), 0.0), 1.0) for side in (-1, 1))
+    return Share(mean, low, high, n)
 
 
 def exact(value: float) -> str:
@@ -115,7 +115,8 @@ def end_finding(ends: xr.DataArray, head: str) -> str:
     means = ends.sel(address=head).mean(("prompt", "pos"))
     same, other = (float(means.sel(case=case)) for case in (MATCHES, DIFFERS))
     way = "more" if other > 1.1 * same else "less" if same > 1.1 * other else "no more"
-    return f"From END, {head} looks {way} at a place whose pair differs: {number(other)}, against {number(same)} where it matches"
+    against = f"{number(other)}, against {number(same)} where it matches"
+    return f"From END, {head} looks {way} at a place whose pair differs: {against}"
 
 
 def through_finding(through: xr.DataArray, pair: str) -> str:
@@ -127,8 +128,8 @@ def through_finding(through: xr.DataArray, pair: str) -> str:
     sender, _, receiver = pair.partition(" → ")
     return (
         f"Behind {receiver}, what {sender} writes at a place says {number(float(same.mean()))} for a palindrome where "
-        f"the pair matches and {number(float(other.mean()))} where it differs; the change is {number(float(change.min()))} "
-        f"at {worst} and {number(float(change.max()))} at {least}"
+        f"the pair matches and {number(float(other.mean()))} where it differs; the change is largest at {worst} "
+        f"({number(float(change.min()))}) and smallest at {least} ({number(float(change.max()))})"
     )
 
 
@@ -150,8 +151,10 @@ def paths_finding(found: Found) -> str:
     best = max(alone, key=lambda name: alone[name])
     said += f"; {sender} carries {percent(through(TOGETHER))} to {receiver}"
     if through(BOTH) > 2 * max(alone["keys"], alone["values"]):
-        return f"{said}: through its keys and values together {percent(through(BOTH))}, through any input alone at most {percent(alone[best])} ({best})"
-    return f"{said}: {listed([f'{percent(value)} through its {name}' for name, value in alone.items()])}, each alone"
+        together = f"through its keys and values together {percent(through(BOTH))}"
+        return f"{said}: {together}, through any input alone at most {percent(alone[best])} ({best})"
+    each = [f"{percent(value)} through its {name}" for name, value in alone.items()]
+    return f"{said}: {listed(each)}, each alone"
 
 
 _INPUTS = {"q": "query", "k": "keys", "v": "values"}
@@ -214,8 +217,10 @@ def subset_finding(subsets: xr.DataArray) -> str:
         below = subsets.mean("prompt").isel(kept=slice(0, -1))
         best = str(below["kept"].values[np.argmax(below.values)])
         missing = [name for name in names if name not in members(best)]
-        return f"All {len(names)} heads are needed: without {listed(missing)}, the best that is left gives {exact(float(below.max()))}, {other}"
-    return f"{said} {share(subsets.sel(kept=kept))} right, {other}, no head {exact(float(subsets.sel(kept=NOBODY).mean()))}"
+        best_left = f"the best that is left gives {exact(float(below.max()))}"
+        return f"All {len(names)} heads are needed: without {listed(missing)}, {best_left}, {other}"
+    none = exact(float(subsets.sel(kept=NOBODY).mean()))
+    return f"{said} {share(subsets.sel(kept=kept))} right, {other}, no head {none}"
 
 
 def confusion_finding(found: Found) -> str:
@@ -232,8 +237,8 @@ def confusion_finding(found: Found) -> str:
     others = ~np.eye(len(weights), dtype=bool)
     alike = float(np.corrcoef(weights[others], missed.transpose("wrong", "right").values[others])[0, 1])
     return (
-        f"{said}; over all {others.sum()} pairs, the share missed correlates at {number(alike)} with the attention that "
-        f"{heads[0]}'s QK circuit gives the right value from the wrong one"
+        f"{said}; over all {others.sum()} pairs, the share missed correlates at {number(alike)} with the attention "
+        f"that {heads[0]}'s QK circuit gives the right value from the wrong one"
     )
 
 
@@ -277,7 +282,8 @@ def _pair_line(name: str) -> Callable[[Found], str]:
     def said(found: Found) -> str:
         means = found[name].sel(address=leading_pair(found))
         high, low = _place(means, np.argmax), _place(means, np.argmin)
-        return f"{leading_pair(found)} is highest for position {high} ({number(float(means.max()))}), lowest for {low} ({number(float(means.min()))})"
+        largest, smallest = (f"{at} ({number(float(means.sel(pos=at)))})" for at in (high, low))
+        return f"{leading_pair(found)} is highest for position {largest}, lowest for {smallest}"
 
     return said
 

@@ -36,7 +36,7 @@ def command(settings: PalindromeSettings) -> str:
     """What makes this report again."""
     plain = PalindromeSettings()
     words = ["unweave", "study", "palindrome"]
-    for name in ("model", "config", "sequences", "seed", "device", "dtype", "out"):
+    for name in ("model", "config", "prompts", "seed", "device", "dtype", "out"):
         value = getattr(settings, name)
         if value != getattr(plain, name):
             words += [f"--{name}", str(value)]
@@ -104,13 +104,13 @@ def _made(subject: PalindromeSubject, seconds: float) -> list[Fact]:
     shape = f"{counted(config.n_layers, 'layer')} of {counted(config.n_heads, 'head')}, d_model {config.d_model}"
     about = ", ".join(filter(None, (shape, subject.settings.dtype, config.source, config.revision)))
     n = len(subject.task.prompts)
-    made = f"{n} of both classes, {len(subject.matched.prompts)} palindromes to be changed, {len(subject.pair.prompts)} swept"
+    made = f"{n} of both classes, {len(subject.matched.prompts)} palindromes changed, {len(subject.pair.prompts)} swept"
     return [
         Fact("model", config.name, about),
         Fact(
             "sequences",
             made,
-            f"seeds {settings.seed} and {settings.seed + 1}; {2 * subject.half_length} values from 0 to {subject.max_value}",
+            f"{2 * subject.half_length} values of 0 to {subject.max_value}; seeds {settings.seed}, {settings.seed + 1}",
         ),
         Fact("time", f"{seconds:.0f} s", f"on {counted(os.cpu_count() or 1, 'core')}, {subject.model.device.type}"),
     ]
@@ -150,7 +150,7 @@ def _settings(subject: PalindromeSubject) -> Table:
         "device": str(subject.model.device),
         "sequences of both classes": f"{len(subject.task.prompts)}, seed {settings.seed}",
         "palindromes": f"{len(subject.matched.prompts)}, seed {settings.seed + 1}",
-        "ablated, swept": f"{settings.count(ABLATED)} of both classes, {len(subject.pair.prompts)} palindromes with their twins",
+        "ablated, swept": f"{settings.count(ABLATED)} of both classes, {len(subject.pair.prompts)} palindromes",
         "intervals": "95 %: Wilson's for shares in tables, bootstrap over sequences in figures",
     }
     return Table(

@@ -11,7 +11,7 @@ from unweave.results.labels import number
 from unweave.studies.palindrome import findings
 from unweave.studies.palindrome.ablations import PARTS
 from unweave.studies.palindrome.behaviour import mismatched_pairs
-from unweave.studies.palindrome.choice import comparing, deciding, pairs_of, smallest
+from unweave.studies.palindrome.choice import ENOUGH, comparing, deciding, pairs_of, smallest
 from unweave.studies.palindrome.findings import FINDINGS, NAMES, exact, share
 from unweave.studies.palindrome.subject import PalindromeSubject
 from unweave.studies.plan import Record
@@ -24,7 +24,7 @@ from unweave.views.heatmap import heatmap
 from unweave.views.lines import lines
 from unweave.views.markers import halves, markers
 from unweave.views.sequences import display_seq, mismatches
-from unweave.views.wording import counted
+from unweave.views.wording import counted, percent
 
 Found = Mapping[str, Any]
 N_WRONG = 6
@@ -59,7 +59,10 @@ def _does(subject: PalindromeSubject, found: Found) -> list[Block]:
         sure = float(one["probability"].mean())
         rows.append((name, str(each.n), exact(each.value), f"{exact(each.low)} to {exact(each.high)}", number(sure, 3)))
     header = ("sequences", "n", "right", "95\u00a0% interval", "mean probability of a palindrome")
-    note = "Intervals are Wilson's. Half of the sequences are palindromes; in the others, each value of the second half is drawn anew with probability 1/2."
+    note = (
+        "Intervals are Wilson's. Half of the sequences are palindromes; in the others, each value of the second half "
+        "is drawn anew with probability 1/2."
+    )
     blocks: list[Block] = [Table(header, tuple(rows), findings.accuracy_finding(right), note, "lrrrr")]
     if "mismatches" in found:
         figure = markers(found["mismatches"].rename(pairs="wrong values"), x="wrong values")
@@ -88,9 +91,9 @@ def _written(found: Found) -> list[Block]:
     if "parts" not in found:
         return []
     text = (
-        "The logit difference between the classes is a sum of what each part has written at END. Histograms show it for "
-        "both classes: class 1 is a palindrome, class 0 is not; above 0 speaks for a palindrome. Parts that are alike in "
-        "both classes only shift the answer."
+        "The logit difference between the classes is a sum of what each part has written at END. Histograms show "
+        "it for both classes: class 1 is a palindrome, class 0 is not; above 0 speaks for a palindrome. Parts "
+        "that are alike in both classes only shift the answer."
     )
     return [Text((text,)), *blocks_of(found["parts"], title=findings.parts_finding(found))]
 
@@ -122,9 +125,9 @@ def _looks(subject: PalindromeSubject, found: Found) -> list[Block]:
     if not blocks:
         return []
     text = (
-        "QK circuits are read off the weights: where a head would look if tokens alone, or positions alone, stood in the "
-        "stream. What it does on sequences follows: each value of the second half is left as it is, or replaced so that "
-        "its pair differs, and attention is compared."
+        "QK circuits are read off the weights: where a head would look if tokens alone, or positions alone, stood "
+        "in the stream. What it does on sequences follows: each value of the second half is left as it is, or "
+        "replaced so that its pair differs, and attention is compared."
     )
     return [Text((text,)), *blocks]
 
@@ -173,9 +176,10 @@ def _examples(subject: PalindromeSubject, found: Found) -> list[Block]:
 def _carries(found: Found) -> list[Block]:
     blocks = [block for name in ("roles", "heads") if name in found for block in blocks_of(found[name])]
     text = (
-        "A palindrome is set against the same sequence with one wrong value in the second half (`mismatch`; `mirror` is "
-        "the value that it should equal). One activation at a time is taken from the palindrome into the sequence that is "
-        "none: 0 leaves it as it was, 1 makes the model call it a palindrome as surely as the palindrome itself."
+        "A palindrome is set against the same sequence with one wrong value in the second half (`mismatch`; "
+        "`mirror` is the value that it should equal). One activation at a time is taken from the palindrome into "
+        "the sequence that is none: 0 leaves it as it was, 1 makes the model call it a palindrome as surely as "
+        "the palindrome itself."
     )
     return [Text((text,)), *blocks] if blocks else []
 
@@ -198,7 +202,8 @@ def _composes(found: Found) -> list[Block]:
             first, *rest = [_place(found[name], pair) for pair in pairs]
             blocks += [first, *([Details(f"The other pairs, {found[name].attrs['method']}", rest)] if rest else [])]
     if "through" in found and pairs:
-        note = f"What {pairs[0].split(' ')[0]} writes at each place of the second half, behind the OV circuit of {pairs[0].split(' ')[-1]}."
+        sender, _, receiver = pairs[0].partition(" → ")
+        note = f"What {sender} writes at each place of the second half, behind the OV circuit of {receiver}."
         blocks.append(_cases(found["through"], pairs[0], findings.through_finding(found["through"], pairs[0]), note))
         if pairs[1:]:
             others = [
@@ -207,9 +212,10 @@ def _composes(found: Found) -> list[Block]:
             ]
             blocks.append(Details("The other pairs, attribution", others))
     text = (
-        "Composition scores compare what a head writes with what a later one reads, against random matrices. Path patching "
-        "sends the wrong value's effect from one head to one input of another alone. K- and V-composition say, position by "
-        "position, what the later head asks of what the earlier one moves, and what it says of it."
+        "Composition scores compare what a head writes with what a later one reads, against random matrices. Path "
+        "patching sends the wrong value's effect from one head to one input of another alone. K- and "
+        "V-composition say, position by position, what the later head asks of what the earlier one moves, and "
+        "what it says of it."
     )
     return [Text((text,)), *blocks] if blocks else []
 
@@ -239,8 +245,9 @@ def _without(found: Found) -> list[Block]:
         blocks.insert(1, Text((f"{findings.constant_finding(found['ablations'])} {same}",)))
     parts = ", ".join(PARTS)
     text = (
-        f"Of each head, one part at a time ({parts}) is replaced at all positions: by zero, by its mean over the sequences "
-        "at that position, or by standard normal noise. Whoever loses 50 points of accuracy does no better than a coin."
+        f"Of each head, one part at a time ({parts}) is replaced at all positions: by zero, by its mean over the "
+        "sequences at that position, or by standard normal noise. Whoever loses 50 points of accuracy does no "
+        "better than a coin."
     )
     return [Text((text,)), *blocks] if blocks else []
 
@@ -261,7 +268,10 @@ def _enough(found: Found) -> list[Block]:
             )
             for name, each in ((name, share(shares.sel(kept=name))) for name in ranked)
         )
-        note = "All other heads are at their mean over the sequences, position by position. ← the fewest heads that keep 95 % of what the model does better than chance; they are the circuit."
+        note = (
+            "All other heads are at their mean over the sequences, position by position. ← the fewest heads that keep "
+            f"{percent(ENOUGH)} of what the model does better than chance; they are the circuit."
+        )
         blocks.append(
             Table(
                 ("heads kept", "heads", "right", "95\u00a0% interval"),
@@ -276,8 +286,8 @@ def _enough(found: Found) -> list[Block]:
             if part in found["evaluation"]:
                 blocks += evaluation_blocks(found["evaluation"][part].to_dataset())
     text = (
-        "With few heads every set of them can be tried. F is the mean logit difference of the right class, over sequences of "
-        "both classes. Faithful: F with all other heads at their means is near the model's."
+        "With few heads every set of them can be tried. F is the mean logit difference of the right class, over "
+        "sequences of both classes. Faithful: F with all other heads at their means is near the model's."
     )
     return [Text((text,)), *blocks] if blocks else []
 
@@ -298,12 +308,17 @@ def _blind(subject: PalindromeSubject, found: Found) -> list[Block]:
         made = found["adversarial"]
         prompts = sequence(torch.from_numpy(made.values).long(), subject.max_value)
         shown = display_seq(prompts, made["probability"].values.tolist(), title=findings.adversarial_finding(made))
-        note = f"Each was checked to be no palindrome ({counted(int(mismatched_pairs(prompts.tokens).min()), 'pair')} or more of its values differ), and run again by itself; that run's probability of a palindrome stands behind it."
+        least = counted(int(mismatched_pairs(prompts.tokens).min()), "pair")
+        note = (
+            f"Each was checked to be no palindrome ({least} or more of its values differ), and run again by itself; "
+            "that run's probability of a palindrome stands behind it."
+        )
         blocks.append(replace(shown, caption=note))
     text = (
-        "In each palindrome one value is replaced by another, at every place in turn. A change is missed where the model "
-        "still calls the sequence a palindrome. Then every value is tried in place of every other. Last, sequences are made "
-        "to fool it: palindromes of the values that are confused most, with as many of them exchanged at once as pass."
+        "In each palindrome one value is replaced by another, at every place in turn. A change is missed where "
+        "the model still calls the sequence a palindrome. Then every value is tried in place of every other. "
+        "Last, sequences are made to fool it: palindromes of the values that are confused most, with as many of "
+        "them exchanged at once as pass."
     )
     return [Text((text,)), *blocks] if blocks else []
 

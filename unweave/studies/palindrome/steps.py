@@ -71,10 +71,10 @@ def _looks(subject: PalindromeSubject) -> list[Step]:
 
 
 def _carries(subject: PalindromeSubject) -> list[Step]:
-    def stream(found: Results, report: Report) -> xr.DataArray:
+    def stream(found: Results, report: Report) -> xr.Dataset:
         return patch(subject.pair, STREAM, {"layer": None, "role": ROLES}, progress=report)
 
-    def heads(found: Results, report: Report) -> xr.DataArray:
+    def heads(found: Results, report: Report) -> xr.Dataset:
         return patch(subject.pair, HEADS[:1] if subject.settings.quick else HEADS, ("layer", "head"), progress=report)
 
     return [Step("roles", "patching by layer and role", stream), Step("heads", "patching heads", heads)]
@@ -101,7 +101,7 @@ def _composes(subject: PalindromeSubject) -> list[Step]:
 
 
 def _without(subject: PalindromeSubject) -> list[Step]:
-    def evaluated(found: Results, report: Report) -> xr.DataArray:
+    def evaluated(found: Results, report: Report) -> xr.DataTree:
         effort = Effort(controls=2, subsets=5, searches=0) if subject.settings.quick else Effort()
         return evaluate(
             choice.needed(found, "circuit"),

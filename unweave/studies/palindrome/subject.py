@@ -27,11 +27,13 @@ CHECKED, ABLATED, SWEPT = (4000, 1000), (400, 200), (200, 60)
 
 @dataclass(frozen=True, kw_only=True)
 class PalindromeSettings:
-    """What the study is run with; the report repeats it. `config` is the shape of a model that is weights alone."""
+    """What the study is run with; the report repeats it. `prompts` is the most
+    sequences of a kind, `config` the shape of a model that is weights alone.
+    """
 
     model: str = DEFAULT_CLASSIFIER
     config: Path | None = None
-    sequences: int | None = None
+    prompts: int | None = None
     seed: int = 1
     out: Path = Path("report")
     device: str | None = None
@@ -40,9 +42,9 @@ class PalindromeSettings:
     anyway: bool = False
 
     def count(self, full_and_quick: tuple[int, int]) -> int:
-        """One of the numbers above, no larger than `sequences`."""
+        """One of the numbers above, no larger than `prompts`."""
         n = full_and_quick[int(self.quick)]
-        return n if self.sequences is None else min(n, self.sequences)
+        return n if self.prompts is None else min(n, self.prompts)
 
 
 @dataclass(frozen=True)
@@ -57,13 +59,13 @@ class PalindromeSubject:
     @cached_property
     def task(self) -> Task:
         """Fresh sequences, half of them palindromes."""
-        n = self.settings.sequences or CHECKED[int(self.settings.quick)]
+        n = self.settings.prompts or CHECKED[int(self.settings.quick)]
         return palindromes(n, self.settings.seed, self.half_length, self.max_value)
 
     @cached_property
     def matched(self) -> Task:
         """Palindromes; their corruption is one wrong value in the second half."""
-        n = self.settings.sequences or ABLATED[int(self.settings.quick)]
+        n = self.settings.prompts or ABLATED[int(self.settings.quick)]
         return palindromes(n, self.settings.seed + 1, self.half_length, self.max_value, only_palindromes=True)
 
     @cached_property
@@ -101,8 +103,8 @@ def ask(settings: PalindromeSettings) -> PalindromeSubject:
         ModelError: a model that cannot be read, or weights of another shape.
         InputError: a model that is no classifier of two classes, or too few sequences.
     """
-    if settings.sequences is not None and settings.sequences < 10:
-        raise InputError(f"sequences: expected at least 10, got {settings.sequences}")
+    if settings.prompts is not None and settings.prompts < 10:
+        raise InputError(f"prompts: expected at least 10, got {settings.prompts}")
     model = _classifier(settings)
     half_length, max_value = sizes_of(model.config)
     return PalindromeSubject(settings, model, half_length, max_value)

@@ -1,4 +1,4 @@
-"""What is read off the weights: QK circuits of the first layer, and what pairs of heads compose, position by position."""
+"""What is read off the weights: QK circuits of the first layer, and what pairs of heads compose by position."""
 
 from collections.abc import Callable, Sequence
 

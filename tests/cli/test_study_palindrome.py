@@ -1,0 +1,29 @@
+"""`unweave study palindrome` from the shell's side."""
+
+from pathlib import Path
+
+import torch
+
+import unweave as uw
+from tests.cli.command import Command, one_line
+from tests.small import random_model, random_state
+
+TINY = uw.small_config(d_model=8, d_head=4, d_vocab=8, n_ctx=8, d_vocab_out=2, name="tiny")
+
+
+def test_a_model_that_does_not_do_the_task_ends_with_status_1(run: Command) -> None:
+    uw.save_model(random_model(TINY), "tiny")
+    assert run("study", "palindrome", "--model", "tiny", "--prompts", 33, "--quick", "--out", "there") == 1
+    assert Path("there/index.html").is_file()
+    assert "the model does not do the task, so nothing was swept" in run.err
+    assert run.err.count("\n") == 1
+
+
+def test_other_models_are_refused_in_one_line(run: Command) -> None:
+    uw.save_model(random_model(uw.small_config(d_model=8, d_head=4, d_vocab=8, n_ctx=8, d_vocab_out=3)), "other")
+    assert run("study", "palindrome", "--model", "other") == 2
+    one_line(run, "they need a classifier of 2 classes", "3 outputs")
+    torch.save(random_state(TINY), "tiny.pt")
+    assert run("study", "palindrome", "--model", "tiny.pt") == 2
+    one_line(run, "--config names a JSON file")
+    assert not Path("report/index.html").exists()
