@@ -18,6 +18,7 @@ def test_right_counts_each_sequence() -> None:
     subject = tiny_subject()
     right = behaviour.right(subject)
     prompts = subject.task.prompts
+    assert prompts.answers is not None
     for row in range(len(prompts)):
         logits = subject.model.run(prompts.tokens[row : row + 1]).logits_at()[0]
         assert right.values[row] == float(logits.argmax() == prompts.answers[row])

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import xarray as xr
 from einops import rearrange
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from unweave.errors import InputError
@@ -29,6 +29,8 @@ from unweave.tasks.palindromes import framed, palindromic
 # Draws of the other values: of each, one sequence for every value in place of every other.
 DRAWS, MOST_VALUES = (40, 10), 100
 N_CONFUSED, N_TRIED, N_SHOWN = 6, 400, 4
+# What the model must give the sequences that are shown, where it gives any so much.
+SURE = 0.9
 
 
 def confusions(subject: PalindromeSubject, report: Progress | bool) -> xr.DataArray:
@@ -84,8 +86,18 @@ class Bait:
     places: list[int]
 
 
+@dataclass(frozen=True)
+class Fooled:
+    """Sequences that fool the model, what it gives them when each is run by itself, and the share of all tried."""
+
+    tokens: Int[Tensor, "kept pos"]
+    probability: Float[Tensor, " kept"]
+    places: list[int]
+    share: float
+
+
 def adversarial(subject: PalindromeSubject, found: Mapping[str, xr.DataArray]) -> xr.DataArray:
-    """Sequences with as many wrong values as still fool the model, `[prompt, pos]` token ids.
+    """Sequences with as many wrong values as the model is still sure to see none of, `[prompt, pos]` token ids.
 
     `probability` is what each sequence is given when it is run by itself; `fooled` the share of those tried.
 
@@ -93,19 +105,29 @@ def adversarial(subject: PalindromeSubject, found: Mapping[str, xr.DataArray]) -
         InputError: no sequence that fools the model.
     """
     bait = _bait(subject, needed(found, "confusions").mean("prompt"), needed(found, "blind").mean("prompt"))
+    fallback: Fooled | None = None
     # Together, changes are noticed more often than each alone, so that the most come first.
     for n in range(len(bait.places), 0, -1):
-        places = bait.places[:n]
-        try:
-            made = adversarial_prompts(subject.model, bait.prompts, PALINDROME, bait.replacements, places, 4 * N_SHOWN)
-        except InputError:
-            continue
-        fooled = changed(bait.prompts, places, bait.replacements)
-        share = float((class_probability(subject.model, fooled, PALINDROME) > 0.5).double().mean())
-        kept = _verified(subject, made.prompts.tokens)
-        if len(kept):
-            return _labelled(subject, kept, places, share)
-    raise InputError(f"none of {len(bait.prompts)} sequences with a wrong value fools the model")
+        fooled = _fooled(subject, bait, bait.places[:n])
+        if fooled is not None and float(fooled.probability.min()) >= SURE:
+            return _labelled(subject, fooled)
+        fallback = fallback or fooled
+    if fallback is None:
+        raise InputError(f"none of {len(bait.prompts)} sequences with a wrong value fools the model")
+    return _labelled(subject, fallback)
+
+
+def _fooled(subject: PalindromeSubject, bait: Bait, places: list[int]) -> Fooled | None:
+    """The surest of the sequences with wrong values at these places; None where too few fool the model."""
+    try:
+        made = adversarial_prompts(subject.model, bait.prompts, PALINDROME, bait.replacements, places, N_SHOWN)
+    except InputError:
+        return None
+    alone = torch.cat([class_probability(subject.model, row[None], PALINDROME) for row in made.prompts.tokens]).cpu()
+    kept = ~palindromic(made.prompts.tokens[:, 1:-1]) & (alone > 0.5)
+    every = class_probability(subject.model, changed(bait.prompts, places, bait.replacements), PALINDROME)
+    share = float((every > 0.5).double().mean())
+    return Fooled(made.prompts.tokens[kept], alone[kept], places, share) if len(alone[kept]) else None
 
 
 def _bait(subject: PalindromeSubject, missed: xr.DataArray, blind: xr.DataArray) -> Bait:
@@ -123,26 +145,19 @@ def _bait(subject: PalindromeSubject, missed: xr.DataArray, blind: xr.DataArray)
     return Bait(prompts, replacements, [int(pos) for pos in share["pos"].values[order]])
 
 
-def _verified(subject: PalindromeSubject, tokens: Int[Tensor, "prompt pos"]) -> Int[Tensor, "kept pos"]:
-    """The sequences that are no palindromes, and that the model calls palindromes when each is run by itself."""
-    alone = torch.cat([class_probability(subject.model, row[None], PALINDROME) for row in tokens]).cpu()
-    return tokens[~palindromic(tokens[:, 1:-1]) & (alone > 0.5)][:N_SHOWN]
-
-
-def _labelled(
-    subject: PalindromeSubject, tokens: Int[Tensor, "prompt pos"], places: list[int], share: float
-) -> xr.DataArray:
-    prompts = sequence(tokens, subject.max_value)
-    alone = torch.cat([class_probability(subject.model, row[None], PALINDROME) for row in tokens])
+def _labelled(subject: PalindromeSubject, fooled: Fooled) -> xr.DataArray:
+    tokens = fooled.tokens
     attrs = {
         "method": "adversarial sequences",
         "quantity": "token",
         "unit": "",
         "zero": "the value 0",
         "one": "the value 1",
-        "changed": " ".join(map(str, sorted(places))),
+        "changed": " ".join(map(str, sorted(fooled.places))),
         "tried": N_TRIED,
-        "fooled": share,
+        "fooled": fooled.share,
     }
-    extra: Coords = {"probability": (("prompt",), alone.cpu().numpy())}
-    return labelled_run(subject.model, prompts, tokens, {"pos": range(tokens.shape[1])}, attrs, extra)
+    extra: Coords = {"probability": (("prompt",), fooled.probability.numpy())}
+    return labelled_run(
+        subject.model, sequence(tokens, subject.max_value), tokens, {"pos": range(tokens.shape[1])}, attrs, extra
+    )

@@ -1,6 +1,6 @@
 """What each result of the study shows, in a sentence computed from it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import sqrt
 from typing import Any, NamedTuple
 
@@ -32,6 +32,8 @@ from unweave.views.wording import counted, listed, percent
 Found = Mapping[str, Any]
 # From this share of missed changes on, a position is blind.
 BLIND = 0.5
+# Smaller differences of attention are called none; of more blind positions their number is said.
+CLEAR, MOST_NAMED = 0.02, 6
 NAMES = {1: "palindromes", 0: "other sequences"}
 
 
@@ -114,7 +116,7 @@ def end_finding(ends: xr.DataArray, head: str) -> str:
     """Whether a head looks from END at a place because its pair differs."""
     means = ends.sel(address=head).mean(("prompt", "pos"))
     same, other = (float(means.sel(case=case)) for case in (MATCHES, DIFFERS))
-    way = "more" if other > 1.1 * same else "less" if same > 1.1 * other else "no more"
+    way = "no more" if abs(other - same) < CLEAR else "more" if other > same else "less"
     against = f"{number(other)}, against {number(same)} where it matches"
     return f"From END, {head} looks {way} at a place whose pair differs: {against}"
 
@@ -188,7 +190,11 @@ def loss_finding(table: xr.DataArray) -> str:
 def blind_finding(missed: xr.DataArray) -> str:
     """Where single changes are missed: blind positions, or those that come nearest."""
     share = missed.mean("prompt")
-    if float(share.max()) >= BLIND or not float(share.max()):
+    blind = share.values[share.values >= BLIND]
+    if len(blind) > MOST_NAMED:
+        spread = f"{percent(float(blind.min()))} to {percent(float(blind.max()))}"
+        return f"Single changes are missed at {len(blind)} of {share.size} positions ({spread} of them)"
+    if len(blind) or not float(share.max()):
         return missed_finding(missed)
     order = np.argsort(-share.values, kind="stable")[:3]
     worst = [f"{int(share['pos'][at])} ({percent(float(share[at]))})" for at in order]
@@ -230,24 +236,39 @@ def confusion_finding(found: Found) -> str:
     order = np.argsort(-flat.values, kind="stable")[:3]
     worst = [f"{flat['wrong'].values[at]} for {flat['right'].values[at]} ({percent(float(flat[at]))})" for at in order]
     said = f"Wrong values are missed most as {listed(worst)}"
+    alike = confusions_in_weights(found)
+    if alike is None:
+        return said
+    return (
+        f"{said}; over all {flat.size} pairs, the share missed correlates at {number(alike.correlation)} with the "
+        f"attention that {alike.head}'s QK circuit gives the right value from the wrong one"
+    )
+
+
+class Alike(NamedTuple):
+    """How the values that are confused correlate with what a head's QK circuit confuses."""
+
+    head: str
+    correlation: float
+
+
+def confusions_in_weights(found: Found) -> Alike | None:
+    """Of the head that compares; None where none of the first layer does."""
     heads = [name for name in comparing(found) if "qk-tokens" in found and name in found["qk-tokens"]["address"]]
     if not heads:
-        return said
+        return None
     weights = found["qk-tokens"].sel(address=heads[0]).transpose("query", "key").values
+    missed = found["confusions"].mean("prompt").transpose("wrong", "right").values
     others = ~np.eye(len(weights), dtype=bool)
-    alike = float(np.corrcoef(weights[others], missed.transpose("wrong", "right").values[others])[0, 1])
-    return (
-        f"{said}; over all {others.sum()} pairs, the share missed correlates at {number(alike)} with the attention "
-        f"that {heads[0]}'s QK circuit gives the right value from the wrong one"
-    )
+    return Alike(heads[0], float(np.corrcoef(weights[others], missed[others])[0, 1]))
 
 
 def adversarial_finding(made: xr.DataArray) -> str:
     """What the model is fooled by."""
-    sure, places = made["probability"].values, str(made.attrs["changed"]).split()
+    sure, places = made["probability"].values, [int(pos) for pos in str(made.attrs["changed"]).split()]
     least = exact(np.floor(1e4 * float(sure.min())) / 1e4)
     return (
-        f"With {counted(len(places), 'wrong value')}, at {listed(places)}, {exact(float(made.attrs['fooled']))} of "
+        f"With {counted(len(places), 'wrong value')}, at {spans(places)}, {exact(float(made.attrs['fooled']))} of "
         f"{made.attrs['tried']} sequences of values that are confused are still called palindromes: "
         f"{counted(len(sure), 'of them')} with a probability of at least {least}".replace("of thems", "of them")
     )
@@ -267,6 +288,17 @@ def controls_finding(values: xr.DataArray) -> str:
 def _place(means: xr.DataArray, which: Callable[[np.ndarray], Any]) -> int:
     """The position of the largest or smallest value."""
     return int(means["pos"].values[which(means.values)])
+
+
+def spans(places: Sequence[int]) -> str:
+    """Positions in a sentence, neighbours together: `2, 5 and 11 to 20`."""
+    runs: list[list[int]] = []
+    for place in places:
+        if runs and runs[-1][-1] == place - 1:
+            runs[-1].append(place)
+        else:
+            runs.append([place])
+    return listed([f"{run[0]} to {run[-1]}" if len(run) > 1 else str(run[0]) for run in runs])
 
 
 def points(change: float) -> str:

@@ -2,11 +2,15 @@
 
 import os
 import shlex
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 import xarray as xr
 
 from unweave.circuits.circuit import Circuit
+from unweave.results.labels import number
+from unweave.studies.palindrome import findings
 from unweave.studies.palindrome.choice import members, smallest
 from unweave.studies.palindrome.findings import FINDINGS, NAMES, exact, share
 from unweave.studies.palindrome.sections import sections
@@ -48,22 +52,30 @@ def _facts(subject: PalindromeSubject, record: Record, seconds: float, lacks: st
     found = record.results
     facts = [Fact("not studied", f"The model does not do the task: {lacks}")] if lacks else []
     facts += _headlines(record)
-    facts += [Fact(label, FINDINGS[name](found)) for label, name in _SAID.items() if name in found]
+    facts += _answers(found)
     if record.stopped:
         facts.append(Fact("stopped", f"in the step `{record.stopped}`; what follows is what was finished by then"))
     return (*facts, *_made(subject, seconds))
 
 
-# What stands in the answer, and the step that it is from.
-_SAID = {
-    "decided by": "parts",
-    "compared by": "mirror",
-    "sent by": "paths",
-    "enough": "subsets",
-    "blind": "blind",
-    "confused": "confusions",
-    "fooled": "adversarial",
-}
+def _answers(found: Mapping[str, Any]) -> list[Fact]:
+    """What the model does, and what it cannot do, a line each."""
+    facts = []
+    if "mirror" in found:
+        facts.append(Fact("compares", findings.mirror_finding(found["mirror"])))
+    if "from-end" in found and "parts" in found:
+        facts.append(Fact("decides", FINDINGS["from-end"](found), findings.parts_finding(found)))
+    if "paths" in found:
+        facts.append(Fact("by way of", findings.paths_finding(found)))
+    if "blind" in found:
+        facts.append(Fact("misses", findings.blind_finding(found["blind"])))
+    alike = findings.confusions_in_weights(found) if "confusions" in found and "mirror" in found else None
+    if alike is not None:
+        said = f"What is missed, pair of values by pair, and what {alike.head}'s QK circuit confuses correlate at"
+        facts.append(Fact("foretold", f"{said} {number(alike.correlation)}", "read off the weights"))
+    if "adversarial" in found:
+        facts.append(Fact("is fooled", findings.adversarial_finding(found["adversarial"])))
+    return facts
 
 
 def _headlines(record: Record) -> list[Fact]:

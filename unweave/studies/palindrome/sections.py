@@ -303,7 +303,12 @@ def _blind(subject: PalindromeSubject, found: Found) -> list[Block]:
             x="value that should",
             y="value that stands there",
         )
-        blocks.append(Figure(figure, findings.confusion_finding(found)))
+        draws = found["confusions"].sizes["prompt"]
+        note = (
+            f"Each cell: {draws} palindromes, otherwise random, at each place of the second half in turn. "
+            "Crosses: no change."
+        )
+        blocks.append(Figure(figure, findings.confusion_finding(found), note))
     if "adversarial" in found:
         made = found["adversarial"]
         prompts = sequence(torch.from_numpy(made.values).long(), subject.max_value)
