@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 
 import unweave as uw
 from tests.cli.command import Command, one_line
 from tests.small import random_model, random_state
+from unweave.studies.palindrome.study import PalindromeOutcome
+from unweave.studies.palindrome.subject import PalindromeSettings
 
 TINY = uw.small_config(d_model=8, d_head=4, d_vocab=8, n_ctx=8, d_vocab_out=2, name="tiny")
 
@@ -27,3 +30,37 @@ def test_other_models_are_refused_in_one_line(run: Command) -> None:
     assert run("study", "palindrome", "--model", "tiny.pt") == 2
     one_line(run, "--config names a JSON file")
     assert not Path("report/index.html").exists()
+
+
+def test_options_of_other_studies_are_refused(run: Command) -> None:
+    assert run("study", "palindrome", "--corruption", "swap") == 2
+    one_line(run, "corruption: `study palindrome` has none to choose")
+    assert run("study", "ioi", "--config", "shape.json") == 2
+    one_line(run, "config: it goes with `study palindrome` alone")
+
+
+def test_options_reach_the_study(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def studied(settings: PalindromeSettings, tell: object) -> PalindromeOutcome:
+        seen.append(settings)
+        return PalindromeOutcome(Path("report/index.html"))
+
+    monkeypatch.setattr("unweave.studies.palindrome.study.study_palindrome", studied)
+    assert run("study", "palindrome") == 0
+    given = ["--model", "mine.pt", "--config", "mine.json", "--prompts", 50, "--seed", 0, "--out", "there", "--quick"]
+    assert run("study", "palindrome", *given, "--anyway", "--dtype", "float64", "--device", "cpu") == 0
+    assert seen == [
+        PalindromeSettings(),
+        PalindromeSettings(
+            model="mine.pt",
+            config=Path("mine.json"),
+            prompts=50,
+            seed=0,
+            out=Path("there"),
+            quick=True,
+            anyway=True,
+            dtype="float64",
+            device="cpu",
+        ),
+    ]

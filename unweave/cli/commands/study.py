@@ -1,27 +1,48 @@
 """`unweave study TASK`: a whole investigation, and its report."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from unweave.cli import output
-from unweave.cli.options import ASKED, DEFAULT_MODEL, Corruption, Device, Dtype, ModelName
+from unweave.cli.options import ASKED, DEFAULT_MODEL, Corruption, Device, Dtype
 from unweave.cli.terminal import NOT_DONE, fail, stoppable
+
+# A study of its own, of a classifier whose weights can be read outright.
+PALINDROME = "palindrome"
 
 
 @stoppable
 def run(
     task: Annotated[
-        str, typer.Argument(help="A name (see `unweave tasks`), or your file of pairs: .jsonl, .csv, .json.")
+        str,
+        typer.Argument(help="A name (see `unweave tasks`), `palindrome`, or your file of pairs: .jsonl, .csv, .json."),
     ],
-    model: ModelName = DEFAULT_MODEL,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help=f"A name (see `unweave models`), a folder, a file or a hub id; {DEFAULT_MODEL}, if left out, and for "
+            "`palindrome` the classifier of that name.",
+            rich_help_panel=ASKED,
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="`palindrome` alone: a JSON file with the shape of a state dict; the usual shape, if left out.",
+            rich_help_panel=ASKED,
+        ),
+    ] = None,
     prompts: Annotated[
-        int | None, typer.Option(min=1, help="How many prompts to sweep.", rich_help_panel=ASKED)
+        int | None,
+        typer.Option(
+            min=1, help="How many prompts to sweep; `palindrome`: the most of any kind.", rich_help_panel=ASKED
+        ),
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(help="Seed of the prompts that are made; 0, if left out.", rich_help_panel=ASKED),
+        typer.Option(help="Seed of the prompts that are made; the study's own, if left out.", rich_help_panel=ASKED),
     ] = None,
     corruption: Corruption = None,
     bos: Annotated[
@@ -44,25 +65,40 @@ def run(
 
     Example: unweave study ioi --quick --out short
     """
+    shared = {"prompts": prompts, "out": out, "device": device, "dtype": dtype, "quick": quick, "anyway": anyway}
+    own = {"corruption": corruption, "bos": bos}
+    if task == PALINDROME:
+        shortfall = _palindrome(model, config, seed, shared, own)
+    else:
+        shortfall = _standard(task, model, config, {**shared, **own, "seed": seed})
+    if shortfall:
+        said = f"the model does not do the task, so nothing was swept: {shortfall}; --anyway goes on"
+        fail(said, status=NOT_DONE)
+
+
+def _standard(task: str, model: str | None, config: Path | None, options: dict[str, Any]) -> str:
+    """Why the model does not do the task, or "": the standard investigation."""
     from unweave.studies.study import study
     from unweave.studies.subject import Settings, check_name
 
     check_name(task)
-    output.check_folder(out)
-    settings = Settings(
-        task=task,
-        model=model,
-        prompts=prompts,
-        seed=seed,
-        corruption=corruption,
-        out=out,
-        device=device,
-        dtype=dtype,
-        bos=bos,
-        quick=quick,
-        anyway=anyway,
+    if config is not None:
+        fail(f"config: it goes with `study {PALINDROME}` alone; leave --config out")
+    output.check_folder(options["out"])
+    return study(Settings(task=task, model=model or DEFAULT_MODEL, **options), typer.echo).shortfall
+
+
+def _palindrome(
+    model: str | None, config: Path | None, seed: int | None, shared: dict[str, Any], own: dict[str, Any]
+) -> str:
+    """Why the classifier does not tell palindromes, or ""."""
+    from unweave.studies.palindrome.study import study_palindrome
+    from unweave.studies.palindrome.subject import DEFAULT_CLASSIFIER, FRESH, PalindromeSettings
+
+    for name in (name for name, value in own.items() if value is not None):
+        fail(f"{name}: `study {PALINDROME}` has none to choose; leave --{name} out")
+    output.check_folder(shared["out"])
+    settings = PalindromeSettings(
+        model=model or DEFAULT_CLASSIFIER, config=config, seed=FRESH if seed is None else seed, **shared
     )
-    outcome = study(settings, typer.echo)
-    if outcome.shortfall:
-        said = f"the model does not do the task, so nothing was swept: {outcome.shortfall}; --anyway goes on"
-        fail(said, status=NOT_DONE)
+    return study_palindrome(settings, typer.echo).shortfall
