@@ -87,13 +87,6 @@ def test_a_model_that_does_not_do_the_task_is_not_studied(tiny: PalindromeSettin
     assert "Which acts through which" not in page
 
 
-def test_it_is_studied_anyway_where_that_is_asked_for(tiny: PalindromeSettings) -> None:
-    outcome = study_palindrome(replace(tiny, anyway=True), [].append)
-    assert outcome.shortfall == ""
-    assert (tiny.out / "results" / "paths.nc").is_file()
-    assert "Which acts through which" in outcome.path.read_text(encoding="utf-8")
-
-
 def test_ctrl_c_leaves_a_report(tiny: PalindromeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     steps = study.palindrome_steps
 
@@ -145,13 +138,15 @@ def test_too_few_sequences_are_refused() -> None:
         ask(PalindromeSettings(prompts=4))
 
 
-def test_one_layer_is_studied_without_composition(tmp_path: Path) -> None:
+def test_what_does_not_do_the_task_is_studied_anyway_and_one_layer_without_composition(tmp_path: Path) -> None:
     uw.save_model(random_model(replace(TINY, n_layers=1)), tmp_path / "one")
     settings = PalindromeSettings(
         model=str(tmp_path / "one"), prompts=33, quick=True, anyway=True, out=tmp_path / "out"
     )
     lines: list[str] = []
-    study_palindrome(settings, lines.append)
+    assert study_palindrome(settings, lines.append).shortfall == ""
     page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert "The model does not do the task" in page
+    assert "What happens without them?" in page
     assert "no head stands in a later layer than another" in page
     assert any(line.startswith("path patching") for line in lines)
