@@ -5,7 +5,10 @@ close to 0. So:
 
 1. every head is tried on a few prompts, evenly spaced;
 2. a head whose effect reaches half the threshold in any of them is run on every prompt, and that is what counts;
-3. the others have effect 0 in the table. They stay in it, so that p-values are adjusted for every head that was tried.
+3. the others have effect 0 in the table, and count as no test.
+
+Which heads are run on every prompt depends on how large their effects are, never on the sign. So their sign-flip
+p-values, which take the sizes as given, mean what they say, and are adjusted over these heads alone.
 """
 
 from __future__ import annotations
