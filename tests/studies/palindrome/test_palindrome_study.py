@@ -147,6 +147,6 @@ def test_what_does_not_do_the_task_is_studied_anyway_and_one_layer_without_compo
     assert study_palindrome(settings, lines.append).shortfall == ""
     page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     assert "The model does not do the task" in page
-    assert "What happens without them?" in page
+    assert "Which parts write the answer?" in page
     assert "no head stands in a later layer than another" in page
     assert any(line.startswith("path patching") for line in lines)
