@@ -26,7 +26,7 @@ from unweave.views.wording import counted, listed
 def palindrome_report(subject: PalindromeSubject, record: Record, seconds: float, lacks: str = "") -> Report:
     """The report as a value, of whatever the study has finished. `lacks`: why the model does not do the task."""
     return Report(
-        title=f"How {subject.model.config.name} tells palindromes",
+        title=f"How a classifier tells palindromes: {subject.model.config.name}",
         question=subject.task.question,
         facts=_facts(subject, record, seconds, lacks),
         sections=sections(subject, record),
@@ -72,7 +72,7 @@ def _answers(found: Mapping[str, Any]) -> list[Fact]:
     alike = findings.confusions_in_weights(found) if "confusions" in found and "mirror" in found else None
     if alike is not None:
         said = f"What is missed, pair of values by pair, and what {alike.head}'s QK circuit confuses correlate at"
-        facts.append(Fact("foretold", f"{said} {number(alike.correlation)}", "read off the weights"))
+        facts.append(Fact("in its weights", f"{said} {number(alike.correlation)}"))
     if "adversarial" in found:
         facts.append(Fact("is fooled", findings.adversarial_finding(found["adversarial"])))
     return facts

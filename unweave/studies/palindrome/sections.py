@@ -237,8 +237,10 @@ def _without(found: Found) -> list[Block]:
     ):
         if name not in found:
             continue
-        table = found[name].rename(address="head")
-        figure = Figure(heatmap(table, x="part", y="head", facet="how", values=True), title or FINDINGS[name](found))
+        table = found[name].rename(address="head", how="replaced by")
+        figure = Figure(
+            heatmap(table, x="part", y="head", facet="replaced by", values=True), title or FINDINGS[name](found)
+        )
         blocks.append(Details("The same in cross-entropy", [figure]) if name == "ablations-loss" else figure)
     if "ablations" in found:
         same = "Zero for the queries and zero for the keys are one and the same: every score is then 0."
@@ -246,8 +248,8 @@ def _without(found: Found) -> list[Block]:
     parts = ", ".join(PARTS)
     text = (
         f"Of each head, one part at a time ({parts}) is replaced at all positions: by zero, by its mean over the "
-        "sequences at that position, or by standard normal noise. Whoever loses 50 points of accuracy does no "
-        "better than a coin."
+        "sequences at that position, or by standard normal noise. A model that loses 50 points of "
+        "accuracy does no better than a coin."
     )
     return [Text((text,)), *blocks] if blocks else []
 
@@ -313,9 +315,10 @@ def _blind(subject: PalindromeSubject, found: Found) -> list[Block]:
         made = found["adversarial"]
         prompts = sequence(torch.from_numpy(made.values).long(), subject.max_value)
         shown = display_seq(prompts, made["probability"].values.tolist(), title=findings.adversarial_finding(made))
-        least = counted(int(mismatched_pairs(prompts.tokens).min()), "pair")
+        wrong = int(mismatched_pairs(prompts.tokens).min())
+        least = f"all {wrong} pairs" if wrong == subject.half_length else f"at least {counted(wrong, 'pair')}"
         note = (
-            f"Each was checked to be no palindrome ({least} or more of its values differ), and run again by itself; "
+            f"Each was checked to be no palindrome ({least} of its values differ), and run again by itself; "
             "that run's probability of a palindrome stands behind it."
         )
         blocks.append(replace(shown, caption=note))
