@@ -63,7 +63,12 @@ def arranged(panels: Sequence[Place], width: int) -> Layout:
         updates[f"xaxis{number + 1}.domain"] = [start, min(end, 1.0)]
         updates[f"yaxis{number + 1}.domain"] = [max(top - sizes.height / height, 0.0), top]
         updates |= {f"annotations[{number}].x": start, f"annotations[{number}].y": top}
-    bar = {"coloraxis.colorbar.y": 1 + head / height, "coloraxis.colorbar.len": min(360, room)}
+    # Otherwise a colour bar above few rows widens the margin after the axes' titles have found their place.
+    bar = {
+        "coloraxis.colorbar.y": 1 + head / height,
+        "coloraxis.colorbar.len": min(360, room),
+        "margin.autoexpand": False,
+    }
     return Layout(height, sizes.left, _RIGHT, head + _COLOUR_BAR, sizes.below, _first(updates | bar))
 
 
