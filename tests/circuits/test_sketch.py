@@ -32,7 +32,7 @@ def pair(kind: Kind = "llama", n: int = 24) -> uw.Contrast:
 
 def kept(table, threshold):
     rows = uw.summary(table)
-    told = (rows["p_holm"] <= 0.05) & (abs(rows["mean"]) >= threshold)
+    told = (rows["p"] <= 0.05) & (abs(rows["mean"]) >= threshold)
     return {(layer, head) for layer in range(N_LAYERS) for head in range(N_HEADS) if told.sel(layer=layer, head=head)}
 
 

@@ -6,8 +6,10 @@ Wang et al. 2022 (arXiv 2211.00593), section 3, made mechanical:
 2. the next level are the heads that act through the last level's heads: through their queries, at the role where
    these write, and through their keys and values, at the roles that they attend to. Heads that support the answer
    and heads that speak against it are followed apart: what acts through both would cancel;
-3. a sender is kept where its mean effect is larger than a threshold and is told from 0 over the prompts (adjusted
-   sign-flip p-value; its interval, where there are too few prompts for any adjusted p-value);
+3. a sender is kept where its mean effect is larger than a threshold and is told from 0 over the prompts: by the p-value
+   of its sign flips, or by its interval where there are too few prompts for any p-value to be small. The p-value is
+   not adjusted for the heads that are tried: with a few prompts that would leave out most of a circuit. It is the
+   threshold that keeps chance out, and `evaluate` that says whether too much or too little was kept;
 4. every kept sender's effect through each receiver alone makes the edges.
 
 A node is a head at a role. Positions do not mix between a sender and a receiver's input, so both stand at one role.
@@ -43,9 +45,9 @@ class SketchRules:
     Args:
         threshold: the smallest mean effect of a sender through a level, as a share of the gap.
         edge_threshold: the same for a sender through one receiver.
-        alpha: the largest adjusted p-value of a sender.
+        alpha: the largest p-value of a sender.
         attends: the smallest mean attention of a head to a role for its keys and values there to be followed.
-        levels: how far back to go.
+        levels: how far back to go. Each level takes longer than the one before.
         screen: prompts on which all heads are tried first; only those whose effect reaches half the threshold in any
             of them are run on every prompt (see `unweave.circuits.senders`). 0 runs all heads on every prompt.
     """
@@ -54,7 +56,7 @@ class SketchRules:
     edge_threshold: float = 0.005
     alpha: float = 0.05
     attends: float = 0.1
-    levels: int = 4
+    levels: int = 3
     screen: int = 4
 
 
@@ -226,9 +228,9 @@ def _distinct(pair: Contrast, roles: Sequence[str] | None) -> list[str]:
 
 def _kept(table: xr.Dataset, threshold: float, alpha: float) -> list[Head]:
     """Heads whose effect is large enough and told from 0, the largest first."""
-    attainable = float(table.attrs["p_holm_smallest"]) <= alpha
+    attainable = 0.5 ** (int(table.attrs["n_prompts"]) - 1) <= alpha  # all signs alike, one way or the other
     interval = (table["low"] > 0) | (table["high"] < 0)
-    told = (table["p_holm"] <= alpha) if attainable else interval
+    told = (table["p"] <= alpha) if attainable else interval
     size = abs(table["mean"]).where(told & (abs(table["mean"]) >= threshold), 0.0)
     heads = [(int(layer), int(head)) for layer, head in zip(*size.values.nonzero(), strict=True)]
     return sorted(heads, key=lambda head: (-float(size[head]), head))

@@ -19,12 +19,12 @@ QUESTION = "Which heads do the task, at which roles, and through which paths?"
 @asking
 def run(
     question: Question,
-    levels: Annotated[int, typer.Option(min=1, help="How many levels back from the logits.")] = 4,
+    levels: Annotated[int, typer.Option(min=1, help="How many levels back from the logits.")] = 3,
     threshold: Annotated[
         float, typer.Option(min=0, help="The smallest mean effect of a head through a level, as a share of the gap.")
     ] = 0.02,
     edge_threshold: Annotated[float, typer.Option(min=0, help="The same, through one receiver.")] = 0.005,
-    alpha: Annotated[float, typer.Option(min=0, max=1, help="The largest adjusted p-value of a head.")] = 0.05,
+    alpha: Annotated[float, typer.Option(min=0, max=1, help="The largest p-value of a head.")] = 0.05,
     attends: Annotated[
         float,
         typer.Option(
