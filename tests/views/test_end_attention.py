@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
 import xarray as xr
 
 from unweave.views.end_attention import end_bars
@@ -23,7 +22,6 @@ def patterns() -> xr.DataArray:
 def bars(marked: list[list[bool]], names: list[str]) -> tuple[Any, dict[str, Any]]:
     """The traces, and what the figure brings for its page."""
     figure: Any = end_bars(patterns(), "1.1", marked, names).figure
-    assert isinstance(figure, go.Figure)
     return figure.data, dict(figure.layout.meta)
 
 
