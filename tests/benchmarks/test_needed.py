@@ -10,7 +10,7 @@ from unweave.models.prompts import Prompts
 # Multiplications of a row: 4 for key and value, 4 for query and output, 6 for the MLP; 2 for each key read.
 MICRO = Config(
     name="micro", family="llama", n_layers=2, n_heads=1, n_kv_heads=1, d_model=2, d_head=1, d_mlp=1, d_vocab=9,
-    d_vocab_out=9, n_ctx=8, norm="rms", norm_eps=1e-5, block="serial", positions="rotary", score_scale=1.0,
+    d_vocab_out=9, n_ctx=8, norm="rms", norm_eps=1e-5, block="serial", positions="none", score_scale=1.0,
     activation="silu", gated_mlp=True,
 )  # fmt: skip
 
