@@ -53,7 +53,7 @@ SHORTER = {
     "the circuit beyond two levels": BY_QUICK,
     "greedy searches for completeness": BY_QUICK,
 }
-QUICK_RULES = SketchRules(levels=2)
+QUICK_RULES = SketchRules(levels=2, attends=0.2, screen=2)
 QUICK_EFFORT = Effort(controls=2, subsets=5, searches=0)
 
 
