@@ -103,3 +103,12 @@ def test_knockouts_tell_their_measures_by_the_same_words(pair):
             for result in (uw.path_patch(pair, measure=measure), uw.knockout(pair, measure=measure))
         ]
         assert words[0] == words[1]
+
+
+def test_embeddings_that_stay_where_the_logits_are_read_have_effect_exactly_0(pair: uw.Contrast) -> None:
+    rows, end = range(len(pair.prompts)), pair.prompts.role("end")
+    stays = (pair.prompts.tokens[rows, end] == pair.corrupted.tokens[rows, end]).numpy()
+    effects = uw.path_patch(pair, senders=["embed"]).values[:, 0]
+    assert stays.any()
+    assert (effects[stays] == 0.0).all()
+    assert (effects[~stays] != 0.0).all()
