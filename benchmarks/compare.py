@@ -38,7 +38,10 @@ class Rate:
 
 @dataclass(frozen=True)
 class Row:
-    """Seconds of both sides (theirs scaled from `sampled` to all `patches`), and their effects' largest difference."""
+    """Seconds of both sides (theirs scaled from `sampled` to all `patches`), and their effects' largest difference.
+
+    Both run the two prompt sets once before the clock, which takes the seconds `before`.
+    """
 
     corruption: str
     sweep: str
@@ -47,6 +50,8 @@ class Row:
     theirs_seconds: float
     ours_seconds: float
     ours_times: tuple[float, ...]
+    theirs_before: float
+    ours_before: float
     goal: float
     difference: float
     peak_bytes: int
@@ -56,6 +61,11 @@ class Row:
     @property
     def ratio(self) -> float:
         return self.theirs_seconds / self.ours_seconds
+
+    @property
+    def whole_ratio(self) -> float:
+        """The ratio with the runs that stand before the clock."""
+        return (self.theirs_before + self.theirs_seconds) / (self.ours_before + self.ours_seconds)
 
     @property
     def agrees(self) -> bool:
@@ -80,6 +90,8 @@ def compare(
         theirs_seconds=loop.seconds * len(cells) / len(chosen),
         ours_seconds=mine.seconds,
         ours_times=mine.times,
+        theirs_before=loop.before,
+        ours_before=mine.before,
         goal=sweep.goal[corruption],
         difference=max(distances),
         peak_bytes=mine.peak_bytes,

@@ -51,7 +51,7 @@ def show(console: Console, rows: Sequence[Row], setting: dict[str, str | int]) -
 
 def write(path: Path, rows: Sequence[Row], setting: dict[str, str | int]) -> None:
     """Everything that the table shows, and the single times, as JSON."""
-    lines = [asdict(row) | {"ratio": row.ratio, "agrees": row.agrees} for row in rows]
+    lines = [asdict(row) | {"ratio": row.ratio, "whole_ratio": row.whole_ratio, "agrees": row.agrees} for row in rows]
     for line, row in zip(lines, rows, strict=True):
         line["rate"] |= {"share": row.rate.share}
     path.write_text(json.dumps({"setting": setting, "rows": lines}, indent=1) + "\n", encoding="utf-8")
@@ -74,6 +74,10 @@ def _notes(rows: Sequence[Row]) -> Iterator[str]:
     yield "Patches of the eight fixed prompts, float32 on the CPU, both sides in this process."
     for sampled in sorted({row.sampled for row in rows if row.sampled < row.patches}):
         yield f"~: {sampled} patches of the loop, chosen at random, were run, and their time was scaled to all."
+    yield "Seconds: on both sides without the runs of the two prompt sets that stand before; with them:"
+    for row in rows:
+        both = f"{row.theirs_before:.2f} s there, {row.ours_before:.2f} s here"
+        yield f"  {row.corruption}: {row.sweep}: {row.whole_ratio:.1f}x ({both})"
     yield "unweave: the median run. Keys and values have one patch for each group of query heads, on both sides."
     yield f"Difference: of effects, prompt by prompt, at the patches that both ran; {TOLERANCE:g} is allowed."
     yield "Arithmetic rate: on the work that is needed, as a share of this machine's matrix product rate."

@@ -26,6 +26,7 @@ Hook = Callable[..., Tensor]
 def run(reference: Reference, cells: list[Cell], receivers: tuple[Input, ...]) -> Loop:
     """Send each of `cells` to the receivers, or to the logits where there are none, and time that alone."""
     bridge = reference.bridge
+    before = time.perf_counter()
     _, orig = bridge.run_with_cache(reference.clean_tokens, names_filter=_is_z)
     _, new = bridge.run_with_cache(reference.corrupted, names_filter=_is_z)
     effects: dict[Cell, Tensor] = {}
@@ -35,7 +36,7 @@ def run(reference: Reference, cells: list[Cell], receivers: tuple[Input, ...]) -
         freeze = _freezing(orig, new, layer, head)
         logits = _to_heads(reference, freeze, receivers) if receivers else _to_logits(reference, freeze)
         effects[cell] = (reference.metric(logits) - reference.clean) / reference.gap
-    return Loop(time.perf_counter() - start, effects)
+    return Loop(time.perf_counter() - start, start - before, effects)
 
 
 def _is_z(name: str) -> bool:

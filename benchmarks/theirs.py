@@ -25,15 +25,22 @@ from unweave.models.prompts import Prompts
 
 @dataclass(frozen=True)
 class Loop:
-    """What the other side's loop took and found: `effects` has one row of prompts a cell."""
+    """What the other side's loop took and found: `effects` has one row of prompts a cell.
+
+    `before` are the seconds of the runs that stand before the loop.
+    """
 
     seconds: float
+    before: float
     effects: Mapping[Cell, Float[Tensor, " prompt"]]
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The other side, ready: both prompt sets, the clean run's activations to denoise with, and both baselines."""
+    """The other side, ready: both prompt sets, the clean run's activations to denoise with, and both baselines.
+
+    `seconds` is what it took to run them.
+    """
 
     bridge: Any
     clean_tokens: Int[Tensor, "prompt pos"]
@@ -42,6 +49,7 @@ class Reference:
     metric: Callable[[Tensor], Tensor]
     clean: Float[Tensor, " prompt"]
     spoiled: Float[Tensor, " prompt"]
+    seconds: float
 
     @property
     def gap(self) -> float:
@@ -67,7 +75,9 @@ def load_bridge(folder: Path) -> Any:
 def prepare(bridge: Any, prompts: Prompts, corrupted: Prompts) -> Reference:
     """Run both prompt sets once. All prompts must have one length, because its loops know no padding."""
     metric = _logit_difference(prompts)
+    start = time.perf_counter()
     logits, cache = bridge.run_with_cache(prompts.tokens)
+    spoiled = metric(bridge(corrupted.tokens))
     return Reference(
         bridge=bridge,
         clean_tokens=prompts.tokens,
@@ -75,7 +85,8 @@ def prepare(bridge: Any, prompts: Prompts, corrupted: Prompts) -> Reference:
         cache=cache,
         metric=metric,
         clean=metric(logits),
-        spoiled=metric(bridge(corrupted.tokens)),
+        spoiled=spoiled,
+        seconds=time.perf_counter() - start,
     )
 
 
@@ -99,7 +110,7 @@ def run(reference: Reference, cells: list[Cell], over: tuple[str, ...]) -> Loop:
         )
         seconds += time.perf_counter() - start
         effects |= zip(mine, (result.values - reference.spoiled) / reference.gap, strict=True)
-    return Loop(seconds, effects)
+    return Loop(seconds, reference.seconds, effects)
 
 
 def _function(site: str, over: tuple[str, ...]) -> tuple[Callable[..., Any], tuple[str, ...]]:

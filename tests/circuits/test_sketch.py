@@ -9,7 +9,6 @@ import unweave as uw
 from tests.tiny import D_VOCAB, N_HEADS, N_LAYERS, Kind, tiny_model
 from unweave.circuits.senders import Senders
 from unweave.circuits.sketch import SketchRules, sketch
-from unweave.methods.path_patching import PathPatcher
 
 LOOSE = SketchRules(threshold=0.001, edge_threshold=0.0, attends=0.0, levels=3)
 
@@ -104,15 +103,15 @@ def test_a_role_that_the_task_lacks():
 
 
 def test_an_interrupt_keeps_the_levels_found(monkeypatch):
-    calls, patch = [], PathPatcher.__call__
+    calls, effects = [], Senders.effects
 
-    def path_patch(self, *args, **kwargs):
+    def stopped(self, *args):
         calls.append(1)
-        if len(calls) == 3:
+        if len(calls) == 2:
             raise KeyboardInterrupt
-        return patch(self, *args, **kwargs)
+        return effects(self, *args)
 
-    monkeypatch.setattr(PathPatcher, "__call__", path_patch)
+    monkeypatch.setattr(Senders, "effects", stopped)
     with pytest.raises(uw.Interrupted) as caught:
         sketch(pair(), LOOSE)
     partial = caught.value.partial
@@ -157,13 +156,3 @@ def test_a_screen_leaves_out_only_what_is_small_where_it_was_tried():
     assert not likely.all()
     np.testing.assert_allclose(screened.values[:, likely], whole.values[:, likely], atol=1e-12)
     assert (screened.values[:, ~likely] == 0.0).all()
-
-
-def test_shared_recordings_change_nothing():
-    asked = pair("gpt_neox", n=5)
-    patcher = PathPatcher(asked)
-    for receivers, senders, at in (("logits", "heads", "end"), ([(2, 1, "k"), (1, 0, "v")], "heads", "S2")):
-        whole = uw.path_patch(asked, receivers, senders, at)
-        xr.testing.assert_identical(patcher(receivers, senders, at), whole)
-        some = patcher(receivers, [(0, 1), (1, 1)], at)
-        np.testing.assert_allclose(some.values, whole.values[:, [0, 1], [1, 1]], atol=1e-12)

@@ -11,7 +11,7 @@ import pytest
 import unweave as uw
 from tests.cli.command import ENVIRONMENT, Command, one_line
 from unweave.circuits import tables
-from unweave.methods.path_patching import PathPatcher
+from unweave.circuits.senders import Senders
 
 # A random model has no circuit: everything that is not 0 is kept.
 LOOSE = ["--threshold", 0, "--edge-threshold", 0, "--alpha", 1, "--levels", 2, "--screen", 2, "--roles", "S2,S1"]
@@ -67,7 +67,7 @@ def test_ctrl_c_before_anything_is_found(run: Command, folder: Path, monkeypatch
     def stopped(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(PathPatcher, "__call__", stopped)
+    monkeypatch.setattr(Senders, "direct", stopped)
     assert ask(run, folder) == 130
     assert run.err == "unweave: stopped: no head was found yet, so nothing is kept\n"
 

@@ -21,7 +21,8 @@ import torch
 
 from unweave.methods.frame import labelled
 from unweave.methods.heads import Head
-from unweave.methods.path_patching import PathPatcher, Receiver
+from unweave.methods.path_ends import Receiver, Sender
+from unweave.methods.path_patching import path_patch
 from unweave.metrics.contrast import Contrast
 
 if TYPE_CHECKING:
@@ -39,16 +40,19 @@ class Senders:
     """
 
     def __init__(self, pair: Contrast, threshold: float, screen: int, memory: int | float | None = None) -> None:
-        self.pair, self.threshold = pair, threshold
-        self.patch = PathPatcher(pair, memory)
-        self.few = PathPatcher(_some(pair, screen), memory) if 0 < screen < len(pair.prompts) else None
+        self.pair, self.threshold, self.memory = pair, threshold, memory
+        self.few = _some(pair, screen) if 0 < screen < len(pair.prompts) else None
+
+    def direct(self, role: str) -> xr.DataArray:
+        """Direct effects of all heads at a role on the logits, `(prompt, layer, head)`."""
+        return self._patch(self.pair, "logits", "heads", role)
 
     def effects(self, receivers: Sequence[Receiver], role: str) -> xr.DataArray:
         """Effects of all heads through the receivers, `(prompt, layer, head)`; both stand at a role."""
         if self.few is None:
-            return self.patch(receivers, at=role)
-        tried = self.few(receivers, at=role)
-        reached = abs(tried.values * self.few.pair.gap / self.pair.gap).max(0) >= self.threshold / 2
+            return self._patch(self.pair, receivers, "heads", role)
+        tried = self._patch(self.few, receivers, "heads", role)
+        reached = abs(tried.values * self.few.gap / self.pair.gap).max(0) >= self.threshold / 2
         likely = [(int(layer), int(head)) for layer, head in np.argwhere(reached)]
         effects = torch.zeros(len(self.pair.prompts), *reached.shape, dtype=self.pair.clean.dtype)
         if likely:
@@ -60,7 +64,12 @@ class Senders:
 
     def through(self, receivers: Sequence[Receiver], senders: Sequence[Head], role: str) -> xr.DataArray:
         """Effects of some heads, `(prompt, sender)`, on every prompt."""
-        return self.patch(receivers, list(senders), role)
+        return self._patch(self.pair, receivers, list(senders), role)
+
+    def _patch(
+        self, pair: Contrast, receivers: str | Sequence[Receiver], senders: str | Sequence[Sender], role: str
+    ) -> xr.DataArray:
+        return path_patch(pair, receivers, senders, at=role, memory=self.memory, progress=False)
 
 
 def _some(pair: Contrast, count: int) -> Contrast:

@@ -138,7 +138,7 @@ def sketch(
 
 def _search(senders: Senders, rules: SketchRules, roles: Sequence[str], found: _Found, report: Progress | None) -> None:
     pair, end = senders.pair, senders.pair.metric.role
-    table = summary(senders.patch(at=end))
+    table = summary(senders.direct(end))
     frontier = [Node(head, end) for head in _kept(table, rules.threshold, rules.alpha)]
     if not frontier:
         largest = float(abs(table["mean"]).max())

@@ -1,4 +1,4 @@
-"""Where the values that are patched in come from: another run, or tensors that were made beforehand (means, zeros)."""
+"""Where the values of a sweep come from: a run of prompts, or tensors that were made beforehand (means, zeros)."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from unweave.models.config import Config
 from unweave.models.prompts import Prompts
-from unweave.models.run import Key, run_model
+from unweave.models.run import Key, Run, run_model
 from unweave.models.weights import Weights
 
 
@@ -27,12 +27,14 @@ class Donor(Protocol):
 
 @dataclass(frozen=True)
 class RunDonor:
-    """The run of other prompts. Before the first token that differs a causal model does the same with both.
+    """The run of some prompts. Before the first token that differs a causal model does the same with both.
 
-    `Question.reach` sees to models that are not causal.
+    `Question.reach` sees to models that are not causal. `run` was made of the same prompts before: it lends what it
+    kept, and where it kept too little the prompts are run again.
     """
 
     prompts: Prompts
+    run: Run | None = None
 
     def first(self, recipient: Prompts) -> tuple[int, ...]:
         differ = recipient.tokens != self.prompts.tokens
@@ -41,7 +43,13 @@ class RunDonor:
         return tuple(first.tolist())
 
     def values(self, config: Config, weights: Weights, keys: Iterable[Key], batch: Sequence[int]) -> dict[Key, Tensor]:
-        return dict(run_model(config, weights, self.prompts.take(batch), keys).kept)
+        wanted = list(keys)
+        if self.run is None or any(key not in self.run.kept for key in wanted):
+            return dict(run_model(config, weights, self.prompts.take(batch), wanted).kept)
+        kept = self.run.kept
+        if list(batch) == list(range(batch[0], batch[-1] + 1)):  # a slice is no copy
+            return {key: kept[key][batch[0] : batch[-1] + 1] for key in wanted}
+        return {key: kept[key][list(batch)] for key in wanted}
 
 
 @dataclass(frozen=True)

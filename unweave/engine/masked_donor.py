@@ -8,9 +8,10 @@ from einops import rearrange
 from jaxtyping import Bool
 from torch import Tensor
 
+from unweave.engine.donor import RunDonor
 from unweave.models.config import Config
 from unweave.models.prompts import Prompts
-from unweave.models.run import Key, run_model
+from unweave.models.run import Key
 from unweave.models.sites import SITES
 from unweave.models.weights import Weights
 
@@ -21,12 +22,11 @@ _AXES = {"attention": "n p -> n 1 p 1", "resid": "n p -> n p 1", "neuron": "n p 
 class MaskedDonor:
     """A donor that gives `given` where `mask` is true; of a pattern, at these destinations.
 
-    The recipient is run once more, in the sweep's batches, so that its own values come out bit for bit and a change
-    outside the mask is exactly 0.
+    The recipient's values come from where the sweep has them, so that a change outside the mask is exactly 0.
     """
 
     given: Mapping[Key, Tensor]
-    recipient: Prompts
+    recipient: RunDonor
     mask: Bool[Tensor, "prompt pos"]
 
     def first(self, recipient: Prompts) -> tuple[int, ...]:
@@ -36,7 +36,7 @@ class MaskedDonor:
 
     def values(self, config: Config, weights: Weights, keys: Iterable[Key], batch: Sequence[int]) -> dict[Key, Tensor]:
         wanted, rows = list(keys), list(batch)
-        own = run_model(config, weights, self.recipient.take(rows), wanted).kept
+        own = self.recipient.values(config, weights, wanted, rows)
         return {key: torch.where(self._over(key[0], rows), self.given[key][rows], own[key]) for key in wanted}
 
     def _over(self, site: str, rows: list[int]) -> Tensor:

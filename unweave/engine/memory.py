@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-import psutil
 import torch
 
 from unweave.errors import InputError
 from unweave.models.config import Config
+from unweave.models.keeping import free_bytes
 
 # More rows than this make no product faster, and results come in smaller, earlier portions.
 MOST_ROWS = 16384
@@ -28,9 +28,7 @@ def budget_bytes(memory: int | float | None, device: torch.device) -> int:
         raise InputError(
             f"memory: expected bytes (an int), or a share of the free memory (a float up to 1.0), got {memory!r}"
         )
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0] * share)
-    return int(psutil.virtual_memory().available * share)
+    return int(free_bytes(device) * share)
 
 
 def recording_bytes(config: Config, n_pos: int, n_kept: int, itemsize: int) -> int:

@@ -27,9 +27,8 @@ from unweave.engine.memory import Room, budget_bytes, recording_bytes, room_with
 from unweave.engine.question import Question
 from unweave.engine.reach import Reach, entry_stage, last_attention, positions
 from unweave.engine.receivers import Receivers
-from unweave.engine.recording import Recording
+from unweave.engine.recording import Recording, record
 from unweave.engine.sheet import Joint, Sheet
-from unweave.engine.tape import Tape
 from unweave.engine.wavefront import Override, Wavefront
 from unweave.models.run import Key
 from unweave.progress import Progress
@@ -40,10 +39,7 @@ Read = dict[tuple[str, int], tuple[Tensor, Tensor]]
 
 @dataclass
 class PathSweep:
-    """Scores `values[variant, prompt]` of senders, NaN where not reached yet.
-
-    A `tape` lends its recordings; it must hold what these senders and receivers need.
-    """
+    """Scores `values[variant, prompt]` of senders, NaN where not reached yet."""
 
     question: Question
     senders: Sequence[Sheet | Joint]
@@ -51,7 +47,6 @@ class PathSweep:
     live_mlps: bool = True
     memory: int | float | None = None
     progress: Progress | None = None
-    tape: Tape | None = None
     values: Float[Tensor, "variant prompt"] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -69,8 +64,6 @@ class PathSweep:
         return [sheet for sender in self.senders for sheet in members_of(sender)]
 
     def _kept(self) -> tuple[Sequence[Key], Sequence[Key]]:
-        if self.tape is not None:
-            return self.tape.patched, self.tape.also
         layers = range(self.question.config.n_layers)
         frozen = [("attn_out", layer) for layer in layers]
         if not self.live_mlps and self.question.config.d_mlp:
@@ -92,7 +85,7 @@ class PathSweep:
     def _run_batch(self, batch: range) -> None:
         q = self.question
         reach = q.reach(batch)
-        recording = (self.tape or Tape(*self._kept())).recording(q, batch)
+        recording = record(q.config, q.weights, q.own, q.donor, batch, *self._kept())
         for portion in self._portions(batch, reach):
             flown = self._carry(portion, batch, recording, reach)
             self._land(portion, flown, batch, recording, reach)

@@ -26,16 +26,24 @@ PORTION = 2**23
 
 @dataclass(frozen=True)
 class Question:
-    """`baseline[prompt]` is the recipient's own score; `prompts` are the clean ones, whose roles and answers count."""
+    """`own` gives the recipient's values, `donor` those that are patched in.
+
+    `baseline[prompt]` is the recipient's own score; `prompts` are the clean ones, whose roles and answers count.
+    """
 
     config: Config
     weights: Weights
-    recipient: Prompts
+    own: RunDonor
     donor: Donor
     prompts: Prompts
     metric: Metric
     baseline: Float[Tensor, " prompt"]
     reference: Float[Tensor, "prompt column"] | None
+
+    @property
+    def recipient(self) -> Prompts:
+        """The prompts whose run is patched."""
+        return self.own.prompts
 
     @property
     def read_at(self) -> Int[Tensor, " prompt"]:
@@ -84,8 +92,8 @@ def question_of(pair: Contrast, direction: str, donor: Donor | None = None) -> Q
     return Question(
         config=pair.model.config,
         weights=pair.model.weights,
-        recipient=recipient,
-        donor=RunDonor(other) if donor is None else donor,
+        own=RunDonor(recipient.prompts, recipient),
+        donor=RunDonor(other.prompts, other) if donor is None else donor,
         prompts=pair.prompts,
         metric=pair.metric,
         baseline=baseline,

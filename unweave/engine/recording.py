@@ -20,11 +20,10 @@ from einops import einsum, rearrange, repeat
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from unweave.engine.donor import Donor
+from unweave.engine.donor import Donor, RunDonor
 from unweave.models.config import Config
 from unweave.models.forward import Sight, attend, attention_pattern, attention_scores, rotate, sight_of
-from unweave.models.prompts import Prompts
-from unweave.models.run import Key, run_model
+from unweave.models.run import Key
 from unweave.models.weights import Weights
 
 ATTENTION_SITES = ("q", "k", "v", "pattern", "z")
@@ -165,19 +164,19 @@ def mixed(
 def record(
     config: Config,
     weights: Weights,
-    recipient: Prompts,
+    recipient: RunDonor,
     donor: Donor,
     batch: Sequence[int],
     patched: Iterable[Key],
     also: Iterable[Key] = (),
 ) -> Recording:
-    """Runs the prompts `batch`, and keeps what patches at these (site, layer) pairs need of recipient and donor."""
+    """What patches at these (site, layer) pairs need of recipient and donor, for the prompts `batch`."""
     ours, theirs = sites_to_keep(config, patched, also)
-    taken = recipient.take(batch)
+    taken = recipient.prompts.take(batch)
     return Recording(
         config,
         weights,
-        dict(run_model(config, weights, taken, ours).kept),
+        recipient.values(config, weights, ours, batch),
         donor.values(config, weights, theirs, batch),
         sight_of(config, weights, taken.tokens, taken.lengths),
     )

@@ -78,7 +78,7 @@ class Sweep:
     def _run_batch(self, batch: range) -> None:
         q = self.question
         reach = q.reach(batch)
-        recording = record(q.config, q.weights, q.recipient, q.donor, batch, self._patched())
+        recording = record(q.config, q.weights, q.own, q.donor, batch, self._patched())
         for joint in self.sheets:
             if isinstance(joint, Joint):
                 self._run_joint(joint.of(batch), batch, recording, reach)

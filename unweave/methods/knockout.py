@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from unweave.engine.donor import Donor, GivenDonor
+from unweave.engine.donor import Donor, GivenDonor, RunDonor
 from unweave.engine.masked_donor import MaskedDonor
 from unweave.engine.question import question_of
 from unweave.engine.sheet import Joint, Sheet
@@ -218,7 +218,8 @@ def _swept(
 ) -> tuple[Float[Tensor, "variant prompt"], bool]:
     """Scores, and whether Ctrl-C ended the sweep before all were there."""
     mask = mask_of(pair, at) if plan.sheets else None
-    donor: Donor = GivenDonor(given) if mask is None else MaskedDonor(given, pair.prompts, mask)
+    own = RunDonor(pair.prompts, pair.clean_run)
+    donor: Donor = GivenDonor(given) if mask is None else MaskedDonor(given, own, mask)
     with shown(progress, "knocking out") as report:
         sweep = Sweep(question_of(pair, "noise", donor), plan.sheets or plan.joints, memory, report)
         try:

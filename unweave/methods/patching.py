@@ -125,7 +125,7 @@ def patch_at(
     sheets = [_sheet_of(pair, place, offset) for offset, place in enumerate(addresses)]
     values, stopped = _swept(pair, sheets, direction, memory, progress)
     names = [_name_of(place) for place in addresses]
-    recipient = pair.sides(direction)[0]
+    recipient = pair.sides(direction)[0].prompts
     effects = pair.effect(values.to(pair.clean.device), direction).T
     attrs = {**_attrs(direction), "site": "addresses"}
     return _finished(labelled(pair, effects, {"address": names}, attrs, recipient), stopped)
@@ -156,7 +156,7 @@ def _array(pair: Contrast, axes: Axes, values: Float[Tensor, "variant prompt"], 
     share = pair.model.config.heads_per_kv
     if axes.site.rows == "kv_head" and share > 1:
         attrs["notes"] = f"each key and value head is shared by {share} query heads; a patch of one changes all of them"
-    return labelled(pair, table, axes.coords, attrs, pair.sides(direction)[0])
+    return labelled(pair, table, axes.coords, attrs, pair.sides(direction)[0].prompts)
 
 
 def _attrs(direction: str) -> dict[str, str]:

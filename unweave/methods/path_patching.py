@@ -22,14 +22,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING
 
 from jaxtyping import Float
 from torch import Tensor
 
 from unweave.engine.paths import PathSweep
 from unweave.engine.question import question_of
-from unweave.engine.tape import Tape
 from unweave.errors import InputError, Interrupted
 from unweave.methods.frame import labelled
 from unweave.methods.measures import check_measure, measure_attrs, measured
@@ -119,44 +118,13 @@ def path_patch(
     """
     convention = Convention(direction, mlps, attention, measure)
     convention.check(pair)
-    return _patched(pair, (receivers, senders, at), convention, memory, progress)
-
-
-@final
-class PathPatcher:
-    """`path_patch` on one pair again and again, from heads to heads or the logits: its two runs are recorded once."""
-
-    def __init__(self, pair: Contrast, memory: int | float | None = None) -> None:
-        self.pair, self.memory, self._tape = pair, memory, Tape.of_heads(pair.model.config)
-
-    def __call__(
-        self,
-        receivers: str | Sequence[Receiver] = "logits",
-        senders: str | Sequence[Sender | Sequence[Sender]] = "heads",
-        at: At = None,
-    ) -> xr.DataArray:
-        """As `path_patch`, by the paper's convention. Senders are heads, receivers heads' inputs or the logits."""
-        return _patched(self.pair, (receivers, senders, at), Convention(), self.memory, False, self._tape)
-
-
-def _patched(
-    pair: Contrast,
-    path: tuple[str | Sequence[Receiver], str | Sequence[Sender | Sequence[Sender]], At],
-    convention: Convention,
-    memory: int | float | None,
-    progress: Progress | bool | None,
-    tape: Tape | None = None,
-) -> xr.DataArray:
-    """The result of `path_patch`, along a path of receivers, senders, and where both stand."""
-    receivers, senders, at = path
     config, (sends, receives) = pair.model.config, roles_at(at)
     ends = named_receivers(config, receivers)
     axes, sheets = sending(config, senders, places_of(pair, sends))
     target = receiving(config, list(ends.values()), places_of(pair, receives), live=convention.attention == "qkv")
     check_order(config, sheets, target)
     with shown(progress, "path patching") as report:
-        question, live_mlps = question_of(pair, convention.direction), convention.mlps == "live"
-        sweep = PathSweep(question, sheets, target, live_mlps, memory, report, tape)
+        sweep = PathSweep(question_of(pair, direction), sheets, target, mlps == "live", memory, report)
         try:
             values, stopped = sweep.run(), False
         except KeyboardInterrupt:
@@ -179,7 +147,7 @@ def _result(
     numbers = measured(pair, values.to(pair.clean.device), convention.direction, convention.measure).T
     table = numbers.reshape(len(pair.prompts), *(len(coords) for coords in axes.values()))
     attrs = {"method": "path patching", **attrs, **convention.attrs()}
-    return labelled(pair, table, axes, attrs, pair.sides(convention.direction)[0])
+    return labelled(pair, table, axes, attrs, pair.sides(convention.direction)[0].prompts)
 
 
 def _ends_attrs(config: Config, ends: Mapping[str, Receiver]) -> dict[str, str]:

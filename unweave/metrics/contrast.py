@@ -19,6 +19,7 @@ from torch import Tensor
 from unweave.errors import InputError
 from unweave.metrics.protocol import Metric
 from unweave.models.forward import unembed
+from unweave.models.keeping import lent_keys
 from unweave.models.model import Model
 from unweave.models.prompts import Prompts
 from unweave.models.run import Run
@@ -31,7 +32,8 @@ class Contrast:
 
     Roles, answers and positions are those of the clean prompts. `clean[prompt]` and `spoiled[prompt]` are the
     baselines in the metric's unit; `gap` is mean clean minus mean corrupted; `reference` are the clean run's logits
-    at the metric's role where the metric compares with them.
+    at the metric's role where the metric compares with them. `clean_run` and `spoiled_run` keep what sweeps read of
+    them, where that takes a small part of the free memory; else a sweep runs its prompts again.
 
     Raises:
         InputError: prompts of different number or lengths, missing answers, or baselines that coincide.
@@ -43,6 +45,8 @@ class Contrast:
     metric: Metric
     clean: Float[Tensor, " prompt"] = field(init=False, repr=False)
     spoiled: Float[Tensor, " prompt"] = field(init=False, repr=False)
+    clean_run: Run = field(init=False, repr=False)
+    spoiled_run: Run = field(init=False, repr=False)
     reference: Float[Tensor, "prompt column"] | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -52,10 +56,13 @@ class Contrast:
         put("prompts", self.model.prompts(self.prompts))
         put("corrupted", self.model.prompts(self.corrupted))
         _check_alike(self.prompts, self.corrupted)
-        clean_logits = read_logits(self.model.run(self.prompts), self.metric, self.prompts)
+        lent = lent_keys(self.model.config, self.prompts, self.model.dtype.itemsize)
+        put("clean_run", self.model.run(self.prompts, lent))
+        put("spoiled_run", self.model.run(self.corrupted, lent))
+        clean_logits = read_logits(self.clean_run, self.metric, self.prompts)
         put("reference", clean_logits if self.metric.needs_reference else None)
         put("clean", self.metric.score(clean_logits, self.prompts, self.reference))
-        logits = read_logits(self.model.run(self.corrupted), self.metric, self.prompts)
+        logits = read_logits(self.spoiled_run, self.metric, self.prompts)
         put("spoiled", self.metric.score(logits, self.prompts, self.reference))
         scale = float(torch.stack([self.clean, self.spoiled]).abs().max())
         if not abs(self.gap) > 1e-5 * max(scale, 1e-5):
@@ -76,12 +83,12 @@ class Contrast:
             raise InputError(f"prompts: expected 'clean' or 'corrupted', got {name!r}")
         return self.prompts if name == "clean" else self.corrupted
 
-    def sides(self, direction: str) -> tuple[Prompts, Prompts, Float[Tensor, " prompt"]]:
-        """Recipient, donor and the recipient's baseline."""
+    def sides(self, direction: str) -> tuple[Run, Run, Float[Tensor, " prompt"]]:
+        """The runs of recipient and donor, and the recipient's baseline."""
         if direction == "denoise":
-            return self.corrupted, self.prompts, self.spoiled
+            return self.spoiled_run, self.clean_run, self.spoiled
         if direction == "noise":
-            return self.prompts, self.corrupted, self.clean
+            return self.clean_run, self.spoiled_run, self.clean
         raise InputError(f"direction: expected 'denoise' or 'noise', got {direction!r}")
 
     def effect(self, values: Float[Tensor, "*cell prompt"], direction: str) -> Float[Tensor, "*cell prompt"]:
