@@ -91,11 +91,11 @@ class FrozenPass:
             return
         written = self._written_live(self.live[layer]) if stage % 2 == 0 and layer in self.live else None
         for rows in self._chunks():
-            x, at = self.x[rows], (self.place[rows, 1], self.place[rows, 2])
-            out = kept["attn_out", layer][at] if stage % 2 == 0 else 0
-            if self.config.d_mlp and (parallel or stage % 2 == 1):
-                out = out + self._mlp(layer, rows)
-            x += out
+            out = self._mlp(layer, rows) if self.config.d_mlp and (parallel or stage % 2 == 1) else None
+            if stage % 2 == 0:
+                self.x[rows] += kept["attn_out", layer][self.place[rows, 1], self.place[rows, 2]]
+            if out is not None:
+                self.x[rows] += out
         if written is not None:
             self.x += written
 
