@@ -20,7 +20,7 @@ from unweave.results.summary import summaries, summary
 from unweave.views.attention import attention_view
 from unweave.views.bars import bars
 from unweave.views.blocks import Block, Figure, meta_of
-from unweave.views.circuit_scores import evaluation_blocks
+from unweave.views.circuit.scores import evaluation_blocks
 from unweave.views.classes import class_blocks, missed_blocks, rebuilt_blocks, scale_blocks
 from unweave.views.head_evidence import contribution_blocks, role_attention_blocks, score_blocks
 from unweave.views.heatmap import heatmap

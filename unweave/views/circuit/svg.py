@@ -3,8 +3,8 @@
 import html
 from collections.abc import Mapping, Sequence
 
-from unweave.views.circuit_layout import Arranged, Node, Placed
-from unweave.views.circuit_paths import INPUTS, Ends, Link
+from unweave.views.circuit.layout import Arranged, Node, Placed
+from unweave.views.circuit.paths import INPUTS, Ends, Link
 from unweave.views.theme import NEUTRAL
 
 _DASHES = {"": "", "q": "5 3", "k": "1 3.5", "v": "11 3"}

@@ -17,10 +17,10 @@ import numpy as np
 
 from unweave.results.labels import number
 from unweave.views.blocks import CIRCUIT, caption, heading
-from unweave.views.circuit_layout import LOGITS, Node, arrange_circuit
-from unweave.views.circuit_paths import Link, ends_of, evidence_of, ranked, told
-from unweave.views.circuit_svg import legend, svg
-from unweave.views.circuit_titles import circuit_finding
+from unweave.views.circuit.layout import LOGITS, Node, arrange_circuit
+from unweave.views.circuit.paths import Link, ends_of, evidence_of, ranked, told
+from unweave.views.circuit.svg import legend, svg
+from unweave.views.circuit.titles import circuit_finding
 from unweave.views.theme import NEUTRAL, PALETTE
 
 __all__ = ["CircuitDrawing", "CircuitLike", "Link", "Node", "circuit_drawing", "group_colours"]

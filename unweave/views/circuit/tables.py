@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from unweave.results.labels import number
 from unweave.views.blocks import Table
-from unweave.views.circuit_drawing import CircuitLike, EdgeLike
-from unweave.views.circuit_paths import INPUTS
+from unweave.views.circuit.drawing import CircuitLike, EdgeLike
+from unweave.views.circuit.paths import INPUTS
 from unweave.views.wording import interval
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from unweave.results.labels import number
 from unweave.views.answer import Fact
-from unweave.views.circuit_drawing import CircuitLike
+from unweave.views.circuit.drawing import CircuitLike
 from unweave.views.wording import counted, listed, percent
 
 if TYPE_CHECKING:

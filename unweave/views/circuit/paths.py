@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unweave.results.labels import number
-from unweave.views.circuit_layout import LOGITS, Arranged, Node
+from unweave.views.circuit.layout import LOGITS, Arranged, Node
 from unweave.views.wording import interval
 
 INPUTS = {"q": "query", "k": "key", "v": "value", "": "direct"}

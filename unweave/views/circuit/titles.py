@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unweave.results.labels import number
-from unweave.views.circuit_layout import LOGITS, Node
-from unweave.views.circuit_paths import Link
+from unweave.views.circuit.layout import LOGITS, Node
+from unweave.views.circuit.paths import Link
 from unweave.views.wording import counted, interval, listed, percent
 
 if TYPE_CHECKING:

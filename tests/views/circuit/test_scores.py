@@ -7,14 +7,14 @@ from tests.views import made_circuits as made
 from tests.views.drawn import layout, traces
 from unweave.views import theme
 from unweave.views.blocks import Details, Figure, Table
-from unweave.views.circuit_facts import group_facts, score_facts
-from unweave.views.circuit_scores import (
+from unweave.views.circuit.facts import group_facts, score_facts
+from unweave.views.circuit.scores import (
     completeness_scatter,
     completeness_table,
     faithfulness_table,
     minimality_bars,
 )
-from unweave.views.circuit_titles import completeness_finding, faithfulness_finding, minimality_finding
+from unweave.views.circuit.titles import completeness_finding, faithfulness_finding, minimality_finding
 from unweave.views.wording import SPACE
 
 

@@ -10,8 +10,8 @@ from unweave.results.labels import number
 from unweave.views import theme
 from unweave.views.arrange import NARROW, WIDE, single
 from unweave.views.blocks import Block, Details, Figure, Table
-from unweave.views.circuit_drawing import group_colours
-from unweave.views.circuit_titles import (
+from unweave.views.circuit.drawing import group_colours
+from unweave.views.circuit.titles import (
     completeness_finding,
     completeness_rows,
     faithfulness_finding,
