@@ -8,8 +8,9 @@ import plotly.graph_objects as go
 
 from unweave.results.labels import number
 from unweave.views import theme
-from unweave.views.arrange import NARROW, WIDE, single
 from unweave.views.blocks import Block, Details, Figure, Table
+from unweave.views.charts.arrange import NARROW, WIDE, single
+from unweave.views.charts.frame import Layout, framed
 from unweave.views.circuit.drawing import group_colours
 from unweave.views.circuit.titles import (
     completeness_finding,
@@ -17,7 +18,6 @@ from unweave.views.circuit.titles import (
     faithfulness_finding,
     minimality_finding,
 )
-from unweave.views.frame import Layout, framed
 from unweave.views.text import label
 from unweave.views.wording import interval, percent
 

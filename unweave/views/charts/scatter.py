@@ -12,10 +12,10 @@ from jaxtyping import Float
 from unweave.errors import InputError
 from unweave.results.labels import number
 from unweave.results.summary import summaries
-from unweave.views.arrange import NARROW, WIDE, single
-from unweave.views.captions import caption, meaning, measure
-from unweave.views.frame import framed
-from unweave.views.panels import SITES, names
+from unweave.views.charts.arrange import NARROW, WIDE, single
+from unweave.views.charts.captions import caption, meaning, measure
+from unweave.views.charts.frame import framed
+from unweave.views.charts.panels import SITES, names
 from unweave.views.text import label
 from unweave.views.theme import NEUTRAL, PALETTE, SEQUENTIAL
 

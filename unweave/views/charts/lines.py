@@ -8,11 +8,11 @@ import plotly.graph_objects as go
 
 from unweave.errors import InputError
 from unweave.results.summary import summaries
-from unweave.views.arrange import NARROW, WIDE, single
-from unweave.views.captions import caption, largest, meaning, measure, steepest
-from unweave.views.frame import framed
-from unweave.views.hover import hover_data
-from unweave.views.panels import SITES, axis_title, check_dims, ticks
+from unweave.views.charts.arrange import NARROW, WIDE, single
+from unweave.views.charts.captions import caption, largest, meaning, measure, steepest
+from unweave.views.charts.frame import framed
+from unweave.views.charts.hover import hover_data
+from unweave.views.charts.panels import SITES, axis_title, check_dims, ticks
 from unweave.views.text import label
 from unweave.views.theme import PALETTE
 

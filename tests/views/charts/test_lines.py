@@ -8,7 +8,7 @@ from tests.results.fake import result, with_tokens
 from tests.views.drawn import layout, traces
 from unweave.errors import InputError
 from unweave.results import summary
-from unweave.views.lines import lines
+from unweave.views.charts.lines import lines
 
 STAGES = ["0_pre", "0_mid", "1_pre", "final"]
 

@@ -7,7 +7,7 @@ import xarray as xr
 from tests.results.fake import heads, result
 from tests.views.drawn import layout, traces
 from unweave.errors import InputError
-from unweave.views.scatter import scatter
+from unweave.views.charts.scatter import scatter
 from unweave.views.theme import NEUTRAL
 
 

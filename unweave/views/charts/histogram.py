@@ -9,9 +9,9 @@ from jaxtyping import Float
 
 from unweave.errors import InputError
 from unweave.results.labels import number
-from unweave.views.arrange import NARROW, WIDE, single
-from unweave.views.captions import meaning, measure
-from unweave.views.frame import framed
+from unweave.views.charts.arrange import NARROW, WIDE, single
+from unweave.views.charts.captions import meaning, measure
+from unweave.views.charts.frame import framed
 from unweave.views.text import label
 from unweave.views.theme import PALETTE
 

@@ -8,7 +8,7 @@ from tests.results.fake import heads, result, with_tokens
 from tests.views.drawn import layout, traces
 from unweave.errors import InputError
 from unweave.results import top
-from unweave.views.bars import bars
+from unweave.views.charts.bars import bars
 
 
 def test_bars_are_the_rows_of_top() -> None:

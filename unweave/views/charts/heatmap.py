@@ -15,11 +15,11 @@ import plotly.graph_objects as go
 from unweave.results.labels import number
 from unweave.results.summary import summaries
 from unweave.views import theme
-from unweave.views.arrange import NARROW, WIDE, Place, arranged
-from unweave.views.captions import caption, largest, meaning, measure, unclear
-from unweave.views.frame import framed
-from unweave.views.hover import hover_data, hover_lines
-from unweave.views.panels import (
+from unweave.views.charts.arrange import NARROW, WIDE, Place, arranged
+from unweave.views.charts.captions import caption, largest, meaning, measure, unclear
+from unweave.views.charts.frame import framed
+from unweave.views.charts.hover import hover_data, hover_lines
+from unweave.views.charts.panels import (
     Panel,
     axis_title,
     check_dims,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from unweave.views.frame import Layout
+from unweave.views.charts.frame import Layout
 
 WIDE, NARROW = 880, 364
 

@@ -12,7 +12,7 @@ from tests.results.fake import heads, result, with_tokens
 from tests.views.drawn import layout, traces
 from unweave.errors import InputError
 from unweave.results import summary
-from unweave.views.heatmap import heatmap
+from unweave.views.charts.heatmap import heatmap
 
 
 def maps(figure: go.Figure) -> list[Any]:

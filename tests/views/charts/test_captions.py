@@ -4,7 +4,7 @@ import numpy as np
 
 from tests.results.fake import heads, result
 from unweave.results import summary, top
-from unweave.views.captions import caption, doubtful, largest, meaning, measure, steepest, unclear
+from unweave.views.charts.captions import caption, doubtful, largest, meaning, measure, steepest, unclear
 
 
 def test_doubt_by_adjusted_p() -> None:

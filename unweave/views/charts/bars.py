@@ -10,8 +10,8 @@ import plotly.graph_objects as go
 from unweave.results.labels import number, p_value
 from unweave.results.summary import summaries
 from unweave.results.top import Row, top
-from unweave.views.captions import caption, doubtful, meaning, measure, named
-from unweave.views.frame import Layout, framed
+from unweave.views.charts.captions import caption, doubtful, meaning, measure, named
+from unweave.views.charts.frame import Layout, framed
 from unweave.views.text import label, visible
 from unweave.views.theme import NEUTRAL
 
