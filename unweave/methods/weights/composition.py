@@ -21,8 +21,8 @@ from torch import Tensor
 
 from unweave.errors import InputError, Interrupted
 from unweave.methods.frame import Coords, labelled_weights
-from unweave.methods.head_matrices import chosen_heads, ov_matrices, qk_matrices
 from unweave.methods.heads import Head, head_name
+from unweave.methods.weights.head_matrices import chosen_heads, ov_matrices, qk_matrices
 from unweave.models.factored import FactoredMatrix
 from unweave.models.model import Model
 from unweave.progress import Progress, shown

@@ -8,8 +8,8 @@ import torch
 
 import unweave as uw
 from tests.tiny import D_VOCAB, N_CTX, N_HEADS, tiny_model
-from unweave.methods.full_circuits import MOST_TOKENS
-from unweave.methods.head_matrices import ov_matrices, qk_matrices
+from unweave.methods.weights.full_circuits import MOST_TOKENS
+from unweave.methods.weights.head_matrices import ov_matrices, qk_matrices
 
 KINDS = ["llama", "gpt2", "gpt_neox"]
 

@@ -20,9 +20,9 @@ from torch import Tensor
 
 from unweave.errors import InputError
 from unweave.methods.frame import Coords, labelled_weights
-from unweave.methods.full_circuits import Rows, embedding_rows, learned_positions
-from unweave.methods.head_matrices import class_direction, ov_matrices, qk_matrices
 from unweave.methods.heads import Head, head_name, parse_head
+from unweave.methods.weights.full_circuits import Rows, embedding_rows, learned_positions
+from unweave.methods.weights.head_matrices import class_direction, ov_matrices, qk_matrices
 from unweave.models.model import Model
 from unweave.models.prompts import Prompts
 

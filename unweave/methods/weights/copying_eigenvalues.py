@@ -14,7 +14,7 @@ import torch
 
 from unweave.errors import InputError
 from unweave.methods.frame import labelled_weights
-from unweave.methods.head_matrices import ov_matrices, through_norm
+from unweave.methods.weights.head_matrices import ov_matrices, through_norm
 from unweave.models.factored import FactoredMatrix
 from unweave.models.model import Model
 

@@ -7,8 +7,8 @@ import xarray as xr
 
 import unweave as uw
 from tests.tiny import D_HEAD, N_CTX, tiny_model
-from unweave.methods.composition import composition_baseline, composition_score
-from unweave.methods.head_matrices import class_direction, ov_matrices, qk_matrices
+from unweave.methods.weights.composition import composition_baseline, composition_score
+from unweave.methods.weights.head_matrices import class_direction, ov_matrices, qk_matrices
 from unweave.models.factored import FactoredMatrix
 
 
@@ -104,7 +104,7 @@ def test_pairs_that_cannot_compose_are_one_clear_error(call, message: str) -> No
 
 
 def test_ctrl_c_keeps_the_layers_that_were_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    from unweave.methods import composition
+    from unweave.methods.weights import composition
 
     calls, real = [], composition._scores
 

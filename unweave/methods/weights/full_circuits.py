@@ -24,9 +24,9 @@ from torch import Tensor
 
 from unweave.errors import InputError
 from unweave.methods.frame import Coords, labelled_weights
-from unweave.methods.head_matrices import chosen_heads, ov_matrices, qk_matrices, through_norm
 from unweave.methods.heads import Head, head_name
-from unweave.methods.vocabulary import chosen_tokens, token_names
+from unweave.methods.weights.head_matrices import chosen_heads, ov_matrices, qk_matrices, through_norm
+from unweave.methods.weights.vocabulary import chosen_tokens, token_names
 from unweave.models.model import Model
 
 if TYPE_CHECKING:
