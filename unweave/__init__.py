@@ -60,7 +60,7 @@ _HOMES = {
     "classify_heads": "unweave.methods.head_roles",
     "HeadRules": "unweave.methods.head_roles",
     "position_token": "unweave.methods.position_token",
-    "test_prompt": "unweave.methods.prompt_test",
+    "test_prompt": "unweave.methods.one_prompt",
     "adversarial_prompts": "unweave.methods.blind_spots",
     "blind_spots": "unweave.methods.blind_spots",
     "other_tokens": "unweave.methods.blind_spots",
@@ -143,12 +143,12 @@ if TYPE_CHECKING:
     from unweave.methods.head_scores import head_scores as head_scores
     from unweave.methods.knockout import knockout as knockout
     from unweave.methods.norm_scales import norm_scales as norm_scales
+    from unweave.methods.one_prompt import test_prompt as test_prompt
     from unweave.methods.over_models import over_models as over_models
     from unweave.methods.patching import patch as patch
     from unweave.methods.patching import patch_at as patch_at
     from unweave.methods.path_patching import path_patch as path_patch
     from unweave.methods.position_token import position_token as position_token
-    from unweave.methods.prompt_test import test_prompt as test_prompt
     from unweave.methods.rebuilt_attention import rebuilt_attention as rebuilt_attention
     from unweave.methods.replacement import Replacement as Replacement
     from unweave.methods.role_attention import attention_contribution as attention_contribution
