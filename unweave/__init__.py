@@ -60,23 +60,23 @@ _HOMES = {
     "classify_heads": "unweave.methods.head_roles",
     "HeadRules": "unweave.methods.head_roles",
     "position_token": "unweave.methods.position_token",
-    "test_prompt": "unweave.methods.prompt_test",
+    "test_prompt": "unweave.methods.one_prompt",
     "adversarial_prompts": "unweave.methods.blind_spots",
     "blind_spots": "unweave.methods.blind_spots",
     "other_tokens": "unweave.methods.blind_spots",
     "class_probability": "unweave.methods.blind_spots",
     "class_attribution": "unweave.methods.class_attribution",
     "attribution_through": "unweave.methods.attribution_through",
-    "composition_scores": "unweave.methods.composition",
-    "k_composition": "unweave.methods.composition_circuits",
-    "v_composition": "unweave.methods.composition_circuits",
-    "mean_query": "unweave.methods.composition_circuits",
-    "copying_eigenvalues": "unweave.methods.copying_eigenvalues",
-    "qk_circuit": "unweave.methods.full_circuits",
-    "ov_circuit": "unweave.methods.full_circuits",
-    "top_1_accuracy": "unweave.methods.full_circuits",
-    "qk_matrices": "unweave.methods.head_matrices",
-    "ov_matrices": "unweave.methods.head_matrices",
+    "composition_scores": "unweave.methods.weights.composition",
+    "k_composition": "unweave.methods.weights.composition_circuits",
+    "v_composition": "unweave.methods.weights.composition_circuits",
+    "mean_query": "unweave.methods.weights.composition_circuits",
+    "copying_eigenvalues": "unweave.methods.weights.copying_eigenvalues",
+    "qk_circuit": "unweave.methods.weights.full_circuits",
+    "ov_circuit": "unweave.methods.weights.full_circuits",
+    "top_1_accuracy": "unweave.methods.weights.full_circuits",
+    "qk_matrices": "unweave.methods.weights.head_matrices",
+    "ov_matrices": "unweave.methods.weights.head_matrices",
     "norm_scales": "unweave.methods.norm_scales",
     "rebuilt_attention": "unweave.methods.rebuilt_attention",
     "patch": "unweave.methods.patching",
@@ -137,32 +137,32 @@ if TYPE_CHECKING:
     from unweave.methods.blind_spots import class_probability as class_probability
     from unweave.methods.blind_spots import other_tokens as other_tokens
     from unweave.methods.class_attribution import class_attribution as class_attribution
-    from unweave.methods.composition import composition_scores as composition_scores
-    from unweave.methods.composition_circuits import k_composition as k_composition
-    from unweave.methods.composition_circuits import mean_query as mean_query
-    from unweave.methods.composition_circuits import v_composition as v_composition
     from unweave.methods.copying import copying_scores as copying_scores
-    from unweave.methods.copying_eigenvalues import copying_eigenvalues as copying_eigenvalues
-    from unweave.methods.full_circuits import ov_circuit as ov_circuit
-    from unweave.methods.full_circuits import qk_circuit as qk_circuit
-    from unweave.methods.full_circuits import top_1_accuracy as top_1_accuracy
-    from unweave.methods.head_matrices import ov_matrices as ov_matrices
-    from unweave.methods.head_matrices import qk_matrices as qk_matrices
     from unweave.methods.head_roles import HeadRules as HeadRules
     from unweave.methods.head_roles import classify_heads as classify_heads
     from unweave.methods.head_scores import head_scores as head_scores
     from unweave.methods.knockout import knockout as knockout
     from unweave.methods.norm_scales import norm_scales as norm_scales
+    from unweave.methods.one_prompt import test_prompt as test_prompt
     from unweave.methods.over_models import over_models as over_models
     from unweave.methods.patching import patch as patch
     from unweave.methods.patching import patch_at as patch_at
     from unweave.methods.path_patching import path_patch as path_patch
     from unweave.methods.position_token import position_token as position_token
-    from unweave.methods.prompt_test import test_prompt as test_prompt
     from unweave.methods.rebuilt_attention import rebuilt_attention as rebuilt_attention
     from unweave.methods.replacement import Replacement as Replacement
     from unweave.methods.role_attention import attention_contribution as attention_contribution
     from unweave.methods.role_attention import role_attention as role_attention
+    from unweave.methods.weights.composition import composition_scores as composition_scores
+    from unweave.methods.weights.composition_circuits import k_composition as k_composition
+    from unweave.methods.weights.composition_circuits import mean_query as mean_query
+    from unweave.methods.weights.composition_circuits import v_composition as v_composition
+    from unweave.methods.weights.copying_eigenvalues import copying_eigenvalues as copying_eigenvalues
+    from unweave.methods.weights.full_circuits import ov_circuit as ov_circuit
+    from unweave.methods.weights.full_circuits import qk_circuit as qk_circuit
+    from unweave.methods.weights.full_circuits import top_1_accuracy as top_1_accuracy
+    from unweave.methods.weights.head_matrices import ov_matrices as ov_matrices
+    from unweave.methods.weights.head_matrices import qk_matrices as qk_matrices
     from unweave.metrics import Accuracy as Accuracy
     from unweave.metrics import CrossEntropy as CrossEntropy
     from unweave.metrics import Custom as Custom

@@ -16,8 +16,8 @@ from torch import Tensor
 
 import unweave as uw
 from tests.methods import palindromes
-from unweave.methods.composition import composition_baseline
-from unweave.methods.head_matrices import class_direction
+from unweave.methods.weights.composition import composition_baseline
+from unweave.methods.weights.head_matrices import class_direction
 from unweave.metrics.contrast import read_logits
 from unweave.metrics.protocol import Metric
 from unweave.tasks.palindromes import draw_palindromes, framed

@@ -6,8 +6,8 @@ import torch
 
 import unweave as uw
 from tests.tiny import N_LAYERS, tiny_model, tiny_pair
-from unweave.methods.head_matrices import class_direction, ov_matrices
 from unweave.methods.rebuilt_attention import KINDS as REBUILT
+from unweave.methods.weights.head_matrices import class_direction, ov_matrices
 from unweave.models.run import Edit
 
 KINDS = ["llama", "gpt2", "gpt_neox"]

@@ -15,7 +15,7 @@ import torch
 
 import unweave as uw
 from tests.methods.palindrome_figures import FIGURES, Subject
-from unweave.methods.composition import composition_baseline
+from unweave.methods.weights.composition import composition_baseline
 
 LOSSES = {
     "ds100": lambda s: s.prompts("ds100"),

@@ -18,9 +18,9 @@ _S2 = {"equal": (3, 5, 2), "unequal": (3, 3, 2)}
 CORRUPTIONS = ("swap", "ABC")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pair:
-    """Clean and corrupted prompts, right-padded; both have the same lengths and roles."""
+    """Clean and corrupted prompts, right-padded; both have the same lengths and roles. Equal to itself alone."""
 
     clean: Int[Tensor, "prompt pos"]
     corrupted: Int[Tensor, "prompt pos"]

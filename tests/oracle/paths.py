@@ -9,6 +9,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 
 from jaxtyping import Float
@@ -37,17 +38,25 @@ class Path:
 
 def effect(hf: PreTrainedModel, pair: Pair, path: Path, direction: str) -> Float[Tensor, " prompt"]:
     """The effect of one path, on the scale of the mean baselines."""
-    tokens, other = (pair.clean, pair.corrupted) if direction == "noise" else (pair.corrupted, pair.clean)
-    sites = ("z", "q", "k", "v", "mlp_out", "resid_pre", "mlp_in")
-    ours, theirs = (run_kept(hf, side, (), sites) for side in (tokens, other))
+    clean, corrupted = both_runs(hf, pair)
+    tokens, ours, theirs = (
+        (pair.clean, clean, corrupted) if direction == "noise" else (pair.corrupted, corrupted, clean)
+    )
     score = logit_difference(pair)
-    clean, corrupted = (ours, theirs) if direction == "noise" else (theirs, ours)
     base, gap = score(ours.logits), (score(clean.logits) - score(corrupted.logits)).mean()
-    second = run_kept(hf, tokens, frozen(hf, pair, path, ours, theirs), sites)
+    read = {site for site, _, _ in path.receivers or ()}
+    second = run_kept(hf, tokens, frozen(hf, pair, path, ours, theirs), tuple(read))
     if path.receivers is None:
         return (score(second.logits) - base) / gap
     edits = [received(hf, pair, path, second, receiver) for receiver in path.receivers]
     return (score(run_kept(hf, tokens, edits, ()).logits) - base) / gap
+
+
+@cache
+def both_runs(hf: PreTrainedModel, pair: Pair) -> tuple[Trace, Trace]:
+    """The first pass, of the clean and of the corrupted prompts: the same for every path."""
+    sites = ("z", "q", "k", "v", "mlp_out", "resid_pre", "mlp_in")
+    return run_kept(hf, pair.clean, (), sites), run_kept(hf, pair.corrupted, (), sites)
 
 
 def frozen(hf: PreTrainedModel, pair: Pair, path: Path, ours: Trace, theirs: Trace) -> list[Edit]:

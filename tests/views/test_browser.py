@@ -10,8 +10,8 @@ from tests.views import made
 from tests.views.browser import CHROMIUM, Browser
 from unweave.results import summary
 from unweave.views.blocks import Figure, Section
+from unweave.views.charts.heatmap import heatmap
 from unweave.views.choice import blocks_of
-from unweave.views.heatmap import heatmap
 from unweave.views.page import page
 from unweave.views.prompts import PromptList, pairs_of_results
 

@@ -6,10 +6,10 @@ import pytest
 
 from tests.results.fake import result, with_tokens
 from tests.views.browser import CHROMIUM, Browser
-from unweave.views.bars import bars
 from unweave.views.blocks import Figure
-from unweave.views.heatmap import heatmap
-from unweave.views.lines import lines
+from unweave.views.charts.bars import bars
+from unweave.views.charts.heatmap import heatmap
+from unweave.views.charts.lines import lines
 from unweave.views.page import page
 
 BAD = ["<script>document.title='run'</script>", "<b>bold</b>", "%{x}", "$x$", "&lt;", " a"]

@@ -39,8 +39,8 @@ def write_page(
         named: what the circuit's heads do, which is said where they are pointed at.
     """
     from unweave.views.blocks import Text
-    from unweave.views.circuit_drawing import circuit_drawing
-    from unweave.views.circuit_facts import group_facts, score_facts
+    from unweave.views.circuit.drawing import circuit_drawing
+    from unweave.views.circuit.facts import group_facts, score_facts
     from unweave.views.head_evidence import head_evidence
     from unweave.views.report import Report, write
     from unweave.views.sections import facts_of, results_table, sections_of, settings_table

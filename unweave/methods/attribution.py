@@ -29,7 +29,7 @@ from torch import Tensor
 
 from unweave.errors import InputError
 from unweave.methods.frame import Coords, labelled
-from unweave.methods.head_matrices import answer_direction
+from unweave.methods.weights.head_matrices import answer_direction
 from unweave.metrics.contrast import Contrast
 from unweave.models.forward import norm_scale
 from unweave.models.model import Model

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from unweave.errors import InputError
 from unweave.methods.frame import labelled_run
-from unweave.methods.head_matrices import class_direction, ov_matrices
 from unweave.methods.heads import Head, head_name, parse_head
+from unweave.methods.weights.head_matrices import class_direction, ov_matrices
 from unweave.models.forward import norm_scale
 from unweave.models.model import Model
 from unweave.models.prompts import Prompts

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from unweave.methods.attribution import Reading, by_head
 from unweave.methods.frame import Coords, labelled_run
-from unweave.methods.head_matrices import answer_direction, class_direction
+from unweave.methods.weights.head_matrices import answer_direction, class_direction
 from unweave.models.forward import norm_scale
 from unweave.models.model import Model
 from unweave.models.prompts import Prompts

@@ -23,7 +23,7 @@ from torch import Tensor
 from unweave import __version__
 from unweave.errors import InputError
 from unweave.methods.frame import model_attributes
-from unweave.methods.vocabulary import chosen_tokens
+from unweave.methods.weights.vocabulary import chosen_tokens
 from unweave.models.forward import mlp, norm, unembed
 from unweave.models.model import Model
 

@@ -10,8 +10,8 @@ from unweave.studies.plan import Record
 from unweave.studies.subject import Subject
 from unweave.views.blocks import Block, Details, Section, Text
 from unweave.views.choice import blocks_of
-from unweave.views.circuit_drawing import CircuitDrawing, circuit_drawing, group_colours
-from unweave.views.circuit_scores import evaluation_blocks
+from unweave.views.circuit.drawing import CircuitDrawing, circuit_drawing, group_colours
+from unweave.views.circuit.scores import evaluation_blocks
 from unweave.views.head_evidence import head_evidence, roles_table
 from unweave.views.path_effects import path_tables
 from unweave.views.sections import DOES, ENOUGH, SAYS, SIGNALS, THROUGH, WITHOUT

@@ -12,8 +12,8 @@ from unweave.results.labels import number
 from unweave.studies.plan import Result
 from unweave.views.blocks import Figure, Table
 from unweave.views.choice import blocks_of, finding
-from unweave.views.circuit_drawing import circuit_drawing
-from unweave.views.circuit_titles import circuit_finding, faithfulness_finding
+from unweave.views.circuit.drawing import circuit_drawing
+from unweave.views.circuit.titles import circuit_finding, faithfulness_finding
 from unweave.views.head_evidence import roles_finding
 from unweave.views.wording import listed
 

@@ -20,10 +20,10 @@ from unweave.studies.scores import scores
 from unweave.studies.subject import Subject
 from unweave.views.baselines import Baseline, baselines
 from unweave.views.blocks import Block, Details, Figure, Section, Table, Text
+from unweave.views.charts.histogram import histogram
+from unweave.views.charts.scatter import scatter
 from unweave.views.choice import blocks_of
-from unweave.views.histogram import histogram
 from unweave.views.prompts import PromptList, prompt_pairs
-from unweave.views.scatter import scatter
 from unweave.views.sections import CARRIES, LOOKS, SAYS, WRITTEN, same_prompts
 from unweave.views.titles import task_finding
 from unweave.views.wording import SPACE, counted, interval, percent

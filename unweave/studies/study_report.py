@@ -23,7 +23,7 @@ from unweave.tasks import TASKS
 from unweave.views.answer import Fact
 from unweave.views.baselines import Baseline, baselines
 from unweave.views.blocks import Block, Table, Text
-from unweave.views.circuit_facts import group_facts, score_facts
+from unweave.views.circuit.facts import group_facts, score_facts
 from unweave.views.report import Report
 from unweave.views.sections import settings_table
 from unweave.views.titles import task_finding

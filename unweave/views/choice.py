@@ -18,17 +18,17 @@ from typing import TYPE_CHECKING, Any
 from unweave.errors import InputError
 from unweave.results.summary import summaries, summary
 from unweave.views.attention import attention_view
-from unweave.views.bars import bars
 from unweave.views.blocks import Block, Figure, meta_of
-from unweave.views.circuit_scores import evaluation_blocks
+from unweave.views.charts.bars import bars
+from unweave.views.charts.heatmap import heatmap
+from unweave.views.charts.lines import lines
+from unweave.views.charts.panels import SITES
+from unweave.views.circuit.scores import evaluation_blocks
 from unweave.views.classes import class_blocks, missed_blocks, rebuilt_blocks, scale_blocks
 from unweave.views.head_evidence import contribution_blocks, role_attention_blocks, score_blocks
-from unweave.views.heatmap import heatmap
 from unweave.views.knockouts import attribution_blocks, backup_blocks, knockout_finding
 from unweave.views.leading import HEADS, leading_heads
-from unweave.views.lines import lines
 from unweave.views.over_models import model_blocks
-from unweave.views.panels import SITES
 from unweave.views.path_effects import path_finding
 from unweave.views.signals import signal_blocks
 from unweave.views.titles import (
@@ -172,7 +172,7 @@ def _by_cells(table: "xarray.Dataset", dims: set[str], title: str, n: int) -> Bl
         return Figure(heatmap(table, x=x, y=y), title)
     raise InputError(
         f"result: there is no picture of the dimensions {', '.join(sorted(dims))}; "
-        "choose one value of some of them, `result.sel(layer=9)`, or use unweave.views.heatmap"
+        "choose one value of some of them, `result.sel(layer=9)`, or use unweave.views.charts.heatmap"
     )
 
 

@@ -6,12 +6,12 @@ import numpy as np
 
 from unweave.results.labels import number
 from unweave.views.attention import attention_view
-from unweave.views.bars import bars
 from unweave.views.blocks import Block, Details, Figure, Table, meta_of
-from unweave.views.captions import meaning
-from unweave.views.histogram import histogram
-from unweave.views.lines import lines
-from unweave.views.markers import markers
+from unweave.views.charts.bars import bars
+from unweave.views.charts.captions import meaning
+from unweave.views.charts.histogram import histogram
+from unweave.views.charts.lines import lines
+from unweave.views.charts.markers import markers
 from unweave.views.theme import PALETTE
 from unweave.views.wording import listed, percent
 

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from unweave.results.labels import number
 from unweave.views.blocks import Figure
-from unweave.views.frame import Layout, framed
+from unweave.views.charts.frame import Layout, framed
 from unweave.views.text import label, visible
 from unweave.views.theme import PALETTE
 

@@ -9,8 +9,8 @@ from unweave.results.labels import number
 from unweave.results.summary import summary
 from unweave.results.top import top
 from unweave.views.blocks import Block, Figure, Table, meta_of
-from unweave.views.heatmap import heatmap
-from unweave.views.scatter import scatter
+from unweave.views.charts.heatmap import heatmap
+from unweave.views.charts.scatter import scatter
 from unweave.views.wording import counted, listed, percent
 
 if TYPE_CHECKING:

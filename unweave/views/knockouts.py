@@ -10,8 +10,8 @@ from unweave.results.labels import number, p_value
 from unweave.results.summary import summary
 from unweave.results.top import Row, top
 from unweave.views.blocks import Block, Figure, Table
-from unweave.views.heatmap import heatmap
-from unweave.views.scatter import scatter
+from unweave.views.charts.heatmap import heatmap
+from unweave.views.charts.scatter import scatter
 from unweave.views.titles import NOUNS, largest_cell, leaders
 from unweave.views.wording import interval, listed, percent
 

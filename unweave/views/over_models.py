@@ -12,10 +12,10 @@ import numpy as np
 from unweave.errors import InputError
 from unweave.results.summary import summaries
 from unweave.views.blocks import Block, Figure
-from unweave.views.captions import steepest
-from unweave.views.heatmap import heatmap
+from unweave.views.charts.captions import steepest
+from unweave.views.charts.heatmap import heatmap
+from unweave.views.charts.lines import lines
 from unweave.views.leading import HEADS, leading_heads
-from unweave.views.lines import lines
 
 if TYPE_CHECKING:
     import xarray

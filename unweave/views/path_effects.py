@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from unweave.results.labels import number
 from unweave.results.top import Row
 from unweave.views.blocks import Table
-from unweave.views.circuit_drawing import CircuitLike, EdgeLike, GroupLike
-from unweave.views.circuit_paths import INPUTS
-from unweave.views.circuit_tables import edge_table
+from unweave.views.circuit.drawing import CircuitLike, EdgeLike, GroupLike
+from unweave.views.circuit.paths import INPUTS
+from unweave.views.circuit.tables import edge_table
 from unweave.views.titles import largest_cell, leaders
 from unweave.views.wording import counted, listed, percent
 

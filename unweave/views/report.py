@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from unweave.errors import InputError
 from unweave.views.answer import Answer, Fact
 from unweave.views.blocks import Block, Section
-from unweave.views.circuit_drawing import CircuitLike, circuit_drawing
-from unweave.views.circuit_facts import group_facts, score_facts
+from unweave.views.circuit.drawing import CircuitLike, circuit_drawing
+from unweave.views.circuit.facts import group_facts, score_facts
 from unweave.views.head_evidence import HeadRolesLike, head_evidence
 from unweave.views.page import page, write_page
 from unweave.views.sections import facts_of, results_table, roles_of, sections_of, settings_table, with_baselines

@@ -11,7 +11,7 @@ from unweave.views.answer import Fact
 from unweave.views.baselines import Baseline, baselines
 from unweave.views.blocks import Block, Details, Section, Table, Text
 from unweave.views.choice import Roles, blocks_of, finding
-from unweave.views.circuit_drawing import CircuitLike
+from unweave.views.circuit.drawing import CircuitLike
 from unweave.views.head_evidence import HeadRolesLike, roles_table
 from unweave.views.path_effects import path_tables
 from unweave.views.prompts import PromptList, pairs_of_results

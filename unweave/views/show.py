@@ -13,7 +13,7 @@ from unweave.errors import InputError
 from unweave.results.top import Top
 from unweave.views.blocks import Block
 from unweave.views.choice import Roles, blocks_of
-from unweave.views.circuit_drawing import CircuitLike, circuit_drawing
+from unweave.views.circuit.drawing import CircuitLike, circuit_drawing
 from unweave.views.head_evidence import HeadRolesLike, roles_table
 from unweave.views.page import page, write_page
 from unweave.views.tables import top_table

@@ -7,7 +7,7 @@ import numpy as np
 from unweave.results.labels import number
 from unweave.results.summary import summary
 from unweave.views.blocks import Block, Figure, Table
-from unweave.views.heatmap import heatmap
+from unweave.views.charts.heatmap import heatmap
 from unweave.views.wording import counted, interval
 
 if TYPE_CHECKING:

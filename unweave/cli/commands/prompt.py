@@ -37,7 +37,7 @@ def run(
         raise InputError(
             "PROMPT: it ends with a space, which belongs to the next word's token; take it off, or give --no-space"
         )
-    from unweave.methods.prompt_test import test_prompt
+    from unweave.methods.one_prompt import test_prompt
     from unweave.models.loading import load_model
     from unweave.views.blocks import Table
 

@@ -8,11 +8,11 @@ import xarray as xr
 
 from unweave.errors import InputError
 from unweave.methods.frame import labelled
-from unweave.methods.head_matrices import chosen_heads
 from unweave.methods.heads import Head, head_name
 from unweave.methods.knockout import knockout
 from unweave.methods.path_patching import path_patch
 from unweave.methods.replacement import Replacement
+from unweave.methods.weights.head_matrices import chosen_heads
 from unweave.metrics.contrast import Contrast
 from unweave.metrics.protocol import Metric
 from unweave.progress import Progress

@@ -8,8 +8,8 @@ import xarray as xr
 
 from unweave.circuits.circuit import Circuit, Edge, Group
 from unweave.errors import InputError
-from unweave.methods.head_matrices import chosen_heads
 from unweave.methods.heads import Head, head_name
+from unweave.methods.weights.head_matrices import chosen_heads
 from unweave.results import summary
 from unweave.studies.palindrome.ablations import NOBODY, TOGETHER
 from unweave.studies.palindrome.cases import DIFFERS, MATCHES

@@ -24,7 +24,7 @@ from unweave.studies.palindrome.choice import (
 )
 from unweave.views.blocks import Figure
 from unweave.views.choice import blocks_of, finding
-from unweave.views.circuit_titles import faithfulness_finding
+from unweave.views.circuit.titles import faithfulness_finding
 from unweave.views.classes import missed_finding
 from unweave.views.weight_circuits import circuit_finding
 from unweave.views.wording import counted, listed, percent

@@ -18,7 +18,7 @@ from unweave.studies.palindrome.subject import ABLATED, PalindromeSettings, Pali
 from unweave.studies.plan import FOLDER, Record
 from unweave.views.answer import Fact
 from unweave.views.blocks import Block, Table, Text
-from unweave.views.circuit_drawing import CircuitDrawing, circuit_drawing
+from unweave.views.circuit.drawing import CircuitDrawing, circuit_drawing
 from unweave.views.report import Report
 from unweave.views.wording import counted, listed
 

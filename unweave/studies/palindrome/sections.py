@@ -17,12 +17,12 @@ from unweave.studies.palindrome.subject import PalindromeSubject
 from unweave.studies.plan import Record
 from unweave.tasks.custom_sequences import sequence
 from unweave.views.blocks import Block, Details, Figure, Section, Table, Text, meta_of
+from unweave.views.charts.heatmap import heatmap
+from unweave.views.charts.lines import lines
+from unweave.views.charts.markers import halves, markers
 from unweave.views.choice import blocks_of
-from unweave.views.circuit_scores import evaluation_blocks
+from unweave.views.circuit.scores import evaluation_blocks
 from unweave.views.end_attention import end_bars
-from unweave.views.heatmap import heatmap
-from unweave.views.lines import lines
-from unweave.views.markers import halves, markers
 from unweave.views.sequences import display_seq, mismatches
 from unweave.views.wording import counted, percent
 

@@ -18,9 +18,9 @@ from unweave.circuits.evaluate import Effort, evaluate
 from unweave.methods.attention import attention
 from unweave.methods.blind_spots import blind_spots
 from unweave.methods.class_attribution import class_attribution
-from unweave.methods.composition import composition_scores
-from unweave.methods.head_matrices import chosen_heads
 from unweave.methods.patching import patch, patch_at
+from unweave.methods.weights.composition import composition_scores
+from unweave.methods.weights.head_matrices import chosen_heads
 from unweave.metrics import Accuracy, CrossEntropy, LogitDiff
 from unweave.metrics.contrast import Contrast
 from unweave.progress import Progress

@@ -1,0 +1,158 @@
+"""What two heads do together, token by token or position by position: K- and V-composition read off the weights.
+
+Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits". An earlier sender moves a source's embedding
+`x` into the stream, `x OV_sender`, where a later receiver finds it:
+
+    K:  query W_K^T (x OV_sender)^T       how much the receiver's query asks for it
+    V:  x OV_sender OV_receiver direction  what the receiver says of the answer where it looks at it
+
+for every source `x`: rows of W_pos, or of W_E. The query is that of a position (the last, say), or a vector such as
+the mean query of a head on a set of prompts. Scales of norms, the score scale, and biases are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from unweave.errors import InputError
+from unweave.methods.frame import Coords, labelled_weights
+from unweave.methods.heads import Head, head_name, parse_head
+from unweave.methods.weights.full_circuits import Rows, embedding_rows, learned_positions
+from unweave.methods.weights.head_matrices import class_direction, ov_matrices, qk_matrices
+from unweave.models.model import Model
+from unweave.models.prompts import Prompts
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+def k_composition(
+    model: Model,
+    sender: Head | str,
+    receiver: Head | str,
+    over: str = "positions",
+    query: int | Float[Tensor, " d_head"] = -1,
+) -> xr.DataArray:
+    """How much a later head's query asks for what an earlier head moves from each position, or of each token.
+
+    Args:
+        model: any model; positions need learned ones.
+        sender, receiver: `(layer, head)` or `"9.6"`.
+        over: `"positions"` or `"tokens"`: the sources.
+        query: the position whose embedding asks (the last by default), or a query `[d_head]`, see `mean_query`.
+
+    Returns:
+        Scores before the score scale, `[pos]` or `[token]`.
+
+    Raises:
+        InputError: a receiver in no later layer; a query that does not fit; positions that are not learned.
+    """
+    (s, r), rows = _ordered(model, sender, receiver), _sources(model, over)
+    qk = qk_matrices(model, [r])[0]
+    if isinstance(query, int):
+        places = learned_positions(model)
+        if not -len(places) <= query < len(places):
+            raise InputError(f"query: {model.config.name} has positions 0 to {len(places) - 1}, got {query}")
+        asked = places[query] @ qk.left
+    else:
+        if query.shape != (model.config.d_head,):
+            raise InputError(f"query: expected [{model.config.d_head}], a query of one head, got {list(query.shape)}")
+        asked = query.to(model.weights.w_e)
+    scores = _moved(model, s, rows) @ (asked @ qk.right)
+    asks = f"position {query % len(learned_positions(model))}" if isinstance(query, int) else "a given query"
+    attrs = {
+        "method": "K-composition",
+        "quantity": "score",
+        "unit": "",
+        "zero": "what is moved from there is neither sought nor avoided",
+        "one": "a score of 1, before the score scale",
+        "query": asks,
+        **_pair_attrs(s, r),
+    }
+    return labelled_weights(model, scores, *_axes(rows, over, attrs))
+
+
+def v_composition(
+    model: Model,
+    sender: Head | str,
+    receiver: Head | str,
+    over: str = "positions",
+    outputs: tuple[int, int] = (0, 1),
+) -> xr.DataArray:
+    """What a later head says of the answer where it looks at what an earlier head moved from a position, or token.
+
+    Args:
+        model: any model; positions need learned ones.
+        sender, receiver: `(layer, head)` or `"9.6"`.
+        over: `"positions"` or `"tokens"`: the sources.
+        outputs: two outputs; the direction speaks for the first and against the second.
+
+    Returns:
+        Logit differences before the scales of norms, `[pos]` or `[token]`.
+
+    Raises:
+        InputError: a receiver in no later layer; outputs that there are not; positions that are not learned.
+    """
+    (s, r), rows = _ordered(model, sender, receiver), _sources(model, over)
+    said = ov_matrices(model, [r])[0].apply(class_direction(model, outputs))
+    attrs = {
+        "method": "V-composition",
+        "quantity": "logit difference",
+        "unit": "logits",
+        "zero": "no say in the answer",
+        "one": f"one logit for output {outputs[0]} against {outputs[1]}",
+        **_pair_attrs(s, r),
+    }
+    return labelled_weights(model, _moved(model, s, rows) @ said, *_axes(rows, over, attrs))
+
+
+def mean_query(
+    model: Model,
+    prompts: Prompts | str | Sequence[str] | Int[Tensor, "prompt pos"],
+    head: Head | str,
+    role: str = "end",
+) -> Float[Tensor, " d_head"]:
+    """A head's query at a role, averaged over prompts; with biases, before rotation.
+
+    Where knocking the query out to zero hurts and to its mean does not, the query is this constant.
+
+    Raises:
+        InputError: a head or role that there is not.
+    """
+    layer, number = parse_head(model.config, head)
+    batch = model.prompts(prompts)
+    queries = model.run(batch, keep=("q", layer))["q", layer][:, :, number]
+    return queries[range(len(batch)), batch.role(role)].mean(0)
+
+
+def _ordered(model: Model, sender: Head | str, receiver: Head | str) -> tuple[Head, Head]:
+    first, last = parse_head(model.config, sender), parse_head(model.config, receiver)
+    if last[0] <= first[0]:
+        raise InputError(f"receiver: {head_name(last)} stands in no later layer than the sender {head_name(first)}")
+    return first, last
+
+
+def _sources(model: Model, over: str) -> Rows:
+    if over == "both":
+        raise InputError("over: expected 'positions' or 'tokens', got 'both'; make one result of each")
+    return embedding_rows(model, over)
+
+
+def _moved(model: Model, sender: Head, rows: Rows) -> Float[Tensor, "row d_model"]:
+    """What the sender writes where it looks at each source alone."""
+    ov = ov_matrices(model, [sender])[0]
+    return rows.x @ ov.left @ ov.right
+
+
+def _pair_attrs(sender: Head, receiver: Head) -> dict[str, str]:
+    return {"sender": head_name(sender), "receiver": head_name(receiver)}
+
+
+def _axes(rows: Rows, over: str, attrs: dict[str, str]) -> tuple[dict[str, list], dict[str, str], Coords]:
+    if over == "positions":
+        return {"pos": list(rows.numbers)}, attrs, {}
+    return {"token": list(rows.names)}, attrs, {"token_id": (("token",), list(rows.numbers))}

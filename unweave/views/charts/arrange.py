@@ -1,0 +1,143 @@
+"""Where the panels of a figure stand: side by side as far as the window's width allows, the rest below.
+
+A layout is worked out in pixels for one width and written as shares of it, so that it stretches with the window.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from unweave.views.charts.frame import Layout
+
+WIDE, NARROW = 880, 364
+
+_LETTER = 6.4
+_TICK = 14
+_CELL = 13
+_WIDEST_CELL = 46
+_TITLE = 22
+_RIGHT = 14
+_COLOUR_BAR = 70
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a panel needs to be placed: its tick labels, the title of its `y` axis, and whether it has a heading."""
+
+    x: Sequence[str]
+    y: Sequence[str]
+    y_title: str
+    heading: bool
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """Of all panels, in pixels: their number in a row, width and height, and the room between and below them."""
+
+    columns: int
+    rows: int
+    width: float
+    height: int
+    left: int
+    between: int
+    below: int
+    upright: bool
+
+
+def arranged(panels: Sequence[Place], width: int) -> Layout:
+    """The layout for a window of `width` pixels: axes and headings of all panels, and room for a colour bar above."""
+    sizes = _sizes(panels, width)
+    head = _TITLE if panels[0].heading else 4
+    gap = sizes.below + head + 10
+    height = sizes.rows * sizes.height + (sizes.rows - 1) * gap
+    room = sizes.columns * sizes.width + (sizes.columns - 1) * sizes.between
+    updates: dict[str, Any] = {}
+    for number, panel in enumerate(panels):
+        row, column = divmod(number, sizes.columns)
+        start = column * (sizes.width + sizes.between) / room
+        end = start + min(sizes.width, _WIDEST_CELL * len(panel.x)) / room
+        top = 1 - row * (sizes.height + gap) / height
+        updates |= _axes(panel, number, sizes, column == 0)
+        updates[f"xaxis{number + 1}.domain"] = [start, min(end, 1.0)]
+        updates[f"yaxis{number + 1}.domain"] = [max(top - sizes.height / height, 0.0), top]
+        updates |= {f"annotations[{number}].x": start, f"annotations[{number}].y": top}
+    # Otherwise a colour bar above few rows widens the margin after the axes' titles have found their place.
+    bar = {
+        "coloraxis.colorbar.y": 1 + head / height,
+        "coloraxis.colorbar.len": min(360, room),
+        "margin.autoexpand": False,
+    }
+    return Layout(height, sizes.left, _RIGHT, head + _COLOUR_BAR, sizes.below, _first(updates | bar))
+
+
+def single(width: int, ticks: Sequence[str] = (), legend: Sequence[str] = (), height: int = 340) -> Layout:
+    """The layout for one drawing area: tick labels below it, upright where they need to be, and a legend above it.
+
+    `ticks` are the labels of a category axis, or nothing for numbers.
+    """
+    left = 66
+    room = width - left - _RIGHT
+    longest = _LETTER * max(map(len, ticks), default=0)
+    upright = longest + 6 > room / max(len(ticks), 1)
+    updates: dict[str, Any] = {"yaxis.automargin": False, "xaxis.automargin": False}
+    if ticks:
+        updates["xaxis.tickangle"] = -90 if upright else 0
+        updates["xaxis.dtick"] = math.ceil((_TICK if upright else longest) * len(ticks) / room)
+    lines = _legend_lines(legend, room)
+    above = 12 + 20 * lines
+    place = {"orientation": "h", "x": 0, "xanchor": "left", "y": 1 + 6 / height, "yanchor": "bottom"}
+    updates |= {f"legend.{name}": value for name, value in place.items()} if legend else {}
+    return Layout(height, left, _RIGHT, above, math.ceil(longest) + 36 if upright and ticks else 46, updates)
+
+
+def _legend_lines(names: Sequence[str], room: int) -> int:
+    """Lines that a horizontal legend takes: entries of the width of the longest, as plotly sets them."""
+    if not names:
+        return 0
+    entry = 46 + _LETTER * 1.1 * max(map(len, names))
+    return math.ceil(len(names) / max(1, int(room / entry)))
+
+
+def _sizes(panels: Sequence[Place], width: int) -> _Sizes:
+    cells = max(len(panel.x) for panel in panels)
+    left = 44 + math.ceil(_LETTER * max(len(tick) for panel in panels for tick in panel.y))
+    shared = all(list(panel.y) == list(panels[0].y) for panel in panels)
+    between = 16 if shared else left
+    room = width - left - _RIGHT
+    columns = max(1, min(len(panels), 5, int((room + between) // (_CELL * cells + between))))
+    panel_width = (room - between * (columns - 1)) / columns
+    longest = _LETTER * max(len(tick) for panel in panels for tick in panel.x)
+    upright = longest + 4 > min(panel_width / cells, _WIDEST_CELL)
+    rows = max(len(panel.y) for panel in panels)
+    return _Sizes(
+        columns=columns,
+        rows=math.ceil(len(panels) / columns),
+        width=panel_width,
+        height=min(max(15 * rows, 90), 560),
+        left=left,
+        between=between,
+        below=math.ceil(longest) + 34 if upright else 42,
+        upright=upright,
+    )
+
+
+def _axes(panel: Place, number: int, sizes: _Sizes, first: bool) -> dict[str, Any]:
+    """Angle and density of tick labels; `y` has labels and title on the first panel of a row or where panels differ."""
+    x, y = f"xaxis{number + 1}", f"yaxis{number + 1}"
+    cell = min(sizes.width / len(panel.x), _WIDEST_CELL)
+    longest = _TICK if sizes.upright else _LETTER * max(map(len, panel.x)) + 4
+    labelled = first or sizes.between > 16
+    return {
+        f"{x}.tickangle": -90 if sizes.upright else 0,
+        f"{x}.dtick": math.ceil(longest / cell),
+        f"{y}.dtick": math.ceil(_TICK * len(panel.y) / sizes.height),
+        f"{y}.showticklabels": labelled,
+        f"{y}.title.text": panel.y_title if labelled else "",
+    }
+
+
+def _first(updates: dict[str, Any]) -> dict[str, Any]:
+    """Plotly writes the first axis without its number."""
+    return {re.sub(r"^([xy]axis)1\.", r"\1.", path): value for path, value in updates.items()}

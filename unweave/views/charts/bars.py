@@ -1,0 +1,122 @@
+"""The largest cells of a result as ranked bars, with their intervals and the share that they hold together."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from unweave.results.labels import number, p_value
+from unweave.results.summary import summaries
+from unweave.results.top import Row, top
+from unweave.views.charts.captions import caption, doubtful, meaning, measure, named
+from unweave.views.charts.frame import Layout, framed
+from unweave.views.text import label, visible
+from unweave.views.theme import NEUTRAL
+
+if TYPE_CHECKING:
+    import xarray
+
+_ROW, _LETTER = 22, 6.6
+_TOWARDS, _AGAINST = "#2a6fb4", "#c96a1b"
+
+
+def bars(
+    result: "xarray.DataArray | xarray.Dataset | xarray.DataTree | Mapping[str, Any]",
+    n: int = 10,
+    *,
+    by: str = "abs",
+    title: str = "",
+    colours: Mapping[str, str] | None = None,
+) -> go.Figure:
+    """The `n` cells with the largest means, the first at the top.
+
+    Beside each bar stands the share of the total size (sum of absolute means of all cells) that it and those above it
+    hold. Bars of cells not different from 0 are pale.
+
+    Args:
+        result: a result, several sites of one, results by name, or summaries of these.
+        n: how many bars.
+        by: "abs" for the largest in size, "high" for the highest, "low" for the lowest.
+        title: what was found; computed from the data if left out.
+        colours: colours by name, as `theme.head_colours` gives them for heads; by default blue above 0, orange below.
+
+    Raises:
+        InputError: an unknown `by`, or `n` below 1.
+    """
+    tables = summaries(result)
+    rows = top(tables, n, by=by).rows
+    doubt = [doubtful(row, tables[row.site].attrs) for row in rows]
+    attrs = next(iter(tables.values())).attrs
+    places = list(range(len(rows)))
+    figure = go.Figure()
+    _draw(figure, rows, doubt, colours or {}, measure(attrs))
+    # The shares are tick labels of a second axis, which plotly draws only if something stands on it.
+    figure.add_scatter(x=[0.0] * len(rows), y=places, yaxis="y2", mode="none", hoverinfo="skip", showlegend=False)
+    rank = {
+        "type": "linear",
+        "range": [len(rows) - 0.4, -0.6],
+        "tickvals": places,
+        "showgrid": False,
+        "zeroline": False,
+    }
+    shares = [f"{row.cumulative:.0%}" for row in rows]
+    figure.update_layout(
+        xaxis={"title": {"text": label(measure(attrs))}, "zeroline": True},
+        yaxis=rank | {"ticktext": [label(_name(row)) for row in rows]},
+        yaxis2=rank | {"ticktext": shares, "overlaying": "y", "side": "right", "title": {"text": "cumulative share"}},
+        showlegend=False,
+        bargap=0.3,
+    )
+    shown = caption(list(tables.values()), mark="Pale bars" if any(doubt) else "", scale=meaning(attrs))
+    layout = _layout([_name(row) for row in rows])
+    return framed(figure, title or _finding(rows), shown, layout, layout)
+
+
+def _draw(figure: go.Figure, rows: Sequence[Row], doubt: Sequence[bool], colours: Mapping[str, str], what: str) -> None:
+    mean, low, high = (np.array([getattr(row, end) for row in rows]) for end in ("mean", "low", "high"))
+    figure.add_bar(
+        x=mean,
+        y=list(range(len(rows))),
+        orientation="h",
+        marker={
+            "color": [colours.get(row.label, _TOWARDS if row.mean > 0 else _AGAINST) for row in rows],
+            "opacity": [0.35 if pale else 0.9 for pale in doubt],
+        },
+        error_x={
+            "type": "data",
+            "symmetric": False,
+            "array": np.nan_to_num(high - mean),
+            "arrayminus": np.nan_to_num(mean - low),
+            "color": NEUTRAL,
+            "thickness": 1.5,
+            "width": 3,
+        },
+        customdata=[
+            [label(_name(row)), number(row.low), number(row.high), p_value(row.p_holm), f"{row.cumulative:.0%}"]
+            for row in rows
+        ],
+        hovertemplate=(
+            f"<b>%{{customdata[0]}}</b><br>{label(what)} %{{x:.3f}}"
+            "<br>interval %{customdata[1]} to %{customdata[2]}<br>adjusted %{customdata[3]}"
+            "<br>with those above: %{customdata[4]} of the total size<extra></extra>"
+        ),
+    )
+
+
+def _layout(labels: Sequence[str]) -> Layout:
+    left = 16 + min(220, math.ceil(_LETTER * max(map(len, labels), default=0)))
+    height = _ROW * max(len(labels), 1)
+    return Layout(height, left, 62, 12, 46, {"xaxis.automargin": False, "yaxis.automargin": False})
+
+
+def _name(row: Row) -> str:
+    return f"{row.label} {visible(row.token)}".strip()
+
+
+def _finding(rows: Sequence[Row]) -> str:
+    if not rows:
+        return "Every cell is exactly 0"
+    count = "The largest cell holds" if len(rows) == 1 else f"The {len(rows)} largest cells hold"
+    return f"{count} {rows[-1].cumulative:.0%} of the total size; first {named(rows[:3])}"

@@ -1,0 +1,182 @@
+"""Tables of effects as colours around 0: layers by heads, layers by tokens, side by side for several sites.
+
+All panels share one colour range, so that sites can be compared. The range is symmetric around 0 and reaches the
+largest cell, unless that one is more than three times as large as any other; then it stops there, and the caption
+says so.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from unweave.results.labels import number
+from unweave.results.summary import summaries
+from unweave.views import theme
+from unweave.views.charts.arrange import NARROW, WIDE, Place, arranged
+from unweave.views.charts.captions import caption, largest, meaning, measure, unclear
+from unweave.views.charts.frame import framed
+from unweave.views.charts.hover import hover_data, hover_lines
+from unweave.views.charts.panels import (
+    Panel,
+    axis_title,
+    check_dims,
+    dimension,
+    names,
+    panels,
+    ticks,
+)
+from unweave.views.text import label
+
+if TYPE_CHECKING:
+    import xarray
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """One panel's cells: labels of both axes, axis titles, and the summary with `y` first."""
+
+    title: str
+    x: list[str]
+    y: list[str]
+    x_title: str
+    y_title: str
+    cells: "xarray.Dataset"
+    names: np.ndarray
+    unclear: np.ndarray
+
+
+def heatmap(
+    result: "xarray.DataArray | xarray.Dataset | xarray.DataTree | Mapping[str, Any]",
+    *,
+    x: str,
+    y: str = "layer",
+    facet: str | None = None,
+    title: str = "",
+    values: bool = False,
+) -> go.Figure:
+    """Means over prompts as colours; the interval, p-value and number of prompts on hover.
+
+    Layer 0 is at the bottom. Cells not different from 0 carry a dot. Positions show the token; where prompts differ,
+    that of the first prompt, which the axis says.
+
+    Args:
+        result: a result, several sites of one (a panel each), or a `summary` of either, which is not computed again.
+        x, y: the dimensions of the axes. `head` stands for `kv_head` too, where keys and values are shared.
+        facet: a dimension with a panel for each value.
+        title: what was found; computed from the data if left out.
+        values: write each mean into its cell.
+
+    Raises:
+        InputError: a dimension that the result does not have, or one that is neither axis nor facet.
+    """
+    tables = summaries(result)
+    grids = [_grid(panel, x, y) for panel in panels(tables, facet)]
+    limit, reach = _limit([grid.cells["mean"].values for grid in grids])
+    figure = go.Figure()
+    for place, grid in enumerate(grids):
+        _draw(figure, grid, place, values)
+    shown = caption([grid.cells for grid in grids], mark="In brackets" if values else "Dots")
+    if any(np.isnan(grid.cells["mean"]).any() for grid in grids):
+        shown += " Crosses: not reached."
+    if limit < reach:
+        shown += f" Colours stop at ±{number(limit)}; the largest size is {number(reach)}."
+    _set_axes(figure, grids)
+    figure.update_layout(coloraxis=_colours(limit, grids[0].cells.attrs))
+    places = [Place(grid.x, grid.y, label(grid.y_title), bool(grid.title)) for grid in grids]
+    return framed(figure, title or largest(tables), shown, arranged(places, WIDE), arranged(places, NARROW))
+
+
+def _grid(panel: Panel, x: str, y: str) -> _Grid:
+    x, y = dimension(panel.table, x), dimension(panel.table, y)
+    check_dims(panel.table, (x, y), all_of_them=True)
+    cells = panel.table.transpose(y, x, ...)
+    return _Grid(
+        title=panel.title,
+        x=ticks(cells, x),
+        y=ticks(cells, y),
+        x_title=axis_title(cells, x),
+        y_title=axis_title(cells, y),
+        cells=cells,
+        names=names(cells, (y, x)),
+        unclear=unclear(cells),
+    )
+
+
+def _limit(means: Sequence[np.ndarray]) -> tuple[float, float]:
+    """The end of the colour range, and the largest size there is."""
+    sizes = np.abs(np.concatenate([mean.ravel() for mean in means]))
+    sizes = sizes[np.isfinite(sizes) & (sizes > 0)]
+    if not len(sizes):
+        return 1.0, 0.0
+    largest_two = np.sort(sizes)[-2:]
+    reach = float(largest_two[-1])
+    return min(reach, 3 * float(largest_two[0])), reach
+
+
+def _draw(figure: go.Figure, grid: _Grid, place: int, values: bool) -> None:
+    axes = {"xaxis": _axis("x", place), "yaxis": _axis("y", place)}
+    x, y = [label(tick) for tick in grid.x], [label(tick) for tick in grid.y]
+    mean = grid.cells["mean"].values
+    figure.add_heatmap(
+        z=mean.astype(np.float32),
+        x=x,
+        y=y,
+        hovertext=[[label(name) for name in row] for row in grid.names.tolist()],
+        customdata=hover_data(grid.cells),
+        coloraxis="coloraxis",
+        xgap=1,
+        ygap=1,
+        hoverongaps=False,
+        hovertemplate=f"<b>%{{hovertext}}</b><br>{hover_lines(grid.cells, 'z')}<extra>{label(grid.title)}</extra>",
+        text=_written(mean, grid.unclear) if values else None,
+        texttemplate="%{text}" if values else None,
+        **axes,
+    )
+    dots = np.zeros_like(grid.unclear) if values else grid.unclear
+    for marked, symbol, size in ((dots, "circle", 3), (np.isnan(mean), "x-thin-open", 5)):
+        if marked.any():
+            rows, columns = np.nonzero(marked)
+            figure.add_scatter(
+                x=[x[column] for column in columns],
+                y=[y[row] for row in rows],
+                mode="markers",
+                marker={"symbol": symbol, "size": size, "color": theme.NEUTRAL, "opacity": 0.75},
+                hoverinfo="skip",
+                showlegend=False,
+                **axes,
+            )
+
+
+def _set_axes(figure: go.Figure, grids: Sequence[_Grid]) -> None:
+    plain = {"type": "category", "showgrid": False, "zeroline": False, "automargin": False, "ticks": ""}
+    for place, grid in enumerate(grids):
+        # Layers grow upwards, as the residual stream is drawn; a list is read from above.
+        upwards = str(grid.cells["mean"].dims[0]) == "layer"
+        ends = [-0.5, len(grid.y) - 0.5] if upwards else [len(grid.y) - 0.5, -0.5]
+        x = {"anchor": _axis("y", place), "title": {"text": label(grid.x_title)}, "range": [-0.5, len(grid.x) - 0.5]}
+        y = {"anchor": _axis("x", place), "range": ends}
+        figure.update_layout({f"xaxis{place + 1}": plain | x, f"yaxis{place + 1}": plain | y})
+        heading = {"text": label(grid.title), "showarrow": False, "xref": "paper", "yref": "paper"}
+        figure.add_annotation(heading | {"xanchor": "left", "yanchor": "bottom", "yshift": 2})
+
+
+def _colours(limit: float, attrs: Mapping[Any, Any]) -> dict[str, Any]:
+    bar = {"orientation": "h", "thickness": 10, "lenmode": "pixels", "x": 0, "xanchor": "left", "yanchor": "bottom"}
+    zero, *one = meaning(attrs) or ("",)
+    lines = [f"{measure(attrs)}: {zero}" if zero else measure(attrs), *one]
+    title = {"text": "<br>".join(map(label, lines)), "side": "top", "font": {"size": 11}}
+    return {"cmin": -limit, "cmax": limit, "colorbar": bar | {"ypad": 4, "xpad": 0, "nticks": 7, "title": title}}
+
+
+def _written(mean: np.ndarray, unclear: np.ndarray) -> list[list[str]]:
+    texts = np.vectorize(
+        lambda value: f"{value + 0.0:.2f}".replace("-0.00", "0.00").replace("-", "−"), otypes=[object]
+    )(mean)
+    return np.where(unclear, "(" + texts + ")", texts).tolist()
+
+
+def _axis(letter: str, place: int) -> str:
+    return letter if place == 0 else f"{letter}{place + 1}"

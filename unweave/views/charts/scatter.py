@@ -1,0 +1,205 @@
+"""Two quantities of the same heads, layers or prompts against each other."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import plotly.graph_objects as go
+from jaxtyping import Float
+
+from unweave.errors import InputError
+from unweave.results.labels import number
+from unweave.results.summary import summaries
+from unweave.views.charts.arrange import NARROW, WIDE, single
+from unweave.views.charts.captions import caption, meaning, measure
+from unweave.views.charts.frame import framed
+from unweave.views.charts.panels import SITES, names
+from unweave.views.text import label
+from unweave.views.theme import NEUTRAL, PALETTE, SEQUENTIAL
+
+if TYPE_CHECKING:
+    import xarray
+
+_NOUNS = {("layer", "head"): "heads", ("prompt",): "prompts", ("layer",): "layers"}
+_NAMED = 6
+_LONGEST = 80
+
+
+@dataclass(frozen=True)
+class _Points:
+    """Names, places and colour values of all points; `noun` is what a point is."""
+
+    names: list[str]
+    x: Float[np.ndarray, " point"]
+    y: Float[np.ndarray, " point"]
+    colour: list[str] | list[float] | None
+    noun: str
+
+
+def scatter(
+    x: "xarray.DataArray | xarray.Dataset",
+    y: "xarray.DataArray | xarray.Dataset",
+    *,
+    title: str = "",
+    colour: str | Mapping[str, str] | None = None,
+    diagonal: bool = False,
+    equal: bool = False,
+) -> go.Figure:
+    """A point for each cell of two results, averaged over prompts; a point a prompt where that is all there is.
+
+    The points farthest out are named; all are on hover.
+
+    Args:
+        x, y: results, or summaries, with the same dimensions.
+        title: what was found; computed from the data if left out.
+        colour: a dimension or coordinate to colour by (`layer`), or the group of each point by its name
+            (`{"23.3": "name movers"}`); points without a group are grey.
+        diagonal: draw the line y = x, with equal ranges on both axes.
+        equal: equal ranges on both axes.
+
+    Raises:
+        InputError: results with different dimensions, or an unknown coordinate.
+    """
+    points, tables = _points(x, y, colour)
+    both = np.concatenate([points.x, points.y])
+    titles = [_axis_title(table) for table in tables]
+    figure = go.Figure()
+    if diagonal:
+        line = {"color": NEUTRAL, "width": 1, "dash": "dot"}
+        figure.add_scatter(x=_range(both), y=_range(both), mode="lines", line=line, hoverinfo="skip", showlegend=False)
+    groups = _draw(figure, points, titles, colour if isinstance(colour, str) else "")
+    ends = [_range(both)] * 2 if diagonal or equal else [_range(points.x), _range(points.y)]
+    figure.update_layout(
+        xaxis={"title": {"text": label(titles[0])}, "range": ends[0], "zeroline": True},
+        yaxis={"title": {"text": label(titles[1])}, "range": ends[1], "zeroline": True},
+        showlegend=bool(groups),
+        hovermode="closest",
+    )
+    shown = f"A point for each of {len(points.names)} {points.noun}."
+    if points.noun != "prompts":
+        shown = f"{caption(tables, scale=meaning(tables[0].attrs))} {shown}"
+    wide, narrow = single(WIDE, legend=groups, height=460), single(NARROW, legend=groups, height=320)
+    return framed(figure, title or _finding(points, diagonal), shown, wide, narrow)
+
+
+def _points(x: Any, y: Any, colour: Any) -> "tuple[_Points, list[xarray.Dataset]]":
+    tables = [_table(one) for one in (x, y)]
+    dims = [str(dim) for dim in tables[0]["mean"].dims]
+    if set(dims) != set(map(str, tables[1]["mean"].dims)):
+        others = ", ".join(map(str, tables[1]["mean"].dims))
+        raise InputError(
+            f"x and y: expected the same dimensions, got ({', '.join(dims)}) and ({others}); average or select"
+        )
+    means = [table["mean"].transpose(*dims) for table in tables]
+    if means[0].shape != means[1].shape:
+        raise InputError(f"x and y: expected the same sizes, got {means[0].shape} and {means[1].shape}")
+    labels = _texts(tables[0]) if dims == ["prompt"] else names(tables[0], dims).ravel().tolist()
+    points = _Points(
+        names=labels,
+        x=means[0].values.ravel().astype(float),
+        y=means[1].values.ravel().astype(float),
+        colour=_colour(colour, tables[0], labels, dims),
+        noun=_NOUNS.get(tuple(dims), "cells"),
+    )
+    return points, tables
+
+
+def _table(result: Any) -> "xarray.Dataset":
+    """A summary; of an array with prompts alone, the array itself as the means."""
+    import xarray as xr
+
+    if isinstance(result, xr.DataArray) and result.dims == ("prompt",):
+        return result.rename("mean").to_dataset().assign_attrs(result.attrs)
+    return next(iter(summaries(result).values()))
+
+
+def _texts(table: "xarray.Dataset") -> list[str]:
+    if "text" not in table.coords:
+        return [f"prompt {place + 1}" for place in range(table.sizes["prompt"])]
+    return [textwrap.shorten(str(text), _LONGEST, placeholder=" …") for text in table["text"].values]
+
+
+def _colour(
+    colour: str | Mapping[str, str] | None, table: "xarray.Dataset", labels: Sequence[str], dims: Sequence[str]
+) -> list[str] | list[float] | None:
+    if colour is None:
+        return None
+    if isinstance(colour, Mapping):
+        return [colour.get(name, "other") for name in labels]
+    if colour not in table.coords:
+        raise InputError(
+            f"colour: {colour!r} is no coordinate of the result, which has {', '.join(map(str, table.coords))}"
+        )
+    values = table[colour].broadcast_like(table["mean"]).transpose(*dims).values.ravel()
+    return values.astype(float).tolist() if values.dtype.kind in "iufb" else [str(value) for value in values]
+
+
+def _draw(figure: go.Figure, points: _Points, titles: Sequence[str], scale: str) -> list[str]:
+    """Draw the points, a trace for each group; returns the groups' names, which are none for a colour scale."""
+    hover = "<b>%{customdata}</b><br>" + "<br>".join(
+        f"{label(t)} %{{{axis}:.3f}}" for t, axis in zip(titles, "xy", strict=True)
+    )
+    groups = [str(name) for name in points.colour or []] if points.colour and isinstance(points.colour[0], str) else []
+    shown = _far_out(points)
+    for place, group in enumerate(dict.fromkeys(groups) or [""]):
+        chosen = [row for row in range(len(points.names)) if not groups or groups[row] == group]
+        marker = {
+            "size": 7,
+            "line": {"width": 0},
+            "color": NEUTRAL if group == "other" else PALETTE[place % len(PALETTE)],
+        }
+        if points.colour and not groups:
+            bar = {"title": {"text": label(scale)}, "thickness": 10, "outlinewidth": 0}
+            marker |= {"color": points.colour, "colorscale": SEQUENTIAL, "showscale": True, "colorbar": bar}
+        figure.add_scatter(
+            x=points.x[chosen],
+            y=points.y[chosen],
+            text=[label(points.names[row]) if row in shown else "" for row in chosen],
+            customdata=[label(points.names[row]) for row in chosen],
+            mode="markers+text",
+            textposition="top center",
+            textfont={"size": 11},
+            marker=marker,
+            name=label(group),
+            hovertemplate=f"{hover}<extra></extra>",
+        )
+    return list(dict.fromkeys(groups))
+
+
+def _far_out(points: _Points) -> set[int]:
+    """The points that are named on the drawing; none of a set of prompts, whose names are texts."""
+    if points.noun == "prompts":
+        return set()
+    spread = [values / (np.nanmax(np.abs(values)) or 1.0) for values in (points.x, points.y)]
+    order = np.argsort(-np.nan_to_num(np.hypot(*spread)), kind="stable")
+    return set(order[:_NAMED].tolist())
+
+
+def _finding(points: _Points, diagonal: bool) -> str:
+    known = np.isfinite(points.x) & np.isfinite(points.y)
+    x, y = points.x[known], points.y[known]
+    labels = [name for name, there in zip(points.names, known, strict=True) if there]
+    if len(labels) < 3 or not x.std() or not y.std():
+        return f"{len(labels)} {points.noun}"
+    said = f"Over {len(labels)} {points.noun} the correlation is {number(float(np.corrcoef(x, y)[0, 1]))}"
+    if points.noun == "prompts":
+        return said
+    size = np.abs(x - y) if diagonal else np.hypot(x / np.abs(x).max(), y / np.abs(y).max())
+    far = int(np.argmax(size))
+    where = "from the line" if diagonal else "out"
+    return f"{said}; {labels[far]} is farthest {where} ({number(x[far])}, {number(y[far])})"
+
+
+def _axis_title(table: "xarray.Dataset") -> str:
+    site = str(table.attrs.get("site", ""))
+    return f"{SITES.get(site, site)}: {measure(table.attrs)}" if site else measure(table.attrs)
+
+
+def _range(values: Float[np.ndarray, " point"]) -> list[float]:
+    """From the least to the largest value, 0 among them, with a margin for names."""
+    known = np.append(values[np.isfinite(values)], 0.0)
+    low, high = float(known.min()), float(known.max())
+    margin = 0.08 * ((high - low) or 1.0)
+    return [low - margin, high + margin]

@@ -1,0 +1,186 @@
+"""The drawing of a circuit: heads at the roles where they act, and the paths between them.
+
+Columns are roles in the order of the sentence, rows are layers, early ones at the bottom. The drawing is markup made
+here, each head and path with its evidence as a text, so that it can be read on paper and without scripts; this
+package's own script (unweave/views/assets/circuit.js) adds pointing, arrow keys and a slider that hides weak paths.
+
+`Node` and `Link` say all that is drawn. `circuit_drawing` makes them from anything that has the attributes of a
+circuit (`CircuitLike`), since views know values and not the rooms that make them.
+"""
+
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+
+from unweave.results.labels import number
+from unweave.views.blocks import CIRCUIT, caption, heading
+from unweave.views.circuit.layout import LOGITS, Node, arrange_circuit
+from unweave.views.circuit.paths import Link, ends_of, evidence_of, ranked, told
+from unweave.views.circuit.svg import legend, svg
+from unweave.views.circuit.titles import circuit_finding
+from unweave.views.theme import NEUTRAL, PALETTE
+
+__all__ = ["CircuitDrawing", "CircuitLike", "Link", "Node", "circuit_drawing", "group_colours"]
+
+EVERYWHERE = "all positions"
+# Paths that are shown before the slider is moved: more of them are a tangle.
+START = 40
+_OUTSIDE = ("embed", "pos_embed", LOGITS)
+
+
+@runtime_checkable
+class GroupLike(Protocol):
+    """Heads `(layer, head)` and MLPs (layers) of one kind, and the roles where they count, or `"all"`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def heads(self) -> Sequence[tuple[int, int]]: ...
+    @property
+    def roles(self) -> Sequence[str] | Literal["all"]: ...
+    @property
+    def mlps(self) -> Sequence[int]: ...
+
+
+@runtime_checkable
+class EdgeLike(Protocol):
+    """A path from a sender to a receiver's input at a role; `effect` is positive where it carries the answer."""
+
+    @property
+    def sender(self) -> str: ...
+    @property
+    def receiver(self) -> str: ...
+    @property
+    def input(self) -> str: ...
+    @property
+    def effect(self) -> float | None: ...
+    @property
+    def low(self) -> float | None: ...
+    @property
+    def high(self) -> float | None: ...
+    @property
+    def role(self) -> str: ...
+
+
+@runtime_checkable
+class CircuitLike(Protocol):
+    """What a circuit has that is drawn: groups and edges."""
+
+    @property
+    def groups(self) -> Sequence[GroupLike]: ...
+    @property
+    def edges(self) -> Sequence[EdgeLike]: ...
+
+
+@dataclass(frozen=True)
+class CircuitDrawing:
+    """A circuit as a block of a page.
+
+    Args:
+        nodes: one for each head at each role where it acts. `logits` is a node too, in the row above all layers,
+            `embed` and `pos_embed` in the row below.
+        links: paths between nodes.
+        roles: the columns, in order; by default as the nodes name them.
+        title, caption: plain text above and below; the title is computed where it is left out.
+        colours: of groups, where other figures have given them colours.
+    """
+
+    nodes: tuple[Node, ...]
+    links: tuple[Link, ...] = ()
+    roles: tuple[str, ...] = ()
+    title: str = ""
+    caption: str = ""
+    colours: Mapping[str, str] = field(default_factory=dict)
+
+    def html(self) -> str:
+        nodes, links = self.nodes, ranked(self.links)
+        placed = arrange_circuit(nodes, self.roles or tuple(dict.fromkeys(node.role for node in nodes)))
+        ends = [ends_of(link, placed) for link in links]
+        groups = tuple(dict.fromkeys(node.group for node in nodes if node.group))
+        colours = {**group_colours(groups), **self.colours}
+        says = [evidence_of(node, links, ends) for node in nodes]
+        drawn = svg(placed, links, ends, colours, says, [told(link) for link in links])
+        key = legend(nodes, links, colours)
+        name = html.escape("circuit: " + (self.title or circuit_finding(nodes, links)), quote=True)
+        view = f'<div class="scroll circuit-view" role="group" aria-label="{name}">{drawn}</div>'
+        title = heading(self.title or circuit_finding(nodes, links))
+        start = min(START, len(links))
+        return f'<figure class="circuit" data-start="{start}">{title}{view}{key}{caption(self.caption)}</figure>'
+
+    def needs(self) -> frozenset[str]:
+        return frozenset({CIRCUIT})
+
+
+def circuit_drawing(
+    circuit: CircuitLike,
+    *,
+    places: Mapping[str, Sequence[int]] | None = None,
+    evidence: Mapping[str, str] | None = None,
+    title: str = "",
+    caption: str = "",
+    colours: Mapping[str, str] | None = None,
+) -> CircuitDrawing:
+    """The drawing of a circuit.
+
+    Args:
+        circuit: groups of heads with roles, and edges.
+        places: positions of each prompt by role (`prompts.roles`), which order the columns by their means; otherwise
+            they stand as the circuit names them, `end` last.
+        evidence: what is known of a head, by its name, such as the numbers that gave it its role.
+        title, caption: plain text; computed where left out.
+        colours: of groups, by name.
+    """
+    said = evidence or {}
+    nodes = [
+        Node(name, layer, role, group.name, said.get(name, ""))
+        for group in circuit.groups
+        for layer, name in _members(group)
+        for role in ([EVERYWHERE] if group.roles == "all" else group.roles)
+    ]
+    links = tuple(
+        Link(edge.sender, edge.receiver, edge.input, edge.effect, edge.low, edge.high, edge.role)
+        for edge in circuit.edges
+    )
+    roles = _order([*(node.role for node in nodes), *(link.role for link in links if link.role)], places or {})
+    nodes += _outside(links, roles)
+    return CircuitDrawing(tuple(nodes), links, roles, title, caption or _caption(links), colours or {})
+
+
+def group_colours(groups: Sequence[str]) -> dict[str, str]:
+    """A colour for each group, in order; the same list gives the same colours. From the ninth on they are grey."""
+    return {name: PALETTE[place] if place < len(PALETTE) else NEUTRAL for place, name in enumerate(groups)}
+
+
+def _members(group: GroupLike) -> list[tuple[int, str]]:
+    """Layer and name of each head and MLP."""
+    heads = [(layer, f"{layer}.{head}") for layer, head in group.heads]
+    return heads + [(layer, f"{layer}_mlp") for layer in group.mlps]
+
+
+def _order(named: Sequence[str], places: Mapping[str, Sequence[int]]) -> tuple[str, ...]:
+    """Roles by their mean position; those without one before `end`, as they are named."""
+    roles = list(dict.fromkeys(named))
+    known = {role: float(np.mean(list(at))) for role, at in places.items() if len(at)}
+    last = max(known.values(), default=0.0)
+    return tuple(sorted(roles, key=lambda role: known.get(role, last + 0.5 if role != "end" else last + 1.0)))
+
+
+def _outside(links: Sequence[Link], roles: Sequence[str]) -> list[Node]:
+    """The nodes that no group holds: embeddings where a path starts in them, the logits where one ends."""
+    made: dict[tuple[str, str], Node] = {}
+    for link in links:
+        for name in {link.sender, link.receiver} & set(_OUTSIDE):
+            role = roles[-1] if name == LOGITS else link.role or roles[0]
+            made[name, role] = Node(name, -1, role)
+    return list(made.values())
+
+
+def _caption(links: Sequence[Link]) -> str:
+    text = "Columns are roles in the order of the prompt, rows are layers."
+    if not any(link.effect is not None for link in links):
+        return text
+    largest = max(abs(link.effect or 0.0) for link in links)
+    return f"{text} The widest path has an effect of {number(largest)}; effects are shares of the gap."

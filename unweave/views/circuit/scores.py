@@ -1,0 +1,218 @@
+"""The three tests of a circuit as pictures: a table of faithfulness, a scatter of completeness, bars of minimality."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import plotly.graph_objects as go
+
+from unweave.results.labels import number
+from unweave.views import theme
+from unweave.views.blocks import Block, Details, Figure, Table
+from unweave.views.charts.arrange import NARROW, WIDE, single
+from unweave.views.charts.frame import Layout, framed
+from unweave.views.circuit.drawing import group_colours
+from unweave.views.circuit.titles import (
+    completeness_finding,
+    completeness_rows,
+    faithfulness_finding,
+    minimality_finding,
+)
+from unweave.views.text import label
+from unweave.views.wording import interval, percent
+
+if TYPE_CHECKING:
+    import xarray
+
+# Of each kind of K: what it is called, its sign and its colour.
+_KINDS = {
+    "none": ("nothing", "star", theme.NEUTRAL),
+    "group": ("a group", "square", theme.PALETTE[0]),
+    "random": ("random heads", "circle", theme.PALETTE[3]),
+    "greedy": ("found by greedy search", "diamond", theme.PALETTE[4]),
+}
+_ROW = 18
+
+
+def faithfulness_table(table: "xarray.Dataset", title: str = "") -> Table:
+    """F of the model, of the circuit alone, of no head, and of random circuits, with difference and ratio."""
+    score = table["score"]
+    rows = []
+    for place, name in enumerate(table["kept"].values):
+        row = table.isel(kept=place)
+        whole = str(name) == "model"
+        spreads = [interval(float(row[f"{what}_low"]), float(row[f"{what}_high"])) for what in ("difference", "ratio")]
+        cells = [number(float(row["difference"])), spreads[0], number(float(row["ratio"])), spreads[1]]
+        mean = number(float(score.isel(kept=place).mean()))
+        rows.append((_KEPT.get(str(name), str(name)), str(int(row["heads"])), mean, *(["–"] * 4 if whole else cells)))
+    unit = str(table.attrs.get("unit", ""))
+    header = ("what is kept", "heads", f"F ({unit})" if unit else "F", "F(M) − F", "interval", "F / F(M)", "interval")
+    said = f"{_how(table)} Nothing is clamped. Random circuits have as many heads, at the same roles."
+    return Table(header, tuple(rows), title or faithfulness_finding(table), said, align="lrrrrrr")
+
+
+def completeness_scatter(table: "xarray.Dataset", title: str = "") -> go.Figure:
+    """F(C \\ K) against F(M \\ K), a sign for each kind of K. A complete circuit has all points on the line."""
+    mean = table[["circuit", "model"]].mean("prompt")
+    ends = _ends(np.concatenate([mean["circuit"].values, mean["model"].values]))
+    figure = go.Figure()
+    line = {"color": theme.NEUTRAL, "width": 1, "dash": "dash"}
+    figure.add_scatter(x=ends, y=ends, mode="lines", line=line, hoverinfo="skip", showlegend=False)
+    names = []
+    for kind, (name, symbol, colour) in _KINDS.items():
+        chosen = np.flatnonzero(table["kind"].values == kind)
+        if len(chosen):
+            names.append(name)
+            _points(figure, table.isel(removed=chosen), mean.isel(removed=chosen), name, (symbol, colour))
+    unit = str(table.attrs.get("unit", ""))
+    shown = f" ({unit})" if unit else ""
+    figure.update_layout(
+        xaxis={"title": {"text": label(f"F(C \\ K), circuit without K{shown}")}, "range": ends},
+        yaxis={"title": {"text": label(f"F(M \\ K), model without K{shown}")}, "range": ends},
+        showlegend=True,
+        hovermode="closest",
+    )
+    caption = f"A point for each set K; on the line, circuit and model do alike without it. {_how(table)}"
+    wide, narrow = single(WIDE, legend=names, height=440), single(NARROW, legend=names, height=320)
+    return framed(figure, title or completeness_finding(table), caption, wide, narrow)
+
+
+def completeness_table(table: "xarray.Dataset") -> Table:
+    """Every K with its heads, both scores, and their difference."""
+    header = ("K", "heads", "F(C \\ K)", "F(M \\ K)", "difference", "interval")
+    return Table(header, tuple(completeness_rows(table)), align="llrrrr")
+
+
+def minimality_bars(table: "xarray.Dataset", title: str = "", colours: Mapping[str, str] | None = None) -> go.Figure:
+    """What each head adds to the circuit without its K, as a share of F(M), coloured by group."""
+    groups = list(dict.fromkeys(str(group) for group in table["group"].values))
+    palette = {**group_colours(groups), **(colours or {})}
+    order = np.argsort([groups.index(str(group)) for group in table["group"].values], kind="stable")
+    rows = table.isel(address=order)
+    figure = go.Figure()
+    for group in groups:
+        _bars(figure, rows, group, palette.get(group, theme.NEUTRAL))
+    names = [str(name) for name in rows["address"].values]
+    figure.update_layout(
+        xaxis={"title": {"text": "change of F, as a share of F(M)"}, "tickformat": ".0%", "zeroline": True},
+        yaxis={
+            "type": "linear",
+            "range": [len(names) - 0.4, -0.6],
+            "tickvals": list(range(len(names))),
+            "ticktext": [label(name) for name in names],
+            "showgrid": False,
+        },
+        bargap=0.25,
+        showlegend=True,
+    )
+    doubt = " Pale bars: the interval holds 0." if _unsure(rows).any() else ""
+    rule = "K: what the circuit names for a head, else the rest of its group."
+    caption = f"(F(C \\ K) − F(C \\ (K + head))) / F(M). {rule}{doubt} {_how(table)}"
+    layouts = [_bar_layout(width, names, groups) for width in (WIDE, NARROW)]
+    return framed(figure, title or minimality_finding(table), caption, *layouts)
+
+
+def evaluation_blocks(
+    table: "xarray.Dataset", title: str = "", colours: Mapping[str, str] | None = None
+) -> list[Block]:
+    """The pictures of one of the three tests, which its `method` names."""
+    if table.attrs.get("method") == "faithfulness":
+        return [faithfulness_table(table, title)]
+    if table.attrs.get("method") == "completeness":
+        many = f"All {table.sizes['removed']} sets K"
+        return [Figure(completeness_scatter(table, title)), Details(many, (completeness_table(table),))]
+    return [Figure(minimality_bars(table, title, colours))]
+
+
+_KEPT = {"model": "the model", "circuit": "the circuit", "nothing": "no head"}
+
+
+def _how(table: "xarray.Dataset") -> str:
+    """What stands in for the heads that are ablated, and what intervals are."""
+    means = {"template": "their mean by template", "mean": "their mean", "zero": "zero", "resample": "another prompt's"}
+    how = str(table.attrs.get("ablation", ""))
+    text = f"Heads that are not kept: {means.get(how, how)}. " if how else ""
+    level = float(table.attrs.get("level", 0.95))
+    n = table.sizes.get("prompt", 1)
+    return text + (f"Intervals: {level:.0%} over {n} prompts." if n > 1 else "One prompt: no interval.")
+
+
+def _points(
+    figure: go.Figure, table: "xarray.Dataset", mean: "xarray.Dataset", name: str, sign: tuple[str, str]
+) -> None:
+    texts = [str(text) for text in table["removed"].values]
+    spread = [
+        interval(*ends) for ends in zip(table["difference_low"].values, table["difference_high"].values, strict=True)
+    ]
+    members = [_folded(str(text)) for text in table["members"].values]
+    differences = [number(float(value)) for value in table["difference"].values]
+    rows = list(zip(map(label, texts), members, differences, spread, strict=True))
+    figure.add_scatter(
+        x=mean["circuit"].values,
+        y=mean["model"].values,
+        customdata=rows,
+        text=[label(text) if name == "a group" else "" for text in texts],
+        textposition="top center",
+        textfont={"size": 11},
+        mode="markers+text",
+        marker={"symbol": sign[0], "size": 11 if sign[0] == "star" else 9, "color": sign[1], "line": {"width": 0}},
+        name=name,
+        hovertemplate=(
+            "<b>%{customdata[0]}</b>: %{customdata[1]}<br>circuit %{x:.3f}, model %{y:.3f}"
+            "<br>difference %{customdata[2]}, interval %{customdata[3]}<extra></extra>"
+        ),
+    )
+
+
+def _folded(members: str, in_a_line: int = 10) -> str:
+    names = members.split()
+    lines = [" ".join(names[at : at + in_a_line]) for at in range(0, len(names), in_a_line)]
+    return "<br>".join(map(label, lines)) or "no head"
+
+
+def _bars(figure: go.Figure, rows: "xarray.Dataset", group: str, colour: str) -> None:
+    chosen = np.flatnonzero(rows["group"].values == group)
+    table = rows.isel(address=chosen)
+    share, low, high = (table[name].values for name in ("share", "share_low", "share_high"))
+    hover = [
+        (label(str(row["address"].item())), label(str(row["members"].item()) or "no other head"), percent(float(lo)),
+         percent(float(hi)))
+        for row, lo, hi in zip((table.isel(address=n) for n in range(len(chosen))), low, high, strict=True)
+    ]  # fmt: skip
+    figure.add_bar(
+        x=share,
+        y=chosen,
+        orientation="h",
+        name=label(group),
+        marker={"color": colour, "opacity": np.where(_unsure(table), 0.35, 0.95)},
+        error_x={
+            "type": "data",
+            "symmetric": False,
+            "array": np.nan_to_num(high - share),
+            "arrayminus": np.nan_to_num(share - low),
+            "color": theme.NEUTRAL,
+            "thickness": 1.5,
+            "width": 3,
+        },
+        customdata=hover,
+        hovertemplate=(
+            f"<b>%{{customdata[0]}}</b> ({label(group)})<br>%{{x:.1%}} of F(M), interval %{{customdata[2]}} to "
+            "%{customdata[3]}<br>K: %{customdata[1]}<extra></extra>"
+        ),
+    )
+
+
+def _unsure(table: "xarray.Dataset") -> np.ndarray:
+    return (table["share_low"].values <= 0) & (table["share_high"].values >= 0)
+
+
+def _bar_layout(width: int, names: list[str], groups: list[str]) -> Layout:
+    base = single(width, legend=groups, height=_ROW * max(len(names), 3))
+    return Layout(base.height, 16 + round(6.6 * max(map(len, names))), base.right, base.top, base.bottom, base.updates)
+
+
+def _ends(values: np.ndarray) -> list[float]:
+    known = np.append(values[np.isfinite(values)], 0.0)
+    low, high = float(known.min()), float(known.max())
+    margin = 0.1 * ((high - low) or 1.0)
+    return [low - margin, high + margin]

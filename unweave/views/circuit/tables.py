@@ -1,0 +1,39 @@
+"""A circuit as tables: its groups, and its paths, the strongest first."""
+
+from collections.abc import Sequence
+
+from unweave.results.labels import number
+from unweave.views.blocks import Table
+from unweave.views.circuit.drawing import CircuitLike, EdgeLike
+from unweave.views.circuit.paths import INPUTS
+from unweave.views.wording import interval
+
+
+def group_table(circuit: CircuitLike, title: str = "") -> Table:
+    """A row for each group: its name, its heads and MLPs, the roles where they count."""
+    rows = tuple(
+        (
+            group.name,
+            " ".join([*(f"{layer}.{head}" for layer, head in group.heads), *(f"{layer}_mlp" for layer in group.mlps)]),
+            "all positions" if group.roles == "all" else " ".join(group.roles),
+        )
+        for group in circuit.groups
+    )
+    return Table(("group", "heads", "at"), rows, title, align="lll")
+
+
+def edge_table(edges: Sequence[EdgeLike], title: str = "", n: int | None = None) -> Table:
+    """A row for each path, or for the `n` strongest: from where, to which input of what, at which role, its effect."""
+    ordered = sorted(edges, key=lambda edge: -abs(edge.effect or 0.0))[:n]
+    rows = tuple(
+        (
+            edge.sender,
+            edge.receiver,
+            INPUTS[edge.input],
+            edge.role or "–",
+            "–" if edge.effect is None else number(edge.effect),
+            "–" if edge.low is None or edge.high is None else interval(edge.low, edge.high),
+        )
+        for edge in ordered
+    )
+    return Table(("sender", "to", "input", "at", "effect", "interval"), rows, title, align="llllrr")
