@@ -5,7 +5,6 @@ Every sentence that states a finding is computed from the results; see `unweave.
 
 import os
 import shlex
-from importlib.metadata import PackageNotFoundError, version
 
 import xarray as xr
 
@@ -19,6 +18,7 @@ from unweave.studies.plan import FOLDER, Record, Result
 from unweave.studies.scores import scores
 from unweave.studies.sections import sections
 from unweave.studies.subject import Settings, Subject
+from unweave.studies.versions import versions
 from unweave.tasks import TASKS
 from unweave.views.answer import Fact
 from unweave.views.baselines import Baseline, baselines
@@ -154,8 +154,6 @@ def _appendix(subject: Subject, record: Record, seconds: float) -> tuple[Block, 
         (name, f"{record.seconds[name]:.1f} s", f"{FOLDER}/{record.files[name].name}", _size(result))
         for name, result in record.results.items()
     )
-    packages = ("unweave", "torch", "transformers", "numpy", "xarray", "plotly")
-    versions = tuple((name, _version(name)) for name in packages)
     warned = record.warned or ["None was raised."]
     tables = [result for result in record.results.values() if isinstance(result, (xr.DataArray, xr.Dataset))]
     # Head scores are of other prompts than the study's.
@@ -164,7 +162,7 @@ def _appendix(subject: Subject, record: Record, seconds: float) -> tuple[Block, 
         settings_table(told),
         Table(("result", "time", "file", "size"), rows, "Results, beside this page", align="lrll"),
         Text((f"Everything together took {_duration(seconds)}. `uw.load` reads a result, `unweave show` prints it.",)),
-        Table(("package", "version"), versions, "Versions", align="ll"),
+        versions("unweave", "torch", "transformers", "numpy", "xarray", "plotly"),
         Text(("Warnings: " + "; ".join(warned),)),
     )
 
@@ -177,10 +175,3 @@ def _size(result: Result) -> str:
     if isinstance(result, xr.DataTree):
         return ", ".join(map(str, result.children))
     return " × ".join(f"{size} {dim}" for dim, size in result.sizes.items())
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:  # unweave itself, where it is run from its folder
-        return "not installed"

@@ -3,7 +3,6 @@
 import os
 import shlex
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import xarray as xr
@@ -16,6 +15,7 @@ from unweave.studies.palindrome.findings import FINDINGS, NAMES, exact, share
 from unweave.studies.palindrome.sections import sections
 from unweave.studies.palindrome.subject import ABLATED, PalindromeSettings, PalindromeSubject
 from unweave.studies.plan import FOLDER, Record
+from unweave.studies.versions import versions
 from unweave.views.answer import Fact
 from unweave.views.blocks import Block, Table, Text
 from unweave.views.circuit.drawing import CircuitDrawing, circuit_drawing
@@ -138,13 +138,11 @@ def _appendix(subject: PalindromeSubject, record: Record, seconds: float) -> tup
         (name, f"{record.seconds[name]:.1f} s", f"{FOLDER}/{record.files[name].name}", _size(result))
         for name, result in record.results.items()
     )
-    packages = ("unweave", "torch", "numpy", "xarray", "plotly")
-    versions = tuple((name, _version(name)) for name in packages)
     return (
         _settings(subject),
         Table(("result", "time", "file", "size"), rows, "Results, beside this page", align="lrll"),
         Text((f"Everything together took {seconds:.0f} s. `uw.load` reads a result, `unweave show` prints it.",)),
-        Table(("package", "version"), versions, "Versions", align="ll"),
+        versions("unweave", "torch", "numpy", "xarray", "plotly"),
         Text(("Warnings: " + "; ".join(record.warned or ["None was raised."]),)),
     )
 
@@ -177,10 +175,3 @@ def _size(result: object) -> str:
         return ", ".join(result.children)
     assert isinstance(result, (xr.DataArray, xr.Dataset))
     return " × ".join(f"{size} {dim}" for dim, size in result.sizes.items())
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:  # unweave itself, where it is run from its folder
-        return "not installed"
