@@ -49,3 +49,12 @@ def test_a_metric_that_compares_with_the_clean_run_is_0_there():
     kl = uw.Contrast(pair.model, pair.prompts, pair.corrupted, uw.KLToClean())
     assert kl.clean.abs().max() < 1e-12
     assert (kl.spoiled > 1e-4).all()
+
+
+def test_what_is_shown_of_a_contrast_is_its_prompts_and_baselines():
+    pair = tiny_pair(tiny_model("gpt2"))
+    clean, corrupted = float(pair.clean.mean()), float(pair.spoiled.mean())
+    ending = f"logit difference {clean:.3g} clean, {corrupted:.3g} corrupted)"
+    assert repr(pair) == f"Contrast('tiny gpt2', {pair.prompts!r}, {ending}"
+    assert pair == pair
+    assert pair != tiny_pair(tiny_model("gpt2"))

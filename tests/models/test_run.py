@@ -151,3 +151,23 @@ def test_weight_stacks_are_the_projections():
     torch.testing.assert_close(k, run["k", 1])
     written = torch.einsum("bphe,hed->bpd", run["z", 2], model.W_O[2])
     torch.testing.assert_close(written, run["attn_out", 2])
+
+
+def test_what_is_shown_of_a_run_and_an_edit_is_no_table_of_numbers() -> None:
+    model = tiny_model("gpt2")
+    run = model.run(torch.zeros(2, 5, dtype=torch.long), keep=["z", "resid_pre"])
+    assert repr(run) == (
+        "Run('tiny gpt2', Prompts(2 of 5 tokens, roles end, the first '0 0 0 0 0'), kept: resid_pre z)"
+    )
+    edit = Edit("z", 1, torch.zeros(2, 5, 4), head=3, pos=torch.tensor([1, 2]))
+    assert repr(edit) == "Edit('z', 1, value [2, 5, 4], head=3, pos=[2])"
+    assert repr(model.weights).startswith("Weights(")
+    assert len(repr(model.weights)) < 80
+
+
+def test_values_that_hold_tensors_can_be_compared_and_kept_in_a_dict() -> None:
+    model = tiny_model("gpt2")
+    run = model.run(torch.zeros(2, 5, dtype=torch.long))
+    assert run != model.run(torch.zeros(2, 5, dtype=torch.long))
+    assert model != tiny_model("gpt2")
+    assert {run: 1, model: 2, Edit("z", 1, torch.zeros(1)): 3}[model] == 2

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Adversarial:
     """Prompts that are still given `label` after changes at `positions`, the most certain first."""
 
@@ -35,6 +35,11 @@ class Adversarial:
     label: int
     positions: tuple[int, ...]
     tried: int
+
+    def __repr__(self) -> str:
+        span = f"{float(self.probability.min()):.3f} to {float(self.probability.max()):.3f}"
+        changed = ", ".join(map(str, self.positions))
+        return f"Adversarial({len(self.prompts)} of {self.tried}, changed at {changed}, class {self.label} at {span})"
 
 
 def other_tokens(tokens: Int[Tensor, "prompt pos"], values: int, seed: int = 0) -> Int[Tensor, "prompt pos"]:

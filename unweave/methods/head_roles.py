@@ -137,7 +137,7 @@ class NamedHead:
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class HeadRoles:
     """What `classify_heads` found. `measures` holds every measure of every head, by prompt, word or sequence."""
 
@@ -154,6 +154,8 @@ class HeadRoles:
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.heads)) or "no head was named"
+
+    __repr__ = __str__
 
 
 def classify_heads(

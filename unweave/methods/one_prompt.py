@@ -79,6 +79,8 @@ class PromptTest:
     def __str__(self) -> str:
         return "\n\n".join([self.title, *map(str, self.tables)])
 
+    __repr__ = __str__
+
     def __rich__(self) -> "Group":
         from rich.console import Group
         from rich.text import Text

@@ -26,7 +26,7 @@ from unweave.models.run import Run
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Contrast:
     """`Contrast(model, prompts, corrupted, metric)` runs both once and scores them.
 
@@ -71,6 +71,10 @@ class Contrast:
                 f"{float(self.clean.mean()):.4g} and {float(self.spoiled.mean()):.4g} on average), so an effect has "
                 f"no scale; choose another corruption or metric"
             )
+
+    def __repr__(self) -> str:
+        scores = f"{float(self.clean.mean()):.3g} clean, {float(self.spoiled.mean()):.3g} corrupted"
+        return f"Contrast({self.model.config.name!r}, {self.prompts!r}, {self.metric.name} {scores})"
 
     @property
     def gap(self) -> float:

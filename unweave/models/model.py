@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Model:
     """A decoder-only transformer. Made by `uw.load_model`; a frozen value that no call changes.
 

@@ -1,8 +1,9 @@
 """Prompts: token rows with named positions and answers."""
 
 import difflib
+import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 from jaxtyping import Int
@@ -11,7 +12,7 @@ from torch import Tensor
 from unweave.errors import InputError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prompts:
     """A set of prompts, right-padded to one length.
 
@@ -86,6 +87,17 @@ class Prompts:
     def __len__(self) -> int:
         return self.tokens.shape[0]
 
+    def __eq__(self, other: object) -> bool:
+        """Whether all that is held is the same, tensors to the last entry."""
+        if not isinstance(other, Prompts):
+            return NotImplemented
+        return all(_same(getattr(self, field.name), getattr(other, field.name)) for field in fields(self))
+
+    def __repr__(self) -> str:
+        sizes = sorted({int(self.lengths.min()), int(self.lengths.max())})
+        first = f", the first {textwrap.shorten(self.texts[0], 80, placeholder=' …')!r}" if self.texts else ""
+        return f"Prompts({len(self)} of {' to '.join(map(str, sizes))} tokens, roles {' '.join(self.roles)}{first})"
+
     def take(self, index: Int[Tensor, " row"] | Sequence[int]) -> "Prompts":
         """The prompts at `index`, in that order; a prompt may be taken more than once."""
         at = torch.as_tensor(index, dtype=torch.long, device=self.tokens.device)
@@ -121,3 +133,11 @@ class Prompts:
             wrong=None if self.wrong is None else self.wrong.to(device),
             groups=None if self.groups is None else self.groups.to(device),
         )
+
+
+def _same(ours: object, theirs: object) -> bool:
+    if isinstance(ours, Tensor) and isinstance(theirs, Tensor):
+        return torch.equal(ours.cpu(), theirs.cpu())
+    if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+        return ours.keys() == theirs.keys() and all(_same(value, theirs[name]) for name, value in ours.items())
+    return ours is theirs if isinstance(ours, Tensor) or isinstance(theirs, Tensor) else ours == theirs

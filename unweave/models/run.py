@@ -19,7 +19,7 @@ Keep = str | tuple[str, int] | Callable[[str], bool]
 Key = tuple[str, int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Edit:
     """ "At this site, layer, head and position: this tensor." What is None is edited as a whole.
 
@@ -43,6 +43,16 @@ class Edit:
             raise InputError(f"layer: the site names layer {layer}, and layer={self.layer} was given")
         if self.neuron is not None and site.rows != "neuron":
             raise InputError(f"neuron: {site.name} has no neurons; mlp_pre and mlp_post have")
+
+    def __repr__(self) -> str:
+        named = {"head": self.head, "pos": self.pos, "neuron": self.neuron}
+        where = [f"{name}={_short(value)}" for name, value in named.items() if value is not None]
+        return f"Edit({', '.join([repr(self.site), str(self.layer), f'value {_short(self.value)}', *where])})"
+
+
+def _short(value: object) -> str:
+    """A number as it is, and of a tensor its shape."""
+    return str([*value.shape]) if isinstance(value, Tensor) else str(value)
 
 
 def where(edit: Edit, n_prompts: int, device: torch.device) -> tuple:
@@ -137,7 +147,7 @@ def _sites_of(config: Config) -> list[tuple[Site, int]]:
     return present
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
     """One forward pass: `run["z", 9]`, `run["blocks.9.attn.hook_z"]`, `run["z"]` (all layers stacked), `run.logits`."""
 
@@ -166,6 +176,10 @@ class Run:
         if layer is not None:
             return self._kept(site.name, check_layer(self.config, layer))
         return torch.stack([self._kept(site.name, index) for index in range(self.config.n_layers)])
+
+    def __repr__(self) -> str:
+        sites = list(dict.fromkeys(site for site, _ in self.kept))
+        return f"Run({self.config.name!r}, {self.prompts!r}, kept: {' '.join(sites) or 'nothing'})"
 
     def _kept(self, site: str, layer: int) -> Tensor:
         if (site, layer) not in self.kept:

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class NormWeights:
     """Scale and shift after normalisation; None stands for ones and zeros."""
 
@@ -21,7 +21,7 @@ class NormWeights:
     bias: Float[Tensor, " d_model"] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class LayerWeights:
     """One block. `head` rows are `(head d_head)`; `d_hidden` is `d_mlp`, or `2 * d_mlp` with a gate (gate first)."""
 
@@ -37,7 +37,7 @@ class LayerWeights:
     b_out: Float[Tensor, " d_model"] | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Weights:
     """All of a model. `w_u` is `[d_vocab_out, d_model]`; `rotary_freq` are the inverse frequencies, float32."""
 
@@ -49,6 +49,10 @@ class Weights:
     b_u: Float[Tensor, " d_vocab_out"] | None
     rotary_freq: Float[Tensor, " half_rotary"] | None = None
     rotary_scale: float = 1.0
+
+    def __repr__(self) -> str:
+        tensors = self.named().values()
+        return f"Weights({len(tensors)} tensors, {sum(tensor.numel() for tensor in tensors):,} numbers)"
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Weights":
         """The same weights on another device or in another dtype (rotary frequencies stay float32)."""

@@ -63,6 +63,8 @@ class Requirements:
     def __str__(self) -> str:
         return str(self.table)
 
+    __repr__ = __str__
+
     def __rich__(self) -> "rich.table.Table":
         return self.table.__rich__()
 

@@ -23,8 +23,8 @@ class Task:
     corruptions: tuple[str, ...]
     make: Callable[[str], Prompts] = field(repr=False)
     description: str = ""
-    question: str = ""
-    notes: str = ""
+    question: str = field(default="", repr=False)
+    notes: str = field(default="", repr=False)
 
     def corrupt(self, how: str | None = None) -> Prompts:
         """The corrupted prompts, one for each prompt.

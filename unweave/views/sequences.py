@@ -60,6 +60,8 @@ class SequenceList:
     def __str__(self) -> str:
         return "\n".join([self.title] * bool(self.title) + [str(line) for line in self.lines])
 
+    __repr__ = __str__
+
     def __rich__(self) -> "Text":
         from rich.text import Text
 

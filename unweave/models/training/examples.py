@@ -17,7 +17,7 @@ from unweave.models.weights import Weights
 UNLABELLED = -100
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Examples:
     """Token rows, and the output entry that is right.
 
@@ -40,6 +40,9 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    def __repr__(self) -> str:
+        return f"Examples({len(self)} rows of {self.tokens.shape[1]} tokens)"
 
     def take(self, index: Int[Tensor, " row"]) -> "Examples":
         """The examples at `index`, in that order."""
@@ -76,7 +79,7 @@ class Examples:
             )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TrainingData:
     """Examples to learn from, examples to be tested on, and where they came from (task, number, seed)."""
 
