@@ -272,3 +272,8 @@ def test_options_of_a_replacement_are_checked():
 def test_a_head_that_is_no_pair_is_refused():
     with unchecked(), pytest.raises(uw.InputError, match="is not a head; write"):
         uw.knockout(tiny_pair(tiny_model("gpt2")), [(1, 2, 3)])  # type: ignore[list-item]
+
+
+def test_a_position_is_named_by_a_role():
+    with unchecked(), pytest.raises(uw.InputError, match=r"role 3 is not among this task's roles: .*gets a name"):
+        uw.knockout(tiny_pair(tiny_model("gpt2")), [(1, 2)], at=3)  # type: ignore[arg-type]

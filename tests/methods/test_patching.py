@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 
 import unweave as uw
+from tests.readers import unchecked
 from tests.tiny import N_HEADS, N_LAYERS, tiny_model, tiny_pair
 from unweave.methods.address import Address
 
@@ -106,6 +108,8 @@ def test_the_result_says_what_was_done():
         ("mlp_post", {"layer": None, "neuron": [20]}, "neurons 0 to 19"),
         ([], ("layer",), "none was given"),
         ("blocks.1.attn.hook_z", ("layer",), "names one layer"),
+        ("z", "head", "a sweep runs over layers"),
+        ("z", {"layer": "1"}, "layer: expected a whole number, got '1'"),
     ],
 )
 def test_what_does_not_exist_is_one_clear_error(sites, over, message):
@@ -135,3 +139,25 @@ def test_an_address_that_does_not_exist_is_one_clear_error(address, message):
 
 def test_a_layer_count_that_is_patched_everywhere_is_every_layer():
     assert uw.patch(tiny_pair(tiny_model("gpt2")), "mlp_out", ("layer",)).sizes["layer"] == N_LAYERS
+
+
+def test_axes_may_be_one_text_and_a_single_coordinate_needs_no_list():
+    pair = tiny_pair(tiny_model("llama"))
+    assert uw.patch(pair, "z", "layer, head").identical(uw.patch(pair, "z", ("layer", "head")))
+    several = uw.patch(pair, "z", {"layer": [1], "head": [2], "role": ["S2"]})
+    assert uw.patch(pair, "z", {"layer": 1, "head": 2, "role": "S2"}).identical(several)
+
+
+@pytest.mark.parametrize(
+    "layers", [np.array([0, -1]), torch.tensor([0, 2]), [np.int64(0), np.int64(2)], range(0, 3, 2)]
+)
+def test_coordinates_may_come_from_other_libraries(layers):
+    pair = tiny_pair(tiny_model("gpt2"))
+    with unchecked():
+        found = uw.patch(pair, "z", {"layer": layers, "head": None})
+    assert found.identical(uw.patch(pair, "z", {"layer": [0, 2], "head": None}))
+
+
+def test_a_layer_that_is_no_whole_number_is_refused():
+    with unchecked(), pytest.raises(uw.InputError, match=r"layer: expected a whole number, got 1\.5"):
+        uw.patch(tiny_pair(tiny_model("gpt2")), "z", {"layer": [1.5]})  # type: ignore[dict-item]

@@ -5,7 +5,8 @@ import pytest
 
 import unweave as uw
 from tests.oracle.both import both
-from unweave.methods.path_ends import named_receivers, roles_at
+from tests.readers import unchecked
+from unweave.methods.path_ends import named_receivers, roles_at, sending
 
 
 @pytest.fixture
@@ -112,3 +113,19 @@ def test_embeddings_that_stay_where_the_logits_are_read_have_effect_exactly_0(pa
     assert stays.any()
     assert (effects[stays] == 0.0).all()
     assert (effects[~stays] != 0.0).all()
+
+
+@pytest.mark.parametrize("receiver", [(1, 0, "v"), [1, 0, "v"], (np.int64(1), 0, "v"), "1.0 v", "v 1.0", "L1H0 v"])
+def test_one_receiver_may_be_written_in_many_ways(pair, receiver):
+    with unchecked():
+        for given in (receiver, [receiver]):
+            assert named_receivers(pair.model.config, given) == {"1.0 v": (1, 0, "v")}
+
+
+@pytest.mark.parametrize("sender", [(0, 1), [0, 1], (np.int64(0), 1), "0.1", "L0H1", "mlp 0", "embed"])
+def test_one_sender_needs_no_list(pair, sender):
+    with unchecked():
+        (axes, sheets), (listed, _) = (sending(pair.model.config, given, None) for given in (sender, [sender]))
+    assert axes == listed
+    assert axes["sender"] in (["0.1"], [sender])
+    assert len(sheets) == 1

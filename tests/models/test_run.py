@@ -1,5 +1,6 @@
 """Runs: what is kept, under which names, and what edits change."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -171,3 +172,8 @@ def test_values_that_hold_tensors_can_be_compared_and_kept_in_a_dict() -> None:
     assert run != model.run(torch.zeros(2, 5, dtype=torch.long))
     assert model != tiny_model("gpt2")
     assert {run: 1, model: 2, Edit("z", 1, torch.zeros(1)): 3}[model] == 2
+
+
+def test_a_layer_may_be_a_number_of_another_library():
+    run = tiny_model("gpt2").run(TOKENS, keep=("z", np.int64(-1)))
+    assert run["z", torch.tensor(N_LAYERS - 1)] is run["z", np.int64(-1)]

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 
 from unweave.methods.frame import labelled
-from unweave.methods.heads import Head, head_name, parse_heads
+from unweave.methods.heads import Heads, head_name, parse_heads
 from unweave.metrics.contrast import Contrast
 
 if TYPE_CHECKING:
     import xarray as xr
 
 
-def attention(pair: Contrast, heads: Sequence[Head | str], prompts: str = "clean") -> xr.DataArray:
+def attention(pair: Contrast, heads: Heads, prompts: str = "clean") -> xr.DataArray:
     """Where heads look.
 
     Args:
         pair: model and prompts.
-        heads: `(23, 3)` or `"23.3"`, shown in this order.
+        heads: `(23, 3)` or `"23.3"`, one or a list, shown in this order.
         prompts: which of the two sets is run.
 
     Returns:

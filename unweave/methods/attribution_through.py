@@ -20,7 +20,7 @@ from torch import Tensor
 
 from unweave.errors import InputError
 from unweave.methods.frame import labelled_run
-from unweave.methods.heads import Head, head_name, parse_head
+from unweave.methods.heads import Head, HeadName, head_name, parse_head
 from unweave.methods.weights.head_matrices import class_direction, ov_matrices
 from unweave.models.forward import norm_scale
 from unweave.models.model import Model
@@ -35,8 +35,8 @@ LOOKING = ("run", "self")
 def attribution_through(
     model: Model,
     prompts: Prompts | str | Sequence[str] | Int[Tensor, "prompt pos"],
-    sender: Head | str,
-    receiver: Head | str,
+    sender: HeadName,
+    receiver: HeadName,
     *,
     looking: str = "run",
     outputs: tuple[int, int] = (0, 1),

@@ -1,14 +1,16 @@
 """What a sweep runs over: the axes that a user names, checked once and turned into the engine's sheets.
 
-`over` is a tuple of axis names, or a mapping from axis to the coordinates wanted: `{"layer": [20, 21], "role":
-None}`, where None stands for all. Axes are `layer`; `head` (`kv_head` where keys and values are grouped) or `neuron`;
-and one of `pos`, `role`, `q_pos` (a pattern's destination) with `k_pos` (its source).
+`over` is a tuple of axis names (or `"layer, head"`), or a mapping from axis to the coordinates wanted: `{"layer": [20,
+21], "role": None}`, where None stands for all, and a single coordinate for a list of it. Axes are `layer`; `head`
+(`kv_head` where keys and values are grouped) or `neuron`; and one of `pos`, `role`, `q_pos` (a pattern's destination)
+with `k_pos` (its source).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import SupportsIndex
 
 import torch
 from jaxtyping import Int
@@ -19,9 +21,9 @@ from unweave.errors import InputError
 from unweave.methods.address import check_neuron
 from unweave.models.config import Config
 from unweave.models.prompts import Prompts
-from unweave.models.sites import Site, check_head, check_layer, n_heads_at
+from unweave.models.sites import Site, check_head, check_layer, n_heads_at, whole
 
-Over = Sequence[str] | Mapping[str, Sequence[int] | Sequence[str] | None]
+Over = str | Sequence[str] | Mapping[str, SupportsIndex | str | Sequence[SupportsIndex] | Sequence[str] | None]
 
 PLACES = ("pos", "role", "q_pos")
 AXES = ("layer", "head", "neuron", *PLACES, "k_pos")
@@ -48,8 +50,9 @@ class Axes:
 
 def axes_of(config: Config, prompts: Prompts, site: Site, over: Over) -> Axes:
     """`over` for one site of one model. Raises InputError for an axis or a coordinate that does not exist."""
-    named: Mapping[str, Sequence | None] = over if isinstance(over, Mapping) else dict.fromkeys(over)
-    wanted = {("head" if name == "kv_head" else name): chosen for name, chosen in named.items()}
+    names = over.replace(",", " ").split() if isinstance(over, str) else over
+    named = names if isinstance(names, Mapping) else dict.fromkeys(names)
+    wanted = {("head" if name == "kv_head" else name): _several(chosen) for name, chosen in named.items()}
     _check_names(config, site, wanted)
     coords: dict[str, tuple] = {}
     for name, chosen in wanted.items():
@@ -76,6 +79,12 @@ def _check_names(config: Config, site: Site, wanted: Mapping[str, Sequence | Non
         raise InputError("over: k_pos needs q_pos beside it: ('layer', 'head', 'q_pos', 'k_pos')")
 
 
+def _several(chosen: object) -> Sequence | None:
+    """Coordinates of an axis, a single one as a list of it."""
+    single = isinstance(chosen, str) or not hasattr(chosen, "__len__")
+    return None if chosen is None else [chosen] if single else list(chosen)  # pyright: ignore[reportArgumentType]
+
+
 def _coordinates(
     config: Config, prompts: Prompts, site: Site, name: str, chosen: Sequence | None
 ) -> tuple[int, ...] | tuple[str, ...]:
@@ -94,10 +103,11 @@ def _coordinates(
             prompts.role(role)
         return names
     n_pos = prompts.tokens.shape[1]
-    for place in chosen or ():
+    places = tuple(range(n_pos)) if chosen is None else tuple(whole(name, place) for place in chosen)
+    for place in places:
         if not 0 <= place < n_pos:
             raise InputError(f"{name}: the prompts have positions 0 to {n_pos - 1}, got {place}")
-    return tuple(range(n_pos)) if chosen is None else tuple(chosen)
+    return places
 
 
 def places_of(prompts: Prompts, name: str, coords: Sequence) -> Int[Tensor, "place prompt"]:

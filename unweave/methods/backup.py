@@ -25,7 +25,7 @@ from torch import Tensor
 from unweave.errors import InputError
 from unweave.methods.attribution import Reading, by_head, reading_of
 from unweave.methods.frame import Coords, labelled
-from unweave.methods.heads import Head, head_name, parse_heads
+from unweave.methods.heads import Head, Heads, head_name, parse_heads
 from unweave.methods.knockout import At, edits_of, roles_of
 from unweave.methods.knockout_targets import targets_of
 from unweave.methods.replacement import Replacement, replaced_values, replacement_of
@@ -39,9 +39,7 @@ if TYPE_CHECKING:
 RUNS = ("before", "after", "change", "from scale")
 
 
-def knockout_attribution(
-    pair: Contrast, heads: Sequence[Head | str], how: str | Replacement = "mean", at: At = None
-) -> xr.DataArray:
+def knockout_attribution(pair: Contrast, heads: Heads, how: str | Replacement = "mean", at: At = None) -> xr.DataArray:
     """Each head's contribution to the logit difference before and after a knockout, and what changed it.
 
     Args:
@@ -92,7 +90,7 @@ def knockout_attribution(
 
 def backup_heads(
     pair: Contrast,
-    heads: Sequence[Head | str],
+    heads: Heads,
     how: str | Replacement = "mean",
     at: At = None,
     threshold: float = 0.02,

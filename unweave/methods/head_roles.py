@@ -29,7 +29,7 @@ from unweave.methods.backup import growth_of, knockout_attribution
 from unweave.methods.copying import copying_scores
 from unweave.methods.frame import labelled
 from unweave.methods.head_scores import head_scores
-from unweave.methods.heads import Head, head_name, parse_heads
+from unweave.methods.heads import Head, Heads, head_name, parse_heads
 from unweave.methods.patching import patch
 from unweave.methods.role_attention import role_attention
 from unweave.metrics.contrast import Contrast
@@ -158,9 +158,7 @@ class HeadRoles:
     __repr__ = __str__
 
 
-def classify_heads(
-    pair: Contrast, heads: Sequence[Head | str] | None = None, rules: HeadRules | None = None
-) -> HeadRoles:
+def classify_heads(pair: Contrast, heads: Heads | None = None, rules: HeadRules | None = None) -> HeadRoles:
     """Names for the heads of the indirect-object task.
 
     Args:

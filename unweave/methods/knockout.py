@@ -27,8 +27,8 @@ from unweave.engine.sheet import Joint, Sheet
 from unweave.engine.sweep import Sweep
 from unweave.errors import InputError, Interrupted
 from unweave.methods.frame import labelled
-from unweave.methods.heads import Head
-from unweave.methods.knockout_targets import Target, every_target, sites_of, targets_of
+from unweave.methods.heads import Heads
+from unweave.methods.knockout_targets import Target, every_target, singular, sites_of, targets_of
 from unweave.methods.measures import check_measure, measure_attrs, measured
 from unweave.methods.replacement import Replacement, replaced_values, replacement_of
 from unweave.methods.result_noise import noise_scores
@@ -45,7 +45,7 @@ At = str | Sequence[str] | None
 
 def knockout(
     pair: Contrast,
-    heads: str | Sequence[Head | str] | None = None,
+    heads: Heads | None = None,
     how: str | Replacement = "zero",
     at: At = None,
     joint: bool = False,
@@ -57,9 +57,9 @@ def knockout(
 
     Args:
         pair: the model, both sets of prompts, and the metric.
-        heads: a kind, each of which is knocked out in turn: `"z"` (heads, also when left out), `"q"`, `"k"`, `"v"`,
-            `"pattern"`, `"result"`, `"mlp"`, `"attn_out"`, `"layer"`; or a list of `(9, 6)`, `"q 9.6"`, `"mlp 3"`,
-            `"layer 3"`.
+        heads: a kind, each of which is knocked out in turn: `"heads"` (their `z`, also when left out), `"q"`, `"k"`,
+            `"v"`, `"pattern"`, `"result"`, `"mlps"`, `"attn_out"`, `"layers"`; or one or a list of `(9, 6)`, `"9.6"`,
+            `"q 9.6"`, `"mlp 3"`, `"layer 3"`.
         how: `"zero"`, `"mean"` (over the clean prompts by position), `"template"` (mean over the corrupted prompts of a
             template by position), `"resample"` (the corrupted prompt's), `"gaussian"`; or a `Replacement` with other
             reference prompts or seed.
@@ -133,7 +133,7 @@ def roles_of(pair: Contrast, at: At) -> tuple[str, ...]:
     """The roles of `at`, each checked. Raises InputError for one that the task lacks, or that is named twice."""
     if at is None:
         return ()
-    roles = (at,) if isinstance(at, str) else tuple(at)
+    roles = (at,) if isinstance(at, str) or not isinstance(at, Sequence) else tuple(at)
     if not roles:
         raise InputError("at: no role was given; leave it out for all positions")
     for number, role in enumerate(roles):
@@ -157,14 +157,19 @@ def mask_of(pair: Contrast, at: At) -> Tensor | None:
 
 def _check(pair: Contrast, heads: object, joint: bool, measure: str) -> None:
     check_measure(pair, measure)
-    if joint and (heads is None or isinstance(heads, str)):
+    if joint and (heads is None or _is_kind(heads)):
         raise InputError("joint: it takes a list of what is knocked out together, heads=[(9, 6), (9, 9)]")
 
 
-def _plan(pair: Contrast, heads: str | Sequence[Head | str], at: At, joint: bool) -> Plan:
+def _is_kind(heads: object) -> bool:
+    """Whether a word names every target of a kind, and not a target by its numbers."""
+    return isinstance(heads, str) and not any(letter.isdecimal() for letter in heads)
+
+
+def _plan(pair: Contrast, heads: Heads, at: At, joint: bool) -> Plan:
     config = pair.model.config
-    if isinstance(heads, str):
-        return _in_turn(pair, heads, at)
+    if _is_kind(heads):
+        return _in_turn(pair, singular(str(heads)), at)
     targets = tuple(targets_of(config, heads))
     chosen = (targets,) if joint else tuple((target,) for target in targets)
     names = [" + ".join(target.name for target in together) for together in chosen]

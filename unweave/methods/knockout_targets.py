@@ -9,12 +9,11 @@ Targets are written so:
     "layer 3"                            both
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unweave.errors import InputError
 from unweave.methods.address import Address
-from unweave.methods.heads import Head, check_once, parse_head
+from unweave.methods.heads import Head, HeadName, Heads, check_once, listed, parse_head
 from unweave.models.config import Config
 from unweave.models.sites import SITES, check_head, check_layer, check_site, n_heads_at
 
@@ -24,6 +23,7 @@ SITES_OF_KIND = {
     "mlp": ("mlp_out",),
     "layer": ("attn_out", "mlp_out"),
 }
+_PLURALS = {"heads": "z", "mlps": "mlp", "layers": "layer"}
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,11 @@ class Target:
 
     name: str
     addresses: tuple[Address, ...]
+
+
+def singular(kind: str) -> str:
+    """The kind of target that every one of is meant: `heads` are `z`, `mlps` are `mlp`."""
+    return _PLURALS.get(kind, kind)
 
 
 def sites_of(config: Config, kind: str) -> tuple[str, ...]:
@@ -52,20 +57,20 @@ def every_target(config: Config, kind: str) -> list[Target]:
     return [Target(f"{kind} {n}", tuple(Address(site, n) for site in sites)) for n in range(config.n_layers)]
 
 
-def targets_of(config: Config, heads: Sequence[Head | str]) -> list[Target]:
+def targets_of(config: Config, heads: Heads) -> list[Target]:
     """Targets, in the order given.
 
     Raises:
         InputError: no target, one that cannot be read or that the model lacks, or one that is named twice.
     """
-    if not heads:
+    targets = [_target(config, head) for head in listed(heads)]
+    if not targets:
         raise InputError("heads: none was given; write [(9, 6), 'mlp 3'], or leave it out for every head in turn")
-    targets = [_target(config, head) for head in heads]
     check_once([str(address) for target in targets for address in target.addresses])
     return targets
 
 
-def _target(config: Config, head: Head | str) -> Target:
+def _target(config: Config, head: HeadName) -> Target:
     words = head.split() if isinstance(head, str) else []
     if len(words) < 2:
         layer, part = parse_head(config, head)

@@ -1,14 +1,17 @@
 """The ends of paths as users write them: senders, receivers, and where both stand, read into what the engine runs.
 
-    receivers   "logits", or [(8, 6, "v"), (8, 10, "q"), "mlp 9"]: inputs of heads and of MLPs, received together
+    receivers   "logits", or [(8, 6, "v"), "8.10 q", "mlp 9"]: inputs of heads and of MLPs, received together
     senders     "heads" or "mlps", each in turn, or [(9, 6), "9.6", "mlp 3", "embed", [(2, 2), (4, 11)]]: a list in
                 the list is sent together
+
+A single one may stand without its list.
     at          a role for both, (the senders' role, the receivers' role), or None for all positions
 
 A receiver's key or value is that of its key and value head, which other query heads may share.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -19,12 +22,13 @@ from unweave.engine.reach import entry_stage
 from unweave.engine.receivers import Receivers
 from unweave.engine.sheet import Joint, Sheet
 from unweave.errors import InputError
+from unweave.methods.heads import HeadName, is_head, is_head_name, parse_head
 from unweave.metrics.contrast import Contrast
 from unweave.models.config import Config
-from unweave.models.sites import SITES, check_head, check_layer, check_site
+from unweave.models.sites import SITES, check_layer, check_site
 
 Receiver = tuple[int, int, str] | str
-Sender = str | tuple[int, int]
+Sender = HeadName
 At = str | tuple[str | None, str | None] | None
 Places = Int[Tensor, " prompt"]
 
@@ -52,13 +56,14 @@ def named_receivers(config: Config, receivers: str | Sequence[object]) -> dict[s
         InputError: a receiver that does not exist, cannot be read, or is named twice.
     """
     if isinstance(receivers, str):
-        if receivers != "logits":
+        if receivers == "logits":
+            return {}
+        if " " not in receivers:
             raise InputError(f"receivers: expected 'logits' or a list such as [(8, 6, 'v')], got {receivers!r}")
-        return {}
     if not receivers:
         raise InputError("receivers: none was given; write 'logits' or [(8, 6, 'v')]")
     named: dict[str, Receiver] = {}
-    for given in receivers:
+    for given in [receivers] if isinstance(receivers, str) or _is_input(receivers) else receivers:
         name, receiver = _receiver(config, given)
         if name in named:
             raise InputError(f"receivers: {name!r} is named twice")
@@ -82,7 +87,7 @@ def receiving(config: Config, receivers: Sequence[Receiver], places: Places | No
 
 
 def sending(
-    config: Config, senders: str | Sequence[Sender | Sequence[Sender]], places: Places | None
+    config: Config, senders: Sender | Sequence[Sender | Sequence[Sender]], places: Places | None
 ) -> tuple[dict[str, Sequence], list[Sheet | Joint]]:
     """The result's axes, and the engine's senders.
 
@@ -98,10 +103,12 @@ def sending(
     if senders == "mlps":
         check_site(config, SITES["mlp_out"])
         return {"layer": layers}, [Sheet("mlp_out", layer, layer, None, sent_at) for layer in layers]
-    if isinstance(senders, str) or not senders:
+    single = is_head(senders) or (isinstance(senders, str) and (senders == "embed" or senders[-1:].isdecimal()))
+    if not senders or (isinstance(senders, str) and not single):
         raise InputError(f"senders: expected 'heads', 'mlps' or a list such as [(9, 6), 'mlp 3'], got {senders!r}")
     listed: dict[str, Sheet | Joint] = {}
-    for sender in senders:
+    each: Sequence[object] = [senders] if single else senders  # pyright: ignore[reportAssignmentType]
+    for sender in each:
         name, members = _together(config, sender, sent_at)
         if name in listed:
             raise InputError(f"senders: {name!r} is named twice")
@@ -124,15 +131,29 @@ def check_order(config: Config, senders: Sequence[Sheet | Joint], receivers: Rec
 
 def _receiver(config: Config, given: object) -> tuple[str, Receiver]:
     """One receiver's name, and the receiver with its layer counted from the start."""
-    if isinstance(given, str):
+    if isinstance(given, str) and not set(given.split()) & set(INPUTS):
         layer = _mlp_layer(config, given, "receivers")
         return f"mlp {layer}", f"mlp {layer}"
-    if not (isinstance(given, tuple) and len(given) == 3 and _is_head(given[:2])):
-        raise InputError(f"receivers: {given!r} is not a receiver; write (8, 6, 'v') or 'mlp 9'")
-    layer, head, kind = check_layer(config, given[0]), check_head(config, SITES["q"], given[1]), given[2]
+    head, kind = _input(given)
     if kind not in INPUTS:
         raise InputError(f"receivers: a head's inputs are 'q', 'k' and 'v', got {kind!r}")
-    return f"{layer}.{head} {kind}", (layer, head, kind)
+    layer, number = parse_head(config, head)
+    return f"{layer}.{number} {kind}", (layer, number, kind)
+
+
+def _input(given: Any) -> tuple[Any, str]:
+    """Head and input of `(8, 6, "v")`, of `"8.6 v"`, as results say it, or of `"v 8.6"`, as addresses are written."""
+    if isinstance(given, str) and len(given.split()) == 2:
+        first, second = given.split()
+        return (second, first) if first in INPUTS else (first, second)
+    if not _is_input(given):
+        raise InputError(f"receivers: {given!r} is not a receiver; write (8, 6, 'v') or 'mlp 9'")
+    layer, number, kind = given
+    return (layer, number), kind
+
+
+def _is_input(given: object) -> bool:
+    return isinstance(given, (list, tuple)) and len(given) == 3 and is_head(given[:2]) and isinstance(given[2], str)
 
 
 def _block(config: Config, head: int, kind: str) -> int:
@@ -151,11 +172,9 @@ def _mlp_layer(config: Config, name: str, argument: str) -> int:
     return check_layer(config, int(number))
 
 
-def _together(
-    config: Config, sender: Sender | Sequence[Sender], places: Int[Tensor, "1 prompt"] | None
-) -> tuple[str, tuple[Sheet, ...]]:
+def _together(config: Config, sender: Any, places: Int[Tensor, "1 prompt"] | None) -> tuple[str, tuple[Sheet, ...]]:
     """The name and the sheets of one sender, or of several that are sent at once."""
-    several = isinstance(sender, (list, tuple)) and not _is_head(sender)
+    several = isinstance(sender, (list, tuple)) and not is_head(sender)
     members: dict[str, Sheet] = {}
     for one in sender if several else [sender]:
         name, sheet = _sheet(config, one, places)
@@ -167,22 +186,14 @@ def _together(
     return " + ".join(members), tuple(members.values())
 
 
-def _is_head(sender: object) -> bool:
-    return isinstance(sender, tuple) and len(sender) == 2 and all(isinstance(n, int) for n in sender)
-
-
-def _sheet(config: Config, sender: object, places: Int[Tensor, "1 prompt"] | None) -> tuple[str, Sheet]:
+def _sheet(config: Config, sender: Any, places: Int[Tensor, "1 prompt"] | None) -> tuple[str, Sheet]:
     """One sender's name and sheet."""
     if sender == "embed":
         return "embed", Sheet("resid_pre", 0, 0, None, places)
     if isinstance(sender, str) and sender.startswith("mlp"):
         layer = _mlp_layer(config, sender, "senders")
         return f"mlp {layer}", Sheet("mlp_out", layer, 0, None, places)
-    if isinstance(sender, str) and sender.count(".") == 1 and sender.replace(".", "").isdecimal():
-        layer, head = (int(number) for number in sender.split("."))
-    elif isinstance(sender, tuple) and _is_head(sender):
-        layer, head = int(sender[0]), int(sender[1])
-    else:
+    if not is_head(sender) and not (isinstance(sender, str) and is_head_name(sender)):
         raise InputError(f"senders: {sender!r} is not a sender; write (9, 6), '9.6', 'mlp 3' or 'embed'")
-    layer, head = check_layer(config, layer), check_head(config, SITES["z"], head)
+    layer, head = parse_head(config, sender)  # pyright: ignore[reportArgumentType]
     return f"{layer}.{head}", Sheet("z", layer, 0, (head,), places)

@@ -79,8 +79,8 @@ class Convention:
 
 def path_patch(
     pair: Contrast,
-    receivers: str | Sequence[Receiver] = "logits",
-    senders: str | Sequence[Sender | Sequence[Sender]] = "heads",
+    receivers: Receiver | Sequence[Receiver] = "logits",
+    senders: Sender | Sequence[Sender | Sequence[Sender]] = "heads",
     at: At = None,
     *,
     direction: str = "noise",
@@ -94,9 +94,9 @@ def path_patch(
 
     Args:
         pair: the model, both sets of prompts, and the metric.
-        receivers: `"logits"`, or inputs of heads and MLPs, patched together: `[(8, 6, "v"), (8, 10, "q"), "mlp 9"]`.
-        senders: `"heads"` or `"mlps"`, each in turn; or a list of `(layer, head)`, `"9.6"`, `"mlp 3"`, `"embed"`, where
-            a list inside the list is several senders at once.
+        receivers: `"logits"`, or inputs of heads and MLPs, patched together: `[(8, 6, "v"), "8.10 q", "mlp 9"]`.
+        senders: `"heads"` or `"mlps"`, each in turn; or one or a list of `(layer, head)`, `"9.6"`, `"mlp 3"`,
+            `"embed"`, where a list inside the list is several senders at once.
         at: a role where senders send and receivers receive; `(sender's role, receivers' role)`, None in either place
             for all positions; None for all. The logits are read where the metric reads.
         direction: `"noise"` sends corrupted values in the clean run (0 = unharmed, -1 = as bad as corrupted),

@@ -27,7 +27,7 @@ from unweave.engine.sheet import Joint, Sheet
 from unweave.engine.sweep import Sweep
 from unweave.errors import InputError
 from unweave.methods.frame import labelled
-from unweave.methods.heads import Head, head_name, parse_heads
+from unweave.methods.heads import Head, Heads, head_name, parse_heads
 from unweave.metrics.contrast import Contrast
 from unweave.models.prompts import Prompts
 from unweave.progress import Progress, shown
@@ -52,7 +52,7 @@ TERMS = ("constant", "position", "token")
 def position_token(
     pair: Contrast,
     task: Task,
-    heads: Sequence[Head | str],
+    heads: Heads,
     memory: int | float | None = None,
     progress: Progress | bool | None = None,
 ) -> xr.Dataset:

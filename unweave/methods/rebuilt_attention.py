@@ -17,7 +17,7 @@ from torch import Tensor
 
 from unweave.errors import InputError
 from unweave.methods.frame import labelled_run
-from unweave.methods.heads import Head, head_name, parse_head
+from unweave.methods.heads import HeadName, head_name, parse_head
 from unweave.models.model import Model
 from unweave.models.prompts import Prompts
 
@@ -28,7 +28,7 @@ KINDS = ("tokens alone", "tokens and positions", "the model")
 
 
 def rebuilt_attention(
-    model: Model, prompts: Prompts | str | Sequence[str] | Int[Tensor, "prompt pos"], head: Head | str
+    model: Model, prompts: Prompts | str | Sequence[str] | Int[Tensor, "prompt pos"], head: HeadName
 ) -> xr.DataArray:
     """Where a head of the first layer looks, as far as tokens alone and tokens with positions say.
 

@@ -117,8 +117,10 @@ class Prompts:
     def role(self, name: str) -> Int[Tensor, " prompt"]:
         """Positions of a role, one a prompt. Raises InputError with the roles that there are."""
         if name not in self.roles:
-            near = difflib.get_close_matches(name, self.roles, n=1)
+            near = difflib.get_close_matches(str(name), self.roles, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
+            if not isinstance(name, str):
+                hint = "; a position gets a name when prompts are made, roles={'here': …}"
             raise InputError(f"role {name!r} is not among this task's roles: {', '.join(self.roles)}{hint}")
         return self.roles[name]
 

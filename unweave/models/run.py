@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import SupportsIndex
 
 import torch
 from jaxtyping import Float
@@ -15,7 +16,7 @@ from unweave.models.prompts import Prompts
 from unweave.models.sites import SITES, Site, check_head, check_layer, check_site, parse_site
 from unweave.models.weights import Weights
 
-Keep = str | tuple[str, int] | Callable[[str], bool]
+Keep = str | tuple[str, SupportsIndex] | Callable[[str], bool]
 Key = tuple[str, int]
 
 
@@ -113,7 +114,7 @@ def _entries(keep: Keep | Iterable[Keep]) -> list[Keep]:
     """`keep` as a list. A pair of a name and a number is one entry; any other tuple is a list of entries."""
     if isinstance(keep, str) or callable(keep):
         return [keep]
-    if isinstance(keep, tuple) and len(keep) == 2 and isinstance(keep[0], str) and isinstance(keep[1], int):
+    if isinstance(keep, tuple) and len(keep) == 2 and isinstance(keep[0], str) and isinstance(keep[1], SupportsIndex):
         return [(keep[0], keep[1])]
     return list(keep)  # type: ignore[arg-type]
 
@@ -167,7 +168,7 @@ class Run:
         rows = torch.arange(len(self.prompts), device=self.final.device)
         return unembed(self.weights, self.final[rows, self.prompts.role(role).to(rows.device)])
 
-    def __getitem__(self, key: str | tuple[str, int]) -> Tensor:
+    def __getitem__(self, key: str | tuple[str, SupportsIndex]) -> Tensor:
         name, layer = (key, None) if isinstance(key, str) else key
         site, named_layer = parse_site(name)
         layer = named_layer if named_layer is not None else layer

@@ -13,6 +13,7 @@ A site is where a value can be read, kept or replaced. Shapes, with `kv_head` wh
 """
 
 import difflib
+import operator
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -91,8 +92,17 @@ def check_site(config: Config, site: Site) -> None:
         raise InputError(f"site: {config.name} has no learned position embeddings, so it has no pos_embed")
 
 
-def check_layer(config: Config, layer: int) -> int:
+def whole(argument: str, number: object) -> int:
+    """A whole number of Python, numpy or torch as an int. Raises InputError for anything else."""
+    try:
+        return operator.index(number)  # pyright: ignore[reportArgumentType]
+    except TypeError as error:
+        raise InputError(f"{argument}: expected a whole number, got {number!r}") from error
+
+
+def check_layer(config: Config, layer: object) -> int:
     """`layer`, counted from the end where negative. Raises InputError where there is none."""
+    layer = whole("layer", layer)
     if not -config.n_layers <= layer < config.n_layers:
         raise InputError(f"layer: {config.name} has layers 0 to {config.n_layers - 1}, got {layer}")
     return layer % config.n_layers
@@ -105,8 +115,9 @@ def n_heads_at(config: Config, site: Site) -> int | None:
     return config.n_kv_heads if site.rows == "kv_head" else None
 
 
-def check_head(config: Config, site: Site, head: int) -> int:
+def check_head(config: Config, site: Site, head: object) -> int:
     """`head`, if the site has it. Raises InputError otherwise."""
+    head = whole("head", head)
     n_heads = n_heads_at(config, site)
     if n_heads is None:
         raise InputError(f"head: {site.name} has no heads")

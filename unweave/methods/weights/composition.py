@@ -21,7 +21,7 @@ from torch import Tensor
 
 from unweave.errors import InputError, Interrupted
 from unweave.methods.frame import Coords, labelled_weights
-from unweave.methods.heads import Head, head_name
+from unweave.methods.heads import Head, Heads, head_name
 from unweave.methods.weights.head_matrices import chosen_heads, ov_matrices, qk_matrices
 from unweave.models.factored import FactoredMatrix
 from unweave.models.model import Model
@@ -45,8 +45,8 @@ class Baseline:
 
 def composition_scores(
     model: Model,
-    senders: Sequence[Head | str] | None = None,
-    receivers: Sequence[Head | str] | None = None,
+    senders: Heads | None = None,
+    receivers: Heads | None = None,
     *,
     pairs: int = 300,
     seed: int = 0,
@@ -126,9 +126,7 @@ def _random_score(d_model: int, d_head: int, draw: torch.Generator) -> Float[Ten
     return composition_score(FactoredMatrix(a_left, a_right.mT), FactoredMatrix(b_left, b_right.mT))[0, 0]
 
 
-def _pairs(
-    model: Model, senders: Sequence[Head | str] | None, receivers: Sequence[Head | str] | None
-) -> tuple[tuple[Head, ...], tuple[Head, ...]]:
+def _pairs(model: Model, senders: Heads | None, receivers: Heads | None) -> tuple[tuple[Head, ...], tuple[Head, ...]]:
     first, last = chosen_heads(model, senders), chosen_heads(model, receivers)
     top, bottom = max(layer for layer, _ in last), min(layer for layer, _ in first)
     if senders is None:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from unweave.errors import InputError
 from unweave.methods.frame import Coords, labelled_weights
-from unweave.methods.heads import Head, head_name, parse_head
+from unweave.methods.heads import Head, HeadName, head_name, parse_head
 from unweave.methods.weights.full_circuits import Rows, embedding_rows, learned_positions
 from unweave.methods.weights.head_matrices import class_direction, ov_matrices, qk_matrices
 from unweave.models.model import Model
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 def k_composition(
     model: Model,
-    sender: Head | str,
-    receiver: Head | str,
+    sender: HeadName,
+    receiver: HeadName,
     over: str = "positions",
     query: int | Float[Tensor, " d_head"] = -1,
 ) -> xr.DataArray:
@@ -78,8 +78,8 @@ def k_composition(
 
 def v_composition(
     model: Model,
-    sender: Head | str,
-    receiver: Head | str,
+    sender: HeadName,
+    receiver: HeadName,
     over: str = "positions",
     outputs: tuple[int, int] = (0, 1),
 ) -> xr.DataArray:
@@ -113,7 +113,7 @@ def v_composition(
 def mean_query(
     model: Model,
     prompts: Prompts | str | Sequence[str] | Int[Tensor, "prompt pos"],
-    head: Head | str,
+    head: HeadName,
     role: str = "end",
 ) -> Float[Tensor, " d_head"]:
     """A head's query at a role, averaged over prompts; with biases, before rotation.
@@ -129,7 +129,7 @@ def mean_query(
     return queries[range(len(batch)), batch.role(role)].mean(0)
 
 
-def _ordered(model: Model, sender: Head | str, receiver: Head | str) -> tuple[Head, Head]:
+def _ordered(model: Model, sender: HeadName, receiver: HeadName) -> tuple[Head, Head]:
     first, last = parse_head(model.config, sender), parse_head(model.config, receiver)
     if last[0] <= first[0]:
         raise InputError(f"receiver: {head_name(last)} stands in no later layer than the sender {head_name(first)}")

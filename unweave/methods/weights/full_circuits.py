@@ -24,7 +24,7 @@ from torch import Tensor
 
 from unweave.errors import InputError
 from unweave.methods.frame import Coords, labelled_weights
-from unweave.methods.heads import Head, head_name
+from unweave.methods.heads import Heads, head_name
 from unweave.methods.weights.head_matrices import chosen_heads, ov_matrices, qk_matrices, through_norm
 from unweave.methods.weights.vocabulary import chosen_tokens, token_names
 from unweave.models.model import Model
@@ -49,7 +49,7 @@ class Rows:
 
 def qk_circuit(
     model: Model,
-    heads: Sequence[Head | str] | None = None,
+    heads: Heads | None = None,
     over: str = "tokens",
     *,
     tokens: Sequence[str] | Sequence[int] | Tensor | None = None,
@@ -96,7 +96,7 @@ def qk_circuit(
 
 def ov_circuit(
     model: Model,
-    heads: Sequence[Head | str] | None = None,
+    heads: Heads | None = None,
     over: str = "tokens",
     *,
     tokens: Sequence[str] | Sequence[int] | Tensor | None = None,

@@ -11,22 +11,20 @@ is folded in here, so that a model and the same model with folded norms and cent
 Scales and biases are left out.
 """
 
-from collections.abc import Sequence
-
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from unweave.errors import InputError
-from unweave.methods.heads import Head, parse_heads
+from unweave.methods.heads import Head, Heads, parse_heads
 from unweave.models.config import Config
 from unweave.models.factored import FactoredMatrix
 from unweave.models.model import Model
 from unweave.models.weights import NormWeights
 
 
-def qk_matrices(model: Model, heads: Sequence[Head | str] | None = None) -> FactoredMatrix:
+def qk_matrices(model: Model, heads: Heads | None = None) -> FactoredMatrix:
     """`W_Q W_K^T` of heads (all by default), `[head d_model d_model]`; a shared key belongs to each of its heads.
 
     Raises:
@@ -39,7 +37,7 @@ def qk_matrices(model: Model, heads: Sequence[Head | str] | None = None) -> Fact
     return FactoredMatrix(queries, keys.mT)
 
 
-def ov_matrices(model: Model, heads: Sequence[Head | str] | None = None) -> FactoredMatrix:
+def ov_matrices(model: Model, heads: Heads | None = None) -> FactoredMatrix:
     """`W_V W_O` of heads (all by default), `[head d_model d_model]`; a shared value belongs to each of its heads.
 
     Raises:
@@ -80,7 +78,7 @@ def class_direction(model: Model, outputs: tuple[int, int]) -> Float[Tensor, " d
     return answer_direction(model, answer, wrong)[0][0]
 
 
-def chosen_heads(model: Model, heads: Sequence[Head | str] | None) -> tuple[Head, ...]:
+def chosen_heads(model: Model, heads: Heads | None) -> tuple[Head, ...]:
     """The heads named, or all, layer by layer."""
     if heads is not None:
         return parse_heads(model.config, heads)
