@@ -4,7 +4,9 @@ import pytest
 import torch
 
 import unweave as uw
+from tests.readers import unchecked
 from tests.tiny import tiny_model, tiny_pair
+from unweave.metrics.contrast import check_pair
 
 
 def test_baselines_are_the_logit_differences_of_both_runs():
@@ -58,3 +60,28 @@ def test_what_is_shown_of_a_contrast_is_its_prompts_and_baselines():
     assert repr(pair) == f"Contrast('tiny gpt2', {pair.prompts!r}, {ending}"
     assert pair == pair
     assert pair != tiny_pair(tiny_model("gpt2"))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"model": "gpt2"}, "model: expected a Model, got a str; uw.load_model makes one"),
+        ({"metric": uw.LogitDiff}, r"metric: expected a metric such as uw.LogitDiff\(\), got the class LogitDiff"),
+        ({"metric": "kl"}, "metric: expected a metric such as .* got a str"),
+        ({"prompts": None}, "prompts: expected prompts, such as task.prompts, got a NoneType"),
+        ({"corrupted": "ABC"}, r"corrupted: expected prompts, such as task.corrupt\(\), got a str"),
+    ],
+)
+def test_what_is_no_part_of_a_contrast_is_named(changed, message):
+    pair = tiny_pair(tiny_model("gpt2"))
+    given = {"model": pair.model, "prompts": pair.prompts, "corrupted": pair.corrupted, "metric": pair.metric}
+    with unchecked(), pytest.raises(uw.InputError, match=message):
+        uw.Contrast(**{**given, **changed})
+
+
+@pytest.mark.parametrize("given", ["pair", None, tiny_model("gpt2"), uw.Contrast])
+def test_methods_ask_for_a_contrast(given):
+    with pytest.raises(uw.InputError, match=r"pair: expected a Contrast, got .*; make one of a model"):
+        check_pair(given)
+    with unchecked(), pytest.raises(uw.InputError, match="pair: expected a Contrast"):
+        uw.patch(given, "z")

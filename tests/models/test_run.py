@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import unweave as uw
+from tests.readers import unchecked
 from tests.tiny import N_HEADS, N_LAYERS, tiny_model
 from unweave.models.run import Edit, keys_to_keep
 from unweave.models.sites import SITES, parse_site
@@ -177,3 +178,22 @@ def test_values_that_hold_tensors_can_be_compared_and_kept_in_a_dict() -> None:
 def test_a_layer_may_be_a_number_of_another_library():
     run = tiny_model("gpt2").run(TOKENS, keep=("z", np.int64(-1)))
     assert run["z", torch.tensor(N_LAYERS - 1)] is run["z", np.int64(-1)]
+
+
+def test_an_edit_may_be_one_and_its_value_a_number():
+    model = tiny_model("gpt2")
+    zeros = Edit("z", 1, torch.zeros(2, 5, 4), head=2)
+    assert torch.equal(
+        model.run(TOKENS, edits=Edit("z", 1, 0.0, head=2)).logits, model.run(TOKENS, edits=[zeros]).logits
+    )
+
+
+@pytest.mark.parametrize("given", [[[3, 1, 4]], None, 5, [torch.tensor([1])]])
+def test_what_are_no_prompts_are_refused_in_words(given):
+    with unchecked(), pytest.raises(uw.InputError, match="prompts: expected prompts, texts, or a tensor of token ids"):
+        tiny_model("gpt2").run(given)
+
+
+def test_token_ids_are_whole_numbers():
+    with unchecked(), pytest.raises(uw.InputError, match=r"whole numbers, got torch.float32"):
+        tiny_model("gpt2").run(torch.tensor([[1.0, 2.7]]))

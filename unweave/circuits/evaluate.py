@@ -17,7 +17,7 @@ from unweave.circuits.minimality import minimality
 from unweave.circuits.runs import CircuitRuns
 from unweave.errors import InputError, Interrupted
 from unweave.methods.replacement import Replacement
-from unweave.metrics.contrast import Contrast
+from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.prompts import Prompts
 from unweave.progress import Progress, shown
 
@@ -95,6 +95,9 @@ def evaluate(
             means.
         Interrupted: Ctrl-C; its `partial` holds the tests that were finished.
     """
+    if not isinstance(circuit, Circuit):
+        raise InputError(f"circuit: expected a Circuit, got a {type(circuit).__name__}; uw.sketch(pair) finds one")
+    check_pair(pair)
     import xarray as xr
 
     effort = effort or Effort()

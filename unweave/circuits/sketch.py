@@ -30,7 +30,7 @@ from unweave.circuits.circuit import Circuit, Edge, Group
 from unweave.circuits.senders import Senders
 from unweave.errors import InputError, Interrupted
 from unweave.methods.heads import Head, head_name
-from unweave.metrics.contrast import Contrast
+from unweave.metrics.contrast import Contrast, check_pair
 from unweave.progress import Progress, shown
 from unweave.results.summary import summary
 
@@ -118,6 +118,7 @@ def sketch(
         InputError: a single prompt, a role that does not exist, or no head with a direct effect, with what was tried.
         Interrupted: Ctrl-C; `partial` is the circuit of what was found, or None.
     """
+    check_pair(pair)
     if len(pair.prompts) < 2:
         raise InputError(
             "pair: 1 prompt is too few to tell an effect from 0; give at least 2 prompts, better 16 or more"

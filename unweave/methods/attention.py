@@ -8,7 +8,7 @@ import torch
 
 from unweave.methods.frame import labelled
 from unweave.methods.heads import Heads, head_name, parse_heads
-from unweave.metrics.contrast import Contrast
+from unweave.metrics.contrast import Contrast, check_pair
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -28,6 +28,7 @@ def attention(pair: Contrast, heads: Heads, prompts: str = "clean") -> xr.DataAr
     Raises:
         InputError: no head given, one that the model lacks, or one that is named twice.
     """
+    check_pair(pair)
     chosen = parse_heads(pair.model.config, heads)
     shown = pair.side(prompts)
     run = pair.model.run(shown, keep=[("pattern", layer) for layer in sorted({layer for layer, _ in chosen})])

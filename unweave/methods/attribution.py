@@ -30,7 +30,7 @@ from torch import Tensor
 from unweave.errors import InputError
 from unweave.methods.frame import Coords, labelled
 from unweave.methods.weights.head_matrices import answer_direction
-from unweave.metrics.contrast import Contrast
+from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.forward import norm_scale
 from unweave.models.model import Model
 from unweave.models.prompts import Prompts
@@ -82,6 +82,7 @@ def logit_lens(pair: Contrast, mid: bool = True) -> xr.DataArray:
     Raises:
         InputError: prompts without answers or wrong answers.
     """
+    check_pair(pair)
     config = pair.model.config
     mid = mid and config.block == "serial"
     keep = [*(["resid_pre", "resid_mid"] if mid else ["resid_pre"]), ("resid_post", config.n_layers - 1)]
@@ -115,6 +116,7 @@ def attribute(
     Raises:
         InputError: prompts without answers or wrong answers; neurons of a model without MLPs.
     """
+    check_pair(pair)
     config = pair.model.config
     if by not in _SITES:
         raise InputError(f"by: expected one of {', '.join(_SITES)}, got {by!r}")

@@ -29,7 +29,7 @@ from unweave.methods.heads import Head, Heads, head_name, parse_heads
 from unweave.methods.knockout import At, edits_of, roles_of
 from unweave.methods.knockout_targets import targets_of
 from unweave.methods.replacement import Replacement, replaced_values, replacement_of
-from unweave.metrics.contrast import Contrast
+from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.forward import norm_scale
 from unweave.models.run import Run
 
@@ -56,6 +56,7 @@ def knockout_attribution(pair: Contrast, heads: Heads, how: str | Replacement = 
     Raises:
         InputError: as `knockout`; prompts without answers or wrong answers.
     """
+    check_pair(pair)
     fill = replacement_of(how)
     targets = targets_of(pair.model.config, heads)
     keys = [(address.site, address.layer) for target in targets for address in target.addresses]
@@ -113,6 +114,7 @@ def backup_heads(
     Raises:
         InputError: as `knockout`, or a clean logit difference of 0 on average.
     """
+    check_pair(pair)
     out = parse_heads(pair.model.config, heads)
     parts = knockout_attribution(pair, out, how, at)
     total = parts.coords["total_before"]

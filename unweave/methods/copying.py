@@ -25,7 +25,7 @@ from unweave.errors import InputError
 from unweave.methods.frame import model_attributes
 from unweave.methods.weights.vocabulary import chosen_tokens
 from unweave.models.forward import mlp, norm, unembed
-from unweave.models.model import Model
+from unweave.models.model import Model, check_model
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -48,6 +48,7 @@ def copying_scores(model: Model, words: Sequence[str] | Sequence[int] | Tensor, 
     Raises:
         InputError: no word, a word of several tokens, a word given twice, or a model that answers with classes.
     """
+    check_model(model)
     import xarray as xr
 
     config = model.config

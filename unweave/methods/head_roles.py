@@ -32,7 +32,7 @@ from unweave.methods.head_scores import head_scores
 from unweave.methods.heads import Head, Heads, head_name, parse_heads
 from unweave.methods.patching import patch
 from unweave.methods.role_attention import role_attention
-from unweave.metrics.contrast import Contrast
+from unweave.metrics.contrast import Contrast, check_pair
 from unweave.metrics.logit_diff import LogitDiff
 
 if TYPE_CHECKING:
@@ -173,6 +173,7 @@ def classify_heads(pair: Contrast, heads: Heads | None = None, rules: HeadRules 
     Raises:
         InputError: prompts that lack a role, another metric, a head that does not exist or is named twice.
     """
+    check_pair(pair)
     _check(pair)
     config = pair.model.config
     limits = HeadRules() if rules is None else rules

@@ -21,7 +21,7 @@ from unweave import __version__
 from unweave.errors import InputError
 from unweave.methods.frame import model_attributes
 from unweave.models.forward import forward
-from unweave.models.model import Model
+from unweave.models.model import Model, check_model
 from unweave.tasks.repeated import draw_repeated
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def head_scores(model: Model, n_tokens: int = 50, n_sequences: int = 50, seed: i
     Raises:
         InputError: fewer than 2 tokens, no sequence, or more tokens than the model reads.
     """
+    check_model(model)
     import xarray as xr
 
     config = model.config

@@ -32,7 +32,7 @@ from unweave.methods.knockout_targets import Target, every_target, singular, sit
 from unweave.methods.measures import check_measure, measure_attrs, measured
 from unweave.methods.replacement import Replacement, replaced_values, replacement_of
 from unweave.methods.result_noise import noise_scores
-from unweave.metrics.contrast import Contrast
+from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.run import Edit, where
 from unweave.models.sites import SITES, n_heads_at
 from unweave.progress import Progress, shown
@@ -78,6 +78,7 @@ def knockout(
             fit, a template of one prompt (see `Replacement`).
         Interrupted: Ctrl-C; `partial` holds what was finished.
     """
+    check_pair(pair)
     fill = replacement_of(how)
     _check(pair, heads, joint, measure)
     plan = _plan(pair, "z" if heads is None else heads, at, joint)

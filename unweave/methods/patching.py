@@ -25,7 +25,7 @@ from unweave.methods.address import Address, checked, patchable_site
 from unweave.methods.axes import Axes, Over, axes_of, sheets_of
 from unweave.methods.frame import labelled
 from unweave.methods.measures import MEANING
-from unweave.metrics.contrast import Contrast
+from unweave.metrics.contrast import Contrast, check_pair
 from unweave.progress import Progress, shown
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ def patch(
         InputError: a site, axis or coordinate that does not exist.
         Interrupted: Ctrl-C; `partial` holds the effects that were finished, NaN elsewhere.
     """
+    check_pair(pair)
     names = [sites] if isinstance(sites, str) else list(sites)
     if not names:
         raise InputError("sites: none was given; choose among resid_pre attn_out mlp_out z q k v pattern …")
@@ -120,6 +121,7 @@ def patch_at(
         InputError: an address that does not exist.
         Interrupted: Ctrl-C; `partial` holds what was finished.
     """
+    check_pair(pair)
     if not addresses:
         raise InputError("addresses: none was given; write ['z 23.3', 'resid_pre 5 @S2']")
     sheets = [_sheet_of(pair, place, offset) for offset, place in enumerate(addresses)]

@@ -43,7 +43,7 @@ from unweave.methods.path_ends import (
     roles_at,
     sending,
 )
-from unweave.metrics.contrast import Contrast
+from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.config import Config
 from unweave.progress import Progress, shown
 
@@ -116,6 +116,7 @@ def path_patch(
             comes before.
         Interrupted: Ctrl-C; `partial` holds what was finished, NaN elsewhere.
     """
+    check_pair(pair)
     convention = Convention(direction, mlps, attention, measure)
     convention.check(pair)
     config, (sends, receives) = pair.model.config, roles_at(at)

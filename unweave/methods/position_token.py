@@ -28,7 +28,7 @@ from unweave.engine.sweep import Sweep
 from unweave.errors import InputError
 from unweave.methods.frame import labelled
 from unweave.methods.heads import Head, Heads, head_name, parse_heads
-from unweave.metrics.contrast import Contrast
+from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.prompts import Prompts
 from unweave.progress import Progress, shown
 from unweave.tasks.task import Task
@@ -79,6 +79,7 @@ def position_token(
         InputError: no head, one that does not exist or is named twice; a task without these corruptions, or with
             other prompts than the pair's.
     """
+    check_pair(pair)
     chosen = parse_heads(pair.model.config, heads)
     flipped = _flipped(pair, task)
     sheets = _sheets(chosen)

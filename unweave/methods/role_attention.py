@@ -16,7 +16,7 @@ from torch import Tensor
 
 from unweave.errors import InputError
 from unweave.methods.frame import labelled
-from unweave.metrics.contrast import Contrast
+from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.forward import norm_scale
 from unweave.models.prompts import Prompts
 from unweave.models.run import Run
@@ -44,6 +44,7 @@ def role_attention(
     Raises:
         InputError: a role that the task lacks.
     """
+    check_pair(pair)
     shown = pair.side(prompts)
     names = list(pair.prompts.roles) if roles is None else list(roles)
     if not names:
@@ -74,6 +75,7 @@ def attention_contribution(pair: Contrast, roles: Sequence[str] = ("IO", "S1"), 
     Raises:
         InputError: a role that the task lacks; a model whose answers are not its vocabulary.
     """
+    check_pair(pair)
     import xarray as xr
 
     if pair.model.config.d_vocab_out != pair.model.config.d_vocab:

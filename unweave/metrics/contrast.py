@@ -53,6 +53,7 @@ class Contrast:
         def put(name: str, value: object) -> None:
             object.__setattr__(self, name, value)
 
+        self._check_kinds()
         put("prompts", self.model.prompts(self.prompts))
         put("corrupted", self.model.prompts(self.corrupted))
         _check_alike(self.prompts, self.corrupted)
@@ -71,6 +72,19 @@ class Contrast:
                 f"{float(self.clean.mean()):.4g} and {float(self.spoiled.mean()):.4g} on average), so an effect has "
                 f"no scale; choose another corruption or metric"
             )
+
+    def _check_kinds(self) -> None:
+        if not isinstance(self.model, Model):
+            raise InputError(f"model: expected a Model, got {_kind(self.model)}; uw.load_model makes one")
+        if isinstance(self.metric, type) or not isinstance(self.metric, Metric):
+            raise InputError(f"metric: expected a metric such as uw.LogitDiff(), got {_kind(self.metric)}")
+        for name, given, instead in (
+            ("prompts", self.prompts, "task.prompts"),
+            ("corrupted", self.corrupted, "task.corrupt()"),
+        ):
+            texts = isinstance(self.prompts, str) and isinstance(given, str)
+            if not texts and not isinstance(given, (Prompts, Tensor, list, tuple)):
+                raise InputError(f"{name}: expected prompts, such as {instead}, got {_kind(given)}")
 
     def __repr__(self) -> str:
         scores = f"{float(self.clean.mean()):.3g} clean, {float(self.spoiled.mean()):.3g} corrupted"
@@ -98,6 +112,19 @@ class Contrast:
     def effect(self, values: Float[Tensor, "*cell prompt"], direction: str) -> Float[Tensor, "*cell prompt"]:
         """Metric values of patched runs as effects: exactly 0 where a value is the recipient's baseline."""
         return (values - self.sides(direction)[2]) / self.gap
+
+
+def check_pair(pair: object) -> None:
+    """Raises InputError where a method that compares two runs is given anything but a contrast."""
+    if not isinstance(pair, Contrast):
+        raise InputError(
+            f"pair: expected a Contrast, got {_kind(pair)}; make one of a model, its prompts and their corruption: "
+            "uw.Contrast(model, task.prompts, task.corrupt(), uw.LogitDiff())"
+        )
+
+
+def _kind(given: object) -> str:
+    return f"the class {given.__name__}" if isinstance(given, type) else f"a {type(given).__name__}"
 
 
 def read_logits(run: Run, metric: Metric, prompts: Prompts) -> Float[Tensor, "prompt column"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, final
@@ -47,14 +48,14 @@ class Model:
         self,
         prompts: Prompts | str | Sequence[str] | Int[Tensor, "prompt pos"],
         keep: Keep | Iterable[Keep] = (),
-        edits: Sequence[Edit] = (),
+        edits: Edit | Sequence[Edit] = (),
     ) -> Run:
         """One forward pass.
 
         Args:
             prompts: prompts, a text, texts, or token ids `[prompt pos]`.
             keep: sites to keep: `"z"`, `("z", 9)`, `"blocks.9.attn.hook_z"`, a predicate over such names, or `"all"`.
-            edits: values to put in place of what the model computes, made in the order given.
+            edits: values to put in place of what the model computes, one or several, made in the order given.
 
         Returns:
             A `Run`: `run["z", 9]`, and `run.logits` `[prompt pos d_vocab_out]`.
@@ -63,7 +64,8 @@ class Model:
             InputError: a site, layer or head that the model lacks; a value that does not fit; too many tokens.
         """
         batch = self.prompts(prompts)
-        return run_model(self.config, self.weights, batch, keys_to_keep(self.config, keep), edits)
+        made = [edits] if isinstance(edits, Edit) else edits
+        return run_model(self.config, self.weights, batch, keys_to_keep(self.config, keep), made)
 
     def prompts(self, prompts: Prompts | str | Sequence[str] | Int[Tensor, "prompt pos"]) -> Prompts:
         """`prompts` as `Prompts` on this model's device. Raises InputError where they do not fit the model."""
@@ -72,7 +74,12 @@ class Model:
         elif isinstance(prompts, Prompts):
             batch = prompts
         else:
-            texts = [prompts] if isinstance(prompts, str) else list(prompts)
+            single = isinstance(prompts, str) or not isinstance(prompts, Iterable)
+            texts = [prompts] if single else list(prompts)
+            if not all(isinstance(one, str) for one in texts):
+                raise InputError(
+                    f"prompts: expected prompts, texts, or a tensor of token ids [prompt, pos], got {_short(prompts)}"
+                )
             ids, lengths = self.to_tokens(texts)
             batch = replace(
                 Prompts.from_tokens(ids, lengths=lengths),
@@ -162,3 +169,13 @@ class Model:
     @property
     def W_U(self) -> Float[Tensor, "d_model d_vocab_out"]:  # noqa: N802
         return self.weights.w_u.T
+
+
+def _short(given: object) -> str:
+    return f"{textwrap.shorten(repr(given), 60)} ({type(given).__name__})"
+
+
+def check_model(model: object) -> None:
+    """Raises InputError where a method that reads one model is given anything else."""
+    if not isinstance(model, Model):
+        raise InputError(f"model: expected a Model, got {_short(model)}; uw.load_model makes one")

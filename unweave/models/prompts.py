@@ -58,6 +58,8 @@ class Prompts:
             raise InputError(
                 f"tokens: expected [prompt, pos] with at least one of each, got shape {tuple(tokens.shape)}"
             )
+        if tokens.is_floating_point():
+            raise InputError(f"tokens: expected token ids, which are whole numbers, got {tokens.dtype}")
         n_prompts, n_pos = tokens.shape
         rows = {"lengths": lengths, "answers": answers, "wrong": wrong, **(roles or {})}
         given = {name: torch.as_tensor(row, dtype=torch.long) for name, row in rows.items() if row is not None}

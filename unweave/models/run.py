@@ -24,15 +24,15 @@ Key = tuple[str, int]
 class Edit:
     """ "At this site, layer, head and position: this tensor." What is None is edited as a whole.
 
-    `value` broadcasts to what is selected: `[prompt pos d_model]` of a residual site, `[prompt pos head d_head]` of
-    `q k v z`, `[prompt head q_pos k_pos]` of `scores` and `pattern` (where `pos` is the destination), `[prompt pos
-    d_mlp]` of the MLP's sites; with `head`, `pos` or `neuron` given, that axis is gone. `pos` is one position or one
-    for each prompt.
+    `value` is a number, or broadcasts to what is selected: `[prompt pos d_model]` of a residual site, `[prompt pos head
+    d_head]` of `q k v z`, `[prompt head q_pos k_pos]` of `scores` and `pattern` (where `pos` is the destination),
+    `[prompt pos d_mlp]` of the MLP's sites; with `head`, `pos` or `neuron` given, that axis is gone. `pos` is one
+    position or one for each prompt.
     """
 
     site: str
     layer: int
-    value: Tensor
+    value: Tensor | float
     head: int | None = None
     pos: int | Tensor | None = None
     neuron: int | None = None
@@ -70,10 +70,10 @@ def replaced(edit: Edit, value: Tensor) -> Tensor:
     """`value` with the edit made, in new storage. Raises InputError where the edit's value does not fit."""
     out = value.clone()
     try:
-        out[where(edit, value.shape[0], value.device)] = edit.value.to(value)
+        out[where(edit, value.shape[0], value.device)] = torch.as_tensor(edit.value).to(value)
     except (RuntimeError, IndexError) as error:
         raise InputError(
-            f"edits: the value of shape {tuple(edit.value.shape)} does not fit {edit.site} "
+            f"edits: the value of shape {_short(edit.value)} does not fit {edit.site} "
             f"of shape {tuple(value.shape)} at head={edit.head}, pos={edit.pos}, neuron={edit.neuron}: {error}"
         ) from error
     return out
