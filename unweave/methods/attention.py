@@ -41,5 +41,6 @@ def attention(pair: Contrast, heads: Heads, prompts: str = "clean") -> xr.DataAr
         "unit": "share",
         "zero": "does not look there",
         "one": "looks there alone",
+        "prompts": prompts,
     }
     return labelled(pair, patterns, axes, attrs, shown)

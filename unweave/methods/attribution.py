@@ -137,7 +137,7 @@ def attribute(
         table = torch.cat([table, rest[:, None]], 1) if len(chosen) == config.n_layers else table
         rest = total - table.sum(1)
     extra: Coords = {name: (("prompt",), value.cpu().numpy()) for name, value in (("rest", rest), ("total", total))}
-    return labelled(pair, table, axes, _attrs("direct logit attribution"), shown, extra)
+    return labelled(pair, table, axes, _attrs("direct logit attribution") | {"prompts": prompts}, shown, extra)
 
 
 _SITES: dict[str, tuple[str, ...]] = {

@@ -87,7 +87,9 @@ def knockout(
     else:
         given, note = replaced_values(pair, plan.keys, fill)
         values, stopped = _swept(pair, plan, given, at, memory, progress)
-    result = _result(pair, plan, values, measure, {**_attrs(pair, fill, at, plan), "notes": _notes(pair, plan, note)})
+    alone = "" if note or at is not None or fill.how != "zero" or joint else _same_as_its_partner(plan)
+    notes = _notes(pair, plan, note or alone)
+    result = _result(pair, plan, values, measure, {**_attrs(pair, fill, at, plan), "notes": notes})
     if stopped:
         raise Interrupted("interrupted; what was finished is in .partial", result)
     return result
@@ -251,6 +253,13 @@ def _attrs(pair: Contrast, how: Replacement, at: At, plan: Plan) -> dict[str, st
         "noise_seed": how.seed if how.how == "gaussian" else -1,
         "at": " ".join(roles_of(pair, at)) or "all positions",
     }
+
+
+def _same_as_its_partner(plan: Plan) -> str:
+    """That zero queries and zero keys are one knockout, where it is one of the two."""
+    if not any(site in ("q", "k") for site, _ in plan.keys):
+        return ""
+    return "a query of zero and a key of zero are the same knockout, uniform attention, not two pieces of evidence"
 
 
 def _notes(pair: Contrast, plan: Plan, note: str) -> str:

@@ -54,6 +54,7 @@ def role_attention(
     attrs = {
         "method": "attention between roles",
         "quantity": "value-weighted attention" if by_value else "attention",
+        "prompts": prompts,
         **_SHARE,
     }
     return labelled(pair, table, {**_heads(pair), "q_role": names, "k_role": names}, attrs, shown)

@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A decoder-only transformer. Made by `uw.load_model`; a frozen value that no call changes.
+    """A decoder-only transformer: its config, weights and tokenizer. Made by `uw.load_model`; no call changes it.
 
     `W_Q[layer, head, d_model, d_head]` and its like are stacks in TransformerLens order, copied from the fused storage.
+    Biases that the model lacks are zeros; matrices that it lacks are an InputError.
     """
 
     config: Config
@@ -75,7 +76,7 @@ class Model:
             batch = prompts
         else:
             single = isinstance(prompts, str) or not isinstance(prompts, Iterable)
-            texts = [prompts] if single else list(prompts)
+            texts: list[str] = [prompts] if single else list(prompts)  # pyright: ignore[reportAssignmentType]
             if not all(isinstance(one, str) for one in texts):
                 raise InputError(
                     f"prompts: expected prompts, texts, or a tensor of token ids [prompt, pos], got {_short(prompts)}"
@@ -145,6 +146,22 @@ class Model:
         rows = [layer.w_qkv[first * e : (first + count) * e] for layer in self.weights.layers]
         return rearrange(torch.stack(rows), "layer (head e) d_model -> layer head d_model e", e=e)
 
+    def _b_qkv(self, first: int, count: int) -> Float[Tensor, "layer heads d_head"]:
+        e = self.config.d_head
+        whole = self._stack("b_qkv", self.weights.layers[0].w_qkv.shape[0])
+        return rearrange(whole[:, first * e : (first + count) * e], "layer (head e) -> layer head e", e=e)
+
+    def _stack(self, name: str, width: int = 0) -> Float[Tensor, "layer ..."]:
+        """A tensor of every layer; zeros of a width where a layer has none."""
+        rows = [getattr(layer, name) for layer in self.weights.layers]
+        return torch.stack([self.weights.w_e.new_zeros(width) if row is None else row for row in rows])
+
+    def _hidden(self, name: str, width: int = 0) -> Float[Tensor, "layer ..."]:
+        """`_stack` of an MLP's tensor. Raises InputError where there are no MLPs."""
+        if not self.config.d_mlp:
+            raise InputError(f"model: {self.config.name} has no MLPs, so it has none of their weights")
+        return self._stack(name, width)
+
     @property
     def W_Q(self) -> Float[Tensor, "layer head d_model d_head"]:  # noqa: N802
         return self._qkv(0, self.config.n_heads)
@@ -163,12 +180,61 @@ class Model:
         return rearrange(stack, "layer d_model (head e) -> layer head e d_model", e=self.config.d_head)
 
     @property
+    def b_Q(self) -> Float[Tensor, "layer head d_head"]:  # noqa: N802
+        return self._b_qkv(0, self.config.n_heads)
+
+    @property
+    def b_K(self) -> Float[Tensor, "layer kv_head d_head"]:  # noqa: N802
+        return self._b_qkv(self.config.n_heads, self.config.n_kv_heads)
+
+    @property
+    def b_V(self) -> Float[Tensor, "layer kv_head d_head"]:  # noqa: N802
+        return self._b_qkv(self.config.n_heads + self.config.n_kv_heads, self.config.n_kv_heads)
+
+    @property
+    def b_O(self) -> Float[Tensor, "layer d_model"]:  # noqa: N802
+        return self._stack("b_o", self.config.d_model)
+
+    @property
+    def W_in(self) -> Float[Tensor, "layer d_model d_mlp"]:  # noqa: N802
+        """What MLPs read; of a gated MLP the linear part."""
+        return self._hidden("w_in")[:, -self.config.d_mlp :].mT
+
+    @property
+    def W_gate(self) -> Float[Tensor, "layer d_model d_mlp"]:  # noqa: N802
+        if not self.config.gated_mlp:
+            raise InputError(f"W_gate: {self.config.name} has no gated MLPs")
+        return self._hidden("w_in")[:, : self.config.d_mlp].mT
+
+    @property
+    def b_in(self) -> Float[Tensor, "layer d_mlp"]:
+        return self._hidden("b_in", self.config.d_mlp)[:, -self.config.d_mlp :]
+
+    @property
+    def W_out(self) -> Float[Tensor, "layer d_mlp d_model"]:  # noqa: N802
+        return self._hidden("w_out").mT
+
+    @property
+    def b_out(self) -> Float[Tensor, "layer d_model"]:
+        return self._hidden("b_out", self.config.d_model)
+
+    @property
     def W_E(self) -> Float[Tensor, "d_vocab d_model"]:  # noqa: N802
         return self.weights.w_e
 
     @property
     def W_U(self) -> Float[Tensor, "d_model d_vocab_out"]:  # noqa: N802
         return self.weights.w_u.T
+
+    @property
+    def b_U(self) -> Float[Tensor, " d_vocab_out"]:  # noqa: N802
+        return self.weights.w_u.new_zeros(self.config.d_vocab_out) if self.weights.b_u is None else self.weights.b_u
+
+    @property
+    def W_pos(self) -> Float[Tensor, "n_ctx d_model"]:  # noqa: N802
+        if self.weights.w_pos is None:
+            raise InputError(f"W_pos: {self.config.name} has no learned position embeddings")
+        return self.weights.w_pos
 
 
 def _short(given: object) -> str:
