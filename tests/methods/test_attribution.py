@@ -113,3 +113,14 @@ def test_attention_rows_sum_to_one_and_are_the_runs_patterns():
     np.testing.assert_allclose(seen.sel(address="2.3"), pattern, atol=1e-12)
     with pytest.raises(uw.InputError, match="heads 0 to 3"):
         uw.attention(pair, [(0, 4)])
+
+
+def test_which_prompts_were_read_is_said():
+    pair = tiny_pair(tiny_model("gpt2"))
+    for prompts in ("clean", "corrupted"):
+        for found in (
+            uw.attribute(pair, "head", prompts=prompts),
+            uw.attention(pair, (1, 2), prompts=prompts),
+            uw.role_attention(pair, prompts=prompts),
+        ):
+            assert found.attrs["prompts"] == prompts

@@ -49,7 +49,7 @@ def test_grouped_keys_and_values_say_that_they_are_shared():
     keys = uw.knockout(pair, "k")
     assert keys.dims == ("prompt", "layer", "kv_head")
     assert "shared by 2 query heads" in keys.attrs["notes"]
-    assert uw.knockout(pair, "q").attrs["notes"] == ""
+    assert "shared" not in uw.knockout(pair, "q").attrs["notes"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -277,3 +277,22 @@ def test_a_head_that_is_no_pair_is_refused():
 def test_a_position_is_named_by_a_role():
     with unchecked(), pytest.raises(uw.InputError, match=r"role 3 is not among this task's roles: .*gets a name"):
         uw.knockout(tiny_pair(tiny_model("gpt2")), [(1, 2)], at=3)  # type: ignore[arg-type]
+
+
+def test_zero_queries_and_zero_keys_are_one_knockout_and_it_is_said():
+    pair = tiny_pair(tiny_model("gpt2"))
+    queries, keys = (uw.knockout(pair, kind, "zero") for kind in ("q", "k"))
+    np.testing.assert_allclose(queries, keys, atol=1e-12)
+    assert "are one knockout" in queries.attrs["notes"]
+    assert queries.attrs["notes"] == keys.attrs["notes"] == uw.knockout(pair, ["k 1.2"]).attrs["notes"]
+    assert not np.allclose(uw.knockout(pair, "q", at="S2"), uw.knockout(pair, "k", at="S2"))
+    for other in (uw.knockout(pair, "q", at="S2"), uw.knockout(pair, "q", "mean"), uw.knockout(pair, "v", "zero")):
+        assert "one knockout" not in other.attrs["notes"]
+
+
+def test_an_effect_is_no_amount_of_the_metric():
+    pair = tiny_pair(tiny_model("gpt2"))
+    effect, change = (uw.knockout(pair, [(1, 2)], measure=measure).attrs for measure in ("effect", "change"))
+    assert (effect["unit"], effect["metric_unit"]) == ("share of the gap between the baselines", "logits")
+    assert (change["unit"], change["metric_unit"]) == ("logits", "logits")
+    assert uw.patch(pair, "z", {"layer": 1}).attrs["unit"] == uw.path_patch(pair).attrs["unit"] == effect["unit"]

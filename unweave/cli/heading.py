@@ -23,8 +23,7 @@ def heading(result: "xarray.DataArray | xarray.Dataset | xarray.DataTree") -> li
     if "clean" in result.coords and "corrupted" in result.coords:
         clean, corrupted = (number(float(result.coords[side].mean())) for side in ("clean", "corrupted"))
         scores = f"{clean} on the clean prompts, {corrupted} on the corrupted ones"
-        # Of a share of the clean score, the unit is not the scores' own.
-        unit = "" if says.get("unit", "").startswith("share") else f" ({says.get('unit', '')})"
+        unit = f" ({says['metric_unit']})" if says.get("metric_unit") else ""
         lines.append(f"mean {says.get('metric', 'metric')}: {scores}{unit}")
     if says.get("zero") and says.get("one"):
         lines.append(f"0: {says['zero']}; 1: {says['one']}")

@@ -83,6 +83,7 @@ def attributes(pair: Contrast) -> dict[str, str | int | float]:
         "bos": int(pair.prompts.bos),
         "n_prompts": len(pair.prompts),
         "metric": pair.metric.name,
+        "metric_unit": pair.metric.unit,
         "unit": pair.metric.unit,
         "role": pair.metric.role,
         "version": __version__,

@@ -87,9 +87,9 @@ def knockout(
     else:
         given, note = replaced_values(pair, plan.keys, fill)
         values, stopped = _swept(pair, plan, given, at, memory, progress)
-    alone = "" if note or at is not None or fill.how != "zero" or joint else _same_as_its_partner(plan)
-    notes = _notes(pair, plan, note or alone)
-    result = _result(pair, plan, values, measure, {**_attrs(pair, fill, at, plan), "notes": notes})
+    notes = [note, *_notes(pair, plan, uniform=fill.how == "zero" and at is None)]
+    attrs = {**_attrs(pair, fill, at, plan), "notes": "; ".join(filter(None, notes))}
+    result = _result(pair, plan, values, measure, attrs)
     if stopped:
         raise Interrupted("interrupted; what was finished is in .partial", result)
     return result
@@ -255,15 +255,9 @@ def _attrs(pair: Contrast, how: Replacement, at: At, plan: Plan) -> dict[str, st
     }
 
 
-def _same_as_its_partner(plan: Plan) -> str:
-    """That zero queries and zero keys are one knockout, where it is one of the two."""
-    if not any(site in ("q", "k") for site, _ in plan.keys):
-        return ""
-    return "a query of zero and a key of zero are the same knockout, uniform attention, not two pieces of evidence"
-
-
-def _notes(pair: Contrast, plan: Plan, note: str) -> str:
-    share = pair.model.config.heads_per_kv
-    grouped = share > 1 and any(site in ("k", "v") for site, _ in plan.keys)
+def _notes(pair: Contrast, plan: Plan, uniform: bool) -> list[str]:
+    """What shared heads, and zeros at all positions (`uniform`), make of a knockout of queries, keys or values."""
+    share, sites = pair.model.config.heads_per_kv, {site for site, _ in plan.keys}
     shared = f"each key and value head is shared by {share} query heads; knocking one out changes all of them"
-    return "; ".join(filter(None, [shared if grouped else "", note]))
+    same = "zero queries, and zero keys that they meet, are one knockout, uniform attention, not two pieces of evidence"
+    return [shared] * (share > 1 and bool(sites & {"k", "v"})) + [same] * (uniform and bool(sites & {"q", "k"}))

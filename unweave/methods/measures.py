@@ -20,6 +20,9 @@ MEANING = {
     "noise": {"zero": "as the clean prompt", "one": "as bad as the corrupted prompt (at -1)"},
 }
 
+# An effect is no amount of the metric, whatever its unit.
+EFFECT = {"quantity": "effect", "unit": "share of the gap between the baselines"}
+
 MEASURES = ("effect", "drop", "change")
 
 
@@ -52,7 +55,7 @@ def measure_attrs(measure: str, direction: str = "noise") -> dict[str, str]:
     """What a result says of its measure and direction: what the numbers are, and what 0 and 1 (or -1) mean."""
     says = {"measure": measure, "direction": direction, **MEANING[direction]}
     if measure == "effect":
-        return {**says, "quantity": "effect"}
+        return {**says, **EFFECT}
     if measure == "drop":
         own = {"quantity": "relative change", "unit": "share", "one": "nothing left of the clean score (at -1)"}
         return {**says, **own}

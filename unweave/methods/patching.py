@@ -24,7 +24,7 @@ from unweave.errors import InputError, Interrupted
 from unweave.methods.address import Address, checked, patchable_site
 from unweave.methods.axes import Axes, Over, axes_of, sheets_of
 from unweave.methods.frame import labelled
-from unweave.methods.measures import MEANING
+from unweave.methods.measures import EFFECT, MEANING
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.progress import Progress, shown
 
@@ -162,7 +162,7 @@ def _array(pair: Contrast, axes: Axes, values: Float[Tensor, "variant prompt"], 
 
 
 def _attrs(direction: str) -> dict[str, str]:
-    return {"method": "activation patching", "quantity": "effect", "direction": direction, **MEANING[direction]}
+    return {"method": "activation patching", "direction": direction, **EFFECT, **MEANING[direction]}
 
 
 def _dataset(arrays: dict[str, xr.DataArray]) -> xr.Dataset:
