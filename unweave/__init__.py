@@ -42,6 +42,8 @@ _HOMES = {
     "ProbDiff": "unweave.metrics",
     "Rank": "unweave.metrics",
     "Circuit": "unweave.circuits.circuit",
+    "Edge": "unweave.circuits.circuit",
+    "Group": "unweave.circuits.circuit",
     "Effort": "unweave.circuits.evaluate",
     "evaluate": "unweave.circuits.evaluate",
     "SketchRules": "unweave.circuits.sketch",
@@ -118,6 +120,8 @@ if TYPE_CHECKING:
     from unweave import metrics as metrics
     from unweave import tasks as tasks
     from unweave.circuits.circuit import Circuit as Circuit
+    from unweave.circuits.circuit import Edge as Edge
+    from unweave.circuits.circuit import Group as Group
     from unweave.circuits.evaluate import Effort as Effort
     from unweave.circuits.evaluate import evaluate as evaluate
     from unweave.circuits.sketch import SketchRules as SketchRules

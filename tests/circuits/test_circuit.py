@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.circuits.made import CIRCUIT, made_pair
+from tests.readers import unchecked
 from tests.tiny import tiny_model
 from unweave.circuits.circuit import Circuit, Edge, Group
 from unweave.circuits.published import PUBLISHED
@@ -211,3 +212,16 @@ def test_the_published_circuits() -> None:
 def test_a_published_circuit_fits_a_model_of_its_size() -> None:
     config = replace(tiny_model("gpt2").config, name="openai-community/gpt2", n_layers=12, n_heads=12)
     Circuit.published("ioi-gpt2-small").check_model(config)
+
+
+def test_groups_may_be_written_with_lists_and_names():
+    with unchecked():
+        mine = Group("mover", ["2.0", (1, 3), [2, 2]], ["end"], [1])  # type: ignore[arg-type]
+        assert mine == Group("mover", ((2, 0), (1, 3), (2, 2)), ("end",), (1,))
+        assert Circuit([mine]) == Circuit((mine,))  # type: ignore[arg-type]
+        assert Group("mover", "2.0").heads == ((2, 0),)  # type: ignore[arg-type]
+        for head in ("2", (1, 2, 3), (1.5, 2), 7):
+            with pytest.raises(InputError, match=r"cannot be read|is not a head"):
+                Group("mover", [head])  # type: ignore[arg-type]
+        with pytest.raises(InputError, match=r"groups: expected uw.Group\('name mover', .*, got 'mover'"):
+            Circuit({"mover": [(2, 0)]})  # type: ignore[arg-type]

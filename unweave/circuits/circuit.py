@@ -11,12 +11,16 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, final
+from typing import TYPE_CHECKING, Literal, final
 
 from unweave.errors import InputError
-from unweave.methods.heads import Head, head_name
+from unweave.methods.heads import Head, head_name, is_head
 from unweave.metrics.contrast import Contrast
 from unweave.models.config import Config
+from unweave.models.sites import whole
+
+if TYPE_CHECKING:
+    from unweave.methods.head_roles import HeadRoles
 
 Everywhere = Literal["all"]
 
@@ -27,12 +31,25 @@ _NODE = re.compile(r"\d+\.\d+|\d+_mlp|embed|pos_embed|logits")
 @final
 @dataclass(frozen=True)
 class Group:
-    """Heads `(layer, head)` and MLPs (layers) of one kind, and the roles where they count, or "all" positions."""
+    """Heads `(layer, head)` and MLPs (layers) of one kind, and the roles where they count, or "all" positions.
+
+    Heads may be given as "9.6" too, and lists in place of tuples: they are kept as annotated.
+
+    Raises:
+        InputError: a head that is no head.
+    """
 
     name: str
     heads: tuple[Head, ...]
     roles: tuple[str, ...] | Everywhere = "all"
     mlps: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        heads = self.heads if isinstance(self.heads, Sequence) and not isinstance(self.heads, str) else [self.heads]
+        object.__setattr__(self, "heads", tuple(_head(head) for head in heads))
+        object.__setattr__(self, "mlps", tuple(whole("mlps", layer) for layer in self.mlps))
+        if not isinstance(self.roles, str):
+            object.__setattr__(self, "roles", tuple(self.roles))
 
 
 @final
@@ -81,6 +98,11 @@ class Circuit:
     minimality: Mapping[Head, tuple[Head, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "groups", tuple(self.groups))
+        object.__setattr__(self, "edges", tuple(self.edges))
+        strange = [group for group in self.groups if not isinstance(group, Group)]
+        if strange:
+            raise InputError(f"groups: expected uw.Group('name mover', [(9, 9)], ['end']), got {strange[0]!r}")
         if not self.heads:
             raise InputError("circuit: it is empty; give at least one group with at least one head")
         _check_once("group", [group.name for group in self.groups])
@@ -155,6 +177,12 @@ class Circuit:
             minimality={head: _but(others, gone) for head, others in self.minimality.items() if head not in gone},
         )
 
+    def named(self, roles: HeadRoles) -> Circuit:
+        """The same circuit in groups that say what their heads do, as `uw.classify_heads` found it at their roles."""
+        from unweave.circuits.naming import named
+
+        return named(self, roles)
+
     def check(self, pair: Contrast) -> None:
         """Raises InputError where `pair` has another model, or lacks a head or role of this circuit."""
         self.check_model(pair.model.config)
@@ -209,6 +237,15 @@ class Circuit:
         title = f"Circuit({what + ', ' if what else ''}{len(self.heads)} heads, {len(self.edges)} edges)"
         width = max(len(group.name) for group in self.groups)
         return "\n".join([title, *(f"  {group.name:<{width}}  {_members(group)}" for group in self.groups)])
+
+
+def _head(given: object) -> Head:
+    if isinstance(given, str):
+        return read_head(given)
+    if not is_head(given):
+        raise InputError(f"head: {given!r} is not a head; write (9, 6) or '9.6', layer first")
+    layer, head = given  # pyright: ignore[reportGeneralTypeIssues]
+    return whole("layer", layer), whole("head", head)
 
 
 def read_head(text: str) -> Head:
