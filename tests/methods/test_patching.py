@@ -161,3 +161,8 @@ def test_coordinates_may_come_from_other_libraries(layers):
 def test_a_layer_that_is_no_whole_number_is_refused():
     with unchecked(), pytest.raises(uw.InputError, match=r"layer: expected a whole number, got 1\.5"):
         uw.patch(tiny_pair(tiny_model("gpt2")), "z", {"layer": [1.5]})  # type: ignore[dict-item]
+
+
+def test_a_single_address_needs_no_list():
+    pair = tiny_pair(tiny_model("gpt2"))
+    assert uw.patch_at(pair, "z 1.2").identical(uw.patch_at(pair, ["z 1.2"]))

@@ -57,7 +57,11 @@ def other_tokens(tokens: Int[Tensor, "prompt pos"], values: int, seed: int = 0) 
 def class_probability(
     model: Model, prompts: Prompts | Int[Tensor, "prompt pos"], label: int, role: str = "end"
 ) -> Float[Tensor, " prompt"]:
-    """The probability that the model gives one of its outputs. Raises InputError where there is no such output."""
+    """The probability `[prompt]` that the model gives one of its outputs, `label`, at a role of the prompts.
+
+    Raises:
+        InputError: no such output, or no such role.
+    """
     if not 0 <= label < model.config.d_vocab_out:
         raise InputError(f"label: {model.config.name} has outputs 0 to {model.config.d_vocab_out - 1}, got {label}")
     return model.run(prompts).logits_at(role).softmax(-1)[:, label]
@@ -123,6 +127,9 @@ def adversarial_prompts(
         model, prompts, label, replacements: as in `blind_spots`.
         positions: where tokens are changed, all at once: where `blind_spots` found changes to be missed.
         n: how many to return.
+
+    Returns:
+        The changed prompts, the probability `[prompt]` that the model still gives `label`, and how many were tried.
 
     Raises:
         InputError: positions, replacements or a class that do not fit; no prompt that fools the model.

@@ -107,26 +107,33 @@ def patch(
 
 def patch_at(
     pair: Contrast,
-    addresses: Sequence[Place],
+    addresses: Address | str | Sequence[Place],
     direction: str = "denoise",
     memory: int | float | None = None,
     progress: Progress | bool | None = None,
 ) -> xr.DataArray:
-    """Effects of a list of patches, each an address (`"z 23.3"`, `"resid_pre 5 @S2"`) or several patched at once.
+    """Effects of a list of patches, wherever they are.
+
+    Args:
+        pair: the model, both sets of prompts, and the metric.
+        addresses: each an address, `"z 23.3"` (a head), `"resid_pre 5 @S2"` (a layer at a role), `"q 9.6 @12"` (at a
+            position); or a list of addresses that are patched at once.
+        direction, memory, progress: as in `patch`.
 
     Returns:
-        Effects `[prompt, address]`. See `patch` for the rest.
+        Effects `[prompt, address]`.
 
     Raises:
         InputError: an address that does not exist.
         Interrupted: Ctrl-C; `partial` holds what was finished.
     """
     check_pair(pair)
-    if not addresses:
+    places = [addresses] if isinstance(addresses, (Address, str)) else addresses
+    if not places:
         raise InputError("addresses: none was given; write ['z 23.3', 'resid_pre 5 @S2']")
-    sheets = [_sheet_of(pair, place, offset) for offset, place in enumerate(addresses)]
+    sheets = [_sheet_of(pair, place, offset) for offset, place in enumerate(places)]
     values, stopped = _swept(pair, sheets, direction, memory, progress)
-    names = [_name_of(place) for place in addresses]
+    names = [_name_of(place) for place in places]
     recipient = pair.sides(direction)[0].prompts
     effects = pair.effect(values.to(pair.clean.device), direction).T
     attrs = {**_attrs(direction), "site": "addresses"}

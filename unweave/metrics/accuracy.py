@@ -14,7 +14,7 @@ from unweave.models.prompts import Prompts
 @final
 @dataclass(frozen=True)
 class Accuracy:
-    """1 where the answer wins, else 0; the mean over prompts is the share that is right.
+    """1 where the answer wins at `role`, else 0; the mean over prompts is the share that is right.
 
     `against="wrong"` asks whether its logit lies above the wrong answer's, and reads two columns a prompt;
     `against="all"` whether it lies above that of every other token, and reads the whole vocabulary. A tie is not won.

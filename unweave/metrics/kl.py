@@ -16,7 +16,7 @@ class KLToClean:
     """KL(clean || run) = sum over tokens of p_clean · (log p_clean - log p_run), in nats; 0 where the two agree.
 
     The mean is over the clean run's distribution: what counts is that the run calls unlikely what the clean run calls
-    likely. Reads the whole vocabulary, and no answers.
+    likely. Reads the whole vocabulary, at `role`, and no answers.
     """
 
     role: str = "end"

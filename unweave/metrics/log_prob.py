@@ -13,7 +13,7 @@ from unweave.models.prompts import Prompts
 @final
 @dataclass(frozen=True)
 class LogProb:
-    """log p(answer), in nats, at most 0. Reads the whole vocabulary."""
+    """log p(answer), in nats, at most 0. Reads the whole vocabulary, at `role`."""
 
     role: str = "end"
 
@@ -37,7 +37,7 @@ class LogProb:
 @final
 @dataclass(frozen=True)
 class CrossEntropy:
-    """-log p(answer), in nats: the loss of next-token prediction, 0 where the answer is certain."""
+    """-log p(answer), in nats: the loss of next-token prediction at `role`, 0 where the answer is certain."""
 
     role: str = "end"
 

@@ -13,7 +13,7 @@ from unweave.models.prompts import Prompts
 @final
 @dataclass(frozen=True)
 class LogitDiff:
-    """logit(answer) - logit(wrong answer), the log of the odds between the two. Reads two columns a prompt."""
+    """logit(answer) - logit(wrong answer), the log of the odds of the two. Reads two columns a prompt, at `role`."""
 
     role: str = "end"
 

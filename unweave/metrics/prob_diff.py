@@ -13,7 +13,7 @@ from unweave.models.prompts import Prompts
 @final
 @dataclass(frozen=True)
 class ProbDiff:
-    """p(answer) - p(wrong answer), from -1 to 1. Reads the whole vocabulary."""
+    """p(answer) - p(wrong answer), from -1 to 1. Reads the whole vocabulary, at `role`."""
 
     role: str = "end"
 

@@ -13,7 +13,7 @@ from unweave.models.prompts import Prompts
 @final
 @dataclass(frozen=True)
 class Rank:
-    """How many tokens have a larger logit than the answer: 0 where none has. Reads the whole vocabulary."""
+    """How many tokens have a larger logit than the answer: 0 where none has. Reads the whole vocabulary, at `role`."""
 
     role: str = "end"
 

@@ -116,9 +116,15 @@ def mean_query(
     head: HeadName,
     role: str = "end",
 ) -> Float[Tensor, " d_head"]:
-    """A head's query at a role, averaged over prompts; with biases, before rotation.
+    """A head's query `[d_head]` at a role, averaged over prompts; with biases, before rotation.
 
     Where knocking the query out to zero hurts and to its mean does not, the query is this constant.
+
+    Args:
+        model: any model.
+        prompts: the prompts that are averaged over.
+        head: `(1, 0)` or `"1.0"`.
+        role: where the query stands.
 
     Raises:
         InputError: a head or role that there is not.

@@ -8,10 +8,11 @@ from unweave.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Adam over shuffled batches (Kingma and Ba 2015, arXiv 1412.6980), at one learning rate.
+    """Adam over shuffled batches (Kingma and Ba 2015, arXiv 1412.6980).
 
-    The last batch of an epoch holds what is left. `weight_decay` is decoupled from the gradient (Loshchilov and Hutter
-    2019, arXiv 1711.05101). `seed` is that of the initial weights and of the order of the examples.
+    `epochs` times over the examples, `batch` of them a step, at the learning rate `lr`; the last batch of an epoch
+    holds what is left. `weight_decay` is decoupled from the gradient (Loshchilov and Hutter 2019, arXiv 1711.05101).
+    `seed` is that of the initial weights and of the order of the examples.
 
     Raises:
         InputError: a number that no training can have.
