@@ -5,6 +5,7 @@ In a page, `python` blocks are executed one after another; `pycon` blocks too, a
 """
 
 import doctest
+import functools
 import re
 import shlex
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import typer
 from typer.core import TyperGroup
 
+import unweave as uw
 from unweave.cli.app import app
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -60,6 +62,12 @@ def test_commands_and_links(page: Path) -> None:
                     parse(shlex.split(line.partition(" | ")[0], comments=True)[1:])
     for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
         assert target.startswith("https://") or (page.parent / target).exists(), f"{page.name}: {target} is not there"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_names_exist_in_prose_and_in_blocks_that_take_too_long_to_run(page: Path) -> None:
+    for name in re.findall(r"\buw\.([\w.]*\w)", page.read_text(encoding="utf-8")):
+        assert functools.reduce(getattr, name.split("."), uw), f"{page.name}: uw.{name}"
 
 
 def parse(arguments: list[str]) -> None:
