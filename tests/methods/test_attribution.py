@@ -124,3 +124,10 @@ def test_which_prompts_were_read_is_said():
             uw.role_attention(pair, prompts=prompts),
         ):
             assert found.attrs["prompts"] == prompts
+
+
+def test_one_layer_or_role_needs_no_list():
+    pair = tiny_pair(tiny_model("gpt2"))
+    assert uw.attribute(pair, "head", layers=-1).identical(uw.attribute(pair, "head", layers=[N_LAYERS - 1]))
+    assert uw.role_attention(pair, "S2").identical(uw.role_attention(pair, ["S2"]))
+    assert uw.attention_contribution(pair, "S2").identical(uw.attention_contribution(pair, ["S2"]))

@@ -29,6 +29,7 @@ import torch
 from unweave.circuits.circuit import Circuit, Edge, Group
 from unweave.circuits.senders import Senders
 from unweave.errors import InputError, Interrupted
+from unweave.methods.axes import several
 from unweave.methods.heads import Head, head_name
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.progress import Progress, shown
@@ -98,7 +99,7 @@ class _Found:
 def sketch(
     pair: Contrast,
     rules: SketchRules | None = None,
-    roles: Sequence[str] | None = None,
+    roles: str | Sequence[str] | None = None,
     memory: int | float | None = None,
     progress: Progress | bool | None = None,
 ) -> Circuit:
@@ -124,13 +125,14 @@ def sketch(
             "pair: 1 prompt is too few to tell an effect from 0; give at least 2 prompts, better 16 or more"
         )
     rules = rules or SketchRules()
-    for role in roles or ():
+    named = several(roles)
+    for role in named or ():
         pair.prompts.role(role)
     found = _Found()
     with shown(progress, "sketching the circuit") as report:
         try:
             senders = Senders(pair, rules.threshold, rules.screen, memory)
-            _search(senders, rules, _distinct(pair, roles), found, report)
+            _search(senders, rules, _distinct(pair, named), found, report)
         except KeyboardInterrupt as stop:
             partial = _circuit(pair, rules, found) if found.levels else None
             raise Interrupted("interrupted; the circuit found so far is in .partial", partial) from stop

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, SupportsIndex
 
 import torch
 from einops import einsum, rearrange
@@ -28,6 +28,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from unweave.errors import InputError
+from unweave.methods.axes import several
 from unweave.methods.frame import Coords, labelled
 from unweave.methods.weights.head_matrices import answer_direction
 from unweave.metrics.contrast import Contrast, check_pair
@@ -35,6 +36,7 @@ from unweave.models.forward import norm_scale
 from unweave.models.model import Model
 from unweave.models.prompts import Prompts
 from unweave.models.run import Run
+from unweave.models.sites import check_layer
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -99,14 +101,19 @@ def logit_lens(pair: Contrast, mid: bool = True) -> xr.DataArray:
 
 
 def attribute(
-    pair: Contrast, by: str = "component", layers: Sequence[int] | None = None, prompts: str = "clean"
+    pair: Contrast,
+    by: str = "component",
+    layers: SupportsIndex | Sequence[SupportsIndex] | None = None,
+    prompts: str = "clean",
 ) -> xr.DataArray:
     """Direct logit attribution: each part's contribution to the logit difference at the metric's role.
 
     Args:
         pair: model and prompts.
         by: `"component"` (`embed`, `0_attn`, `0_mlp`, …, `bias`), `"layer"` (attention and MLP of each), `"head"`,
-        `"neuron"`. layers: only these layers' parts; all by default. prompts: which of the two sets is read.
+            `"neuron"`.
+        layers: only these layers' parts, one or a list; all by default.
+        prompts: which of the two sets is read, `"clean"` or `"corrupted"`.
 
     Returns:
         Contributions in logits: `[prompt, component]`, `[prompt, layer, part]`, `[prompt, layer, head]` or
@@ -122,7 +129,8 @@ def attribute(
         raise InputError(f"by: expected one of {', '.join(_SITES)}, got {by!r}")
     if by == "neuron" and config.d_mlp == 0:
         raise InputError(f"by: {config.name} has no MLPs, so it has no neurons")
-    chosen = list(range(config.n_layers)) if layers is None else [_checked_layer(pair.model, n) for n in layers]
+    named = several(layers)
+    chosen = list(range(config.n_layers)) if named is None else [check_layer(config, n) for n in named]
     shown = pair.side(prompts)
     sites = [site for site in _SITES[by] if config.d_mlp or not site.startswith("mlp")]
     keep = [(site, layer) for site in sites for layer in chosen]
@@ -146,12 +154,6 @@ _SITES: dict[str, tuple[str, ...]] = {
     "head": ("z",),
     "neuron": ("mlp_post",),
 }
-
-
-def _checked_layer(model: Model, layer: int) -> int:
-    from unweave.models.sites import check_layer
-
-    return check_layer(model.config, layer)
 
 
 def _tables(

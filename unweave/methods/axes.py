@@ -52,7 +52,7 @@ def axes_of(config: Config, prompts: Prompts, site: Site, over: Over) -> Axes:
     """`over` for one site of one model. Raises InputError for an axis or a coordinate that does not exist."""
     names = over.replace(",", " ").split() if isinstance(over, str) else over
     named = names if isinstance(names, Mapping) else dict.fromkeys(names)
-    wanted = {("head" if name == "kv_head" else name): _several(chosen) for name, chosen in named.items()}
+    wanted = {("head" if name == "kv_head" else name): several(chosen) for name, chosen in named.items()}
     _check_names(config, site, wanted)
     coords: dict[str, tuple] = {}
     for name, chosen in wanted.items():
@@ -79,7 +79,7 @@ def _check_names(config: Config, site: Site, wanted: Mapping[str, Sequence | Non
         raise InputError("over: k_pos needs q_pos beside it: ('layer', 'head', 'q_pos', 'k_pos')")
 
 
-def _several(chosen: object) -> Sequence | None:
+def several(chosen: object) -> Sequence | None:
     """Coordinates of an axis, a single one as a list of it."""
     single = isinstance(chosen, str) or not hasattr(chosen, "__len__")
     return None if chosen is None else [chosen] if single else list(chosen)  # pyright: ignore[reportArgumentType]

@@ -116,6 +116,8 @@ def _sheets(heads: Sequence[Head]) -> list[Sheet | Joint]:
 
 def _flipped(pair: Contrast, task: Task) -> dict[tuple[str, str], Prompts]:
     """The five other data sets."""
+    if not isinstance(task, Task):
+        raise InputError(f"task: expected a task such as uw.tasks.ioi(model), got a {type(task).__name__}")
     missing = [name for name in FLIPS.values() if name not in task.corruptions]
     if missing:
         raise InputError(

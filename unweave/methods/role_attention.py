@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from unweave.errors import InputError
+from unweave.methods.axes import several
 from unweave.methods.frame import labelled
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.forward import norm_scale
@@ -28,7 +29,7 @@ _SHARE = {"unit": "share", "zero": "does not look there", "one": "looks there al
 
 
 def role_attention(
-    pair: Contrast, roles: Sequence[str] | None = None, prompts: str = "clean", by_value: bool = False
+    pair: Contrast, roles: str | Sequence[str] | None = None, prompts: str = "clean", by_value: bool = False
 ) -> xr.DataArray:
     """Attention of every head from each role to each role.
 
@@ -46,7 +47,7 @@ def role_attention(
     """
     check_pair(pair)
     shown = pair.side(prompts)
-    names = list(pair.prompts.roles) if roles is None else list(roles)
+    names = list(pair.prompts.roles if roles is None else several(roles) or ())
     if not names:
         raise InputError("roles: none was given; leave it out for all of the task's roles")
     places = torch.stack([pair.prompts.role(name) for name in names], dim=1)
@@ -60,7 +61,9 @@ def role_attention(
     return labelled(pair, table, {**_heads(pair), "q_role": names, "k_role": names}, attrs, shown)
 
 
-def attention_contribution(pair: Contrast, roles: Sequence[str] = ("IO", "S1"), by_value: bool = False) -> xr.Dataset:
+def attention_contribution(
+    pair: Contrast, roles: str | Sequence[str] = ("IO", "S1"), by_value: bool = False
+) -> xr.Dataset:
     """How much each head looks at a role's token, and how much it then writes for that token.
 
     Args:
@@ -85,12 +88,13 @@ def attention_contribution(pair: Contrast, roles: Sequence[str] = ("IO", "S1"), 
             "role has no logit; use uw.attribute(pair, by='head')"
         )
     end = pair.prompts.role(pair.metric.role)
-    places = torch.stack([pair.prompts.role(name) for name in roles], dim=1)
+    names = list(several(roles) or ())
+    places = torch.stack([pair.prompts.role(name) for name in names], dim=1)
     looks = _attention(pair, pair.prompts, end[:, None], places, by_value)
     looks = rearrange(looks, "prompt layer head 1 role -> prompt role layer head")
     writes = _contributions(pair, pair.prompts.tokens.gather(1, places))
     attrs = {"method": "attention against contribution"}
-    axes = {"role": list(roles), **_heads(pair)}
+    axes = {"role": names, **_heads(pair)}
     logits = {"unit": "logits", "zero": "writes nothing for the token", "one": "one logit for the token"}
     quantity = "value-weighted attention" if by_value else "attention"
     shares = labelled(pair, looks, axes, {**attrs, "quantity": quantity, **_SHARE})
