@@ -53,7 +53,8 @@ def main() -> None:
     try:
         status = app(prog_name="unweave", standalone_mode=False)
     except (UnweaveError, OSError) as error:
-        fail(error)
+        # A file that is written is an option here, whatever the library calls it.
+        fail(str(error).replace("path: cannot write", "--out: cannot write"))
     except TyperException as error:
         # Without a message the help has been printed in its place.
         message = error.format_message()

@@ -1,5 +1,6 @@
 """`unweave knockout`."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -96,6 +97,9 @@ def targets_of(heads: str | None, mlps: str | None, layers: str | None) -> str |
         raise InputError(f"{turns[0]}: all of a kind go in turn, so nothing else can go with them; give it alone")
     if turns or not listed:
         return kinds[turns[0] if turns else "--heads"]
+    if "--heads" in listed:
+        # An input stands in front of its head, or behind it as among receivers.
+        listed["--heads"] = tuple(re.sub(r"^(\d+\.\d+) ([a-z]+)$", r"\2 \1", name) for name in listed["--heads"])
     for option in ("--mlps", "--layers"):
         _check_numbers(listed.get(option, ()), option)
     word = {"--heads": "", "--mlps": "mlp ", "--layers": "layer "}

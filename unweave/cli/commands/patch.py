@@ -9,7 +9,7 @@ from unweave.cli import output, reading
 from unweave.cli.options import Memory, Out, Rows
 from unweave.cli.question import Question, asking
 from unweave.cli.terminal import stoppable
-from unweave.errors import Interrupted
+from unweave.errors import InputError, Interrupted
 
 
 @stoppable
@@ -42,6 +42,8 @@ def run(
     output.check_file(out)
     budget = reading.memory(memory)
     single = reading.are_addresses(sites)
+    if single and over is not None:
+        raise InputError(f"--over: single places such as {sites[0]!r} have no axes to sweep over; leave it out")
     pair = question.contrast()
     try:
         if single:

@@ -70,15 +70,17 @@ def run(
         circuit = sketch(pair, rules, followed, budget)
     except Interrupted as stop:
         raise circuits.kept(stop, out) from None
-    file = circuit.save(out / circuits.CIRCUIT)
-    (out / circuits.PARTIAL).unlink(missing_ok=True)
+    file = out / circuits.CIRCUIT
     try:
+        circuit.save(file)
+        (out / circuits.PARTIAL).unlink(missing_ok=True)
         direct = path_patch(pair, at=pair.metric.role, memory=budget)
         named, why_not = names_of(pair, circuit) if names else (None, "")
         write_page(out / circuits.DRAWING, QUESTION, circuit, pair, [direct], named)
     except KeyboardInterrupt:
         raise Interrupted(f"the circuit is kept in {file}; it was not drawn") from None
-    circuits.give(circuit, top)
+    finally:  # also where it cannot be kept: it was the work of minutes
+        circuits.give(circuit, top)
     if why_not:
         output.say(why_not)
     output.say(f"kept in {file}, drawn in {out / circuits.DRAWING}")
