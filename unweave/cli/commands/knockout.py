@@ -42,10 +42,15 @@ def run(
         Literal["refuse", "keep"],
         typer.Option(help="A template of one prompt, whose mean is that prompt: refuse it, or keep it as it is."),
     ] = "refuse",
-    at: Annotated[str | None, typer.Option(help="Roles where it goes: 'S2, end'; all positions, if left out.")] = None,
+    at: Annotated[
+        str | None, typer.Option(help="Roles (named positions) where it goes: 'S2, end'; all, if left out.")
+    ] = None,
     measure: Annotated[
         Literal["effect", "drop", "change"],
-        typer.Option(help="effect: share of the gap; drop: share of the clean score; change: in the metric's unit."),
+        typer.Option(
+            help="effect: share of the gap between clean and corrupted; drop: share of the clean score; "
+            "change: in the metric's unit."
+        ),
     ] = "effect",
     backups: Annotated[
         bool,

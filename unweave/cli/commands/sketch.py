@@ -21,7 +21,10 @@ def run(
     question: Question,
     levels: Annotated[int, typer.Option(min=1, help="How many levels back from the logits.")] = 3,
     threshold: Annotated[
-        float, typer.Option(min=0, help="The smallest mean effect of a head through a level, as a share of the gap.")
+        float,
+        typer.Option(
+            min=0, help="The smallest mean effect of a head through a level, as a share of the clean-corrupted gap."
+        ),
     ] = 0.02,
     edge_threshold: Annotated[float, typer.Option(min=0, help="The same, through one receiver.")] = 0.005,
     alpha: Annotated[float, typer.Option(min=0, max=1, help="The largest p-value of a head.")] = 0.05,
@@ -36,7 +39,8 @@ def run(
         typer.Option(min=0, help="Prompts on which all heads are tried first; 0 runs every head on every prompt."),
     ] = 4,
     roles: Annotated[
-        str | None, typer.Option(help="Roles where keys and values are followed, 'S1, S2'; all, if left out.")
+        str | None,
+        typer.Option(help="Roles (named positions) where keys and values are followed, 'S1, S2'; all, if left out."),
     ] = None,
     names: Annotated[
         bool,
