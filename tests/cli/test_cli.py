@@ -220,6 +220,19 @@ def test_ctrl_c_keeps_what_was_finished(folder: Path, tmp_path: Path) -> None:
     assert 0 < int(partial.notnull().sum()) < partial.size
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize(
+    ("where", "status", "said"),
+    [(">/dev/full", 2, "unweave: error: what is printed: No space left on device\n"), (">&-", 0, ""), ("2>&-", 0, "")],
+)
+def test_output_that_cannot_be_printed(where: str, status: int, said: str, tmp_path: Path) -> None:
+    command = f"{sys.executable} -m unweave tasks {where}"
+    finished = subprocess.run(
+        command, shell=True, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
+    assert (finished.returncode, finished.stderr) == (status, said)
+
+
 def test_a_closed_pipe_is_quiet(folder: Path, tmp_path: Path) -> None:
     command = f"{sys.executable} -m unweave lens --model {folder} --prompts 2 | head -1"
     finished = subprocess.run(
