@@ -129,7 +129,8 @@ MISTAKES = [
     (["study", "ioi", "--out", "taken"], "taken"),
     (["study", "ioi", "--out", "taken/report"], "taken"),
     (["study", "ioi", "--model", "nowhere"], "nowhere"),
-    (["study", "oi"], "choose among ioi, "),
+    (["study", "oi"], "TASK: there is no 'oi'. Did you mean 'ioi'? Choose among ioi, "),
+    (["study", "palindrom"], "Did you mean 'palindrome'?"),
     (["study", "none.csv"], "none.csv"),
     (["study", "lengths.jsonl", "--model", "FOLDER"], "lengths.jsonl"),
 ]
@@ -178,7 +179,7 @@ def test_a_study_of_what_the_model_does_not_do_ends_with_status_one(run: Command
     assert run("study", "ioi", "--model", folder, "--prompts", 4) == 1
     assert "The model does not do the task" in run.out
     assert run.err.count("\n") == 1
-    assert run.err.startswith("unweave: stopped: the model does not do the task, so nothing was swept: ")
+    assert run.err.startswith("unweave: stopped: nothing was swept, as there is nothing to explain: ")
     assert "--anyway goes on" in run.err
     assert Path("report/index.html").exists()
 
