@@ -13,7 +13,7 @@ Dims = tuple[str, ...]
 def heading(result: "xarray.DataArray | xarray.Dataset | xarray.DataTree") -> list[str]:
     """The lines: model, task and prompts; the scores; the scale; how the method was asked; notes, and findings."""
     from unweave.results.labels import number
-    from unweave.views.captions import meaning
+    from unweave.views.charts.captions import meaning
     from unweave.views.wording import counted
 
     # A summary of several sites has its attributes in each of them.

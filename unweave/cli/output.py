@@ -61,7 +61,7 @@ def give(
 def _show(result: "xarray.DataArray | xarray.Dataset | xarray.DataTree", top: int | None) -> None:
     from unweave.results.summary import summaries
     from unweave.results.top import top as largest
-    from unweave.views.captions import too_few
+    from unweave.views.charts.captions import too_few
     from unweave.views.tables import top_table
 
     for line in heading(result):
