@@ -12,6 +12,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 install_import_hook("unweave", "beartype.beartype")
 
 # ruff: noqa: E402
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,16 @@ import pytest
 import unweave as uw
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def no_room() -> Iterator[None]:
+    """A process that may write no file of more than 100 bytes: as on a full disk, writing fails midway."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.fixture(scope="session")

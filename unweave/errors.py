@@ -4,6 +4,9 @@ Every message names the argument, what was given, what was expected, and the cal
 prints it as one line and exits with status 2.
 """
 
+import difflib
+from collections.abc import Iterable
+
 
 class UnweaveError(Exception):
     """Base of all errors that unweave raises on purpose."""
@@ -23,3 +26,10 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, message: str, partial: object = None) -> None:
         super().__init__(message)
         self.partial = partial
+
+
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
+    """` Did you mean 'x'?`, where one of the choices is near, in small letters or capitals; otherwise nothing."""
+    spelt = {choice.lower(): choice for choice in choices}
+    near = difflib.get_close_matches(name.lower(), spelt, n=1)
+    return f" Did you mean {spelt[near[0]]!r}?" if near else ""

@@ -78,6 +78,9 @@ def test_own_pairs(run: Command, folder: Path) -> None:
 # Each is a command and what its one line must say. FOLDER stands for the tiny model.
 MISTAKES = [
     (["patch", "z", "--model", "nowhere"], "nowhere"),
+    (["patch", "z", "--model", "SmolLM2"], "Did you mean 'smollm2-135m'?"),
+    (["patch", "z", "--model", ""], "got an empty text"),
+    (["patch", "z", "--model", "palindrome"], "a task without text, palindromes"),
     (["patch", "z", "--task", "oi"], "--task: there is no 'oi'. Did you mean 'ioi'?"),
     (["patch", "zz", "--model", "FOLDER"], "'zz' is not a site"),
     (["patch", "resid_pree"], "Did you mean 'resid_pre'?"),
@@ -86,12 +89,18 @@ MISTAKES = [
     (["patch", "z 7.0", "--model", "FOLDER"], "layers 0 to 2, got 7"),
     (["patch", "z @S2"], "'z @S2' cannot be read"),
     (["patch", "resid_pre 1 @S9", "--model", "FOLDER"], "role 'S9'"),
+    (["patch", "resid_pre 1 @s2", "--model", "FOLDER"], "Did you mean 'S2'?"),
     (["patch", "z", "--over", "layer,hed", "--model", "FOLDER"], "hed"),
+    (["patch", "z", "--over", "layer,layer"], "--over: layer is named twice"),
+    (["patch", "z 1.1", "--over", "layer,head"], "--over: single places such as 'z 1.1' have no axes"),
+    (["patch", "z", "z"], "z is named twice"),
     (["patch", "z", "--direction", "both"], "'--direction': 'both' is not one of 'denoise', 'noise'"),
     (["patch", "z", "--metric", "logitdiff"], "Did you mean 'logit-diff'?"),
     (["patch", "z", "--memory", "plenty"], "--memory"),
     (["patch", "z", "--prompts", "0"], "--prompts"),
     (["patch", "z", "--corruption", "AB->BA", "--model", "FOLDER"], "corruption"),
+    (["patch", "z", "--corruption", "Swap", "--model", "FOLDER"], "Did you mean 'swap'?"),
+    (["patch", "z", "--task", "factual", "--model", "FOLDER"], "no fact has words"),
     (["patch", "z", "--dtype", "int8", "--model", "FOLDER"], "int8"),
     (["patch", "z", "--device", "cuda:99", "--model", "FOLDER"], "cuda:99"),
     (["patch", "z", "--out", "result.txt"], ".nc or .html"),
@@ -105,6 +114,9 @@ MISTAKES = [
     (["lens", "--model", "FOLDER", "--task", "none.jsonl"], "none.jsonl"),
     (["lens", "--model", "FOLDER", "--task", "empty.jsonl"], "empty.jsonl"),
     (["lens", "--model", "FOLDER", "--task", "column.csv"], "wrong"),
+    (["lens", "--model", "FOLDER", "--task", "twice.csv"], "line 1: there are two columns 'clean'"),
+    (["lens", "--model", "FOLDER", "--task", "unchanged.jsonl"], "line 1: 'clean' and 'corrupted' are the same prompt"),
+    (["lens", "--model", "FOLDER", "--task", "alike.jsonl"], "line 1: 'answer' and 'wrong' are both ' Paris'"),
     (["lens", "--model", "FOLDER", "--task", "lengths.jsonl"], "lengths.jsonl"),
     (["lens", "--model", "FOLDER", "--task", "answer.jsonl"], "Paris Rome"),
     (
@@ -117,7 +129,8 @@ MISTAKES = [
     (["study", "ioi", "--out", "taken"], "taken"),
     (["study", "ioi", "--out", "taken/report"], "taken"),
     (["study", "ioi", "--model", "nowhere"], "nowhere"),
-    (["study", "oi"], "choose among ioi, "),
+    (["study", "oi"], "TASK: there is no 'oi'. Did you mean 'ioi'? Choose among ioi, "),
+    (["study", "palindrom"], "Did you mean 'palindrome'?"),
     (["study", "none.csv"], "none.csv"),
     (["study", "lengths.jsonl", "--model", "FOLDER"], "lengths.jsonl"),
 ]
@@ -142,7 +155,14 @@ def mistakes(tmp_path: Path, folder: Path) -> None:
     }
     (tmp_path / "empty.jsonl").write_text("", encoding="utf-8")
     (tmp_path / "column.csv").write_text("clean,corrupted,answer\na,b,c\n", encoding="utf-8")
-    for name, changed in (("lengths", {"corrupted": "The capital is"}), ("answer", {"answer": " Paris Rome"})):
+    (tmp_path / "twice.csv").write_text("clean,corrupted,answer,wrong,clean\na,b,c,d,e\n", encoding="utf-8")
+    changes = {
+        "lengths": {"corrupted": "The capital is"},
+        "answer": {"answer": " Paris Rome"},
+        "unchanged": {"corrupted": "The capital of France is"},
+        "alike": {"wrong": " Paris"},
+    }
+    for name, changed in changes.items():
         (tmp_path / f"{name}.jsonl").write_text(json.dumps(pair | changed), encoding="utf-8")
 
 
@@ -159,7 +179,7 @@ def test_a_study_of_what_the_model_does_not_do_ends_with_status_one(run: Command
     assert run("study", "ioi", "--model", folder, "--prompts", 4) == 1
     assert "The model does not do the task" in run.out
     assert run.err.count("\n") == 1
-    assert run.err.startswith("unweave: stopped: the model does not do the task, so nothing was swept: ")
+    assert run.err.startswith("unweave: stopped: nothing was swept, as there is nothing to explain: ")
     assert "--anyway goes on" in run.err
     assert Path("report/index.html").exists()
 
@@ -199,6 +219,19 @@ def test_ctrl_c_keeps_what_was_finished(folder: Path, tmp_path: Path) -> None:
     assert "kept in heads.partial.nc" in err
     partial = loaded(tmp_path / "heads.partial.nc")
     assert 0 < int(partial.notnull().sum()) < partial.size
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize(
+    ("where", "status", "said"),
+    [(">/dev/full", 2, "unweave: error: what is printed: No space left on device\n"), (">&-", 0, ""), ("2>&-", 0, "")],
+)
+def test_output_that_cannot_be_printed(where: str, status: int, said: str, tmp_path: Path) -> None:
+    command = f"{sys.executable} -m unweave tasks {where}"
+    finished = subprocess.run(
+        command, shell=True, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
+    assert (finished.returncode, finished.stderr) == (status, said)
 
 
 def test_a_closed_pipe_is_quiet(folder: Path, tmp_path: Path) -> None:

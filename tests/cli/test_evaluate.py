@@ -150,7 +150,7 @@ MISTAKES = [
     ([], "circuit"),
     (["circuit.json", "--how", "median"], "'median' is not one of 'template', 'mean'"),
     (["circuit.json", "--reference", "others"], "--reference: expected clean, corrupted, or prompts a template"),
-    (["circuit.json", "--reference", "1", "--model", "FOLDER"], "at least 2"),
+    (["circuit.json", "--reference", "1", "--model", "FOLDER"], "give 2 or more, got 1"),
     (["circuit.json", "--reference", "2", "--task", "ioi-fixed", "--model", "FOLDER"], "can be drawn only where"),
     (["circuit.json", "--lone", "allow"], "'allow' is not one of 'refuse', 'keep'"),
     (["circuit.json", "--subsets", "-1"], "--subsets"),

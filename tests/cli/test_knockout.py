@@ -19,7 +19,7 @@ def test_every_head_in_turn(run: Command, folder: Path, pair: uw.Contrast) -> No
     expected = uw.knockout(pair)
     assert loaded("without.nc").identical(expected)
     assert [row[0] for row in run.table()] == ["cell", *(row.label for row in uw.top(expected, 3))]
-    assert "# replaced by: zero, at all positions" in run.out
+    assert "# every head's z in turn, replaced by: zero, at all positions" in run.out
     assert run.err == ""
 
 
@@ -71,6 +71,11 @@ def test_ctrl_c_keeps_what_was_finished(
     assert ask(run, folder) == 130
     assert run.err == "unweave: stopped: 33% of the patches were finished and are kept in without.partial.nc\n"
     assert loaded("without.partial.nc").identical(partial)
+
+
+def test_an_input_stands_before_its_head_or_behind_it(run: Command, folder: Path, pair: uw.Contrast) -> None:
+    assert ask(run, folder, "--heads", "2.0 q, k 2.1", "--each") == 0
+    assert loaded("without.nc").identical(uw.knockout(pair, ["q 2.0", "k 2.1"]))
 
 
 MISTAKES = [

@@ -20,7 +20,9 @@ def test_it_prints_and_keeps_what_the_library_finds(run: Command, folder: Path, 
     assert float(abs(expected).max()) > 0
     assert loaded("path.nc").identical(expected)
     assert [row[0] for row in run.table()] == ["cell", *(row.label for row in uw.top(expected, 2))]
-    assert "# to 2.1 q, 2.0 v; sent at end, received at end; MLPs live, attention frozen by z" in run.out
+    assert (
+        "# from every head to 2.1 q, 2.0 v; sent at end, received at end; MLPs live, attention frozen by z" in run.out
+    )
     assert run.err == ""
 
 
@@ -87,7 +89,7 @@ MISTAKES = [
     (["--senders", "0.1+0.1"], "--senders: 0.1 is named twice"),
     (["--senders", "0.1,,0.2"], "--senders: expected names between commas"),
     (["--senders", "0.4", "--model", "FOLDER"], "heads 0 to 3"),
-    (["--at", "ende", "--model", "FOLDER"], "did you mean 'end'?"),
+    (["--at", "ende", "--model", "FOLDER"], "Did you mean 'end'?"),
     (["--at", "S2:S9", "--receivers", "2.1 q", "--model", "FOLDER"], "role 'S9' is not among this task's roles"),
     (["--at", ":"], "--at: expected a role, or two as in S2:end"),
     (["--at", "a:b:c"], "--at: expected a role, or two as in S2:end"),

@@ -35,6 +35,7 @@ def test_it_prints_keeps_and_draws_what_the_library_finds(run: Command, folder: 
         *([edge.sender, edge.receiver] for edge in strongest),
     ]
     assert f"# the 3 strongest of {len(expected.edges)} paths" in run.out
+    assert "# sketched by path patching on 3 prompts: threshold 0, edge_threshold 0, alpha 1, " in run.out
     page = Path("new/found/circuit.html").read_text(encoding="utf-8")
     assert page.count('<figure class="circuit"') == 1
     assert "unweave sketch --model" in page

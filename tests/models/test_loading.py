@@ -213,7 +213,7 @@ def test_truncated_gguf(tmp_path: Path, kept: int) -> None:
 def test_unknown_name_lists_what_there_is(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
-        ModelError, match=r"not found; a model is a name \(smollm2-135m, palindrome\), a folder.*hub id"
+        ModelError, match=r"not found\..* A model is a name \(smollm2-135m, palindrome\), a folder.*hub id"
     ):
         load_model(name)
 

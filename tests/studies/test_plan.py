@@ -12,7 +12,7 @@ import unweave as uw
 from unweave.circuits.circuit import Group
 from unweave.methods.head_roles import HeadRoles
 from unweave.progress import Progress
-from unweave.studies.plan import Result, Results, Step, carry_out, finished
+from unweave.studies.plan import Record, Result, Results, Step, carry_out, finished, reported
 
 
 def table(*values: float) -> xr.DataArray:
@@ -140,3 +140,27 @@ def test_what_a_stopped_step_had_found_is_kept(tmp_path: Path, partial: object, 
     record = carry_out([Step("1", "sketch", make)], tmp_path, lambda *_: None)
     assert [saved.name for saved in (tmp_path / "results").iterdir()] == ([file] if file else [])
     assert (f"results/{file}" in record.left_out["sketch"]) == bool(file)
+
+
+def test_ctrl_c_while_the_report_is_written_says_where_the_results_are(tmp_path: Path) -> None:
+    record = carry_out(steps("fine", "fine"), tmp_path, lambda *_: None)
+    with pytest.raises(uw.Interrupted) as stop, reported(record, 3, tmp_path):
+        raise KeyboardInterrupt
+    where = tmp_path / "results"
+    assert (
+        str(stop.value)
+        == f"while the report was written; 2 of 3 steps were finished and are in {where}, without a report"
+    )
+    assert stop.value.partial is record.results
+    assert len(list(where.iterdir())) == 2
+
+
+def test_a_study_that_was_stopped_ends_with_its_report(tmp_path: Path) -> None:
+    stopped = Record(stopped="heads")
+    with (
+        pytest.raises(uw.Interrupted, match=r"in the step 'heads'; 0 of 3 .* are in "),
+        reported(stopped, 3, tmp_path) as page,
+    ):
+        page.write_text("the report")
+    with reported(Record(), 3, tmp_path) as page:
+        assert page.read_text() == "the report"

@@ -174,7 +174,7 @@ def test_tokens_that_the_model_lacks(model):
 
 
 def test_a_model_without_tokenizer():
-    with pytest.raises(InputError, match=r"has no tokenizer; .*from_tokens"):
+    with pytest.raises(InputError, match=r"has no tokenizer, .*from_tokens"):
         from_texts(reader(None), [TEXT])
 
 

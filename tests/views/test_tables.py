@@ -69,3 +69,12 @@ def test_wording():
     assert listed(["a", "b", "c"]) == "a, b and c"
     assert listed([]) == ""
     assert [counted(n, "prompt") for n in (1, 2)] == ["1 prompt", "2 prompts"]
+
+
+def test_names_are_folded_and_not_cut() -> None:
+    """Half a name cannot be typed."""
+    name = "inverted_position_random_token"
+    table = Table(("task", "corruptions"), (("indirect objects", f"swap, {name}"),))
+    console = Console(width=30, record=True, file=StringIO())
+    console.print(rich_table(table))
+    assert "…" not in console.export_text()

@@ -14,14 +14,13 @@ out. Keys stand in this order, so that the same circuit gives the same bytes.
 """
 
 import json
-import os
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from unweave.circuits.circuit import Circuit, Edge, Group, read_head
 from unweave.errors import InputError
+from unweave.files import placed
 from unweave.methods.heads import Head, head_name
 
 FORMAT = 1
@@ -34,19 +33,8 @@ _EDGE = ("sender", "receiver", "input", "effect", "low", "high", "role")
 def write_circuit(circuit: Circuit, path: Path) -> Path:
     """Writes the file, whole or not at all. Raises InputError where it cannot be written."""
     text = json.dumps(as_fields(circuit), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    spare = None
-    try:
-        handle, spare = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(spare, 0o644)
-        os.replace(spare, path)
-    except OSError as error:
-        why = error.strerror or "the disk refused"
-        raise InputError(f"path: cannot write {path} ({why}); give a file in a folder that you may write to") from error
-    finally:
-        if spare is not None:
-            Path(spare).unlink(missing_ok=True)
+    with placed(path) as spare:
+        spare.write_text(text, encoding="utf-8")
     return path
 
 

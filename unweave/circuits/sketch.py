@@ -21,7 +21,7 @@ inside the paths.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
 import torch
@@ -262,6 +262,7 @@ def _circuit(pair: Contrast, rules: SketchRules, found: _Found) -> Circuit:
     for head, level in first.items():
         groups.setdefault((level, tuple(sorted(where[head], key=order.index))), []).append(head)
     config = pair.model.config
+    chosen = ", ".join(f"{rule.name} {getattr(rules, rule.name):g}" for rule in fields(rules))
     return Circuit(
         groups=tuple(
             Group(f"level {level} @{' '.join(roles)}", tuple(sorted(heads)), roles)
@@ -271,7 +272,7 @@ def _circuit(pair: Contrast, rules: SketchRules, found: _Found) -> Circuit:
         model=config.name,
         shape=(config.n_layers, config.n_heads),
         task=str(pair.prompts.source.get("task", "")),
-        notes=f"sketched by path patching on {len(pair.prompts)} prompts: {rules}",
+        notes=f"sketched by path patching on {len(pair.prompts)} prompts: {chosen}",
     )
 
 

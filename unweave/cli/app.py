@@ -1,5 +1,7 @@
 """The commands and their order in the help, and how the command ends."""
 
+import os
+import sys
 from typing import Annotated
 
 import typer
@@ -50,10 +52,16 @@ for _name, _command in {
 
 def main() -> None:
     """The command, from the shell's arguments to an exit status."""
+    # A shell may have closed them (`>&-`), and a service may have none.
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     try:
         status = app(prog_name="unweave", standalone_mode=False)
-    except (UnweaveError, OSError) as error:
-        fail(error)
+    except OSError as error:
+        fail(f"{error.filename or 'what is printed'}: {error.strerror or error}")
+    except UnweaveError as error:
+        # A file that is written is an option here, whatever the library calls it.
+        fail(str(error).replace("path: cannot write", "--out: cannot write"))
     except TyperException as error:
         # Without a message the help has been printed in its place.
         message = error.format_message()

@@ -1,6 +1,5 @@
 """Circuits and their evaluations as the command reads, prints and keeps them."""
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, TypeGuard
 
 from unweave.cli import output
 from unweave.cli.heading import heading
-from unweave.errors import InputError, Interrupted
+from unweave.errors import InputError, Interrupted, did_you_mean
 
 if TYPE_CHECKING:
     import xarray
@@ -29,8 +28,7 @@ def read(name: str) -> "Circuit":
         return Circuit.published(name)
     path = Path(name)
     if not path.suffix and not path.exists():
-        near = difflib.get_close_matches(name, PUBLISHED, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(name, PUBLISHED)
         raise InputError(f"circuit: there is no {name!r}.{hint} Give a .json file, or one of {', '.join(PUBLISHED)}")
     return Circuit.load(path)
 
@@ -50,13 +48,12 @@ def show(result: "Circuit | xarray.DataTree", out: Path | None, top: int) -> Non
     from unweave.circuits.circuit import Circuit
     from unweave.views.show import show as view
 
+    if out is not None:
+        view(result).save(out)
     if isinstance(result, Circuit):
         give(result, top)
     else:
         give_score(tests_of(result))
-    if out is not None:
-        view(result).save(out)
-        output.say(f"kept in {out}")
 
 
 def give(circuit: "Circuit", top: int) -> None:

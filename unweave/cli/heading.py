@@ -7,16 +7,20 @@ if TYPE_CHECKING:
     import xarray
 
 Says = Mapping[str, str]
+Dims = tuple[str, ...]
 
 
 def heading(result: "xarray.DataArray | xarray.Dataset | xarray.DataTree") -> list[str]:
     """The lines: model, task and prompts; the scores; the scale; how the method was asked; notes, and findings."""
     from unweave.results.labels import number
+    from unweave.views.charts.captions import meaning
     from unweave.views.wording import counted
 
     # A summary of several sites has its attributes in each of them.
     first = result if result.attrs else next(iter(dict(result).values()))
     says = {str(key): str(value) for key, value in first.attrs.items()}
+    if not result.attrs.get("site") and isinstance(result, Mapping):
+        says["site"] = ", ".join(map(str, result))
     method = says.get("method", "")
     prompts = f"{counted(int(says.get('n_prompts', 0)), 'prompt')}, corruption {says.get('corruption', '')}"
     lines = [f"{says.get('model', '')}: {method}, task {says.get('task', '')}, {prompts}"]
@@ -25,19 +29,32 @@ def heading(result: "xarray.DataArray | xarray.Dataset | xarray.DataTree") -> li
         scores = f"{clean} on the clean prompts, {corrupted} on the corrupted ones"
         unit = f" ({says['metric_unit']})" if says.get("metric_unit") else ""
         lines.append(f"mean {says.get('metric', 'metric')}: {scores}{unit}")
-    if says.get("zero") and says.get("one"):
-        lines.append(f"0: {says['zero']}; 1: {says['one']}")
-    lines += [_HOW[method](says)] if method in _HOW else []
+    scale = meaning(says)
+    lines += ["; ".join(scale)] if scale else []
+    lines += [_HOW[method](says, tuple(map(str, first.dims)))] if method in _HOW else []
     lines += [says["notes"]] if says.get("notes") else []
     return [*lines, *_backups(result)] if method == "backup heads" and "prompt" in result.dims else lines
 
 
-def _path(says: Says) -> str:
+def _patching(says: Says, _: Dims) -> str:
+    ways = {"denoise": "clean values in the corrupted run", "noise": "corrupted values in the clean run"}
+    what = "" if says["site"] == "addresses" else f"{says['site']}: "
+    return f"{what}{ways[says['direction']]}"
+
+
+def _path(says: Says, dims: Dims) -> str:
+    sent = "" if "sender" in dims else "from every head " if "head" in dims else "from every MLP "
     places = f"sent at {says['sender_at']}, received at {says['receiver_at']}"
-    return f"to {says['receivers']}; {places}; MLPs {says['mlps']}, attention {says['attention']}"
+    return f"{sent}to {says['receivers']}; {places}; MLPs {says['mlps']}, attention {says['attention']}"
 
 
-def _knockout(says: Says) -> str:
+def _knockout(says: Says, dims: Dims) -> str:
+    kind = {"mlp": "MLP", "layer": "layer"}.get(says["site"], f"head's {says['site']}")
+    each = f"every {kind} in turn, " if "layer" in dims else ""
+    return each + _replaced(says, dims)
+
+
+def _replaced(says: Says, _: Dims) -> str:
     of = f" of the {says['reference']} prompts" if says["reference"] in ("clean", "corrupted") else ""
     return f"replaced by: {says['how']}{of}, at {says['at']}"
 
@@ -50,4 +67,9 @@ def _backups(result: "xarray.DataArray | xarray.Dataset | xarray.DataTree") -> l
 
 
 # Of a method: how it was asked, in a line.
-_HOW: Mapping[str, Callable[[Says], str]] = {"path patching": _path, "knockout": _knockout, "backup heads": _knockout}
+_HOW: Mapping[str, Callable[[Says, Dims], str]] = {
+    "activation patching": _patching,
+    "path patching": _path,
+    "knockout": _knockout,
+    "backup heads": _replaced,
+}

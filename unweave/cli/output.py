@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from unweave.cli.heading import heading
-from unweave.errors import InputError, Interrupted
+from unweave.errors import InputError, Interrupted, UnweaveError
 
 if TYPE_CHECKING:
     import xarray
@@ -42,16 +42,41 @@ def check_file(path: Path | None, suffixes: tuple[str, ...] = (".nc", ".html")) 
 def give(
     result: "xarray.DataArray | xarray.Dataset | xarray.DataTree", out: Path | None, top: int | None = None
 ) -> None:
-    """Keep a result where `out` says, and print it: the `top` largest rows, or all in their own order."""
-    write(result, out)
+    """Keep a result where `out` says, and print it: the `top` largest rows, or all in their own order.
+
+    It is printed too where it cannot be kept, since minutes of work may stand behind it.
+    """
+    try:
+        write(result, out)
+    except UnweaveError:
+        _show(result, top)
+        raise
+    except KeyboardInterrupt:
+        raise kept(Interrupted("", result), out or Path("result.nc")) from None
+    _show(result, top)
+    if out is not None:
+        say(f"kept in {out}")
+
+
+def _show(result: "xarray.DataArray | xarray.Dataset | xarray.DataTree", top: int | None) -> None:
+    from unweave.results.summary import summaries
+    from unweave.results.top import top as largest
+    from unweave.views.charts.captions import too_few
+    from unweave.views.tables import top_table
+
     for line in heading(result):
         say(line)
-    rows = table(result, top)
+    if top is None:
+        print_table(_in_order(result))
+        return
+    tables = summaries(result)
+    rows = top_table(largest(tables, top))
     if not rows.rows:
         say("every value is exactly 0")
     print_table(rows)
-    if out is not None:
-        say(f"kept in {out}")
+    few = too_few(list(tables.values()))
+    if few:
+        say(few)
 
 
 def say(line: str) -> None:
@@ -87,17 +112,13 @@ def kept(stop: Interrupted, out: Path) -> Interrupted:
     return Interrupted(f"{share:.0%} of the patches were finished and are kept in {place}", stop.partial)
 
 
-def table(result: "xarray.DataArray | xarray.Dataset | xarray.DataTree", top: int | None) -> "Table":
-    """The `top` largest cells, or every cell of a result with one axis in its own order."""
+def _in_order(result: "xarray.DataArray | xarray.Dataset | xarray.DataTree") -> "Table":
+    """Every cell of a result with one axis."""
     from unweave.results import summary
-    from unweave.results import top as largest
     from unweave.results.labels import number
     from unweave.views.blocks import Table
-    from unweave.views.tables import top_table
     from unweave.views.wording import interval
 
-    if top is not None:
-        return top_table(largest(result, top))
     means = summary(result)  # type: ignore[arg-type]
     (dim,) = map(str, means["mean"].dims)
     columns = [means[name].to_numpy().tolist() for name in (dim, "mean", "low", "high")]
@@ -114,5 +135,7 @@ def print_table(table: "Table") -> None:
 
         Console().print(rich_table(table))
         return
+    if table.title:
+        say(table.title)
     for row in ((table.header[0] or "cell", *table.header[1:]), *table.rows):
         typer.echo("\t".join(cell.replace("\u00a0", " ").replace("−", "-") for cell in row))

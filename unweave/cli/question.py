@@ -1,6 +1,5 @@
 """What is asked, of which model: the options that all commands share which run one method."""
 
-import difflib
 import functools
 import inspect
 from collections.abc import Callable, Mapping
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from unweave.cli.options import ASKED, DEFAULT_MODEL, Bos, Corruption, Device, Dtype, ModelName, TaskName
-from unweave.errors import InputError
+from unweave.errors import InputError, did_you_mean
 from unweave.models.quiet import status
 
 if TYPE_CHECKING:
@@ -66,8 +65,7 @@ def named(choices: Mapping[str, V], name: str, option: str, otherwise: str = "")
     """The choice of that name. Raises InputError with the nearest name, all there are, and what else could be given."""
     if name in choices:
         return choices[name]
-    near = difflib.get_close_matches(name, choices, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    hint = did_you_mean(name, choices)
     raise InputError(f"{option}: there is no {name!r}.{hint} Choose among {', '.join(choices)}{otherwise}")
 
 

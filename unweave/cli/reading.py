@@ -29,13 +29,14 @@ def memory(text: str | None) -> int | float | None:
 
 
 def are_addresses(sites: Sequence[str]) -> bool:
-    """Whether single places are named and not whole sites. Raises InputError for what is neither, or for both."""
+    """Whether single places are named and not whole sites. Raises InputError for neither, both, and what is twice."""
     from unweave.methods.address import Address
     from unweave.models.sites import parse_site
 
     single = [" " in site.strip() for site in sites]
     for site in sites:
         parse_site(Address.parse(site).site if any(single) else site)
+    _check_once([" ".join(site.split()) for site in sites], "sites")
     return any(single)
 
 
@@ -43,7 +44,7 @@ def axes(over: str | None, sites: Sequence[str]) -> tuple[str, ...]:
     """`--over`: axis names between commas; layers by heads for what heads have, layers by roles for the rest."""
     if over is None:
         return ("layer", "head") if {site.rpartition("hook_")[2] for site in sites} <= _BY_HEAD else ("layer", "role")
-    return tuple(name.strip() for name in over.split(","))
+    return names(over, "--over")
 
 
 def names(text: str, option: str) -> tuple[str, ...]:

@@ -128,7 +128,8 @@ def build(model: PackagedModel) -> None:
                 _convert(gguf, made)
             _move_into_place(made, model.converted)
     except OSError as error:
-        raise ModelError(f"{model.folder}: cannot be written ({error}); set UNWEAVE_HOME to another folder") from error
+        why = error.strerror or error
+        raise ModelError(f"{model.folder}: cannot be written ({why}); set UNWEAVE_HOME to another folder") from error
 
 
 def _gguf(model: PackagedModel) -> Path:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unweave.errors import InputError, ModelError, UnweaveError
+from unweave.errors import InputError, ModelError, UnweaveError, did_you_mean
 from unweave.models.checkpoint import Checkpoint
 from unweave.models.default import KNOWN, read_known
 from unweave.models.families import check_family, convert
@@ -145,6 +145,8 @@ def _read(source: str | os.PathLike[str] | nn.Module, revision: str | None) -> C
     if isinstance(source, nn.Module):
         return _read_module(source)
     text = os.fspath(source)
+    if not text.strip():
+        raise ModelError("model: expected a name, a folder, a file or a hub id, got an empty text")
     path = Path(text).expanduser()
     is_hub_id = text not in KNOWN and not path.exists() and path.suffix != ".gguf" and bool(_HUB_ID.fullmatch(text))
     if revision is not None and not is_hub_id:
@@ -158,11 +160,12 @@ def _read(source: str | os.PathLike[str] | nn.Module, revision: str | None) -> C
             return read_gguf(path)
     if is_hub_id:
         return _read_hub(text, revision)
+    names = (*KNOWN, *SHIPPED)
     found = "a file of a kind that is not read" if path.is_file() else "not found"
     raise ModelError(
-        f"{text}: {found}; a model is a name ({', '.join((*KNOWN, *SHIPPED))}), a folder in HF layout or our own, "
-        f"a .gguf file, a state dict (.pt, .safetensors) with config=, a hub id such as openai-community/gpt2, "
-        f"or a loaded HF model"
+        f"{text}: {found}.{did_you_mean(text, names)} A model is a name ({', '.join(names)}), a folder in HF layout or "
+        "our own, a .gguf file, a state dict (.pt, .safetensors) with config=, a hub id such as openai-community/gpt2, "
+        "or a loaded HF model"
     )
 
 

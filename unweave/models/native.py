@@ -8,17 +8,18 @@ do not belong together is refused. Each file is written beside its place and the
 import hashlib
 import json
 import os
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from unweave.errors import InputError, ModelError
+from unweave.files import placed
 from unweave.models.config import Config
 from unweave.models.folder import read_json, read_tensor_file, read_tokenizer
 from unweave.models.model import Model
@@ -47,10 +48,11 @@ def save_model(model: Model, folder: str | os.PathLike[str]) -> Path:
         target.mkdir(parents=True, exist_ok=True)
         if (target / CONFIG).exists() and not is_native(target):
             raise InputError(f"folder: {target} holds a model in another format; give a folder of its own")
-        placed(target / WEIGHTS, lambda spare: save_file(tensors, spare, metadata={"format": "pt"}))
+        write_tensors(target / WEIGHTS, tensors, {"format": "pt"})
         if model.tokenizer is not None:
             model.tokenizer.save_pretrained(target)
-        placed(target / CONFIG, lambda spare: spare.write_text(text, encoding="utf-8"))
+        with placed(target / CONFIG) as spare:
+            spare.write_text(text, encoding="utf-8")
     except OSError as error:
         why = error.strerror or "the disk refused"
         raise InputError(f"folder: cannot write {target} ({why}); give a folder that you may write to") from error
@@ -110,13 +112,10 @@ def _model(file: Path, config: Config, tensors: Mapping[str, Tensor], tokenizer:
     return Model(replace(config, source=str(file)), weights, tokenizer)
 
 
-def placed(target: Path, write: Callable[[Path], object]) -> None:
-    """Lets a file be written beside its place, and moves it there."""
-    handle, spare = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-    os.close(handle)
-    try:
-        write(Path(spare))
-        os.chmod(spare, 0o644)
-        os.replace(spare, target)
-    finally:
-        Path(spare).unlink(missing_ok=True)
+def write_tensors(target: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Writes a safetensors file, whole or not at all. Raises InputError where it cannot be written."""
+    with placed(target) as spare:
+        try:
+            save_file(tensors, spare, metadata)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error

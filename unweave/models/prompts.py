@@ -1,6 +1,5 @@
 """Prompts: token rows with named positions and answers."""
 
-import difflib
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -9,7 +8,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from unweave.errors import InputError
+from unweave.errors import InputError, did_you_mean
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,11 +118,10 @@ class Prompts:
     def role(self, name: str) -> Int[Tensor, " prompt"]:
         """Positions of a role, one a prompt. Raises InputError with the roles that there are."""
         if name not in self.roles:
-            near = difflib.get_close_matches(str(name), self.roles, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(str(name), self.roles)
             if not isinstance(name, str):
-                hint = "; a position gets a name when prompts are made, roles={'here': …}"
-            raise InputError(f"role {name!r} is not among this task's roles: {', '.join(self.roles)}{hint}")
+                hint = " A position gets a name when prompts are made: roles={'here': …}"
+            raise InputError(f"role {name!r} is not among this task's roles: {', '.join(self.roles)}.{hint}")
         return self.roles[name]
 
     def to(self, device: torch.device | str) -> "Prompts":

@@ -12,13 +12,12 @@ A site is where a value can be read, kept or replaced. Shapes, with `kv_head` wh
 `mlp_post` what the output matrix reads. `final` is the residual stream after the last norm.
 """
 
-import difflib
 import operator
 import re
 from dataclasses import dataclass
 from typing import Literal
 
-from unweave.errors import InputError
+from unweave.errors import InputError, did_you_mean
 from unweave.models.config import Config
 
 Rows = Literal["resid", "head", "kv_head", "attention", "neuron"]
@@ -74,8 +73,7 @@ def parse_site(name: str) -> tuple[Site, int | None]:
     lens_name = f"blocks.{{}}.{layer[2]}" if layer else name
     if lens_name in _BY_LENS_NAME:
         return _BY_LENS_NAME[lens_name], int(layer[1]) if layer else None
-    near = difflib.get_close_matches(name, SITES, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    hint = did_you_mean(name, SITES)
     raise InputError(f"site: {name!r} is not a site.{hint} The sites are {' '.join(SITES)}, or TransformerLens names")
 
 

@@ -4,14 +4,13 @@ What is not given is as small models of the field have it: learned positions, se
 scores scaled by 1/sqrt(d_head), one key and value head a head, no MLPs, as many outputs as inputs.
 """
 
-import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from unweave.errors import InputError, ModelError
+from unweave.errors import InputError, ModelError, did_you_mean
 from unweave.models.config import CHOICES, Config, check_choice
 from unweave.models.folder import read_json
 
@@ -81,8 +80,7 @@ def _from_options(options: Mapping[str, Any]) -> Config:
     known = [field.name for field in fields(Config)]
     for key in options:
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(str(key), known)
             raise InputError(f"config: {key!r} is not a field of a config.{hint} The fields are {' '.join(known)}")
     missing = [name for name in SHAPE if name not in options]
     if missing:

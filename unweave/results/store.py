@@ -7,11 +7,11 @@ refused, not read.
 
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unweave.errors import InputError
+from unweave.files import placed
 from unweave.results.encoding import decoded, encoded
 
 if TYPE_CHECKING:
@@ -41,21 +41,10 @@ def save(result: "xarray.DataArray | xarray.Dataset | xarray.DataTree", path: st
     if isinstance(result, xr.DataArray):
         record |= {"name": result.name, "variable": _variable(result)}
     tree.attrs[_RECORD] = json.dumps(record)
-    spare = None
-    try:
-        handle, spare = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-        os.close(handle)
-        tree.to_netcdf(spare, engine="h5netcdf", mode="w", encoding=_checked(tree))
-        os.chmod(spare, 0o644)
-        os.replace(spare, target)
-    except OSError as error:
-        why = error.strerror or "the disk refused"
-        raise InputError(
-            f"path: cannot write {target} ({why}); give a file in a folder that you may write to"
-        ) from error
-    finally:
-        if spare is not None:
-            Path(spare).unlink(missing_ok=True)
+    # In memory first: where the disk is full, HDF5 would bring down the whole process.
+    content = tree.to_netcdf(engine="h5netcdf", encoding=_checked(tree))
+    with placed(target) as spare:
+        spare.write_bytes(content)
     return target
 
 

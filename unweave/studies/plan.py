@@ -8,7 +8,8 @@
 
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,23 @@ def _carry_out(step: Step, record: Record, folder: Path, tell: Callable[[Step, R
     record.results[step.name] = result
     record.seconds[step.name] = time.perf_counter() - start
     tell(step, result, record.seconds[step.name])
+
+
+@contextmanager
+def reported(record: Record, n_steps: int, out: Path) -> Iterator[Path]:
+    """The place of the report, which is written in the block.
+
+    Raises:
+        Interrupted: Ctrl-C, in a step or now: how many steps were finished, and where they are.
+    """
+    page, done = out / "index.html", f"{len(record.results)} of {n_steps} steps were finished"
+    try:
+        yield page
+    except KeyboardInterrupt:
+        where = f"{out / FOLDER}, without a report"
+        raise Interrupted(f"while the report was written; {done} and are in {where}", record.results) from None
+    if record.stopped:
+        raise Interrupted(f"in the step {record.stopped!r}; {done} and are in {page}", record.results)
 
 
 def keep(result: Result, folder: Path, name: str) -> Path:

@@ -10,12 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from unweave.errors import Interrupted
 from unweave.results import top
 from unweave.studies.findings import N_LEADING, finding_of
 from unweave.studies.gate import shortfall
 from unweave.studies.ioi import IOI
-from unweave.studies.plan import Record, Step, carry_out
+from unweave.studies.plan import Record, Step, carry_out, reported
 from unweave.studies.standard import BY_QUICK, SHORTER, standard_steps
 from unweave.studies.study_report import study_report, task_line
 from unweave.studies.subject import Kind, Settings, Subject, ask
@@ -58,11 +57,8 @@ def study(settings: Settings, tell: Callable[[str], None] = print) -> Outcome:
         record.left_out = {"every sweep": "the model does not do the task; --anyway goes on"}
     else:
         record = _carried_out(subject, steps, tell)
-    report = study_report(subject, record, time.perf_counter() - start, lacks)
-    path = write(report, settings.out / "index.html")
-    if record.stopped:
-        done = f"{len(record.results)} of {len(steps)} steps were finished"
-        raise Interrupted(f"in the step {record.stopped!r}; {done} and are in {path}", record.results)
+    with reported(record, len(steps), settings.out) as path:
+        write(study_report(subject, record, time.perf_counter() - start, lacks), path)
     if "heads" in record.results:
         tell(str(top(record.results["heads"]["z"], N_LEADING)))
     tell(f"The report: {path}")

@@ -69,7 +69,9 @@ def factual(model: TextModel, n_prompts: int | None = None, *, bos: bool | None 
     swaps = [swap for swap in (*singles, *turns) if swap and _fits(tokenizer, swap)]
     rows = [way for swap in swaps for way in (swap, _reversed(tokenizer, swap))]
     asked = len(rows) if n_prompts is None else n_prompts
-    if not rows or not 1 <= asked <= len(rows):
+    if not rows:
+        raise InputError(f"model: no fact has words of as many tokens as its twin with {model.config.name}'s tokenizer")
+    if not 1 <= asked <= len(rows):
         raise InputError(f"n_prompts: expected 1 to {len(rows)}, as many as fit this tokenizer, got {n_prompts}")
     rows = rows[:asked]
     made = word_swap(

@@ -19,7 +19,7 @@ import random
 import re
 from collections.abc import Sequence
 
-from unweave.errors import InputError
+from unweave.errors import InputError, did_you_mean
 
 NAMED = {
     "ABC": "ABB->XYZ, BAB->XYZ",
@@ -48,7 +48,7 @@ def parse(how: str) -> dict[str, str]:
         raise InputError(
             f"corruption: expected one of {', '.join(NAMED)}, or a pattern such as 'ABB->XYZ, BAB->XYZ': for each "
             "order of the first three names (ABB and BAB; A the indirect object, B the subject) three capital letters; "
-            f"got {how!r}"
+            f"got {how!r}.{did_you_mean(how, NAMED)}"
         )
     return rules
 

@@ -6,7 +6,7 @@ stands once in the clean prompt, or a position from 0. Other columns are left as
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from unweave.errors import InputError
@@ -52,7 +52,19 @@ def read_pairs(model: TextModel, path: str | Path, bos: bool | None = None, spac
         for where, record in records
     ]
     corrupted = [_text(record, "corrupted", where) for where, record in records]
+    _check_differ(rows, corrupted)
     return paired(file.name, model, rows, corrupted, bos=bos, space=space)
+
+
+def _check_differ(rows: Sequence[Row], corrupted: Sequence[str]) -> None:
+    """Refuses pairs that ask nothing: they would only make every mean smaller."""
+    for row, text in zip(rows, corrupted, strict=True):
+        if row.text == text:
+            raise InputError(
+                f"{row.where}: 'clean' and 'corrupted' are the same prompt; change what the answer hangs on"
+            )
+        if row.answer == row.wrong:
+            raise InputError(f"{row.where}: 'answer' and 'wrong' are both {row.answer!r}; give a wrong answer")
 
 
 def _records(file: Path) -> list[Record]:
@@ -113,6 +125,9 @@ def _csv_lines(text: str, name: str) -> Iterator[Record]:
                 f"{name} line {reader.line_num}: column {missing[0]!r} is missing; the header has {', '.join(header)}, "
                 f"and {', '.join(COLUMNS)} are needed"
             )
+        twice = next((column for place, column in enumerate(header) if column in header[:place]), None)
+        if twice is not None:
+            raise InputError(f"{name} line {reader.line_num}: there are two columns {twice!r}; name each once")
         for row in reader:
             where = f"{name} line {reader.line_num}"
             if row and len(row) != len(header):

@@ -121,7 +121,10 @@ def tokenize(model: TextModel, rows: Sequence[Row], *, bos: bool | None = None, 
 def tokenizer_of(model: TextModel) -> Tokenizer:
     """The model's tokenizer. Raises InputError where it has none."""
     if model.tokenizer is None:
-        raise InputError(f"{model.config.name} has no tokenizer; give token ids through uw.Prompts.from_tokens")
+        raise InputError(
+            f"{model.config.name} has no tokenizer, so it reads no text; take a task without text, palindromes or "
+            "repeated-tokens, or give token ids through uw.Prompts.from_tokens"
+        )
     return model.tokenizer
 
 

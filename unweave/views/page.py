@@ -12,7 +12,6 @@ import hashlib
 import html
 import json
 import os
-import tempfile
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
@@ -21,6 +20,7 @@ from pathlib import Path
 from plotly.offline import get_plotlyjs
 
 from unweave.errors import InputError
+from unweave.files import placed
 from unweave.views import theme
 from unweave.views.blocks import PLOTLY, Block, Section, pack, wanted
 
@@ -64,19 +64,12 @@ def write_page(document: str, path: str | os.PathLike[str]) -> Path:
         InputError: the folder cannot be made or written to.
     """
     target = Path(path)
-    spare = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, spare = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(document)
-        os.chmod(spare, 0o644)
-        os.replace(spare, target)
     except OSError as error:
-        if spare is not None:
-            Path(spare).unlink(missing_ok=True)
-        reason = error.strerror or error
-        raise InputError(f"path: cannot write {target} ({reason}); give a folder that you may write to") from error
+        raise InputError(f"path: cannot write {target}, as its folder cannot be made ({error.strerror})") from error
+    with placed(target) as spare:
+        spare.write_text(document, encoding="utf-8")
     return target
 
 

@@ -53,7 +53,8 @@ def rich_table(table: Table) -> "rich.table.Table":
         box=rich.box.SIMPLE_HEAD,
     )
     for name, side in zip(table.header, alignment(table), strict=True):
-        drawn.add_column(Text(name), justify="right" if side == "r" else "left")
+        # Names are folded, not cut: half a name cannot be typed.
+        drawn.add_column(Text(name), justify="right" if side == "r" else "left", overflow="fold")
     for row in table.rows:
         drawn.add_row(*map(Text, row))
     return drawn

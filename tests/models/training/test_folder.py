@@ -128,16 +128,15 @@ def test_a_crash_between_two_files_repeats_the_epoch(folder, tmp_path, monkeypat
     """Model and history of epoch 2 are written, the state is still that of epoch 1."""
     from unweave.models.training import folder as written
 
-    real, wrote = written.placed, []
+    real, wrote = written.write_tensors, []
 
-    def crash(target: Path, write) -> None:
-        if target.name == "state.safetensors":
-            wrote.append(target)
-            if len(wrote) == 3:
-                raise RuntimeError("the lights went out")
-        real(target, write)
+    def crash(target: Path, tensors) -> None:
+        wrote.append(target)
+        if len(wrote) == 3:
+            raise RuntimeError("the lights went out")
+        real(target, tensors)
 
-    monkeypatch.setattr(written, "placed", crash)
+    monkeypatch.setattr(written, "write_tensors", crash)
     with pytest.raises(RuntimeError, match="lights"):
         uw.train(CONFIG, lessons(), RECIPE, tmp_path)
     monkeypatch.undo()

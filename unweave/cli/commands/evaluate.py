@@ -66,11 +66,15 @@ def run(
     except Interrupted as stop:
         raise circuits.kept_score(stop, out) from None
     tests = circuits.tests_of(score)
-    if out is not None:
-        save(score, out / circuits.SCORE)
-        (out / circuits.PARTIAL_SCORE).unlink(missing_ok=True)
-        write_page(out / circuits.PAGE, QUESTION, tested, pair, list(tests.values()))
-    circuits.give_score(tests)
+    try:
+        if out is not None:
+            save(score, out / circuits.SCORE)
+            (out / circuits.PARTIAL_SCORE).unlink(missing_ok=True)
+            write_page(out / circuits.PAGE, QUESTION, tested, pair, list(tests.values()))
+    except KeyboardInterrupt:
+        raise Interrupted(f"the evaluation is kept in {out}; it was not drawn") from None
+    finally:  # also where it cannot be kept: it was the work of minutes
+        circuits.give_score(tests)
     if out is not None:
         output.say(f"kept in {out / circuits.SCORE}, shown in {out / circuits.PAGE}")
 
@@ -80,6 +84,8 @@ def _side_or_number(reference: str | None) -> str | int | None:
         return reference
     if not reference.isdecimal():
         raise InputError(f"--reference: expected clean, corrupted, or prompts a template such as 6, got {reference!r}")
+    if int(reference) < 2:
+        raise InputError(f"--reference: the mean of one prompt is that prompt; give 2 or more, got {reference}")
     return int(reference)
 
 

@@ -1,5 +1,6 @@
 """`unweave knockout`."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -41,10 +42,15 @@ def run(
         Literal["refuse", "keep"],
         typer.Option(help="A template of one prompt, whose mean is that prompt: refuse it, or keep it as it is."),
     ] = "refuse",
-    at: Annotated[str | None, typer.Option(help="Roles where it goes: 'S2, end'; all positions, if left out.")] = None,
+    at: Annotated[
+        str | None, typer.Option(help="Roles (named positions) where it goes: 'S2, end'; all, if left out.")
+    ] = None,
     measure: Annotated[
         Literal["effect", "drop", "change"],
-        typer.Option(help="effect: share of the gap; drop: share of the clean score; change: in the metric's unit."),
+        typer.Option(
+            help="effect: share of the gap between clean and corrupted; drop: share of the clean score; "
+            "change: in the metric's unit."
+        ),
     ] = "effect",
     backups: Annotated[
         bool,
@@ -96,6 +102,9 @@ def targets_of(heads: str | None, mlps: str | None, layers: str | None) -> str |
         raise InputError(f"{turns[0]}: all of a kind go in turn, so nothing else can go with them; give it alone")
     if turns or not listed:
         return kinds[turns[0] if turns else "--heads"]
+    if "--heads" in listed:
+        # An input stands in front of its head, or behind it as among receivers.
+        listed["--heads"] = tuple(re.sub(r"^(\d+\.\d+) ([a-z]+)$", r"\2 \1", name) for name in listed["--heads"])
     for option in ("--mlps", "--layers"):
         _check_numbers(listed.get(option, ()), option)
     word = {"--heads": "", "--mlps": "mlp ", "--layers": "layer "}

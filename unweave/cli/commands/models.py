@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING
 import typer
 
 from unweave.cli import output
+from unweave.cli.terminal import stoppable
 
 if TYPE_CHECKING:
     from unweave.models.default import PackagedModel
 
 
+@stoppable
 def run() -> None:
     """The models known by name, and what else can be loaded."""
     from unweave.models.default import KNOWN, home

@@ -9,7 +9,7 @@ from unweave.cli import output, reading
 from unweave.cli.options import Memory, Out, Rows
 from unweave.cli.question import Question, asking
 from unweave.cli.terminal import stoppable
-from unweave.errors import Interrupted
+from unweave.errors import InputError, Interrupted
 
 
 @stoppable
@@ -18,12 +18,17 @@ def run(
     sites: Annotated[
         list[str],
         typer.Argument(
-            help="Sites to sweep over (z, resid_pre, …), or single places in quotes: 'z 23.3' 'resid_pre 5 @S2'."
+            help="Sites to sweep over: resid_pre, resid_mid, resid_post, attn_out, mlp_out, or of heads z (output), "
+            "q, k, v, pattern. Or single places in quotes: 'z 23.3' 'resid_pre 5 @S2'."
         ),
     ],
     question: Question,
     over: Annotated[
-        str | None, typer.Option(help="Axes of the sweep: layer,head or layer,pos or layer,role or layer,head,role …")
+        str | None,
+        typer.Option(
+            help="Axes of the sweep: layer,head or layer,pos or layer,role or layer,head,role …, where a role is a "
+            "named position such as S2; if left out, layer,head of heads and layer,role of the rest."
+        ),
     ] = None,
     direction: Annotated[
         Literal["denoise", "noise"],
@@ -42,6 +47,8 @@ def run(
     output.check_file(out)
     budget = reading.memory(memory)
     single = reading.are_addresses(sites)
+    if single and over is not None:
+        raise InputError(f"--over: single places such as {sites[0]!r} have no axes to sweep over; leave it out")
     pair = question.contrast()
     try:
         if single:

@@ -28,7 +28,8 @@ def run(
     at: Annotated[
         str | None,
         typer.Option(
-            help="A role where both stand, or the sender's and the receiver's, S2:end; all positions, if left out."
+            help="A role (a named position such as end) where both stand, or the sender's and the receiver's, S2:end; "
+            "all positions, if left out."
         ),
     ] = None,
     direction: Annotated[
@@ -37,15 +38,18 @@ def run(
     ] = "noise",
     mlps: Annotated[
         Literal["live", "frozen"],
-        typer.Option(help="live: paths go through MLPs, as in the paper; frozen: the direct edge alone."),
+        typer.Option(help="live: paths go through MLPs, as in arXiv 2211.00593; frozen: the direct edge alone."),
     ] = "live",
     attention: Annotated[
         Literal["z", "qkv"],
-        typer.Option(help="What is held in other heads: z, their outputs, as in the paper; qkv, their inputs."),
+        typer.Option(help="What is held in other heads: z, their outputs, as there; qkv, their inputs."),
     ] = "z",
     measure: Annotated[
         Literal["effect", "drop", "change"],
-        typer.Option(help="effect: share of the gap; drop: share of the clean score; change: in the metric's unit."),
+        typer.Option(
+            help="effect: share of the gap between clean and corrupted; drop: share of the clean score; "
+            "change: in the metric's unit."
+        ),
     ] = "effect",
     memory: Memory = None,
     out: Out = None,

@@ -49,5 +49,4 @@ def run(
         return
     typer.echo(f"# {found.title}")
     for table in found.tables:
-        typer.echo(f"# {table.title}")
-        output.print_table(Table(table.header, table.rows))
+        output.print_table(Table(table.header, table.rows, table.title))

@@ -31,6 +31,9 @@ def run(
     if circuits.is_circuit_or_score(result):
         circuits.show(result, out, top)
     else:
-        output.give(result, out, top)  # type: ignore[arg-type]
+        output.write(result, out)  # type: ignore[arg-type]
+        output.give(result, None, top)  # type: ignore[arg-type]
+    if out is not None:
+        output.say(f"kept in {out}")
     if browse and out is not None:
         typer.launch(out.resolve().as_uri())

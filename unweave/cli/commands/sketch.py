@@ -21,7 +21,10 @@ def run(
     question: Question,
     levels: Annotated[int, typer.Option(min=1, help="How many levels back from the logits.")] = 3,
     threshold: Annotated[
-        float, typer.Option(min=0, help="The smallest mean effect of a head through a level, as a share of the gap.")
+        float,
+        typer.Option(
+            min=0, help="The smallest mean effect of a head through a level, as a share of the clean-corrupted gap."
+        ),
     ] = 0.02,
     edge_threshold: Annotated[float, typer.Option(min=0, help="The same, through one receiver.")] = 0.005,
     alpha: Annotated[float, typer.Option(min=0, max=1, help="The largest p-value of a head.")] = 0.05,
@@ -36,7 +39,8 @@ def run(
         typer.Option(min=0, help="Prompts on which all heads are tried first; 0 runs every head on every prompt."),
     ] = 4,
     roles: Annotated[
-        str | None, typer.Option(help="Roles where keys and values are followed, 'S1, S2'; all, if left out.")
+        str | None,
+        typer.Option(help="Roles (named positions) where keys and values are followed, 'S1, S2'; all, if left out."),
     ] = None,
     names: Annotated[
         bool,
@@ -70,15 +74,17 @@ def run(
         circuit = sketch(pair, rules, followed, budget)
     except Interrupted as stop:
         raise circuits.kept(stop, out) from None
-    file = circuit.save(out / circuits.CIRCUIT)
-    (out / circuits.PARTIAL).unlink(missing_ok=True)
+    file = out / circuits.CIRCUIT
     try:
+        circuit.save(file)
+        (out / circuits.PARTIAL).unlink(missing_ok=True)
         direct = path_patch(pair, at=pair.metric.role, memory=budget)
         named, why_not = names_of(pair, circuit) if names else (None, "")
         write_page(out / circuits.DRAWING, QUESTION, circuit, pair, [direct], named)
     except KeyboardInterrupt:
         raise Interrupted(f"the circuit is kept in {file}; it was not drawn") from None
-    circuits.give(circuit, top)
+    finally:  # also where it cannot be kept: it was the work of minutes
+        circuits.give(circuit, top)
     if why_not:
         output.say(why_not)
     output.say(f"kept in {file}, drawn in {out / circuits.DRAWING}")

@@ -7,6 +7,7 @@ import typer
 
 from unweave.cli import output
 from unweave.cli.options import ASKED, DEFAULT_MODEL, Corruption, Device, Dtype
+from unweave.cli.question import named
 from unweave.cli.terminal import NOT_DONE, fail, stoppable
 
 # A study of its own, of a classifier whose weights can be read outright.
@@ -61,7 +62,7 @@ def run(
 ) -> None:
     """A whole investigation: does the model do the task, where does the answer come from, by which circuit; a report.
 
-    Exit status 1: the model does not do the task, so that nothing was swept.
+    Exit status 1: nothing was swept, as the model does not do the task or the corruption takes nothing away.
 
     Example: unweave study ioi --quick --out short
     """
@@ -72,7 +73,7 @@ def run(
     else:
         shortfall = _standard(task, model, config, {**shared, **own, "seed": seed})
     if shortfall:
-        said = f"the model does not do the task, so nothing was swept: {shortfall}; --anyway goes on"
+        said = f"nothing was swept, as there is nothing to explain: {shortfall}; --anyway goes on"
         fail(said, status=NOT_DONE)
 
 
@@ -80,7 +81,10 @@ def _standard(task: str, model: str | None, config: Path | None, options: dict[s
     """Why the model does not do the task, or "": the standard investigation."""
     from unweave.studies.study import study
     from unweave.studies.subject import Settings, check_name
+    from unweave.tasks import TASKS
 
+    if not Path(task).suffix:
+        named({**TASKS, PALINDROME: None}, task, "TASK", "; or give a file of pairs: .jsonl, .csv, .json")
     check_name(task)
     if config is not None:
         fail(f"config: it goes with `study {PALINDROME}` alone; leave --config out")

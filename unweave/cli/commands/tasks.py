@@ -3,8 +3,10 @@
 import typer
 
 from unweave.cli import output
+from unweave.cli.terminal import stoppable
 
 
+@stoppable
 def run() -> None:
     """The tasks known by name, their corruptions, and the metrics."""
     from unweave.metrics import METRICS

@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from unweave import __version__
 from unweave.errors import InputError, ModelError
+from unweave.files import placed
 from unweave.models.config import Config
 from unweave.models.folder import read_json, read_tensor_file
 from unweave.models.model import Model
-from unweave.models.native import placed, save_model
+from unweave.models.native import save_model, write_tensors
 from unweave.models.training.examples import TrainingData
 from unweave.models.training.recipe import Recipe
 
@@ -112,10 +112,11 @@ class TrainingFolder:
         save_model(model, epoch_folder(self.path, history[-1].epoch))
         record = {**self.plan, "history": [asdict(epoch) for epoch in history], "unweave": __version__}
         text = json.dumps(record, indent=1) + "\n"
-        placed(self.path / RECORD, lambda spare: spare.write_text(text, encoding="utf-8"))
+        with placed(self.path / RECORD) as spare:
+            spare.write_text(text, encoding="utf-8")
         state = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
         state["n_epochs"] = torch.tensor(len(history))
-        placed(self.path / STATE, lambda spare: save_file(state, spare))
+        write_tensors(self.path / STATE, state)
 
     def finish(self, model: Model) -> None:
         """Keep the trained model in the folder itself."""

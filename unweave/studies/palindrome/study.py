@@ -5,13 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from unweave.errors import Interrupted
 from unweave.studies.palindrome.behaviour import right
 from unweave.studies.palindrome.findings import FINDINGS, shortfall
 from unweave.studies.palindrome.report import palindrome_report
 from unweave.studies.palindrome.steps import palindrome_steps
 from unweave.studies.palindrome.subject import PalindromeSettings, ask
-from unweave.studies.plan import Result, Step, carry_out
+from unweave.studies.plan import Result, Step, carry_out, reported
 from unweave.views.report import write
 
 BY_QUICK = "left out by --quick"
@@ -56,9 +55,7 @@ def study_palindrome(settings: PalindromeSettings, tell: Callable[[str], None] =
 
     record = carry_out(steps, settings.out, said)
     record.left_out |= {step.title: BY_QUICK for step in every if settings.quick and step.long and not stays}
-    path = write(palindrome_report(subject, record, time.perf_counter() - start, lacks), settings.out / "index.html")
-    if record.stopped:
-        done = f"{len(record.results)} of {len(steps)} steps were finished"
-        raise Interrupted(f"in the step {record.stopped!r}; {done} and are in {path}", record.results)
+    with reported(record, len(steps), settings.out) as path:
+        write(palindrome_report(subject, record, time.perf_counter() - start, lacks), path)
     tell(f"The report: {path}")
     return PalindromeOutcome(path, lacks if stays else "")

@@ -14,6 +14,7 @@ from jaxtyping import Bool
 from unweave.results.labels import number
 from unweave.results.top import Row, top
 from unweave.views.text import visible
+from unweave.views.wording import counted
 
 if TYPE_CHECKING:
     import xarray
@@ -80,18 +81,27 @@ def caption(tables: Sequence["xarray.Dataset"], mark: str = "", scale: Sequence[
         return ("One prompt: no interval." if n == 1 else "Averages: no interval.") + ending
     text = f"Means of {n} prompts, with {float(attrs['level']):.0%} bootstrap intervals."
     marked = mark and any(unclear(table).any() for table in tables)
-    return text + (f" {_marks(tables, n, mark)}" if marked else "") + ending
+    return text + (f" {_marks(tables, mark)}" if marked else "") + ending
 
 
-def _marks(tables: Sequence["xarray.Dataset"], n: int, mark: str) -> str:
-    tests = max(int(table.attrs["n_tests"]) for table in tables)
+def _marks(tables: Sequence["xarray.Dataset"], mark: str) -> str:
     if all(testable(table.attrs) for table in tables):
+        tests = max(int(table.attrs["n_tests"]) for table in tables)
         return (
             f"{mark}: not different from 0 after adjustment for all {tests} cells (sign-flip p, Holm, above {LEVEL})."
         )
+    return f"{too_few(tables)}; {mark.lower()}: the cell's own interval holds 0."
+
+
+def too_few(tables: Sequence["xarray.Dataset"]) -> str:
+    """That no cell can be told from 0 by its adjusted p-value, with how many prompts one could; "" where some can."""
+    if all(testable(table.attrs) for table in tables):
+        return ""
+    tests = max(int(table.attrs["n_tests"]) for table in tables)
     needed = math.floor(1 + math.log2(max(tests, 1) / LEVEL)) + 1
-    few = f"{n} prompts are too few to tell any of {tests} cells from 0 with adjusted p-values ({needed} could)"
-    return f"{few}; {mark.lower()}: the cell's own interval holds 0."
+    n = counted(int(tables[0].attrs["n_prompts"]), "prompt")
+    be = "is" if n.startswith("1 ") else "are"
+    return f"{n} {be} too few to tell any of {counted(tests, 'cell')} from 0 with adjusted p-values ({needed} could)"
 
 
 def largest(tables: "Mapping[str, xarray.Dataset]") -> str:
