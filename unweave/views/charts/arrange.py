@@ -19,7 +19,8 @@ _CELL = 13
 _WIDEST_CELL = 46
 _TITLE = 22
 _RIGHT = 14
-_COLOUR_BAR = 70
+_COLOUR_BAR = 42
+_LINE = 14
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class Place:
 
 @dataclass(frozen=True)
 class _Sizes:
-    """Of all panels, in pixels: their number in a row, width and height, and the room between and below them."""
+    """Of all panels, in pixels: their number in a row, width and height, the room between and below them, and what the
+    tick labels take of it."""
 
     columns: int
     rows: int
@@ -43,11 +45,17 @@ class _Sizes:
     left: int
     between: int
     below: int
+    ticks: int
     upright: bool
 
 
-def arranged(panels: Sequence[Place], width: int) -> Layout:
-    """The layout for a window of `width` pixels: axes and headings of all panels, and room for a colour bar above."""
+def arranged(panels: Sequence[Place], width: int, bar_lines: int = 2) -> Layout:
+    """The layout for a window of `width` pixels: axes and headings of all panels, and room above for a colour bar whose
+    title has `bar_lines` lines.
+
+    The figure's first annotations are the panels' headings, in order, and as many behind them the titles of their `x`
+    axes: plotly's own titles give way to tick labels, upwards into the cells where there is little room below.
+    """
     sizes = _sizes(panels, width)
     head = _TITLE if panels[0].heading else 4
     gap = sizes.below + head + 10
@@ -61,15 +69,20 @@ def arranged(panels: Sequence[Place], width: int) -> Layout:
         top = 1 - row * (sizes.height + gap) / height
         updates |= _axes(panel, number, sizes, column == 0)
         updates[f"xaxis{number + 1}.domain"] = [start, min(end, 1.0)]
-        updates[f"yaxis{number + 1}.domain"] = [max(top - sizes.height / height, 0.0), top]
+        foot = max(top - sizes.height / height, 0.0)
+        updates[f"yaxis{number + 1}.domain"] = [foot, top]
         updates |= {f"annotations[{number}].x": start, f"annotations[{number}].y": top}
-    # Otherwise a colour bar above few rows widens the margin after the axes' titles have found their place.
+        title = f"annotations[{len(panels) + number}]"
+        updates |= {f"{title}.x": (start + min(end, 1.0)) / 2, f"{title}.y": foot, f"{title}.yshift": -sizes.ticks - 4}
+    # Otherwise a colour bar above few rows widens the margin, and the panels shrink.
     bar = {
         "coloraxis.colorbar.y": 1 + head / height,
         "coloraxis.colorbar.len": min(360, room),
         "margin.autoexpand": False,
     }
-    return Layout(height, sizes.left, _RIGHT, head + _COLOUR_BAR, sizes.below, _first(updates | bar))
+    return Layout(
+        height, sizes.left, _RIGHT, head + _COLOUR_BAR + _LINE * bar_lines, sizes.below, _first(updates | bar)
+    )
 
 
 def single(width: int, ticks: Sequence[str] = (), legend: Sequence[str] = (), height: int = 340) -> Layout:
@@ -118,7 +131,8 @@ def _sizes(panels: Sequence[Place], width: int) -> _Sizes:
         height=min(max(15 * rows, 90), 560),
         left=left,
         between=between,
-        below=math.ceil(longest) + 34 if upright else 42,
+        below=(math.ceil(longest) if upright else _TICK) + 30,
+        ticks=math.ceil(longest) if upright else _TICK,
         upright=upright,
     )
 
