@@ -179,7 +179,8 @@ def _by_cells(table: "xarray.Dataset", dims: set[str], title: str, n: int) -> Bl
 def _leading(figure: "go.Figure", title: str, table: "xarray.Dataset", leading: "xarray.Dataset") -> Block:
     head = next(name for name in HEADS if name in table.dims)
     total = table.sizes["layer"] * table.sizes[head]
-    chosen = f"Shown are the {leading.sizes['address']} of {total} heads with the largest cell."
+    n = leading.sizes["address"]
+    chosen = f"Shown {'is the head' if n == 1 else f'are the {n} heads'}, of {total}, with the largest cell."
     return Figure(figure, title, f"{meta_of(figure)['caption']} {chosen}")
 
 

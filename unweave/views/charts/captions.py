@@ -14,6 +14,7 @@ from jaxtyping import Bool
 from unweave.results.labels import number
 from unweave.results.top import Row, top
 from unweave.views.text import visible
+from unweave.views.wording import percent
 
 if TYPE_CHECKING:
     import xarray
@@ -24,7 +25,8 @@ LEVEL = 0.05
 def measure(attrs: Mapping[Any, Any]) -> str:
     """What the numbers are, with their unit: `logit difference (logits)`. An effect, a share of a gap, has none."""
     name, unit = str(attrs.get("quantity", "mean")), str(attrs.get("unit", ""))
-    return name if name == "effect" or unit in ("", name) else f"{name} ({unit})"
+    known = name == "effect" or unit in ("", name) or name.startswith(f"{unit} ")
+    return name if known else f"{name} ({unit})"
 
 
 def meaning(attrs: Mapping[Any, Any]) -> tuple[str, ...]:
@@ -78,17 +80,18 @@ def caption(tables: Sequence["xarray.Dataset"], mark: str = "", scale: Sequence[
     ending = f" {', '.join(scale)}." if scale else ""
     if "level" not in attrs:
         return ("One prompt: no interval." if n == 1 else "Averages: no interval.") + ending
-    text = f"Means of {n} prompts, with {float(attrs['level']):.0%} bootstrap intervals."
+    text = f"Means of {n} prompts, with {percent(float(attrs['level']))} bootstrap intervals."
     marked = mark and any(unclear(table).any() for table in tables)
     return text + (f" {_marks(tables, n, mark)}" if marked else "") + ending
 
 
 def _marks(tables: Sequence["xarray.Dataset"], n: int, mark: str) -> str:
-    tests = max(int(table.attrs["n_tests"]) for table in tables)
+    tests, cells = max((int(table.attrs["n_tests"]), table["mean"].size) for table in tables)
     if all(testable(table.attrs) for table in tables):
-        return (
-            f"{mark}: not different from 0 after adjustment for all {tests} cells (sign-flip p, Holm, above {LEVEL})."
-        )
+        if tests == 1:
+            return f"{mark}: not different from 0 (sign-flip p above {LEVEL})."
+        those = f"all {tests} cells" if tests >= cells else f"the {tests} of {cells} cells that are not exactly 0"
+        return f"{mark}: not different from 0 after adjustment for {those} (sign-flip p, Holm, above {LEVEL})."
     needed = math.floor(1 + math.log2(max(tests, 1) / LEVEL)) + 1
     few = f"{n} prompts are too few to tell any of {tests} cells from 0 with adjusted p-values ({needed} could)"
     return f"{few}; {mark.lower()}: the cell's own interval holds 0."
