@@ -37,6 +37,7 @@ from unweave.views.titles import (
     attribution_finding,
     lens_finding,
     patch_finding,
+    told_from_zero,
 )
 from unweave.views.weight_circuits import circuit_blocks, composition_blocks, copying_blocks, place_blocks
 
@@ -180,7 +181,9 @@ def _leading(figure: "go.Figure", title: str, table: "xarray.Dataset", leading: 
     head = next(name for name in HEADS if name in table.dims)
     total = table.sizes["layer"] * table.sizes[head]
     n = leading.sizes["address"]
-    chosen = f"Shown {'is the head' if n == 1 else f'are the {n} heads'}, of {total}, with the largest cell."
+    some = f"Shown {'is the head' if n == 1 else f'are the {n} heads'}, of {total}, with the largest cell"
+    told = told_from_zero(table)
+    chosen = f"{some}." if told.all() or not told.any() else f"{some}, those told from 0 before others."
     return Figure(figure, title, f"{meta_of(figure)['caption']} {chosen}")
 
 

@@ -88,7 +88,7 @@ def test_what_colours_say_has_room_on_a_small_screen() -> None:
     figures = [heatmap(heads().assign_attrs(attrs), x="head") for attrs in ({}, {**long, "one": "one above them"})]
     titles = [layout(figure).coloraxis.colorbar.title.text.split("<br>") for figure in figures]
     assert [len(lines) for lines in titles] == [2, 3]
-    assert max(map(len, titles[1])) <= 46
+    assert max(map(len, titles[1])) <= 52
     tops = [layout(figure).meta["narrow"]["margin"]["t"] for figure in figures]
     assert tops[1] - tops[0] >= 13
 
@@ -136,6 +136,14 @@ def test_sites_are_panels_and_shared_heads_keep_their_number() -> None:
     assert [note.text for note in layout(figure).annotations][5:10] == ["head"] * 2 + ["key/value head"] * 2 + ["head"]
     assert [len(trace.x) for trace in maps(figure)] == [3, 3, 1, 1, 3]
     assert maps(figure)[2].hovertext[3][0] == "3.kv0"
+
+
+def test_titles_of_narrow_panels_are_set_in_lines() -> None:
+    fake = result({"prompt": 4, "token_signal": 3, "position_signal": 2, "address": 3})
+    layouts = layout(heatmap(fake, x="position_signal", y="token_signal", facet="address")).meta
+    assert layouts["wide"]["annotations[3].text"] == "position of the subject"
+    assert layouts["narrow"]["annotations[3].text"] == "position of<br>the subject"
+    assert layouts["narrow"]["margin"]["b"] > layouts["wide"]["margin"]["b"]
 
 
 def test_facets() -> None:

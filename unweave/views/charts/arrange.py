@@ -5,11 +5,13 @@ A layout is worked out in pixels for one width and written as shares of it, so t
 
 import math
 import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from unweave.views.charts.frame import Layout
+from unweave.views.text import label
 
 WIDE, NARROW = 880, 364
 
@@ -25,12 +27,16 @@ _LINE = 14
 
 @dataclass(frozen=True)
 class Place:
-    """What a panel needs to be placed: its tick labels, the title of its `y` axis, and whether it has a heading."""
+    """What a panel needs to be placed: its tick labels, the titles of its axes, and whether it has a heading.
+
+    `y_title` is a label already, `x_title` plain text that is set in lines.
+    """
 
     x: Sequence[str]
     y: Sequence[str]
     y_title: str
     heading: bool
+    x_title: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,7 @@ def arranged(panels: Sequence[Place], width: int, bar_lines: int = 2) -> Layout:
         updates |= {f"annotations[{number}].x": start, f"annotations[{number}].y": top}
         title = f"annotations[{len(panels) + number}]"
         updates |= {f"{title}.x": (start + min(end, 1.0)) / 2, f"{title}.y": foot, f"{title}.yshift": -sizes.ticks - 4}
+        updates[f"{title}.text"] = "<br>".join(map(label, _wrapped(panel.x_title, sizes.width)))
     # Otherwise a colour bar above few rows widens the margin, and the panels shrink.
     bar = {
         "coloraxis.colorbar.y": 1 + head / height,
@@ -124,6 +131,7 @@ def _sizes(panels: Sequence[Place], width: int) -> _Sizes:
     longest = _LETTER * max(len(tick) for panel in panels for tick in panel.x)
     upright = longest + 4 > min(panel_width / cells, _WIDEST_CELL)
     rows = max(len(panel.y) for panel in panels)
+    lines = max(len(_wrapped(panel.x_title, panel_width)) for panel in panels)
     return _Sizes(
         columns=columns,
         rows=math.ceil(len(panels) / columns),
@@ -131,10 +139,15 @@ def _sizes(panels: Sequence[Place], width: int) -> _Sizes:
         height=min(max(15 * rows, 90), 560),
         left=left,
         between=between,
-        below=(math.ceil(longest) if upright else _TICK) + 30,
+        below=(math.ceil(longest) if upright else _TICK) + 16 + _LINE * lines,
         ticks=math.ceil(longest) if upright else _TICK,
         upright=upright,
     )
+
+
+def _wrapped(title: str, width: float) -> list[str]:
+    """The lines of a title that may be as wide as its panel."""
+    return textwrap.wrap(title, max(12, int(width / _LETTER)), break_long_words=False) or [""]
 
 
 def _axes(panel: Place, number: int, sizes: _Sizes, first: bool) -> dict[str, Any]:

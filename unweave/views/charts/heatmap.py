@@ -34,7 +34,7 @@ from unweave.views.text import label
 if TYPE_CHECKING:
     import xarray
 
-_SCALE_LETTERS = 46
+_SCALE_LETTERS = 52
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def heatmap(
     _set_axes(figure, grids)
     lines = _scale_lines(attrs)
     figure.update_layout(coloraxis=_colours(least, limit, lines))
-    places = [Place(grid.x, grid.y, label(grid.y_title), bool(grid.title)) for grid in grids]
+    places = [Place(grid.x, grid.y, label(grid.y_title), bool(grid.title), grid.x_title) for grid in grids]
     wide, narrow = (arranged(places, width, len(lines)) for width in (WIDE, NARROW))
     return framed(figure, title or largest(tables), shown, wide, narrow)
 
@@ -159,7 +159,14 @@ def _draw(figure: go.Figure, grid: _Grid, place: int, values: bool) -> None:
 
 
 def _set_axes(figure: go.Figure, grids: Sequence[_Grid]) -> None:
-    plain = {"type": "category", "showgrid": False, "zeroline": False, "automargin": False, "ticks": ""}
+    plain = {
+        "type": "category",
+        "showgrid": False,
+        "zeroline": False,
+        "automargin": False,
+        "ticks": "",
+        "ticklabelstandoff": 2,
+    }
     for place, grid in enumerate(grids):
         # Layers grow upwards, as the residual stream is drawn; a list is read from above.
         upwards = str(grid.cells["mean"].dims[0]) == "layer"
