@@ -146,6 +146,14 @@ def test_titles_of_narrow_panels_are_set_in_lines() -> None:
     assert layouts["narrow"]["margin"]["b"] > layouts["wide"]["margin"]["b"]
 
 
+def test_headings_have_room_beside_each_other() -> None:
+    fake = result({"prompt": 4, "layer": 2, "head": 2, "role": 3})
+    for names, columns in ((["a", "b", "c"], 3), (["replaced by zero", "replaced by mean", "replaced by random"], 2)):
+        narrow = layout(heatmap(fake.assign_coords(role=names), x="head", facet="role")).meta["narrow"]
+        starts = {round(narrow[f"annotations[{place}].x"], 6) for place in range(3)}
+        assert len(starts) == columns
+
+
 def test_facets() -> None:
     fake = result({"prompt": 4, "layer": 3, "head": 2, "role": 3})
     figure = heatmap(fake, x="head", facet="role")

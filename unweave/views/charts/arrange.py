@@ -15,7 +15,7 @@ from unweave.views.text import label
 
 WIDE, NARROW = 880, 364
 
-_LETTER = 6.4
+_LETTER, _HEADING = 6.4, 7.2
 _TICK = 14
 _CELL = 13
 _WIDEST_CELL = 46
@@ -27,7 +27,7 @@ _LINE = 14
 
 @dataclass(frozen=True)
 class Place:
-    """What a panel needs to be placed: its tick labels, the titles of its axes, and whether it has a heading.
+    """What a panel needs to be placed: its tick labels, the titles of its axes, and its heading, if it has one.
 
     `y_title` is a label already, `x_title` plain text that is set in lines.
     """
@@ -35,7 +35,7 @@ class Place:
     x: Sequence[str]
     y: Sequence[str]
     y_title: str
-    heading: bool
+    heading: str
     x_title: str = ""
 
 
@@ -126,7 +126,8 @@ def _sizes(panels: Sequence[Place], width: int) -> _Sizes:
     shared = all(list(panel.y) == list(panels[0].y) for panel in panels)
     between = 16 if shared else left
     room = width - left - _RIGHT
-    columns = max(1, min(len(panels), 5, int((room + between) // (_CELL * cells + between))))
+    least = max(_CELL * cells, *(_HEADING * len(panel.heading) for panel in panels))
+    columns = max(1, min(len(panels), 5, int((room + between) // (least + between))))
     panel_width = (room - between * (columns - 1)) / columns
     longest = _LETTER * max(len(tick) for panel in panels for tick in panel.x)
     upright = longest + 4 > min(panel_width / cells, _WIDEST_CELL)

@@ -92,7 +92,7 @@ def heatmap(
     _set_axes(figure, grids)
     lines = _scale_lines(attrs)
     figure.update_layout(coloraxis=_colours(least, limit, lines))
-    places = [Place(grid.x, grid.y, label(grid.y_title), bool(grid.title), grid.x_title) for grid in grids]
+    places = [Place(grid.x, grid.y, label(grid.y_title), grid.title, grid.x_title) for grid in grids]
     wide, narrow = (arranged(places, width, len(lines)) for width in (WIDE, NARROW))
     return framed(figure, title or largest(tables), shown, wide, narrow)
 
