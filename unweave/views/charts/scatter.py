@@ -16,7 +16,7 @@ from unweave.views.charts.arrange import NARROW, WIDE, single
 from unweave.views.charts.captions import caption, meaning, measure
 from unweave.views.charts.frame import framed
 from unweave.views.charts.panels import SITES, names
-from unweave.views.point_names import name_places
+from unweave.views.charts.point_names import name_places
 from unweave.views.text import label
 from unweave.views.theme import NEUTRAL, PALETTE, SEQUENTIAL
 

@@ -11,6 +11,7 @@ from unweave.views import theme
 from unweave.views.blocks import Block, Details, Figure, Table
 from unweave.views.charts.arrange import NARROW, WIDE, single
 from unweave.views.charts.frame import Layout, framed
+from unweave.views.charts.point_names import name_places
 from unweave.views.circuit.drawing import group_colours
 from unweave.views.circuit.titles import (
     completeness_finding,
@@ -18,8 +19,6 @@ from unweave.views.circuit.titles import (
     faithfulness_finding,
     minimality_finding,
 )
-from unweave.views.charts.frame import Layout, framed
-from unweave.views.point_names import name_places
 from unweave.views.text import label
 from unweave.views.wording import interval, percent
 
