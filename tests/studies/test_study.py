@@ -195,7 +195,9 @@ def test_pairs_of_ones_own_get_the_standard_steps(settings: Settings, tmp_path: 
     assert isinstance(roles, xr.Dataset)
     assert roles["role"].to_numpy().tolist() == ["country", "end"]
     page = page_of(tmp_path)
-    assert "<h1>pairs.jsonl in " in page
+    assert "<h1>The pairs of pairs.jsonl in " in page
+    # Answers that stand in no prompt are named too.
+    assert "·Paris, not ·Rome · logit difference" in page
     assert "After “The capital of France is” comes “Paris”." in page
     assert "the prompts are 5 to 11 tokens long" in page
     assert not (tmp_path / "results" / "tokens.nc").exists()

@@ -38,6 +38,8 @@ def test_every_task_is_as_its_entry_says(models, name):
     assert task.name == name
     assert task.corruptions == info.corruptions
     assert task.description
+    assert task.title
+    assert task.title != name
     assert task.question.count("?")
     for how in task.corruptions:
         twin = task.corrupt(how)

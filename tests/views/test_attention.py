@@ -35,6 +35,19 @@ def test_tokens_are_shown_with_their_spaces_and_never_as_markup():
     assert "<b>" not in view.html()
 
 
+def test_a_prompt_is_chosen_by_its_last_words():
+    def told(*tokens: str) -> str:
+        n = len(tokens)
+        patterns = made.patterns(n_prompts=1).isel(q_pos=[0] * n, k_pos=[0] * n)
+        named = patterns.assign_coords(q_token=(("prompt", "q_pos"), np.array([tokens], dtype=object)))
+        return data(attention_view(named))["prompts"][0]["text"]
+
+    assert told("<s>", "When", " Mary", " left", "\n", "to") == "<s>When Mary left to"
+    assert told("START", "25", "28", "END") == "START 25 28 END"
+    # Nothing is cut in the middle of a token.
+    assert told("<|start|>", *[" long"] * 17, " to") == "… " + "long " * 17 + "to"
+
+
 def test_what_is_beyond_a_prompts_end_is_left_out():
     patterns = made.patterns()
     tokens = patterns["q_token"].values.astype(object)

@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import xarray as xr
 
 import unweave as uw
+from tests.results.fake import result
 from tests.views import made
 from tests.views.browser import CHROMIUM, Browser
 from unweave.results import summary
@@ -64,6 +66,42 @@ def test_the_page_is_drawn_whole_and_silently(browser: Browser, path: Path, widt
     assert browser.evaluate("document.documentElement.scrollWidth") == width
     paper = browser.evaluate("getComputedStyle(document.querySelector('.main-svg')).backgroundColor")
     assert paper == ("rgb(20, 23, 27)" if dark else "rgb(255, 255, 255)")
+
+
+def test_titles_below_small_panels_leave_cells_and_labels_alone(browser: Browser, tmp_path: Path):
+    small = xr.Dataset({site: result({"prompt": 8, "layer": 2, "head": 2}, site=site) for site in "zqv"})
+    roles = result({"prompt": 8, "layer": 2, "role": 2}).assign_coords(role=["the value that should", "end"])
+    figures = [Figure(heatmap(small, x="head")), Figure(heatmap(roles, x="role"))]
+    path = tmp_path / "small.html"
+    path.write_text(page("small", figures))
+    for width in (1280, 400):
+        browser.view(width, 900)
+        browser.open(path)
+        rooms = browser.evaluate(
+            "[...document.querySelectorAll('.canvas')].map(c => {"
+            "const boxes = (s, names) => [...c.querySelectorAll(s)]"
+            ".filter(e => !names || names.includes(e.textContent)).map(e => e.getBoundingClientRect());"
+            "const titles = boxes('.annotation', ['head', 'role']), labels = boxes('.xtick text');"
+            "return [titles.length, Math.max(...labels.map(e => e.bottom)), Math.min(...titles.map(e => e.top)),"
+            "Math.max(...titles.map(e => e.bottom)), c.getBoundingClientRect().bottom];})"
+        )
+        assert [n for n, *_ in rooms] == [3, 1]
+        for _, labels, title, foot, end in rooms:
+            assert labels <= title
+            assert foot <= end
+
+
+def test_shares_are_coloured_from_the_page_up(browser: Browser, tmp_path: Path):
+    shares = abs(result({"prompt": 8, "layer": 2, "head": 2})).assign_attrs(quantity="attention", unit="share")
+    path = tmp_path / "shares.html"
+    path.write_text(page("shares", [Figure(heatmap(shares, x="head"))]))
+    for dark, lowest in ((False, "#f7f8f9"), (True, "#1d2126")):
+        browser.view(1280, 900, dark)
+        browser.open(path)
+        axis = browser.evaluate(
+            "(a => [a.cmin, a.colorscale[0][1]])(document.querySelector('.canvas')._fullLayout.coloraxis)"
+        )
+        assert axis == [0, lowest]
 
 
 def test_figures_follow_the_colour_scheme_and_the_width(browser: Browser, path: Path):

@@ -47,4 +47,4 @@ def test_tokens_are_seen_letter_by_letter_and_cells_speak(tmp_path: Path, width:
         assert "·a" in shown
     assert "<script>document.title='run'</script>" in " ".join(drawn[1])
     assert hover[0].startswith("layer 2 @ 1  <b>bold</b>")
-    assert {"effect 0.250", "95% interval 0.250 to 0.250", "20 prompts"} <= set(hover)
+    assert {"effect 0.250", "95\u00a0% interval 0.250 to 0.250", "20 prompts"} <= set(hover)

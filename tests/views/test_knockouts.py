@@ -41,6 +41,13 @@ def test_nothing_missed_says_so():
     assert found.startswith("No output is missed: with another prompt's in its place the largest of 18 means is ")
 
 
+def test_one_value_that_is_not_told_from_0_is_not_said_to_be_0():
+    one = knocked({(5, 1): -0.3}).isel(prompt=slice(3), layer=[5], head=[1])
+    found = said(knockout_finding(summary(one - one.mean() + 0.01 * np.array([-3, 1, -1])[:, None, None])))
+    assert found.startswith("With the mean in its place the effect is −1.0 % ")
+    assert found.endswith(", not told from 0")
+
+
 def test_only_a_gain():
     found = said(knockout_finding(summary(knocked({(4, 2): 0.2}))))
     assert found == "Without 4.2 the answer gains 20 %"

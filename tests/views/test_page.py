@@ -7,6 +7,7 @@ import pytest
 
 import unweave as uw
 from tests.views import made
+from unweave.views.answer import Answer
 from unweave.views.attention import attention_view
 from unweave.views.blocks import Figure, Section, Text
 from unweave.views.page import page, script_json, write_page
@@ -56,6 +57,14 @@ def test_the_title_is_escaped_and_the_contents_link_to_the_sections(whole: str):
     assert "<title>t &lt;b&gt;</title>" in whole
     assert '<a href="#two">Two</a>' in whole
     assert '<section id="two">' in whole
+
+
+def test_every_page_has_one_heading_of_the_first_level(whole: str):
+    assert re.findall(r"<h1[^>]*>(.*?)</h1>", whole) == ["t &lt;b&gt;"]
+    answered = page("t", [Answer("The answer", "", ())])
+    assert re.findall(r"<h1[^>]*>(.*?)</h1>", answered) == ["The answer"]
+    # A frame in a notebook is a part of the notebook.
+    assert "<h1" not in page("t", [Text(("text",))], embedded=True)
 
 
 def test_the_same_blocks_give_the_same_page():

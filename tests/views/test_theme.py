@@ -66,7 +66,8 @@ def test_words_are_readable(scheme: dict[str, Any]) -> None:
 @pytest.mark.parametrize("vision", VISION)
 def test_the_diverging_scale_is_centred_on_the_page(scheme: dict[str, Any], vision: str) -> None:
     parts = layout(scheme)
-    steps = parts["coloraxis"]["colorscale"]
+    steps = parts["colorscale"]["diverging"]
+    assert [colour for _, colour in parts["colorscale"]["sequential"]] == [colour for _, colour in steps[4:]]
     assert [place for place, _ in steps] == pytest.approx(np.linspace(0, 1, 9))
     colours = [colour for _, colour in steps]
     seen = [lab(np.array(VISION[vision]) @ linear(colour)) for colour in colours]

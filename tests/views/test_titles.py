@@ -184,7 +184,7 @@ def test_a_head_that_looks_at_its_own_token():
     values = patterns.values.copy()
     values[:, 0, -1] = np.eye(9)[8]
     title = attention_finding(patterns.copy(data=values), {"end": [8, 8, 8], "S1": [2, 2, 2]})
-    assert title.startswith("From the last token, 5.1 looks most at itself (1.00)")
+    assert title.startswith("From the last token, 5.1 looks most at that token itself (1.00)")
 
 
 def test_heads_that_look_alike_are_said_together():

@@ -52,7 +52,7 @@ def test_titles_say_where_rows_look() -> None:
     assert "0.0 looks most at itself from 100" in said
     assert "1.0 looks most at 4, from 100" in said
     scattered = np.eye(N)[[1, 2, 3, 4, 5, 0]]
-    assert "0.0 at nothing in particular" in circuit_finding(circuit({"0.0": scattered}))
+    assert "0.0 looks at nothing in particular" in circuit_finding(circuit({"0.0": scattered}))
 
 
 def test_a_mirror_image_under_a_mask_is_looked_for_behind_the_middle() -> None:
@@ -87,7 +87,7 @@ def test_more_cells_than_can_be_drawn_are_refused() -> None:
 
 
 def test_composition_is_told_from_chance() -> None:
-    assert composition_finding(composed()) == "More than random pairs (0.20 ± 0.010) compose 0.0 with 2.0 (K 0.90)"
+    assert composition_finding(composed()) == "0.0 composes with 2.0 (K 0.90), above random pairs (0.20 ± 0.010)"
     assert composition_finding(composed(0.21)).startswith("No pair composes more than random matrices do")
     figure, table = blocks_of(composed())
     assert "300 pairs of random matrices" in figure.html()

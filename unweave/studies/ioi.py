@@ -115,7 +115,6 @@ def s_inhibiting(circuit: Circuit, names: HeadRoles | None, end: str) -> Sequenc
 
 
 IOI = Kind(
-    title="Indirect object identification",
     corruption="swap",
     path_corruption="ABC",
     n_checked=100,

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
+from torch import Tensor
 
+from unweave.metrics.contrast import Contrast
 from unweave.results import top
 from unweave.results.labels import number
 from unweave.studies.circuit_sections import circuit_sections
@@ -92,7 +94,9 @@ def _task_table(groups: dict[str, tuple[Baseline, Baseline]], title: str, metric
 def _prompts(subject: Subject) -> list[Block]:
     pair = subject.pair
     metric = pair.metric.name
-    listed_pairs = prompt_pairs(pair.prompts, pair.corrupted, scores=(pair.clean.tolist(), pair.spoiled.tolist()))
+    answers, wrong = (_words(pair, column) for column in (pair.prompts.answers, pair.prompts.wrong))
+    measured = (pair.clean.tolist(), pair.spoiled.tolist())
+    listed_pairs = prompt_pairs(pair.prompts, pair.corrupted, answers=answers, wrong=wrong, scores=measured)
     says = (
         "As the model sees them: a dot is a space that belongs to the token, roles are underlined, "
         "and the corrupted prompt stands below the clean one."
@@ -103,6 +107,14 @@ def _prompts(subject: Subject) -> list[Block]:
     notes = subject.task.notes
     chosen = [Text((notes[:1].upper() + notes[1:],))] if notes else []
     return [*chosen, shown, *others]
+
+
+def _words(pair: Contrast, column: Tensor | None) -> tuple[str, ...]:
+    """The words of a column of answers; none of a classifier's answers, which are no tokens."""
+    config = pair.model.config
+    if column is None or pair.model.tokenizer is None or config.d_vocab_out != config.d_vocab:
+        return ()
+    return pair.model.to_str_tokens(column)
 
 
 def _carried(record: Record) -> Section:

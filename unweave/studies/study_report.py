@@ -19,7 +19,7 @@ from unweave.studies.scores import scores
 from unweave.studies.sections import sections
 from unweave.studies.subject import Settings, Subject
 from unweave.studies.versions import versions
-from unweave.tasks import TASKS
+from unweave.tasks import Task
 from unweave.views.answer import Fact
 from unweave.views.baselines import Baseline, baselines
 from unweave.views.blocks import Block, Table, Text
@@ -33,6 +33,7 @@ from unweave.views.wording import SPACE, counted, interval, percent
 _LEVELS = {"level 1": ("acts directly on the logits", "act directly on the logits")} | {
     f"level {n}": (f"acts through level {n - 1}", f"act through level {n - 1}") for n in range(2, 10)
 }
+_READ = "`uw.load` reads a result, `uw.Circuit.load` the circuit, and `unweave show` prints and draws either."
 # What stands in the answer; beside a circuit less.
 _BESIDE = {"where it sits": "roles", "carried by": "heads"}
 _SAID = {"written": "lens", "directly by": "heads-direct", "where it sits": "roles", "carried by": "heads"}
@@ -46,7 +47,7 @@ def task_line(subject: Subject) -> str:
 def study_report(subject: Subject, record: Record, seconds: float, shortfall: str = "") -> Report:
     """The report as a value, of whatever the study has finished. `shortfall`: why the model does not do the task."""
     return Report(
-        title=f"{_title(subject)} in {subject.model.config.name}",
+        title=f"{_title(subject.task)} in {subject.model.config.name}",
         question=subject.task.question,
         facts=_facts(subject, record, seconds, shortfall),
         sections=sections(subject, record),
@@ -70,9 +71,8 @@ def command(settings: Settings) -> str:
     return shlex.join([*words, *flags])
 
 
-def _title(subject: Subject) -> str:
-    name = subject.kind.title or subject.task.name
-    return name[:1].upper() + name[1:] if subject.settings.task in TASKS else name
+def _title(task: Task) -> str:
+    return task.title or task.name[:1].upper() + task.name[1:]
 
 
 def _facts(subject: Subject, record: Record, seconds: float, shortfall: str) -> tuple[Fact, ...]:
@@ -109,7 +109,7 @@ def _headlines(subject: Subject, record: Record) -> list[Fact]:
 
 
 def _controls(record: Record) -> list[Fact]:
-    """What random circuits give."""
+    """What random circuits give, and no head at all."""
     table = next(iter(tests_of(record)), None)
     if table is None:
         return []
@@ -118,8 +118,9 @@ def _controls(record: Record) -> list[Fact]:
         return []
     spread = " to ".join(dict.fromkeys((percent(min(random)), percent(max(random)))))
     own = percent(float(table["ratio"].sel(kept="circuit")))
-    said = f"{counted(len(random), 'circuit')} of as many random heads give {spread} of F(M), this one {own}"
-    return [Fact("negative control", said)]
+    none = percent(float(table["ratio"].sel(kept="nothing")))
+    said = f"{counted(len(random), 'circuit')} of as many random heads give {spread} of F(M)"
+    return [Fact("negative control", f"{said}, no head {none}, this one {own}")]
 
 
 def _made(subject: Subject, record: Record, seconds: float) -> list[Fact]:
@@ -161,7 +162,7 @@ def _appendix(subject: Subject, record: Record, seconds: float) -> tuple[Block, 
     return (
         settings_table(told),
         Table(("result", "time", "file", "size"), rows, "Results, beside this page", align="lrll"),
-        Text((f"Everything together took {_duration(seconds)}. `uw.load` reads a result, `unweave show` prints it.",)),
+        Text((f"Everything together took {_duration(seconds)}. {_READ}",)),
         versions("unweave", "torch", "transformers", "numpy", "xarray", "plotly"),
         Text(("Warnings: " + "; ".join(warned),)),
     )

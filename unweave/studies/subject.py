@@ -58,7 +58,6 @@ class Kind:
     """What the study of one task has of its own, beside the standard investigation; all of it may be left out.
 
     Args:
-        title: of the report; otherwise the task's name.
         corruption: of the sweeps. `path_corruption`: of paths, knockouts and the circuit.
         n_checked: prompts on which the task is checked, the swept ones among them; as many as the task makes otherwise.
         bos: whether a beginning-of-sequence token stands in front where the settings do not say.
@@ -68,7 +67,6 @@ class Kind:
         own_groups: rows of prompts that are told apart where the task is checked.
     """
 
-    title: str = ""
     corruption: str | None = None
     path_corruption: str | None = None
     n_checked: int | None = None

@@ -47,6 +47,7 @@ def ioi_fixed(model: TextModel, bos: bool | None = True) -> Task:
         make=Flips(model, prompts, records, names, 0, bos),
         description="Indirect object identification: four sentences, each with either name as the subject.",
         question=QUESTION,
+        title="Indirect object identification, eight fixed prompts",
     )
 
 

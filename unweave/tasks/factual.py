@@ -96,6 +96,7 @@ def factual(model: TextModel, n_prompts: int | None = None, *, bos: bool | None 
                 "come to the end?"
             ),
             notes=" ".join(filter(None, [made.notes, _left_out(relations, by_relation)])),
+            title="Facts that hang on one word",
         )
     )
 

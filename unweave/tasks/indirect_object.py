@@ -105,6 +105,7 @@ def ioi(
         make=Flips(model, prompts, tuple(records), words.names, seed, bos),
         description=f"Indirect object identification, {len(words.templates)} templates, names as {order}.",
         question=QUESTION,
+        title="Indirect object identification",
     )
 
 

@@ -7,6 +7,7 @@ stands once in the clean prompt, or a position from 0. Other columns are left as
 import csv
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from unweave.errors import InputError
@@ -53,7 +54,8 @@ def read_pairs(model: TextModel, path: str | Path, bos: bool | None = None, spac
     ]
     corrupted = [_text(record, "corrupted", where) for where, record in records]
     _check_differ(rows, corrupted)
-    return paired(file.name, model, rows, corrupted, bos=bos, space=space)
+    made = paired(file.name, model, rows, corrupted, bos=bos, space=space)
+    return replace(made, title=f"The pairs of {file.name}")
 
 
 def _check_differ(rows: Sequence[Row], corrupted: Sequence[str]) -> None:

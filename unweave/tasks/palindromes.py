@@ -102,6 +102,7 @@ def palindromes(
         make=OtherClass(twin),
         description=f"Is it a palindrome? {2 * half_length} values from 0 to {max_value}, between START and END.",
         question="Are the values between START and END a palindrome? Which parts of the model compare the two halves?",
+        title="Palindromes",
     )
 
 

@@ -61,6 +61,7 @@ def repeated_tokens(model: TextModel | int, n: int = 50, length: int = 50, seed:
         make=Fresh(replace(_worded(model, twin), source={**source, "corruption": FRESH})),
         description=f"{length} random tokens, and the same again.",
         question="Random tokens come a second time. Which parts of the model find what followed the first time?",
+        title="Repeated random tokens",
     )
 
 

@@ -99,6 +99,7 @@ def syllogism(
             "the conclusion, and from which words?"
         ),
         notes=notes,
+        title="Syllogisms with made-up premises",
     )
 
 

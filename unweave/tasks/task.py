@@ -15,7 +15,8 @@ class Task:
 
     `corruptions` are the names that `corrupt` accepts, the usual one first; some tasks accept patterns too, as
     `description` says. A corrupted prompt has the tokens' number, the roles and the answers of its original.
-    `question` is what a report asks about the model; `notes` says how the prompts were chosen, where that matters.
+    `title` heads a report, `question` is what it asks about the model; `notes` says how the prompts were chosen, where
+    that matters.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Task:
     description: str = ""
     question: str = field(default="", repr=False)
     notes: str = field(default="", repr=False)
+    title: str = field(default="", repr=False)
 
     def corrupt(self, how: str | None = None) -> Prompts:
         """The corrupted prompts, one for each prompt.

@@ -20,7 +20,8 @@ class Fact:
 class Answer:
     """Title, question and facts; `command` makes the report again.
 
-    `drawing` stands beside the facts, on a small screen below them.
+    `drawing` stands beside the first facts, those that follow take the whole width; on a small screen it
+    stands below them all.
     """
 
     title: str
@@ -36,16 +37,16 @@ class Answer:
             f"<h1>{html.escape(self.title)}</h1>",
             f'<p class="question">{inline(self.question)}</p>' if self.question else "",
             f'<dl class="headlines">{large}</dl>' if large else "",
-            self._below(f'<dl class="facts">{small}</dl>' if small else ""),
+            self._drawn(f'<dl class="facts">{small}</dl>' if small else ""),
+            Code(self.command).html() if self.command else "",
         ]
         return f'<header class="answer">{"".join(parts)}</header>'
 
-    def _below(self, facts: str) -> str:
-        """The facts and the command, and the drawing beside them."""
-        said = facts + (Code(self.command).html() if self.command else "")
+    def _drawn(self, facts: str) -> str:
+        """The facts around the drawing."""
         if self.drawing is None:
-            return said
-        return f'<div class="beside"><div>{said}</div><div>{self.drawing.html()}</div></div>'
+            return facts
+        return f'<div class="beside"><div class="drawing">{self.drawing.html()}</div>{facts}</div>'
 
     def needs(self) -> frozenset[str]:
         return self.drawing.needs() if self.drawing else frozenset()
@@ -58,4 +59,4 @@ def _headline(fact: Fact) -> str:
 
 def _line(fact: Fact) -> str:
     note = f'<span class="note">{inline(fact.note)}</span>' if fact.note else ""
-    return f"<dt>{html.escape(fact.label)}</dt><dd>{inline(fact.value)}{note}</dd>"
+    return f"<div><dt>{html.escape(fact.label)}</dt><dd>{inline(fact.value)}{note}</dd></div>"

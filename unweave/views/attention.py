@@ -104,5 +104,10 @@ def _triangle(pattern: Float[np.ndarray, "q_pos k_pos"]) -> list[int]:
 
 def _excerpt(tokens: tuple[str, ...], most: int = 90) -> str:
     """The prompt as a line of text, its last words kept: prompts of one task differ least at their start."""
-    line = " ".join("".join(tokens).split())
-    return line if len(line) <= most else "… " + line[-most:]
+    # Tokens that hold no space, the values of a sequence say, would run into each other.
+    between = "" if any(" " in token for token in tokens) else " "
+    for first in range(len(tokens)):
+        line = " ".join(between.join(tokens[first:]).split())
+        if len(line) <= most:
+            return f"… {line}" if first else line
+    return "…"

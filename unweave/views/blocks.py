@@ -89,7 +89,9 @@ class Table:
 
     def html(self) -> str:
         sides = [f' class="{side}"' for side in alignment(self)]
-        head = "".join(f"<th{side}>{html.escape(cell)}</th>" for side, cell in zip(sides, self.header, strict=True))
+        head = "".join(
+            f'<th scope="col"{side}>{html.escape(cell)}</th>' for side, cell in zip(sides, self.header, strict=True)
+        )
         body = "".join(
             "<tr>"
             + "".join(f"<td{side}>{html.escape(cell)}</td>" for side, cell in zip(sides, row, strict=True))

@@ -37,6 +37,7 @@ from unweave.views.titles import (
     attribution_finding,
     lens_finding,
     patch_finding,
+    told_from_zero,
 )
 from unweave.views.weight_circuits import circuit_blocks, composition_blocks, copying_blocks, place_blocks
 
@@ -179,7 +180,10 @@ def _by_cells(table: "xarray.Dataset", dims: set[str], title: str, n: int) -> Bl
 def _leading(figure: "go.Figure", title: str, table: "xarray.Dataset", leading: "xarray.Dataset") -> Block:
     head = next(name for name in HEADS if name in table.dims)
     total = table.sizes["layer"] * table.sizes[head]
-    chosen = f"Shown are the {leading.sizes['address']} of {total} heads with the largest cell."
+    n = leading.sizes["address"]
+    some = f"Shown {'is the head' if n == 1 else f'are the {n} heads'}, of {total}, with the largest cell"
+    told = told_from_zero(table)
+    chosen = f"{some}." if told.all() or not told.any() else f"{some}, those told from 0 before others."
     return Figure(figure, title, f"{meta_of(figure)['caption']} {chosen}")
 
 

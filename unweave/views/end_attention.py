@@ -45,7 +45,9 @@ def end_bars(
         heading = {"text": label(names[n]), "showarrow": False, "xref": "paper", "yref": "paper"}
         figure.add_annotation(heading | {"xanchor": "left", "yanchor": "bottom", "yshift": 2})
     figure.update_layout(showlegend=False, bargap=0.25)
-    note = "The bars of a sequence sum to 1. Red: values that differ from their mirror image."
+    note = (
+        "The bars of a sequence sum to 1. Red: values that differ from their mirror image. Ticks: position and value."
+    )
     layouts = [_grid(len(rows), columns, longest) for columns in (2, 1)]
     return Figure(framed(figure, title or _finding(rows, marked, tokens, head), note, *layouts))
 
@@ -64,7 +66,9 @@ def _draw(figure: go.Figure, row: np.ndarray, ticks: Sequence[str], marks: Seque
     figure.update_layout(
         {f"xaxis{n + 1}": fixed | {"anchor": f"y{end}", "type": "category", "tickangle": -90, "dtick": 1}}
     )
-    figure.update_layout({f"yaxis{n + 1}": {"automargin": False, "anchor": f"x{end}", "nticks": 4}})
+    figure.update_layout(
+        {f"yaxis{n + 1}": {"automargin": False, "anchor": f"x{end}", "nticks": 4, "title": {"text": "attention"}}}
+    )
 
 
 def _grid(n: int, columns: int, longest: int) -> Layout:

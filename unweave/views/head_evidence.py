@@ -106,7 +106,7 @@ def role_attention_blocks(result: "xarray.DataArray", title: str = "") -> list[B
     said = []
     for role, table in seen.items():
         first = next(iter(top(table, 1, by="high")))
-        said.append(f"{first.label} looks at {'itself' if role == last else role} ({number(first.mean)})")
+        said.append(f"{first.label} looks at {role}{' itself' if role == last else ''} ({number(first.mean)})")
     finding = f"From {last}, {listed(said)}" if said else f"From {last}, no head looks much at any role"
     left = [role for role in tables if role not in seen]
     note = f" Left out, where no head looks with {percent(_LOOKS)}: {', '.join(left)}." if seen and left else ""

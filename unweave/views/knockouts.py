@@ -38,6 +38,9 @@ def knockout_finding(table: "xarray.Dataset") -> str:
     noun = NOUNS.get(site, _KINDS.get(site, "part"))
     instead = _HOW.get(str(attrs.get("how", "")), "another prompt's")
     if not found.helping and not found.against:
+        if table["mean"].size == 1:
+            # One value that is not told from 0 is not said to be 0.
+            return f"With {instead} in its place {largest_cell(table, write)}, not told from 0"
         return f"No {noun} is missed: with {instead} in its place {largest_cell(table, write)}"
     said = []
     if found.helping:

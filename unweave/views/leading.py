@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Bool, Float
 
 from unweave.results.labels import cell_label
 from unweave.views.titles import told_from_zero
@@ -14,17 +15,24 @@ HEADS = ("head", "kv_head")
 
 
 def leading_heads(table: "xarray.Dataset", head: str, n: int) -> "xarray.Dataset":
-    """The `n` heads with the largest cell told from 0, by layer, along `address` instead of `(layer, head)`.
+    """The `n` heads with the largest cells, by layer, along `address` instead of `(layer, head)`.
 
-    Where no cell is told from 0, those with the largest.
+    Heads with a cell told from 0 come first; others only if they have a cell that is larger than all of those.
     """
-    found = table["mean"].where(told_from_zero(table), 0.0)
-    means = found if found.any() else table["mean"]
     flat = table.stack(address=("layer", head))
-    per_head = abs(means).stack(address=("layer", head)).transpose("address", ...)
-    size = np.nan_to_num(per_head.values.reshape(per_head.sizes["address"], -1)).max(axis=1)
-    kept = np.sort(np.argsort(-size, kind="stable")[: min(n, max(1, int((size > 0).sum())))])
+    told, size = (_largest(table, cells, head) for cells in (told_from_zero(table), True))
+    worth = (told > 0) | (size > told.max())
+    order = np.lexsort((-size, -told, ~worth))
+    kept = np.sort(order[: min(n, max(1, int(worth.sum())))])
     chosen = flat.isel(address=kept)
     layers, heads = chosen["layer"].values.tolist(), chosen[head].values.tolist()
     names = [cell_label({"layer": layer, head: number}) for layer, number in zip(layers, heads, strict=True)]
     return chosen.drop_vars(["address", "layer", head]).assign_coords(address=names)
+
+
+def _largest(
+    table: "xarray.Dataset", cells: Bool[np.ndarray, "..."] | bool, head: str
+) -> Float[np.ndarray, " address"]:
+    """The largest size among the given cells of each head."""
+    sizes = abs(table["mean"].where(cells, 0.0)).stack(address=("layer", head)).transpose("address", ...)
+    return np.nan_to_num(sizes.values.reshape(sizes.sizes["address"], -1)).max(axis=1)

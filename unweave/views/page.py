@@ -34,12 +34,14 @@ def page(title: str, blocks: Sequence[Block], *, contents: bool = False, embedde
     """The blocks as one HTML document that needs no network.
 
     Args:
-        title: the browser's title for the page; not shown in it.
+        title: the browser's title for the page, and its heading for a screen reader where the blocks bring none.
         blocks: what stands on the page, in order.
         contents: list the sections beside the text.
         embedded: for a frame in a notebook: no margins, and the frame takes the height of what it holds.
     """
-    body = "<main>" + "".join(block.html() for block in blocks) + "</main>"
+    inner = "".join(block.html() for block in blocks)
+    heading = "" if embedded or "<h1>" in inner else f'<h1 class="unseen">{html.escape(title)}</h1>'
+    body = f"<main>{heading}{inner}</main>"
     if contents:
         body = _contents(blocks) + body
     needs = wanted(blocks)

@@ -9,9 +9,12 @@ Every figure of this package carries `layout.meta`, for pages that set its title
 pixels), which place panels side by side or one below another, set the height, and leave no room for a title.
 
 The diverging scale runs from orange (negative) over the background's own colour (0) to blue (positive): the pair that
-people with any of the common colour-vision deficiencies tell apart. The eight colours of `PALETTE` were chosen by
-search: any two differ by at least 25 (CIE76) as seen with normal vision, protanopia, deuteranopia and tritanopia (the
-matrices of Machado, Oliveira and Fernandes 2009), and each has a contrast of at least 2.5 against both backgrounds.
+people with any of the common colour-vision deficiencies tell apart. Its blue half alone stands for what cannot be
+negative: plotly takes it by itself where a colour axis begins at 0 (`autocolorscale`).
+
+The eight colours of `PALETTE` were chosen by search: any two differ by at least 25 (CIE76) as seen with normal vision,
+protanopia, deuteranopia and tritanopia (the matrices of Machado, Oliveira and Fernandes 2009), and each has a contrast
+of at least 2.5 against both backgrounds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -54,9 +57,9 @@ def _template(paper: str, ink: str, soft: str, rule: str, diverging: Sequence[st
         },
         "title": {"font": {"size": 16, "color": ink}},
         "colorway": list(PALETTE),
-        "colorscale": {"diverging": _scale(diverging), "sequential": _scale(_SEQUENTIAL)},
+        "colorscale": {"diverging": _scale(diverging), "sequential": _scale(diverging[len(diverging) // 2 :])},
         "coloraxis": {
-            "colorscale": _scale(diverging),
+            "autocolorscale": True,
             "colorbar": {"outlinewidth": 0, "tickfont": {"size": 11, "color": soft}},
         },
         "xaxis": axis,

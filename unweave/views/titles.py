@@ -40,6 +40,7 @@ NOUNS = {
 }
 PARTS = {"attn": "attention", "mlp": "MLP"}
 Write = Callable[[float], str]
+_OWN = "that token itself"
 PLACES = ("pos", "role", "q_pos")
 
 
@@ -243,7 +244,9 @@ def largest_cell(table: "xarray.Dataset", write: Write) -> str:
         return "every effect is 0"
     row = first[0]
     spread = f" ({write(row.low)} to {write(row.high)})" if np.isfinite(row.low) else ""
-    return f"the largest of {counted(int(table['mean'].size), 'mean')} is {write(row.mean)}{spread} at {_names([row])}"
+    if table["mean"].size == 1:
+        return f"the effect is {write(row.mean)}{spread}"
+    return f"the largest of {table['mean'].size} means is {write(row.mean)}{spread} at {_names([row])}"
 
 
 def _reached(stage: str) -> str:
@@ -293,7 +296,8 @@ def _target(pattern: "xarray.DataArray", roles: Mapping[str, Sequence[int]]) -> 
     lengths = [values.shape[1]] * len(values) if tokens is None else [len(real_tokens(row.tolist())) for row in tokens]
     last = np.stack([values[row, length - 1] for row, length in enumerate(lengths)])
     own = [length - 1 for length in lengths]
-    named = {"itself" if list(places) == own else name: places for name, places in {"itself": own, **roles}.items()}
+    # A role that is always the last token is not told from it.
+    named = {_OWN if list(places) == own else name: places for name, places in {_OWN: own, **roles}.items()}
     shares = {name: float(np.mean([last[row, at] for row, at in enumerate(places)])) for name, places in named.items()}
     column = int(np.argmax(last.mean(0)))
     share = float(last[:, column].mean())

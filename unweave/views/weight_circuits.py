@@ -97,8 +97,9 @@ def composition_finding(result: "xarray.DataArray") -> str:
     for kind, sender, receiver, score in high:
         pairs.setdefault((sender, receiver), []).append(f"{kind} {number(score)}")
     said = [f"{sender} with {receiver} ({listed(kinds)})" for (sender, receiver), kinds in list(pairs.items())[:3]]
-    more = f" and {len(pairs) - 3} more pairs" if len(pairs) > 3 else ""
-    return f"More than random pairs ({number(mean)} ± {number(std)}) compose {listed(said)}{more}"
+    said[0] = said[0].replace(" with ", " composes with ", 1)
+    more = [f"{len(pairs) - 3} more pairs"] if len(pairs) > 3 else []
+    return f"{listed(said + more)}, above random pairs ({number(mean)} ± {number(std)})"
 
 
 def place_blocks(result: "xarray.DataArray", title: str = "") -> list[Block]:
@@ -136,7 +137,7 @@ def _looks(table: "xarray.DataArray", head: str) -> str:
     name, share = table[table.dims[1]].values[column], times / len(best)
     if share >= _RULE:
         return f"{head} looks most at {name}, from {percent(share)} of the rows"
-    return f"{head} at nothing in particular (most often {name}, from {percent(share)} of the rows)"
+    return f"{head} looks at nothing in particular (most often {name}, from {percent(share)} of the rows)"
 
 
 def _says(table: "xarray.DataArray", head: str) -> str:

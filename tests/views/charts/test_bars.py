@@ -9,6 +9,7 @@ from tests.views.drawn import layout, traces
 from unweave.errors import InputError
 from unweave.results import top
 from unweave.views.charts.bars import bars
+from unweave.views.wording import percent
 
 
 def test_bars_are_the_rows_of_top() -> None:
@@ -19,7 +20,7 @@ def test_bars_are_the_rows_of_top() -> None:
     np.testing.assert_allclose(drawn.error_x.array, [row.high - row.mean for row in rows])
     np.testing.assert_allclose(drawn.error_x.arrayminus, [row.mean - row.low for row in rows])
     assert list(layout(figure).yaxis.ticktext) == [row.label for row in rows]
-    assert list(layout(figure).yaxis2.ticktext) == [f"{row.cumulative:.0%}" for row in rows]
+    assert list(layout(figure).yaxis2.ticktext) == [percent(row.cumulative) for row in rows]
     low, high = layout(figure).yaxis.range
     assert low > high  # the first stands at the top
 
@@ -38,7 +39,7 @@ def test_colours_say_the_sign_or_the_head() -> None:
 
 def test_the_title_gives_the_share() -> None:
     title = layout(bars(heads(), 9)).meta["title"]
-    assert title.startswith("The 9 largest cells hold 100% of the total size; first 2.1 (0.51)")
+    assert title.startswith("The 9 largest make up 100\u00a0% of the sum of all sizes; first 2.1 (0.51)")
 
 
 def test_sites_and_tokens_in_names() -> None:

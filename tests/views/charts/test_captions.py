@@ -39,12 +39,19 @@ def test_enough_prompts_are_enough() -> None:
 
 def test_captions() -> None:
     table = summary(heads(n_prompts=32))
-    said = "Means of 32 prompts, with 95% bootstrap intervals."
+    said = "Means of 32 prompts, with 95\u00a0% bootstrap intervals."
     assert caption([table]) == said
-    test = "not different from 0 after adjustment for all 9 cells (sign-flip p, Holm, above 0.05)."
+    test = (
+        "not different from 0 after adjustment for the 9 of 12 cells that are not exactly 0 "
+        "(sign-flip p, Holm, above 0.05)."
+    )
     assert caption([table], mark="Dots") == f"{said} Dots: {test}"
     assert caption([table], scale=("0 = a", "1 = b")) == f"{said} 0 = a, 1 = b."
     assert caption([summary(heads(n_prompts=1))]) == "One prompt: no interval."
+    every = result({"prompt": 32, "layer": 2, "head": 2}) * 0.01
+    assert "after adjustment for all 4 cells" in caption([summary(every)], mark="Dots")
+    alone = summary(result({"prompt": 32, "address": 1}) * 0.01)
+    assert "Dots: not different from 0 (sign-flip p above 0.05)." in caption([alone], mark="Dots")
 
 
 def test_attention_is_never_doubted() -> None:
@@ -59,6 +66,7 @@ def test_units_and_meanings() -> None:
     noise = {"zero": "as the clean prompt", "one": "as bad as the corrupted prompt (at -1)"}
     assert meaning(noise) == ("0 = as the clean prompt", "−1 = as bad as the corrupted prompt")
     assert measure({"quantity": "logit difference", "unit": "logits"}) == "logit difference (logits)"
+    assert measure({"quantity": "share of changes missed", "unit": "share"}) == "share of changes missed"
     assert measure({}) == "mean"
     assert meaning({}) == ()
 

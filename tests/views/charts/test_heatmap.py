@@ -73,6 +73,26 @@ def test_one_giant_does_not_hide_the_others() -> None:
     assert "the largest size is 40.00" in layout(figure).meta["caption"]
 
 
+def test_shares_have_colours_from_0_on() -> None:
+    shares = abs(heads()).assign_attrs(quantity="attention", unit="share")
+    assert layout(heatmap(shares, x="head")).coloraxis.cmin == 0
+    shares[:, 1, 1] = 40
+    assert "Colours stop at 1.53;" in layout(heatmap(shares, x="head")).meta["caption"]
+    # A change of a share has two sides.
+    change = heatmap(shares - shares[:, 2, 1], x="head")
+    assert layout(change).coloraxis.cmin == -layout(change).coloraxis.cmax
+
+
+def test_what_colours_say_has_room_on_a_small_screen() -> None:
+    long = {"quantity": "distance from random pairs", "unit": "their standard deviations", "zero": "as random pairs"}
+    figures = [heatmap(heads().assign_attrs(attrs), x="head") for attrs in ({}, {**long, "one": "one above them"})]
+    titles = [layout(figure).coloraxis.colorbar.title.text.split("<br>") for figure in figures]
+    assert [len(lines) for lines in titles] == [2, 3]
+    assert max(map(len, titles[1])) <= 52
+    tops = [layout(figure).meta["narrow"]["margin"]["t"] for figure in figures]
+    assert tops[1] - tops[0] >= 13
+
+
 def test_nothing_but_zeros() -> None:
     figure = heatmap(heads() * 0, x="head")
     assert layout(figure).coloraxis.cmax == 1
@@ -113,9 +133,25 @@ def test_sites_are_panels_and_shared_heads_keep_their_number() -> None:
     figure = heatmap(five, x="head")
     titles = [note.text for note in layout(figure).annotations][:5]
     assert titles == ["Output", "Query", "Key", "Value", "Pattern"]
-    assert layout(figure).xaxis3.title.text == "key/value head"
+    assert [note.text for note in layout(figure).annotations][5:10] == ["head"] * 2 + ["key/value head"] * 2 + ["head"]
     assert [len(trace.x) for trace in maps(figure)] == [3, 3, 1, 1, 3]
     assert maps(figure)[2].hovertext[3][0] == "3.kv0"
+
+
+def test_titles_of_narrow_panels_are_set_in_lines() -> None:
+    fake = result({"prompt": 4, "token_signal": 3, "position_signal": 2, "address": 3})
+    layouts = layout(heatmap(fake, x="position_signal", y="token_signal", facet="address")).meta
+    assert layouts["wide"]["annotations[3].text"] == "position of the subject"
+    assert layouts["narrow"]["annotations[3].text"] == "position of<br>the subject"
+    assert layouts["narrow"]["margin"]["b"] > layouts["wide"]["margin"]["b"]
+
+
+def test_headings_have_room_beside_each_other() -> None:
+    fake = result({"prompt": 4, "layer": 2, "head": 2, "role": 3})
+    for names, columns in ((["a", "b", "c"], 3), (["replaced by zero", "replaced by mean", "replaced by random"], 2)):
+        narrow = layout(heatmap(fake.assign_coords(role=names), x="head", facet="role")).meta["narrow"]
+        starts = {round(narrow[f"annotations[{place}].x"], 6) for place in range(3)}
+        assert len(starts) == columns
 
 
 def test_facets() -> None:
@@ -139,9 +175,9 @@ def test_positions_show_tokens_and_whose() -> None:
     fake = result({"prompt": 2, "layer": 2, "pos": 3})
     same = heatmap(with_tokens(fake, [["<s>", " a", ""]] * 2), x="pos")
     assert list(maps(same)[0].x) == ["0 &lt;s&gt;", "1 ·a", "2"]
-    assert layout(same).xaxis.title.text == "token"
+    assert layout(same).annotations[1].text == "token"
     differ = heatmap(with_tokens(fake, [["<s>", " a", "."], ["<s>", " b", "."]]), x="pos")
-    assert layout(differ).xaxis.title.text == "token (prompt 1 of 2)"
+    assert layout(differ).annotations[1].text == "token (prompt 1 of 2)"
 
 
 def test_markup_in_tokens_is_shown_not_run() -> None:

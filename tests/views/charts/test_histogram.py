@@ -34,7 +34,17 @@ def test_groups_share_fifty_bins() -> None:
 
 def test_the_title_gives_the_means() -> None:
     title = layout(histogram(values(), by="kind")).meta["title"]
-    assert f"<b>pal</b> {float(values()[::2].mean()):.2f} on average" in title
+    assert f"{float(values()[::2].mean()):.2f} on average in <b>pal</b> (standard deviation" in title
+
+
+def test_what_is_counted_has_a_name() -> None:
+    one_each = values().isel({dim: 0 for dim in values().dims if dim != "prompt"}, drop=True)
+    n = one_each.size
+    counts = {n: layout(histogram(one_each)), 2 * n: layout(histogram({"a": one_each, "b": one_each}))}
+    assert counts[n].yaxis.title.text == "prompts"
+    assert counts[n].meta["caption"].startswith(f"{n} prompts.")
+    assert counts[2 * n].yaxis.title.text == "values"
+    assert counts[2 * n].meta["caption"].startswith(f"{2 * n} values of {n} prompts.")
 
 
 def test_one_group_and_named_results() -> None:

@@ -29,7 +29,7 @@ def test_the_farthest_are_named_on_the_drawing() -> None:
     (points,) = traces(scatter(heads(), heads()))
     named = [text for text in points.text if text]
     assert {"2.1", "3.0"} <= set(named)
-    assert len(named) == 6
+    assert 2 < len(named) <= 6
 
 
 def test_the_diagonal_and_equal_ranges() -> None:

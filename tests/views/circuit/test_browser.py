@@ -76,11 +76,19 @@ def test_the_drawing_stands_beside_the_facts_on_a_large_screen_and_below_on_a_sm
     box = "(s => (({left, right, top}) => [left, right, top])(document.querySelector(s).getBoundingClientRect()))"
     browser.view(1280, 900)
     browser.open(report)
-    _, right, top = browser.evaluate(f"{box}('.facts')")
+    _, right, top = browser.evaluate(f"{box}('.facts > div')")
     left, _, beside = browser.evaluate(f"{box}('.answer figure.circuit')")
     assert left > right
     assert abs(beside - top) < 60
     assert beside < 500
+    # What stands below the drawing has the whole width.
+    below, above = browser.evaluate(
+        "(d => [...document.querySelectorAll('.facts > div')].map(e => e.getBoundingClientRect())"
+        ".reduce((told, e) => (told[e.top >= d.bottom ? 0 : 1].push(e.right), told), [[], []]))"
+        "(document.querySelector('.answer .drawing').getBoundingClientRect())"
+    )
+    assert max(above) < left
+    assert min(below, default=1200) > left
     browser.view(400, 900)
     _, _, top = browser.evaluate(f"{box}('.facts')")
     left, _, below = browser.evaluate(f"{box}('.answer figure.circuit')")

@@ -35,6 +35,17 @@ def test_a_circuit_no_better_than_random_heads_says_so():
     )
 
 
+def test_a_circuit_no_better_than_no_head_says_so():
+    table = made.faithfulness(0.16, (0.05, 0.14))
+    table["ratio"][2] = 0.25
+    assert said(faithfulness_finding(table)).endswith(
+        ": no more than no head at all (25 %; random heads 5.0 % to 14 %)"
+    )
+    (fact,) = score_facts([table])
+    assert said(fact.note).endswith("random heads at most 14 %; no head 25 %")
+    assert "no head" not in score_facts([made.faithfulness()])[0].note
+
+
 def test_faithfulness_is_not_clamped():
     assert "give 130 % of the model's" in said(faithfulness_finding(made.faithfulness(1.3)))
     assert "give −20 % of the model's" in said(faithfulness_finding(made.faithfulness(-0.2)))
@@ -57,7 +68,7 @@ def test_the_table_of_faithfulness_has_both_measures_and_the_controls():
 
 def test_completeness_names_the_widest_gap():
     assert completeness_finding(made.completeness()) == (
-        "Without the same heads K, circuit and model are 0.78 apart on average over 9 K, "
+        "Without the same heads K, circuit and model are 0.78 apart on average over 9 sets K, "
         "and 2.00 at worst (5.1, 5.0 and 3.0), of F(M) 4.00"
     )
 

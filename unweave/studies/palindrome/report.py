@@ -26,7 +26,7 @@ from unweave.views.wording import counted, listed
 def palindrome_report(subject: PalindromeSubject, record: Record, seconds: float, lacks: str = "") -> Report:
     """The report as a value, of whatever the study has finished. `lacks`: why the model does not do the task."""
     return Report(
-        title=f"How a classifier tells palindromes: {subject.model.config.name}",
+        title=f"How the classifier “{subject.model.config.name}” tells palindromes",
         question=subject.task.question,
         facts=_facts(subject, record, seconds, lacks),
         sections=sections(subject, record),

@@ -5,36 +5,44 @@ A layout is worked out in pixels for one width and written as shares of it, so t
 
 import math
 import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from unweave.views.charts.frame import Layout
+from unweave.views.text import label
 
 WIDE, NARROW = 880, 364
 
-_LETTER = 6.4
+_LETTER, _HEADING = 6.4, 7.2
 _TICK = 14
 _CELL = 13
 _WIDEST_CELL = 46
 _TITLE = 22
 _RIGHT = 14
-_COLOUR_BAR = 70
+_COLOUR_BAR = 42
+_LINE = 14
 
 
 @dataclass(frozen=True)
 class Place:
-    """What a panel needs to be placed: its tick labels, the title of its `y` axis, and whether it has a heading."""
+    """What a panel needs to be placed: its tick labels, the titles of its axes, and its heading, if it has one.
+
+    `y_title` is a label already, `x_title` plain text that is set in lines.
+    """
 
     x: Sequence[str]
     y: Sequence[str]
     y_title: str
-    heading: bool
+    heading: str
+    x_title: str = ""
 
 
 @dataclass(frozen=True)
 class _Sizes:
-    """Of all panels, in pixels: their number in a row, width and height, and the room between and below them."""
+    """Of all panels, in pixels: their number in a row, width and height, the room between and below them, and what the
+    tick labels take of it."""
 
     columns: int
     rows: int
@@ -43,11 +51,17 @@ class _Sizes:
     left: int
     between: int
     below: int
+    ticks: int
     upright: bool
 
 
-def arranged(panels: Sequence[Place], width: int) -> Layout:
-    """The layout for a window of `width` pixels: axes and headings of all panels, and room for a colour bar above."""
+def arranged(panels: Sequence[Place], width: int, bar_lines: int = 2) -> Layout:
+    """The layout for a window of `width` pixels: axes and headings of all panels, and room above for a colour bar whose
+    title has `bar_lines` lines.
+
+    The figure's first annotations are the panels' headings, in order, and as many behind them the titles of their `x`
+    axes: plotly's own titles give way to tick labels, upwards into the cells where there is little room below.
+    """
     sizes = _sizes(panels, width)
     head = _TITLE if panels[0].heading else 4
     gap = sizes.below + head + 10
@@ -61,15 +75,21 @@ def arranged(panels: Sequence[Place], width: int) -> Layout:
         top = 1 - row * (sizes.height + gap) / height
         updates |= _axes(panel, number, sizes, column == 0)
         updates[f"xaxis{number + 1}.domain"] = [start, min(end, 1.0)]
-        updates[f"yaxis{number + 1}.domain"] = [max(top - sizes.height / height, 0.0), top]
+        foot = max(top - sizes.height / height, 0.0)
+        updates[f"yaxis{number + 1}.domain"] = [foot, top]
         updates |= {f"annotations[{number}].x": start, f"annotations[{number}].y": top}
-    # Otherwise a colour bar above few rows widens the margin after the axes' titles have found their place.
+        title = f"annotations[{len(panels) + number}]"
+        updates |= {f"{title}.x": (start + min(end, 1.0)) / 2, f"{title}.y": foot, f"{title}.yshift": -sizes.ticks - 4}
+        updates[f"{title}.text"] = "<br>".join(map(label, _wrapped(panel.x_title, sizes.width)))
+    # Otherwise a colour bar above few rows widens the margin, and the panels shrink.
     bar = {
         "coloraxis.colorbar.y": 1 + head / height,
         "coloraxis.colorbar.len": min(360, room),
         "margin.autoexpand": False,
     }
-    return Layout(height, sizes.left, _RIGHT, head + _COLOUR_BAR, sizes.below, _first(updates | bar))
+    return Layout(
+        height, sizes.left, _RIGHT, head + _COLOUR_BAR + _LINE * bar_lines, sizes.below, _first(updates | bar)
+    )
 
 
 def single(width: int, ticks: Sequence[str] = (), legend: Sequence[str] = (), height: int = 340) -> Layout:
@@ -106,11 +126,13 @@ def _sizes(panels: Sequence[Place], width: int) -> _Sizes:
     shared = all(list(panel.y) == list(panels[0].y) for panel in panels)
     between = 16 if shared else left
     room = width - left - _RIGHT
-    columns = max(1, min(len(panels), 5, int((room + between) // (_CELL * cells + between))))
+    least = max(_CELL * cells, *(_HEADING * len(panel.heading) for panel in panels))
+    columns = max(1, min(len(panels), 5, int((room + between) // (least + between))))
     panel_width = (room - between * (columns - 1)) / columns
     longest = _LETTER * max(len(tick) for panel in panels for tick in panel.x)
     upright = longest + 4 > min(panel_width / cells, _WIDEST_CELL)
     rows = max(len(panel.y) for panel in panels)
+    lines = max(len(_wrapped(panel.x_title, panel_width)) for panel in panels)
     return _Sizes(
         columns=columns,
         rows=math.ceil(len(panels) / columns),
@@ -118,9 +140,15 @@ def _sizes(panels: Sequence[Place], width: int) -> _Sizes:
         height=min(max(15 * rows, 90), 560),
         left=left,
         between=between,
-        below=math.ceil(longest) + 34 if upright else 42,
+        below=(math.ceil(longest) if upright else _TICK) + 16 + _LINE * lines,
+        ticks=math.ceil(longest) if upright else _TICK,
         upright=upright,
     )
+
+
+def _wrapped(title: str, width: float) -> list[str]:
+    """The lines of a title that may be as wide as its panel."""
+    return textwrap.wrap(title, max(12, int(width / _LETTER)), break_long_words=False) or [""]
 
 
 def _axes(panel: Place, number: int, sizes: _Sizes, first: bool) -> dict[str, Any]:

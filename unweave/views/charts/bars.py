@@ -14,11 +14,12 @@ from unweave.views.charts.captions import caption, doubtful, meaning, measure, n
 from unweave.views.charts.frame import Layout, framed
 from unweave.views.text import label, visible
 from unweave.views.theme import NEUTRAL
+from unweave.views.wording import percent
 
 if TYPE_CHECKING:
     import xarray
 
-_ROW, _LETTER = 22, 6.6
+_ROW, _LETTER, _FEWEST = 22, 6.6, 5
 _TOWARDS, _AGAINST = "#2a6fb4", "#c96a1b"
 
 
@@ -56,12 +57,13 @@ def bars(
     figure.add_scatter(x=[0.0] * len(rows), y=places, yaxis="y2", mode="none", hoverinfo="skip", showlegend=False)
     rank = {
         "type": "linear",
-        "range": [len(rows) - 0.4, -0.6],
+        # A few rows leave room below them, which the title of the shares needs.
+        "range": [max(len(rows), _FEWEST) - 0.4, -0.6],
         "tickvals": places,
         "showgrid": False,
         "zeroline": False,
     }
-    shares = [f"{row.cumulative:.0%}" for row in rows]
+    shares = [f"{percent(row.cumulative)}" for row in rows]
     figure.update_layout(
         xaxis={"title": {"text": label(measure(attrs))}, "zeroline": True},
         yaxis=rank | {"ticktext": [label(_name(row)) for row in rows]},
@@ -94,20 +96,20 @@ def _draw(figure: go.Figure, rows: Sequence[Row], doubt: Sequence[bool], colours
             "width": 3,
         },
         customdata=[
-            [label(_name(row)), number(row.low), number(row.high), p_value(row.p_holm), f"{row.cumulative:.0%}"]
+            [label(_name(row)), number(row.low), number(row.high), p_value(row.p_holm), f"{percent(row.cumulative)}"]
             for row in rows
         ],
         hovertemplate=(
             f"<b>%{{customdata[0]}}</b><br>{label(what)} %{{x:.3f}}"
             "<br>interval %{customdata[1]} to %{customdata[2]}<br>adjusted %{customdata[3]}"
-            "<br>with those above: %{customdata[4]} of the total size<extra></extra>"
+            "<br>with those above: %{customdata[4]} of the sum of all sizes<extra></extra>"
         ),
     )
 
 
 def _layout(labels: Sequence[str]) -> Layout:
     left = 16 + min(220, math.ceil(_LETTER * max(map(len, labels), default=0)))
-    height = _ROW * max(len(labels), 1)
+    height = _ROW * max(len(labels), _FEWEST)
     return Layout(height, left, 62, 12, 46, {"xaxis.automargin": False, "yaxis.automargin": False})
 
 
@@ -118,5 +120,5 @@ def _name(row: Row) -> str:
 def _finding(rows: Sequence[Row]) -> str:
     if not rows:
         return "Every cell is exactly 0"
-    count = "The largest cell holds" if len(rows) == 1 else f"The {len(rows)} largest cells hold"
-    return f"{count} {rows[-1].cumulative:.0%} of the total size; first {named(rows[:3])}"
+    count = "The largest makes" if len(rows) == 1 else f"The {len(rows)} largest make"
+    return f"{count} up {percent(rows[-1].cumulative)} of the sum of all sizes; first {named(rows[:3])}"

@@ -14,7 +14,7 @@ from jaxtyping import Bool
 from unweave.results.labels import number
 from unweave.results.top import Row, top
 from unweave.views.text import visible
-from unweave.views.wording import counted
+from unweave.views.wording import counted, percent
 
 if TYPE_CHECKING:
     import xarray
@@ -25,7 +25,8 @@ LEVEL = 0.05
 def measure(attrs: Mapping[Any, Any]) -> str:
     """What the numbers are, with their unit: `logit difference (logits)`. An effect, a share of a gap, has none."""
     name, unit = str(attrs.get("quantity", "mean")), str(attrs.get("unit", ""))
-    return name if name == "effect" or unit in ("", name) else f"{name} ({unit})"
+    known = name == "effect" or unit in ("", name) or name.startswith(f"{unit} ")
+    return name if known else f"{name} ({unit})"
 
 
 def meaning(attrs: Mapping[Any, Any]) -> tuple[str, ...]:
@@ -79,18 +80,19 @@ def caption(tables: Sequence["xarray.Dataset"], mark: str = "", scale: Sequence[
     ending = f" {', '.join(scale)}." if scale else ""
     if "level" not in attrs:
         return ("One prompt: no interval." if n == 1 else "Averages: no interval.") + ending
-    text = f"Means of {n} prompts, with {float(attrs['level']):.0%} bootstrap intervals."
+    text = f"Means of {n} prompts, with {percent(float(attrs['level']))} bootstrap intervals."
     marked = mark and any(unclear(table).any() for table in tables)
     return text + (f" {_marks(tables, mark)}" if marked else "") + ending
 
 
 def _marks(tables: Sequence["xarray.Dataset"], mark: str) -> str:
-    if all(testable(table.attrs) for table in tables):
-        tests = max(int(table.attrs["n_tests"]) for table in tables)
-        return (
-            f"{mark}: not different from 0 after adjustment for all {tests} cells (sign-flip p, Holm, above {LEVEL})."
-        )
-    return f"{too_few(tables)}; {mark.lower()}: the cell's own interval holds 0."
+    if not all(testable(table.attrs) for table in tables):
+        return f"{too_few(tables)}; {mark.lower()}: the cell's own interval holds 0."
+    tests, cells = max((int(table.attrs["n_tests"]), table["mean"].size) for table in tables)
+    if tests == 1:
+        return f"{mark}: not different from 0 (sign-flip p above {LEVEL})."
+    those = f"all {tests} cells" if tests >= cells else f"the {tests} of {cells} cells that are not exactly 0"
+    return f"{mark}: not different from 0 after adjustment for {those} (sign-flip p, Holm, above {LEVEL})."
 
 
 def too_few(tables: Sequence["xarray.Dataset"]) -> str:

@@ -5,6 +5,7 @@ largest cell, unless that one is more than three times as large as any other; th
 says so.
 """
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from unweave.results.labels import number
 from unweave.results.summary import summaries
 from unweave.views import theme
 from unweave.views.charts.arrange import NARROW, WIDE, Place, arranged
-from unweave.views.charts.captions import caption, largest, meaning, measure, unclear
+from unweave.views.charts.captions import caption, largest, meaning, measure, never_negative, unclear
 from unweave.views.charts.frame import framed
 from unweave.views.charts.hover import hover_data, hover_lines
 from unweave.views.charts.panels import (
@@ -32,6 +33,8 @@ from unweave.views.text import label
 
 if TYPE_CHECKING:
     import xarray
+
+_SCALE_LETTERS = 52
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,10 @@ def heatmap(
     """
     tables = summaries(result)
     grids = [_grid(panel, x, y) for panel in panels(tables, facet)]
-    limit, reach = _limit([grid.cells["mean"].values for grid in grids])
+    means = [grid.cells["mean"].values for grid in grids]
+    limit, reach = _limit(means)
+    attrs = grids[0].cells.attrs
+    least = 0.0 if never_negative(attrs) and all(np.nanmin(mean, initial=0) >= 0 for mean in means) else -limit
     figure = go.Figure()
     for place, grid in enumerate(grids):
         _draw(figure, grid, place, values)
@@ -82,11 +88,13 @@ def heatmap(
     if any(np.isnan(grid.cells["mean"]).any() for grid in grids):
         shown += " Crosses: not reached."
     if limit < reach:
-        shown += f" Colours stop at ±{number(limit)}; the largest size is {number(reach)}."
+        shown += f" Colours stop at {'±' if least else ''}{number(limit)}; the largest size is {number(reach)}."
     _set_axes(figure, grids)
-    figure.update_layout(coloraxis=_colours(limit, grids[0].cells.attrs))
-    places = [Place(grid.x, grid.y, label(grid.y_title), bool(grid.title)) for grid in grids]
-    return framed(figure, title or largest(tables), shown, arranged(places, WIDE), arranged(places, NARROW))
+    lines = _scale_lines(attrs)
+    figure.update_layout(coloraxis=_colours(least, limit, lines))
+    places = [Place(grid.x, grid.y, label(grid.y_title), grid.title, grid.x_title) for grid in grids]
+    wide, narrow = (arranged(places, width, len(lines)) for width in (WIDE, NARROW))
+    return framed(figure, title or largest(tables), shown, wide, narrow)
 
 
 def _grid(panel: Panel, x: str, y: str) -> _Grid:
@@ -151,24 +159,41 @@ def _draw(figure: go.Figure, grid: _Grid, place: int, values: bool) -> None:
 
 
 def _set_axes(figure: go.Figure, grids: Sequence[_Grid]) -> None:
-    plain = {"type": "category", "showgrid": False, "zeroline": False, "automargin": False, "ticks": ""}
+    plain = {
+        "type": "category",
+        "showgrid": False,
+        "zeroline": False,
+        "automargin": False,
+        "ticks": "",
+        "ticklabelstandoff": 2,
+    }
     for place, grid in enumerate(grids):
         # Layers grow upwards, as the residual stream is drawn; a list is read from above.
         upwards = str(grid.cells["mean"].dims[0]) == "layer"
         ends = [-0.5, len(grid.y) - 0.5] if upwards else [len(grid.y) - 0.5, -0.5]
-        x = {"anchor": _axis("y", place), "title": {"text": label(grid.x_title)}, "range": [-0.5, len(grid.x) - 0.5]}
+        x = {"anchor": _axis("y", place), "range": [-0.5, len(grid.x) - 0.5]}
         y = {"anchor": _axis("x", place), "range": ends}
         figure.update_layout({f"xaxis{place + 1}": plain | x, f"yaxis{place + 1}": plain | y})
-        heading = {"text": label(grid.title), "showarrow": False, "xref": "paper", "yref": "paper"}
-        figure.add_annotation(heading | {"xanchor": "left", "yanchor": "bottom", "yshift": 2})
+    free = {"showarrow": False, "xref": "paper", "yref": "paper"}
+    for grid in grids:
+        figure.add_annotation(free | {"text": label(grid.title), "xanchor": "left", "yanchor": "bottom", "yshift": 2})
+    for grid in grids:
+        figure.add_annotation(
+            free | {"text": label(grid.x_title), "xanchor": "center", "yanchor": "top", "opacity": 0.8}
+        )
 
 
-def _colours(limit: float, attrs: Mapping[Any, Any]) -> dict[str, Any]:
-    bar = {"orientation": "h", "thickness": 10, "lenmode": "pixels", "x": 0, "xanchor": "left", "yanchor": "bottom"}
+def _scale_lines(attrs: Mapping[Any, Any]) -> list[str]:
+    """What the colours say, in lines that have room above a figure on a small screen."""
     zero, *one = meaning(attrs) or ("",)
-    lines = [f"{measure(attrs)}: {zero}" if zero else measure(attrs), *one]
+    said = [f"{measure(attrs)}: {zero}" if zero else measure(attrs), *one]
+    return [line for text in said for line in textwrap.wrap(text, _SCALE_LETTERS)]
+
+
+def _colours(least: float, limit: float, lines: Sequence[str]) -> dict[str, Any]:
+    bar = {"orientation": "h", "thickness": 10, "lenmode": "pixels", "x": 0, "xanchor": "left", "yanchor": "bottom"}
     title = {"text": "<br>".join(map(label, lines)), "side": "top", "font": {"size": 11}}
-    return {"cmin": -limit, "cmax": limit, "colorbar": bar | {"ypad": 4, "xpad": 0, "nticks": 7, "title": title}}
+    return {"cmin": least, "cmax": limit, "colorbar": bar | {"ypad": 4, "xpad": 0, "nticks": 7, "title": title}}
 
 
 def _written(mean: np.ndarray, unclear: np.ndarray) -> list[list[str]]:

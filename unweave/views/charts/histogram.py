@@ -14,6 +14,7 @@ from unweave.views.charts.captions import meaning, measure
 from unweave.views.charts.frame import framed
 from unweave.views.text import label
 from unweave.views.theme import PALETTE
+from unweave.views.wording import counted
 
 if TYPE_CHECKING:
     import xarray
@@ -63,12 +64,12 @@ def histogram(
         barmode="overlay",
         bargap=0,
         xaxis={"title": {"text": label(measure(attrs))}, "zeroline": True, "showgrid": False},
-        yaxis={"title": {"text": "count"}},
+        yaxis={"title": {"text": "prompts" if len(every) == int(attrs.get("n_prompts", 0)) else "values"}},
         showlegend=len(groups) > 1,
     )
     legend = list(groups) if len(groups) > 1 else []
     scale = f" {', '.join(meaning(attrs))}." if meaning(attrs) else ""
-    shown = f"{len(every)} values{_prompts(attrs)}.{scale}"
+    shown = f"{_counts(len(every), int(attrs.get('n_prompts', 0)))}.{scale}"
     return framed(
         figure, title or _finding(groups, attrs), shown, single(WIDE, legend=legend), single(NARROW, legend=legend)
     )
@@ -101,15 +102,19 @@ def _numbers(result: "xarray.DataArray") -> Float[np.ndarray, " _"]:
     return values[np.isfinite(values)]
 
 
-def _prompts(attrs: Mapping[Any, Any]) -> str:
-    n = int(attrs.get("n_prompts", 0))
-    return f" of {n} prompt{'' if n == 1 else 's'}" if n else ""
+def _counts(n_values: int, n_prompts: int) -> str:
+    """What is counted: prompts, where each has one value."""
+    if n_values == n_prompts:
+        return counted(n_prompts, "prompt")
+    return (
+        f"{counted(n_values, 'value')} of {counted(n_prompts, 'prompt')}" if n_prompts else counted(n_values, "value")
+    )
 
 
 def _finding(groups: Mapping[str, Float[np.ndarray, " _"]], attrs: Mapping[Any, Any]) -> str:
     what = str(attrs.get("quantity", "mean")).capitalize()
     said = [
-        f"{name + ' ' if name else ''}{number(values.mean())} on average (standard deviation {number(values.std())})"
+        f"{number(values.mean())} on average{f' in {name}' if name else ''} (standard deviation {number(values.std())})"
         for name, values in groups.items()
         if len(values)
     ]

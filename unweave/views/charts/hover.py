@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from unweave.views.text import label
+from unweave.views.wording import percent
 
 if TYPE_CHECKING:
     import xarray
@@ -22,7 +23,7 @@ def hover_lines(table: "xarray.Dataset", value: str) -> str:
     if not (table["n"] > 1).any():
         return f"{what} %{{{value}:.3f}}"
     level = float(table.attrs.get("level", 0.95))
-    interval = f"{level:.0%} interval %{{customdata[0]:.3f}} to %{{customdata[1]:.3f}}"
+    interval = f"{percent(level)} interval %{{customdata[0]:.3f}} to %{{customdata[1]:.3f}}"
     return (
         f"{what} %{{{value}:.3f}}<br>{interval}<br>adjusted p %{{customdata[2]:.2g}}<br>%{{customdata[3]:.0f}} prompts"
     )

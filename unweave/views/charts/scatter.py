@@ -16,6 +16,7 @@ from unweave.views.charts.arrange import NARROW, WIDE, single
 from unweave.views.charts.captions import caption, meaning, measure
 from unweave.views.charts.frame import framed
 from unweave.views.charts.panels import SITES, names
+from unweave.views.charts.point_names import name_places
 from unweave.views.text import label
 from unweave.views.theme import NEUTRAL, PALETTE, SEQUENTIAL
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 _NOUNS = {("layer", "head"): "heads", ("prompt",): "prompts", ("layer",): "layers"}
 _NAMED = 6
 _LONGEST = 80
+# Width and height of the drawing area on a small screen: names that have room there have room everywhere.
+_AREA = (NARROW - 80, 320)
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,11 @@ def scatter(
     if diagonal:
         line = {"color": NEUTRAL, "width": 1, "dash": "dot"}
         figure.add_scatter(x=_range(both), y=_range(both), mode="lines", line=line, hoverinfo="skip", showlegend=False)
-    groups = _draw(figure, points, titles, colour if isinstance(colour, str) else "")
     ends = [_range(both)] * 2 if diagonal or equal else [_range(points.x), _range(points.y)]
+    far = _far_out(points)
+    found = name_places(points.x[far], points.y[far], [points.names[row] for row in far], ends, _AREA)
+    places = dict(zip(far, found, strict=True))
+    groups = _draw(figure, points, titles, colour if isinstance(colour, str) else "", places)
     figure.update_layout(
         xaxis={"title": {"text": label(titles[0])}, "range": ends[0], "zeroline": True},
         yaxis={"title": {"text": label(titles[1])}, "range": ends[1], "zeroline": True},
@@ -80,7 +86,7 @@ def scatter(
     shown = f"A point for each of {len(points.names)} {points.noun}."
     if points.noun != "prompts":
         shown = f"{caption(tables, scale=meaning(tables[0].attrs))} {shown}"
-    wide, narrow = single(WIDE, legend=groups, height=460), single(NARROW, legend=groups, height=320)
+    wide, narrow = single(WIDE, legend=groups, height=460), single(NARROW, legend=groups, height=_AREA[1])
     return framed(figure, title or _finding(points, diagonal), shown, wide, narrow)
 
 
@@ -136,13 +142,15 @@ def _colour(
     return values.astype(float).tolist() if values.dtype.kind in "iufb" else [str(value) for value in values]
 
 
-def _draw(figure: go.Figure, points: _Points, titles: Sequence[str], scale: str) -> list[str]:
-    """Draw the points, a trace for each group; returns the groups' names, which are none for a colour scale."""
+def _draw(
+    figure: go.Figure, points: _Points, titles: Sequence[str], scale: str, places: Mapping[int, str]
+) -> list[str]:
+    """Draw the points, a trace for each group, with the names that have a place; returns the groups' names, which are
+    none for a colour scale."""
     hover = "<b>%{customdata}</b><br>" + "<br>".join(
         f"{label(t)} %{{{axis}:.3f}}" for t, axis in zip(titles, "xy", strict=True)
     )
     groups = [str(name) for name in points.colour or []] if points.colour and isinstance(points.colour[0], str) else []
-    shown = _far_out(points)
     for place, group in enumerate(dict.fromkeys(groups) or [""]):
         chosen = [row for row in range(len(points.names)) if not groups or groups[row] == group]
         marker = {
@@ -156,10 +164,10 @@ def _draw(figure: go.Figure, points: _Points, titles: Sequence[str], scale: str)
         figure.add_scatter(
             x=points.x[chosen],
             y=points.y[chosen],
-            text=[label(points.names[row]) if row in shown else "" for row in chosen],
+            text=[label(points.names[row]) if places.get(row) else "" for row in chosen],
             customdata=[label(points.names[row]) for row in chosen],
             mode="markers+text",
-            textposition="top center",
+            textposition=[places.get(row) or "top center" for row in chosen],
             textfont={"size": 11},
             marker=marker,
             name=label(group),
@@ -168,13 +176,13 @@ def _draw(figure: go.Figure, points: _Points, titles: Sequence[str], scale: str)
     return list(dict.fromkeys(groups))
 
 
-def _far_out(points: _Points) -> set[int]:
-    """The points that are named on the drawing; none of a set of prompts, whose names are texts."""
+def _far_out(points: _Points) -> list[int]:
+    """The points to be named on the drawing, the farthest first; none of a set of prompts, whose names are texts."""
     if points.noun == "prompts":
-        return set()
+        return []
     spread = [values / (np.nanmax(np.abs(values)) or 1.0) for values in (points.x, points.y)]
     order = np.argsort(-np.nan_to_num(np.hypot(*spread)), kind="stable")
-    return set(order[:_NAMED].tolist())
+    return order[:_NAMED].tolist()
 
 
 def _finding(points: _Points, diagonal: bool) -> str:

@@ -56,12 +56,15 @@ def _faithful(table: "xarray.Dataset") -> Fact:
     said = [f"{percent(low)} to {percent(high)}"] if np.isfinite(low) else []
     said += [f"{int(own['heads'])} of {table.attrs.get('model_heads', '?')} heads"]
     said += [f"random heads at most {percent(max(random))}"] if random else []
+    # Where no head at all gives as much, the share is none of the circuit's doing.
+    none = float(table["ratio"].sel(kept="nothing")) if "nothing" in table["kept"].values else -np.inf
+    said += [f"no head {percent(none)}"] if none >= float(own["ratio"]) else []
     return Fact("faithfulness, F(C) / F(M)", percent(float(own["ratio"])), "; ".join(said), True)
 
 
 def _complete(table: "xarray.Dataset") -> Fact:
     worst = number(float(table["gap"].max()))
-    note = f"mean |F(C \\ K) − F(M \\ K)| over {table.sizes['removed']} K; {worst} at worst"
+    note = f"mean |F(C \\ K) − F(M \\ K)| over {table.sizes['removed']} sets K; {worst} at worst"
     return Fact("incompleteness", number(float(table["gap"].mean())), note, True)
 
 

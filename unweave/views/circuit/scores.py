@@ -11,6 +11,7 @@ from unweave.views import theme
 from unweave.views.blocks import Block, Details, Figure, Table
 from unweave.views.charts.arrange import NARROW, WIDE, single
 from unweave.views.charts.frame import Layout, framed
+from unweave.views.charts.point_names import name_places
 from unweave.views.circuit.drawing import group_colours
 from unweave.views.circuit.titles import (
     completeness_finding,
@@ -32,6 +33,8 @@ _KINDS = {
     "greedy": ("found by greedy search", "diamond", theme.PALETTE[4]),
 }
 _ROW = 18
+# Width and height of the scatter's drawing area, for the names in it.
+_AREA = (WIDE - 80, 440)
 
 
 def faithfulness_table(table: "xarray.Dataset", title: str = "") -> Table:
@@ -63,7 +66,7 @@ def completeness_scatter(table: "xarray.Dataset", title: str = "") -> go.Figure:
         chosen = np.flatnonzero(table["kind"].values == kind)
         if len(chosen):
             names.append(name)
-            _points(figure, table.isel(removed=chosen), mean.isel(removed=chosen), name, (symbol, colour))
+            _points(figure, table.isel(removed=chosen), mean.isel(removed=chosen), name, (symbol, colour), ends)
     unit = str(table.attrs.get("unit", ""))
     shown = f" ({unit})" if unit else ""
     figure.update_layout(
@@ -73,7 +76,7 @@ def completeness_scatter(table: "xarray.Dataset", title: str = "") -> go.Figure:
         hovermode="closest",
     )
     caption = f"A point for each set K; on the line, circuit and model do alike without it. {_how(table)}"
-    wide, narrow = single(WIDE, legend=names, height=440), single(NARROW, legend=names, height=320)
+    wide, narrow = single(WIDE, legend=names, height=_AREA[1]), single(NARROW, legend=names, height=320)
     return framed(figure, title or completeness_finding(table), caption, wide, narrow)
 
 
@@ -134,13 +137,21 @@ def _how(table: "xarray.Dataset") -> str:
     text = f"Heads that are not kept: {means.get(how, how)}. " if how else ""
     level = float(table.attrs.get("level", 0.95))
     n = table.sizes.get("prompt", 1)
-    return text + (f"Intervals: {level:.0%} over {n} prompts." if n > 1 else "One prompt: no interval.")
+    return text + (f"Intervals: {percent(level)} over {n} prompts." if n > 1 else "One prompt: no interval.")
 
 
 def _points(
-    figure: go.Figure, table: "xarray.Dataset", mean: "xarray.Dataset", name: str, sign: tuple[str, str]
+    figure: go.Figure,
+    table: "xarray.Dataset",
+    mean: "xarray.Dataset",
+    name: str,
+    sign: tuple[str, str],
+    ends: list[float],
 ) -> None:
     texts = [str(text) for text in table["removed"].values]
+    x, y = mean["circuit"].values, mean["model"].values
+    named = [text if name == "a group" else "" for text in texts]
+    places = name_places(x, y, named, (ends, ends), _AREA)
     spread = [
         interval(*ends) for ends in zip(table["difference_low"].values, table["difference_high"].values, strict=True)
     ]
@@ -148,11 +159,11 @@ def _points(
     differences = [number(float(value)) for value in table["difference"].values]
     rows = list(zip(map(label, texts), members, differences, spread, strict=True))
     figure.add_scatter(
-        x=mean["circuit"].values,
-        y=mean["model"].values,
+        x=x,
+        y=y,
         customdata=rows,
-        text=[label(text) if name == "a group" else "" for text in texts],
-        textposition="top center",
+        text=[label(text) if place else "" for text, place in zip(texts, places, strict=True)],
+        textposition=[place or "top center" for place in places],
         textfont={"size": 11},
         mode="markers+text",
         marker={"symbol": sign[0], "size": 11 if sign[0] == "star" else 9, "color": sign[1], "line": {"width": 0}},

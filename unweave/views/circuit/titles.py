@@ -47,9 +47,18 @@ def faithfulness_finding(table: "xarray.Dataset") -> str:
     spread = f", {percent(low)} to {percent(high)}" if np.isfinite(low) else ""
     said = f"Alone, the circuit's {heads} give {percent(ratio)} of the model's {_metric(table)} ({both}{spread})"
     random = [float(table["ratio"].sel(kept=name)) for name in _randoms(table)]
+    ends = (
+        percent(random[0])
+        if len(random) == 1
+        else f"{percent(min(random))} to {percent(max(random))}"
+        if random
+        else ""
+    )
+    none = float(table["ratio"].sel(kept="nothing")) if "nothing" in table["kept"].values else -np.inf
+    if ratio <= none:
+        return f"{said}: no more than no head at all ({percent(none)}{f'; random heads {ends}' if ends else ''})"
     if not random:
         return said
-    ends = percent(random[0]) if len(random) == 1 else f"{percent(min(random))} to {percent(max(random))}"
     if ratio <= max(random):
         return f"{said}: no more than random heads ({ends})"
     return f"{said}; as many random heads give {ends}"
@@ -60,7 +69,7 @@ def completeness_finding(table: "xarray.Dataset") -> str:
     worst = table.isel(removed=int(np.argmax(table["gap"].values)))
     many = table.sizes["removed"]
     mean, largest = float(table["gap"].mean()), float(worst["gap"])
-    said = f"Without the same heads K, circuit and model are {number(mean)} apart on average over {many} K"
+    said = f"Without the same heads K, circuit and model are {number(mean)} apart on average over {many} sets K"
     if many == 1:
         said = f"Circuit and model are {number(mean)} apart"
     members = str(worst["members"].item()).split()
