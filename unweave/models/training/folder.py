@@ -18,7 +18,6 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from unweave import __version__
 from unweave.errors import InputError, ModelError
 from unweave.models.config import Config
 from unweave.models.folder import read_json, read_tensor_file
@@ -26,6 +25,7 @@ from unweave.models.model import Model
 from unweave.models.native import placed, save_model
 from unweave.models.training.examples import TrainingData
 from unweave.models.training.recipe import Recipe
+from unweave.version import __version__
 
 RECORD, STATE = "training.json", "state.safetensors"
 _PLAN = ("config", "recipe", "data")
