@@ -14,7 +14,7 @@ Names are imported when they are first used, so that `import unweave` and the co
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from unweave.version import __version__ as __version__
 
 # Where each public name lives. The block under TYPE_CHECKING says the same to editors and type checkers.
 _HOMES = {

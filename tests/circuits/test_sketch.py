@@ -29,6 +29,12 @@ def pair(kind: Kind = "llama", n: int = 24) -> uw.Contrast:
     return uw.Contrast(tiny_model(kind, seed=seed), prompts, uw.Prompts.from_tokens(other, roles=roles), uw.LogitDiff())
 
 
+@pytest.fixture(scope="module")
+def loose() -> uw.Circuit:
+    """The sketch of `pair()` that keeps nearly everything."""
+    return sketch(pair(), LOOSE)
+
+
 def kept(table, threshold):
     rows = uw.summary(table)
     told = (rows["p"] <= 0.05) & (abs(rows["mean"]) >= threshold)
@@ -55,9 +61,9 @@ def test_the_next_level_acts_through_the_last():
     assert through <= set(two.heads)
 
 
-def test_an_edge_is_the_share_that_its_path_alone_carries():
+def test_an_edge_is_the_share_that_its_path_alone_carries(loose):
     asked = pair()
-    edge = next(edge for edge in sketch(asked, LOOSE).edges if edge.receiver != "logits")
+    edge = next(edge for edge in loose.edges if edge.receiver != "logits")
     layer, head = map(int, edge.receiver.split("."))
     alone = uw.path_patch(asked, [(layer, head, edge.input)], [edge.sender], edge.role)
     assert edge.effect == pytest.approx(-float(alone.mean()), abs=1e-12)
@@ -67,24 +73,22 @@ def test_an_edge_is_the_share_that_its_path_alone_carries():
     assert edge.low <= edge.effect <= edge.high
 
 
-def test_edges_run_from_earlier_layers_to_later_ones_within_the_circuit():
-    circuit = sketch(pair(), LOOSE)
-    layers = {f"{layer}.{head}": layer for layer, head in circuit.heads} | {"logits": N_LAYERS}
-    assert {edge.receiver for edge in circuit.edges} > {"logits"}
-    assert all(layers[edge.sender] < layers[edge.receiver] for edge in circuit.edges)
+def test_edges_run_from_earlier_layers_to_later_ones_within_the_circuit(loose):
+    layers = {f"{layer}.{head}": layer for layer, head in loose.heads} | {"logits": N_LAYERS}
+    assert {edge.receiver for edge in loose.edges} > {"logits"}
+    assert all(layers[edge.sender] < layers[edge.receiver] for edge in loose.edges)
 
 
-def test_a_head_stands_in_one_group_with_all_its_roles():
-    circuit = sketch(pair(), LOOSE)
-    roles = {role for group in circuit.groups for role in group.roles}
+def test_a_head_stands_in_one_group_with_all_its_roles(loose):
+    roles = {role for group in loose.groups for role in group.roles}
     assert "end" in roles
     assert "S2" in roles
     assert "S2+0" not in roles  # the same positions as S2
     assert "S1" not in roles  # before anything differs
 
 
-def test_the_same_prompts_give_the_same_sketch():
-    assert sketch(pair(), LOOSE) == sketch(pair(), LOOSE)
+def test_the_same_prompts_give_the_same_sketch(loose):
+    assert sketch(pair(), LOOSE) == loose
 
 
 def test_a_threshold_that_nothing_reaches_says_what_was_there():
@@ -102,7 +106,7 @@ def test_a_role_that_the_task_lacks():
         sketch(pair(), roles=["IO"])
 
 
-def test_an_interrupt_keeps_the_levels_found(monkeypatch):
+def test_an_interrupt_keeps_the_levels_found(loose, monkeypatch):
     calls, effects = [], Senders.effects
 
     def stopped(self, *args):
@@ -116,7 +120,7 @@ def test_an_interrupt_keeps_the_levels_found(monkeypatch):
         sketch(pair(), LOOSE)
     partial = caught.value.partial
     assert isinstance(partial, uw.Circuit)
-    assert set(partial.heads) < set(sketch(pair(), LOOSE).heads)
+    assert set(partial.heads) < set(loose.heads)
 
 
 def test_what_supports_the_answer_and_what_speaks_against_it_are_followed_apart(monkeypatch):

@@ -6,7 +6,7 @@ cell 36. Heads are `layer.head`; class 0 is "no palindrome". An entry here is on
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,9 @@ from tests.methods import palindromes
 from unweave.methods.weights.composition import composition_baseline
 from unweave.methods.weights.head_matrices import class_direction
 from unweave.metrics.contrast import read_logits
-from unweave.metrics.protocol import Metric
 from unweave.tasks.palindromes import draw_palindromes, framed
 
+MANY = "ds10000_seed43"
 ALL_HEADS = [(0, 0), (0, 1), (1, 0), (1, 1)]
 
 
@@ -46,13 +46,11 @@ class Subject:
 
     def prompts(self, name: str, size: int | None = None) -> uw.Prompts:
         """The first sequences of a data set, the answers their classes."""
+        if name == MANY:
+            tokens, labels = draw_palindromes(10_000, seed=43)
+            return uw.Prompts.from_tokens(tokens, labels, 1 - labels)
         labels = torch.tensor(self.inputs[f"{name}.is_palindrome"])[:size]
         return uw.Prompts.from_tokens(torch.tensor(self.inputs[f"{name}.toks"])[:size], labels, 1 - labels)
-
-    @cached_property
-    def many(self) -> uw.Prompts:
-        tokens, labels = draw_palindromes(10_000, seed=43)
-        return uw.Prompts.from_tokens(tokens, labels, 1 - labels)
 
     def rows(self, name: str) -> Tensor:
         return torch.tensor(self.inputs[name])
@@ -64,13 +62,8 @@ class Subject:
 
     def lost(self, size: int, site: str, how: str | uw.Replacement) -> np.ndarray:
         """Mean loss gained by a knockout, `[layer, head]`."""
-        pair = self.pair("ds500" if size > 100 else "ds100", size)
+        pair = contrast(self, "ds500" if size > 100 else "ds100", size)
         return uw.knockout(pair, site, how, measure="change", progress=False).mean("prompt").values
-
-    def pair(self, name: str, size: int) -> uw.Contrast:
-        clean = self.prompts(name, size)
-        other = torch.cat([clean.tokens[:, :11], clean.tokens[:, 11:21].flip(1), clean.tokens[:, 21:]], dim=1)
-        return uw.Contrast(self.model, clean, uw.Prompts.from_tokens(other), uw.CrossEntropy())
 
     def qk(self, head: str, over: str, softmax: bool = True):
         return uw.qk_circuit(self.model, [head], over, norm_scale=self.norm_scale, softmax=softmax)[0]
@@ -94,12 +87,12 @@ class Subject:
         layer, number = map(int, head.split("."))
         return self.model.run(tokens, keep="pattern")["pattern", layer][:, number]
 
-    def scores(self, metric: Metric, prompts: uw.Prompts) -> np.ndarray:
-        """The metric of each prompt."""
-        return metric.score(read_logits(self.model.run(prompts), metric, prompts), prompts).numpy()
+    def loss(self, name: str, size: int | None = None) -> float:
+        return float(losses_and_hits(self, name, size)[0].mean())
 
-    def loss(self, prompts: uw.Prompts) -> float:
-        return float(self.scores(uw.CrossEntropy(), prompts).mean())
+    @cached_property
+    def composition(self):
+        return uw.composition_scores(self.model)
 
     def rebuilt(self, kind: str):
         found = uw.rebuilt_attention(self.model, self.rows("custom_toks")[None], "0.0")
@@ -141,6 +134,23 @@ class Subject:
         return np.stack([self.lost(500, "result", uw.Replacement("gaussian", seed=seed)) for seed in range(5)])
 
 
+@cache
+def contrast(subject: Subject, name: str, size: int) -> uw.Contrast:
+    """The first sequences of a data set against the same with their second half reversed."""
+    clean = subject.prompts(name, size)
+    other = torch.cat([clean.tokens[:, :11], clean.tokens[:, 11:21].flip(1), clean.tokens[:, 21:]], dim=1)
+    return uw.Contrast(subject.model, clean, uw.Prompts.from_tokens(other), uw.CrossEntropy())
+
+
+@cache
+def losses_and_hits(subject: Subject, name: str, size: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Cross-entropy and accuracy of each sequence of a data set, from one run."""
+    prompts = subject.prompts(name, size)
+    run, metrics = subject.model.run(prompts), (uw.CrossEntropy(), uw.Accuracy())
+    loss, hit = (m.score(read_logits(run, m, prompts), prompts).numpy() for m in metrics)
+    return loss, hit
+
+
 FIGURES: dict[str, Callable[[Subject], Any]] = {
     "nonpal_dir": lambda s: class_direction(s.model, (0, 1)),
     "b_U": lambda s: s.model.weights.b_u,
@@ -166,9 +176,9 @@ FIGURES: dict[str, Callable[[Subject], Any]] = {
     "dla_mean_nonpal": lambda s: s.by_class(0),
     "dla_mean_pal": lambda s: s.by_class(1),
     "dla_with_final_ln": lambda s: s.parts("ds100", final_norm=True),
-    "cell19.Q": lambda s: uw.composition_scores(s.model).sel(kind="Q"),
-    "cell19.K": lambda s: uw.composition_scores(s.model).sel(kind="K"),
-    "cell19.V": lambda s: uw.composition_scores(s.model).sel(kind="V"),
+    "cell19.Q": lambda s: s.composition.sel(kind="Q"),
+    "cell19.K": lambda s: s.composition.sel(kind="K"),
+    "cell19.V": lambda s: s.composition.sel(kind="V"),
     "comp_baseline_mean_300_seed0": lambda s: composition_baseline(28, 14).mean,
     "comp_baseline_std_300_seed0": lambda s: composition_baseline(28, 14).std,
     "cell22.h10_last_row": lambda s: s.patterns(torch.tensor(s.file["reference"]["cell22.tokens"]), "1.0")[:, -1],
@@ -191,7 +201,7 @@ FIGURES: dict[str, Callable[[Subject], Any]] = {
     "single_mismatch_missed_fraction_pos11_20": Subject.missed_changes,
     "cell36.zero": lambda s: s.lost(500, "z", "zero"),
     "cell36.mean": lambda s: s.lost(500, "z", "mean"),
-    "cell37.base_loss": lambda s: s.loss(s.prompts("ds500", 200)),
+    "cell37.base_loss": lambda s: s.loss("ds500", 200),
     "cell37.mean": lambda s: [s.lost(200, site, "mean") for site in "qkv"],
     "cell37.zero": lambda s: [s.lost(200, site, "zero") for site in "qkv"],
 }

@@ -6,7 +6,6 @@ import torch
 
 import unweave as uw
 from tests.tiny import D_HEAD, N_HEADS, N_LAYERS, tiny_model, tiny_pair
-from unweave.methods.backup import named_heads
 from unweave.models.model import Model
 from unweave.models.run import Edit
 
@@ -83,12 +82,12 @@ def test_backup_heads_are_those_that_grew(kind):
     grown = grown / abs(float(parts.total_before.mean()))
     after = parts.sel(run="after").mean("prompt")
     expected = {
-        (layer, head)
+        f"{layer}.{head}"
         for layer in range(N_LAYERS)
         for head in range(N_HEADS)
         if (layer, head) != (0, 1) and grown[layer, head] > threshold and after[layer, head] > 0
     }
-    assert set(named_heads(found.attrs["backups"])) == expected
+    assert set(found.attrs["backups"].split()) == expected
     assert (found.sel(layer=0, head=1).values == 0).all()
     np.testing.assert_allclose(found.sel(layer=0), 0, atol=1e-12)  # heads of the same layer cannot react
 

@@ -12,7 +12,7 @@ import unweave as uw
 from tests.oracle.both import Both, both
 from tests.oracle.hooks import Edit, n_heads, run
 from tests.oracle.models import FAMILIES
-from tests.oracle.sweeps import logit_difference
+from tests.oracle.sweeps import logit_difference, unpatched
 
 TOLERANCE = 1e-9
 HEADS = ("z", "q", "k", "v", "pattern")
@@ -25,7 +25,7 @@ CASES = list(product(FAMILIES, HOWS))
 def values(side: Both, site: str, how: str) -> list[Tensor]:
     """What stands in, of every layer: zeros, the clean prompts' mean by position, or the corrupted prompts' run."""
     asked = side.pair
-    clean, other = (run(side.hf, tokens, keep=[site]).sites for tokens in (asked.clean, asked.corrupted))
+    clean, other = (trace.sites for trace in unpatched(side.hf, asked))
     layers = range(side.hf.config.num_hidden_layers)
     if how == "resample":
         return [other[site, n] for n in layers]
@@ -59,7 +59,7 @@ def edits(side: Both, site: str, layer: int, head: int | None, at: object, donor
 def change(side: Both, made: list[Edit]) -> np.ndarray:
     """Of the logit difference, over the gap of the baselines."""
     asked, score = side.pair, logit_difference(side.pair)
-    clean, spoiled = (score(run(side.hf, tokens).logits) for tokens in (asked.clean, asked.corrupted))
+    clean, spoiled = (score(trace.logits) for trace in unpatched(side.hf, asked))
     return ((score(run(side.hf, asked.clean, made).logits) - clean) / (clean.mean() - spoiled.mean())).numpy()
 
 

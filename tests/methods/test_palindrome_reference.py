@@ -13,15 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-import unweave as uw
-from tests.methods.palindrome_figures import FIGURES, Subject
+from tests.methods.palindrome_figures import FIGURES, MANY, Subject, losses_and_hits
 from unweave.methods.weights.composition import composition_baseline
 
-LOSSES = {
-    "ds100": lambda s: s.prompts("ds100"),
-    "ds500": lambda s: s.prompts("ds500"),
-    "ds10000_seed43": lambda s: s.many,
-}
+LOSSES = ("ds100", "ds500", MANY)
 SCORED = [f"{name}.{what}" for name in LOSSES for what in ("loss", "accuracy")]
 SCORED += [f"{name}.accuracy_{kind}" for name in LOSSES for kind in ("palindromes", "nonpalindromes")]
 # Sizes of rounding errors: what they say is that they are small.
@@ -42,6 +37,8 @@ SPLIT = ("cell17.dla", "cell27.h00_through_h10_OV")
 # Other draws than the reference's.
 REDRAWN = ("cell36.random_mean20", "comp_baseline_mean_300_seed0", "comp_baseline_std_300_seed0")
 DTYPES = [torch.float64, torch.float32]
+# Of 2,000 sequences at each of ten places: once, in the dtype of the file's.
+CASES = [(name, dtype) for name in FIGURES for dtype in DTYPES if (name, dtype) != (SHARES[1], torch.float64)]
 
 
 @cache
@@ -66,8 +63,7 @@ def test_no_figure_is_left_out(shared_data: Path) -> None:
     assert set(file(shared_data)["notebook"]) <= checked
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize(("name", "dtype"), CASES, ids=str)
 def test_figure(shared_data: Path, name: str, dtype: torch.dtype) -> None:
     expected = np.asarray(file(shared_data)["reference"][name], dtype=np.float64)
     # Ten digits: half a unit of the last is up to 5e-10 of the number.
@@ -80,9 +76,10 @@ def test_figure(shared_data: Path, name: str, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("name", LOSSES)
 def test_loss_and_accuracy(shared_data: Path, name: str, dtype: torch.dtype) -> None:
     figures, ours = file(shared_data)["reference"], subject(shared_data, dtype)
-    prompts = LOSSES[name](ours)
-    right, labels = ours.scores(uw.Accuracy(), prompts), prompts.answers.numpy()
-    found = {"loss": ours.loss(prompts), "accuracy": right.mean(dtype=float)}
+    right, answers = losses_and_hits(ours, name)[1], ours.prompts(name).answers
+    assert answers is not None
+    labels = answers.numpy()
+    found = {"loss": ours.loss(name), "accuracy": right.mean(dtype=float)}
     found["accuracy_palindromes"] = right[labels == 1].mean(dtype=float)
     found["accuracy_nonpalindromes"] = right[labels == 0].mean(dtype=float)
     for what, value in found.items():
@@ -135,5 +132,4 @@ def test_what_the_notebook_prints_by_class(shared_data: Path, name: str) -> None
 
 
 def loss_of(folder: Path, name: str) -> float:
-    ours = subject(folder, torch.float64)
-    return ours.loss(LOSSES[name.removesuffix(".loss")](ours))
+    return subject(folder, torch.float64).loss(name.removesuffix(".loss"))

@@ -9,7 +9,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import product
 
 from jaxtyping import Float
@@ -18,7 +17,7 @@ from transformers import PreTrainedModel
 
 from tests.oracle.hooks import Edit, Trace, n_heads, part, run
 from tests.oracle.pairs import Pair
-from tests.oracle.sweeps import index_of, logit_difference
+from tests.oracle.sweeps import index_of, logit_difference, unpatched
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Path:
 
 def effect(hf: PreTrainedModel, pair: Pair, path: Path, direction: str) -> Float[Tensor, " prompt"]:
     """The effect of one path, on the scale of the mean baselines."""
-    clean, corrupted = both_runs(hf, pair)
+    clean, corrupted = unpatched(hf, pair)
     tokens, ours, theirs = (
         (pair.clean, clean, corrupted) if direction == "noise" else (pair.corrupted, corrupted, clean)
     )
@@ -50,13 +49,6 @@ def effect(hf: PreTrainedModel, pair: Pair, path: Path, direction: str) -> Float
         return (score(second.logits) - base) / gap
     edits = [received(hf, pair, path, second, receiver) for receiver in path.receivers]
     return (score(run_kept(hf, tokens, edits, ()).logits) - base) / gap
-
-
-@cache
-def both_runs(hf: PreTrainedModel, pair: Pair) -> tuple[Trace, Trace]:
-    """The first pass, of the clean and of the corrupted prompts: the same for every path."""
-    sites = ("z", "q", "k", "v", "mlp_out", "resid_pre", "mlp_in")
-    return run_kept(hf, pair.clean, (), sites), run_kept(hf, pair.corrupted, (), sites)
 
 
 def frozen(hf: PreTrainedModel, pair: Pair, path: Path, ours: Trace, theirs: Trace) -> list[Edit]:

@@ -6,13 +6,14 @@ A patch is (site, layer, index into the site's tensor). `grid` lists the patches
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from tests.oracle.hooks import Edit, Index, n_heads, run
+from tests.oracle.hooks import Edit, Index, Trace, n_heads, run, sites_of
 from tests.oracle.pairs import Pair
 
 # One number a prompt, from the logits at all positions.
@@ -79,6 +80,12 @@ def index_of(site: str, **at: int | Int[Tensor, " prompt"]) -> Index:
     return prompts, place, head
 
 
+@cache
+def unpatched(hf: PreTrainedModel, pair: Pair) -> tuple[Trace, Trace]:
+    """The clean and the corrupted prompts, every site kept: run once, since they are the same for every patch."""
+    return run(hf, pair.clean, keep=sites_of(hf)), run(hf, pair.corrupted, keep=sites_of(hf))
+
+
 def effects(
     hf: PreTrainedModel,
     pair: Pair,
@@ -92,13 +99,14 @@ def effects(
     clean prompts with values of the corrupted ones: 0 as clean, -1 as corrupted.
     """
     score = score or logit_difference(pair)
-    recipient, donor = (pair.corrupted, pair.clean) if direction == "denoise" else (pair.clean, pair.corrupted)
-    patches = [patch if isinstance(patch, tuple) else (patch,) for patch in patches]
-    given = run(hf, donor, keep={part.site for patch in patches for part in patch})
-    base = score(run(hf, recipient).logits)
-    gap = (score(run(hf, pair.clean).logits) - score(run(hf, pair.corrupted).logits)).mean()
+    clean, corrupted = unpatched(hf, pair)
+    gap = (score(clean.logits) - score(corrupted.logits)).mean()
+    recipient, base, given = (pair.corrupted, score(corrupted.logits), clean)
+    if direction == "noise":
+        recipient, base, given = (pair.clean, score(clean.logits), corrupted)
     columns = []
     for patch in patches:
+        patch = patch if isinstance(patch, tuple) else (patch,)
         edits = [Edit(part.site, part.layer, part.index, given.sites[part.site, part.layer]) for part in patch]
         columns.append((score(run(hf, recipient, edits).logits) - base) / gap)
     return torch.stack(columns, dim=1)

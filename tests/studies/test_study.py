@@ -135,19 +135,6 @@ def test_the_command_repeats_every_setting_that_is_not_usual() -> None:
     assert command(Settings(bos=True, anyway=True)) == "unweave study ioi --bos --anyway"
 
 
-def test_a_quick_study_says_what_it_left_out(settings: Settings, subject: Subject, tmp_path: Path) -> None:
-    study(replace(settings, quick=True, out=tmp_path), lambda line: None)
-    saved = {file.stem for file in (tmp_path / "results").iterdir()}
-    long = {step.name for step in plan(subject) if step.long}
-    assert long == {"heads-noise", "heads-role", "heads-other", "signals"}
-    assert not saved & long
-    heads = uw.load(tmp_path / "results" / "heads.nc")
-    assert isinstance(heads, xr.Dataset)
-    assert set(heads.data_vars) == set(standard.QUICK_PARTS)
-    assert "greedy" not in score_of(tmp_path, "completeness")["kind"].values
-    assert page_of(tmp_path).count("left out by --quick") == len(long) + len(standard.SHORTER)
-
-
 def test_ctrl_c_writes_a_report_of_what_was_finished(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,22 +174,41 @@ def pairs_file(folder: Path, answer: str = " Paris", wrong: str = " Rome", **mor
     return file
 
 
-def test_pairs_of_ones_own_get_the_standard_steps(settings: Settings, tmp_path: Path) -> None:
-    file = pairs_file(tmp_path, **{"role:country": " France"})
-    study(replace(settings, task=str(file), prompts=None, out=tmp_path, quick=True), lambda line: None)
-    assert array_of(tmp_path, "paths").sizes["prompt"] == 2
-    roles = uw.load(tmp_path / "results" / "roles.nc")
+@pytest.fixture(scope="module")
+def own(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A quick study of a file of pairs; what it made is in `own.out`."""
+    folder = tmp_path_factory.mktemp("own")
+    file = pairs_file(folder, **{"role:country": " France"})
+    own = replace(settings, task=str(file), prompts=None, out=folder, quick=True)
+    study(own, lambda line: None)
+    return own
+
+
+def test_pairs_of_ones_own_get_the_standard_steps(own: Settings) -> None:
+    assert array_of(own.out, "paths").sizes["prompt"] == 2
+    roles = uw.load(own.out / "results" / "roles.nc")
     assert isinstance(roles, xr.Dataset)
     assert roles["role"].to_numpy().tolist() == ["country", "end"]
-    page = page_of(tmp_path)
+    page = page_of(own.out)
     assert "<h1>The pairs of pairs.jsonl in " in page
     # Answers that stand in no prompt are named too.
     assert "·Paris, not ·Rome · logit difference" in page
     assert "After “The capital of France is” comes “Paris”." in page
     assert "the prompts are 5 to 11 tokens long" in page
-    assert not (tmp_path / "results" / "tokens.nc").exists()
+    assert not (own.out / "results" / "tokens.nc").exists()
     assert "Mary" not in page.partition("</header>")[0]
-    assert f"unweave study {file}" in page
+    assert f"unweave study {own.task}" in page
+
+
+def test_a_quick_study_says_what_it_left_out(own: Settings, subject: Subject) -> None:
+    assert {step.name for step in plan(subject) if step.long} == {"heads-noise", "heads-role", "heads-other", "signals"}
+    long = {step.name for step in standard.standard_steps(subject) if step.long}
+    assert not {file.stem for file in (own.out / "results").iterdir()} & long
+    heads = uw.load(own.out / "results" / "heads.nc")
+    assert isinstance(heads, xr.Dataset)
+    assert set(heads.data_vars) == set(standard.QUICK_PARTS)
+    assert "greedy" not in score_of(own.out, "completeness")["kind"].values
+    assert page_of(own.out).count("left out by --quick") == len(long) + len(standard.SHORTER)
 
 
 def test_what_a_task_lacks_is_left_out_and_said(settings: Settings, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 import pytest
 
 from unweave.views.answer import Answer, Fact
-from unweave.views.blocks import Block, Code, Details, Figure, Raw, Section, Table, Text, alignment, pack
+from unweave.views.blocks import Block, Code, Details, Figure, Section, Table, Text, alignment, pack
 
 EVIL = "<script>alert(1)</script>\"'&"
 BLOCKS = (
@@ -37,7 +37,6 @@ def test_blocks_say_what_they_need_also_from_inside():
     figure = Figure(go.Figure())
     assert Section("s", (Text(("a",)), Details("d", (figure,)))).needs() == {"plotly"}
     assert Text(("a",)).needs() == frozenset()
-    assert Raw("<b>", frozenset({"prompts"})).needs() == {"prompts"}
 
 
 def test_packed_text_comes_back_and_is_the_same_every_time():

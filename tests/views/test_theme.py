@@ -79,14 +79,6 @@ def test_the_diverging_scale_is_centred_on_the_page(scheme: dict[str, Any], visi
     assert min(np.linalg.norm(seen[4 - step] - seen[4 + step]) for step in (2, 3, 4)) > 25
 
 
-def test_heads_keep_their_colours() -> None:
-    registry = [f"{layer}.0" for layer in range(12)]
-    assert theme.head_colour("3.0", registry) == theme.head_colours(registry)["3.0"] == theme.PALETTE[3]
-    assert theme.head_colour("3.0", [*registry, "40.1"]) == theme.PALETTE[3]
-    assert len({theme.head_colour(label, registry) for label in registry[:8]}) == 8
-    assert theme.head_colour("8.0", registry) == theme.head_colour("7.7", registry) == theme.NEUTRAL
-
-
 def test_pages_get_plain_json_and_no_upload_button() -> None:
     json.dumps([theme.LIGHT, theme.DARK, theme.CONFIG])
     assert "sendChartToCloud" in str(theme.CONFIG["modeBarButtonsToRemove"])

@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from unweave import __version__
 from unweave.cli.commands import (
     attribute,
     evaluate,
@@ -25,6 +24,7 @@ from unweave.cli.commands import (
 )
 from unweave.cli.terminal import MISTAKE, fail
 from unweave.errors import UnweaveError
+from unweave.version import __version__
 
 app = typer.Typer(
     help="Finds the circuit that a transformer language model uses for a task, and tests it.",

@@ -153,11 +153,6 @@ def growth_of(parts: xr.DataArray, out: Sequence[Head]) -> xr.DataArray:
     return growth.assign_attrs(parts.attrs)
 
 
-def named_heads(text: str) -> tuple[Head, ...]:
-    """Heads of an attribute such as `backups`: `"10.2 11.9"`."""
-    return tuple((int(layer), int(head)) for layer, head in (name.split(".") for name in text.split()))
-
-
 def _names(chosen: np.ndarray) -> str:
     return " ".join(head_name((layer, head)) for layer, head in np.argwhere(chosen).tolist())
 

@@ -20,9 +20,8 @@ from einops import einsum, rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from unweave import __version__
 from unweave.errors import InputError
-from unweave.methods.frame import model_attributes
+from unweave.methods.frame import labelled_weights
 from unweave.methods.weights.vocabulary import chosen_tokens
 from unweave.models.forward import mlp, norm, unembed
 from unweave.models.model import Model, check_model
@@ -49,8 +48,6 @@ def copying_scores(model: Model, words: Sequence[str] | Sequence[int] | Tensor, 
         InputError: no word, a word of several tokens, a word given twice, or a model that answers with classes.
     """
     check_model(model)
-    import xarray as xr
-
     config = model.config
     if config.d_vocab_out != config.d_vocab:
         raise InputError(f"model: {config.name} answers with classes, so no word of its prompts can be copied")
@@ -67,18 +64,15 @@ def copying_scores(model: Model, words: Sequence[str] | Sequence[int] | Tensor, 
         "head": list(range(config.n_heads)),
     }
     attrs = {
-        **model_attributes(model),
         "method": "copying scores",
         "quantity": f"share of words in their own top {top}",
         "unit": "share",
         "zero": "copies none",
         "one": "copies all",
         "n_words": len(names),
-        "version": __version__,
         "notes": "the first attention is left out before the first MLP" if config.block == "serial" else "",
     }
-    values = table.to(torch.float64).cpu().numpy()
-    return xr.DataArray(values, dims=tuple(coords), coords=coords, attrs=attrs)
+    return labelled_weights(model, table.to(torch.float64), coords, attrs)
 
 
 def extended_embedding(model: Model, tokens: Int[Tensor, " word"]) -> Float[Tensor, "word d_model"]:

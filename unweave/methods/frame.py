@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unweave import __version__
 from unweave.metrics.contrast import Contrast
 from unweave.models.model import Model
 from unweave.models.prompts import Prompts
+from unweave.version import __version__
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -45,7 +45,7 @@ def labelled_weights(
     attrs: Mapping[str, str | int | float],
     extra: Coords | None = None,
 ) -> xr.DataArray:
-    """A result read off the weights alone: no prompts."""
+    """A result of the model alone: of no prompts that were given."""
     import xarray as xr
 
     coords: Coords = {name: ((name,), list(values_of)) for name, values_of in axes.items()} | (extra or {})

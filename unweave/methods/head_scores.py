@@ -17,9 +17,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from unweave import __version__
 from unweave.errors import InputError
-from unweave.methods.frame import model_attributes
+from unweave.methods.frame import labelled_weights
 from unweave.models.forward import forward
 from unweave.models.model import Model, check_model
 from unweave.tasks.repeated import draw_repeated
@@ -49,8 +48,6 @@ def head_scores(model: Model, n_tokens: int = 50, n_sequences: int = 50, seed: i
         InputError: fewer than 2 tokens, no sequence, or more tokens than the model reads.
     """
     check_model(model)
-    import xarray as xr
-
     config = model.config
     if n_tokens < 2 or n_sequences < 1:
         raise InputError(f"n_tokens, n_sequences: expected at least 2 and 1, got {n_tokens} and {n_sequences}")
@@ -69,7 +66,6 @@ def head_scores(model: Model, n_tokens: int = 50, n_sequences: int = 50, seed: i
         "head": range(config.n_heads),
     }
     attrs = {
-        **model_attributes(model),
         "method": "head scores",
         "quantity": "attention",
         "unit": "share",
@@ -79,11 +75,8 @@ def head_scores(model: Model, n_tokens: int = 50, n_sequences: int = 50, seed: i
         "n_tokens": n_tokens,
         "n_prompts": n_sequences,
         "seed": seed,
-        "version": __version__,
-        "notes": "",
     }
-    dims = tuple(coords)
-    return xr.DataArray(table.cpu().numpy(), dims=dims, coords={k: list(v) for k, v in coords.items()}, attrs=attrs)
+    return labelled_weights(model, table, coords, attrs)
 
 
 def _scores(model: Model, tokens: Int[Tensor, "prompt pos"]) -> Float[Tensor, "prompt score layer head"]:

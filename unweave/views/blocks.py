@@ -47,20 +47,6 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Raw:
-    """HTML that is already safe, such as a drawing made by this package. Never give it text from a prompt unescaped."""
-
-    markup: str
-    assets: frozenset[str] = frozenset()
-
-    def html(self) -> str:
-        return self.markup
-
-    def needs(self) -> frozenset[str]:
-        return self.assets
-
-
-@dataclass(frozen=True)
 class Code:
     """A command or a listing, as it is typed."""
 

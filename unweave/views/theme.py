@@ -17,7 +17,7 @@ protanopia, deuteranopia and tritanopia (the matrices of Machado, Oliveira and F
 of at least 2.5 against both backgrounds.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 PALETTE = ("#415bd4", "#ce9909", "#a8168c", "#55b2a1", "#f0785d", "#4f640f", "#979edd", "#874b50")
 NEUTRAL = "#87919b"
@@ -79,18 +79,3 @@ def _scale(colours: Sequence[str]) -> list[list[object]]:
 LIGHT: dict[str, object] = {"template": _template("#ffffff", "#1c2127", "#59636e", "#dfe3e8", _DIVERGING_LIGHT)}
 DARK: dict[str, object] = {"template": _template("#14171b", "#e3e6ea", "#9ba5b0", "#2c333b", _DIVERGING_DARK)}
 SEQUENTIAL: list[list[object]] = _scale(_SEQUENTIAL)
-
-
-def head_colour(label: str, registry: Sequence[str]) -> str:
-    """The colour of a head (`"23.3"`) in a report that names the heads of `registry`, in that order.
-
-    The same registry gives the same head the same colour in every figure. The ninth head and later ones, and heads that
-    are not in it, are grey: a palette that began again would say that two heads are one.
-    """
-    place = registry.index(label) if label in registry else len(PALETTE)
-    return PALETTE[place] if place < len(PALETTE) else NEUTRAL
-
-
-def head_colours(registry: Sequence[str]) -> Mapping[str, str]:
-    """The colour of every head of a report, for the `colours` argument of figures."""
-    return {label: head_colour(label, registry) for label in registry}

@@ -31,10 +31,9 @@ def test_doubtful_bars_are_pale() -> None:
     assert "Pale bars: not different from 0" in layout(figure).meta["caption"]
 
 
-def test_colours_say_the_sign_or_the_head() -> None:
+def test_colours_say_the_sign() -> None:
     up, down = traces(bars(heads(), 2))[0].marker.color
     assert up != down
-    assert traces(bars(heads(), 2, colours={"3.0": "#123456"}))[0].marker.color[1] == "#123456"
 
 
 def test_the_title_gives_the_share() -> None:

@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unweave import __version__
 from unweave.errors import InputError, ModelError
 from unweave.files import placed
 from unweave.models.config import Config
@@ -26,6 +25,7 @@ from unweave.models.model import Model
 from unweave.models.native import save_model, write_tensors
 from unweave.models.training.examples import TrainingData
 from unweave.models.training.recipe import Recipe
+from unweave.version import __version__
 
 RECORD, STATE = "training.json", "state.safetensors"
 _PLAN = ("config", "recipe", "data")

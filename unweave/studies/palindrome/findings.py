@@ -270,7 +270,7 @@ def adversarial_finding(made: xr.DataArray) -> str:
     return (
         f"With {counted(len(places), 'wrong value')}, at {spans(places)}, {exact(float(made.attrs['fooled']))} of "
         f"{made.attrs['tried']} sequences of values that are confused are still called palindromes: "
-        f"{counted(len(sure), 'of them')} with a probability of at least {least}".replace("of thems", "of them")
+        f"{len(sure)} of them with a probability of at least {least}"
     )
 
 

@@ -231,20 +231,12 @@ def _place(circuits: xr.DataArray, pair: str) -> Figure:
 
 def _without(found: Found) -> list[Block]:
     blocks: list[Block] = []
-    for name, title in (
-        ("ablations", FINDINGS["ablations"](found) if "ablations" in found else ""),
-        ("ablations-loss", ""),
-    ):
-        if name not in found:
-            continue
-        table = found[name].rename(address="head", how="replaced by")
-        figure = Figure(
-            heatmap(table, x="part", y="head", facet="replaced by", values=True), title or FINDINGS[name](found)
-        )
-        blocks.append(Details("The same in cross-entropy", [figure]) if name == "ablations-loss" else figure)
     if "ablations" in found:
         same = "Zero for the queries and zero for the keys are one and the same: every score is then 0."
-        blocks.insert(1, Text((f"{findings.constant_finding(found['ablations'])} {same}",)))
+        blocks.append(_ablated(found, "ablations"))
+        blocks.append(Text((f"{findings.constant_finding(found['ablations'])} {same}",)))
+    if "ablations-loss" in found:
+        blocks.append(Details("The same in cross-entropy", [_ablated(found, "ablations-loss")]))
     parts = ", ".join(PARTS)
     text = (
         f"Of each head, one part at a time ({parts}) is replaced at all positions: by zero, by its mean over the "
@@ -252,6 +244,12 @@ def _without(found: Found) -> list[Block]:
         "accuracy does no better than a coin."
     )
     return [Text((text,)), *blocks] if blocks else []
+
+
+def _ablated(found: Found, name: str) -> Figure:
+    """Heads by what is replaced, a panel for each replacement."""
+    table = found[name].rename(address="head", how="replaced by")
+    return Figure(heatmap(table, x="part", y="head", facet="replaced by", values=True), FINDINGS[name](found))
 
 
 def _enough(found: Found) -> list[Block]:

@@ -29,9 +29,8 @@ def bars(
     *,
     by: str = "abs",
     title: str = "",
-    colours: Mapping[str, str] | None = None,
 ) -> go.Figure:
-    """The `n` cells with the largest means, the first at the top.
+    """The `n` cells with the largest means, the first at the top: blue above 0, orange below.
 
     Beside each bar stands the share of the total size (sum of absolute means of all cells) that it and those above it
     hold. Bars of cells not different from 0 are pale.
@@ -41,7 +40,6 @@ def bars(
         n: how many bars.
         by: "abs" for the largest in size, "high" for the highest, "low" for the lowest.
         title: what was found; computed from the data if left out.
-        colours: colours by name, as `theme.head_colours` gives them for heads; by default blue above 0, orange below.
 
     Raises:
         InputError: an unknown `by`, or `n` below 1.
@@ -52,7 +50,7 @@ def bars(
     attrs = next(iter(tables.values())).attrs
     places = list(range(len(rows)))
     figure = go.Figure()
-    _draw(figure, rows, doubt, colours or {}, measure(attrs))
+    _draw(figure, rows, doubt, measure(attrs))
     # The shares are tick labels of a second axis, which plotly draws only if something stands on it.
     figure.add_scatter(x=[0.0] * len(rows), y=places, yaxis="y2", mode="none", hoverinfo="skip", showlegend=False)
     rank = {
@@ -76,14 +74,14 @@ def bars(
     return framed(figure, title or _finding(rows), shown, layout, layout)
 
 
-def _draw(figure: go.Figure, rows: Sequence[Row], doubt: Sequence[bool], colours: Mapping[str, str], what: str) -> None:
+def _draw(figure: go.Figure, rows: Sequence[Row], doubt: Sequence[bool], what: str) -> None:
     mean, low, high = (np.array([getattr(row, end) for row in rows]) for end in ("mean", "low", "high"))
     figure.add_bar(
         x=mean,
         y=list(range(len(rows))),
         orientation="h",
         marker={
-            "color": [colours.get(row.label, _TOWARDS if row.mean > 0 else _AGAINST) for row in rows],
+            "color": [_TOWARDS if row.mean > 0 else _AGAINST for row in rows],
             "opacity": [0.35 if pale else 0.9 for pale in doubt],
         },
         error_x={

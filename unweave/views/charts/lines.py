@@ -26,7 +26,6 @@ def lines(
     x: str,
     series: str | None = None,
     title: str = "",
-    colours: Mapping[str, str] | None = None,
 ) -> go.Figure:
     """Means over prompts as lines; all series under the pointer are read together.
 
@@ -35,7 +34,6 @@ def lines(
         x: the dimension along the axis, with its labels: `stage`, `layer`, `pos`, …
         series: a dimension with a line for each value.
         title: what was found; computed from the data if left out.
-        colours: colours of lines by name, as `theme.head_colours` gives them for heads.
 
     Raises:
         InputError: a dimension that the result does not have, or one that is neither axis nor series.
@@ -45,8 +43,7 @@ def lines(
     first = curves[0][1]
     figure = go.Figure()
     for place, (name, table) in enumerate(curves):
-        colour = (colours or {}).get(name, PALETTE[place % len(PALETTE)])
-        _draw(figure, name if len(curves) > 1 else "", table, x, colour)
+        _draw(figure, name if len(curves) > 1 else "", table, x, PALETTE[place % len(PALETTE)])
     figure.update_layout(
         hovermode="x unified",
         xaxis={
