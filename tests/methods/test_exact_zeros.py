@@ -44,6 +44,14 @@ def test_positions_out_of_reach(side: Both, direction: str) -> None:
         assert (by_place[~outside] != 0.0).any(), array.name
 
 
+def test_patches_together_of_which_none_can_matter(side: Both) -> None:
+    last = side.contrast.model.config.n_layers - 1
+    before, never_read = ["z 0.1 @0", "resid_pre 1 @0", "k 1.0 @0"], [f"z {last}.1 @S1", f"mlp_out {last} @S1"]
+    found = uw.patch_at(side.contrast, [before, never_read, [*before, "z 0.1"]], memory=1, progress=False).values
+    assert (found[:, :2] == 0.0).all()
+    assert (found[:, 2] != 0.0).all()
+
+
 @pytest.mark.parametrize("memory", [None, 1])
 def test_tokens_that_stay_have_the_same_inputs_in_the_first_layer(memory: int | None) -> None:
     """Where prompts are taken one by one, what a contrast's runs lend was computed in another batch."""
