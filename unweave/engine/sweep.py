@@ -71,7 +71,7 @@ class Sweep:
 
     def _batches(self) -> list[range]:
         q = self.question
-        one = recording_bytes(q.config, q.recipient.tokens.shape[1], len(self._patched()), q.baseline.element_size())
+        one = recording_bytes(q.config, q.recipient.tokens.shape[1], len(self._patched()), q.itemsize)
         n_prompts, size = len(q.recipient), max(1, self._budget() // 2 // one)
         return [range(start, min(start + size, n_prompts)) for start in range(0, n_prompts, size)]
 
@@ -94,7 +94,7 @@ class Sweep:
         """One wavefront after the other until no ticket is left."""
         q = self.question
         longest = recording.stream(0).shape[1]
-        itemsize = q.baseline.element_size()
+        itemsize = q.itemsize
         room = room_within(q.config, self._budget() // 2, itemsize, longest)
         while tickets:
             try:

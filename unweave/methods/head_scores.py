@@ -19,7 +19,7 @@ from torch import Tensor
 
 from unweave import __version__
 from unweave.errors import InputError
-from unweave.methods.frame import model_attributes
+from unweave.methods.frame import array_of, model_attributes
 from unweave.models.forward import forward
 from unweave.models.model import Model, check_model
 from unweave.tasks.repeated import draw_repeated
@@ -83,7 +83,7 @@ def head_scores(model: Model, n_tokens: int = 50, n_sequences: int = 50, seed: i
         "notes": "",
     }
     dims = tuple(coords)
-    return xr.DataArray(table.cpu().numpy(), dims=dims, coords={k: list(v) for k, v in coords.items()}, attrs=attrs)
+    return xr.DataArray(array_of(table), dims=dims, coords={k: list(v) for k, v in coords.items()}, attrs=attrs)
 
 
 def _scores(model: Model, tokens: Int[Tensor, "prompt pos"]) -> Float[Tensor, "prompt score layer head"]:

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from typing import final
 
 import torch
-from jaxtyping import Float
+import torch.nn.functional as F
+from einops import einsum
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from unweave.errors import InputError
@@ -23,6 +25,7 @@ from unweave.models.keeping import lent_keys
 from unweave.models.model import Model
 from unweave.models.prompts import Prompts
 from unweave.models.run import Run
+from unweave.models.weights import Weights
 
 
 @final
@@ -130,9 +133,23 @@ def _kind(given: object) -> str:
 def read_logits(run: Run, metric: Metric, prompts: Prompts) -> Float[Tensor, "prompt column"]:
     """The logits that a metric reads of a run: at its role in `prompts`, and of the vocabulary only what it names."""
     rows = torch.arange(len(prompts), device=run.final.device)
-    logits = unembed(run.weights, run.final[rows, prompts.role(metric.role).to(rows.device)])
     columns = metric.columns(prompts)
-    return logits if columns is None else logits.gather(1, columns.to(logits.device))
+    final = run.final[rows, prompts.role(metric.role).to(rows.device)]
+    return logits_of(run.weights, final, None if columns is None else columns.to(rows.device))
+
+
+def logits_of(
+    weights: Weights, final: Float[Tensor, "row d_model"], columns: Int[Tensor, "row column"] | None
+) -> Float[Tensor, "row column"]:
+    """Each row's logits, at `columns` alone where they are given, in float32 or wider.
+
+    In bfloat16 logits around 20 are 1/8 apart, which is more than most patches change them by.
+    """
+    wide = torch.promote_types(final.dtype, torch.float32)
+    if columns is None:
+        return unembed(weights, final).to(wide)
+    logits = einsum(final.to(wide), F.embedding(columns, weights.w_u).to(wide), "row d, row column d -> row column")
+    return logits if weights.b_u is None else logits + weights.b_u[columns]
 
 
 def _check_alike(clean: Prompts, corrupted: Prompts) -> None:
