@@ -9,7 +9,7 @@ mean effect is the ratio of mean differences that the field's notebooks print:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import final
 
 import torch
@@ -57,9 +57,11 @@ class Contrast:
             object.__setattr__(self, name, value)
 
         self._check_kinds()
-        put("prompts", self.model.prompts(self.prompts))
-        put("corrupted", self.model.prompts(self.corrupted))
-        _check_alike(self.prompts, self.corrupted)
+        clean, corrupted = self.model.prompts(self.prompts), self.model.prompts(self.corrupted)
+        _check_alike(clean, corrupted)
+        n_pos = min(clean.tokens.shape[1], corrupted.tokens.shape[1])  # one may be padded further than the other
+        put("prompts", replace(clean, tokens=clean.tokens[:, :n_pos]))
+        put("corrupted", replace(corrupted, tokens=corrupted.tokens[:, :n_pos]))
         lent = lent_keys(self.model.config, self.prompts, self.model.dtype.itemsize)
         put("clean_run", self.model.run(self.prompts, lent))
         put("spoiled_run", self.model.run(self.corrupted, lent))
