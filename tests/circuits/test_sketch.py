@@ -1,5 +1,7 @@
 """Sketches: what is kept is what path patching says, level by level."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -160,3 +162,12 @@ def test_a_screen_leaves_out_only_what_is_small_where_it_was_tried():
     assert not likely.all()
     np.testing.assert_allclose(screened.values[:, likely], whole.values[:, likely], atol=1e-12)
     assert (screened.values[:, ~likely] == 0.0).all()
+
+
+def test_prompts_that_score_as_their_corrupted_ones_screen_nothing():
+    asked, receivers = pair(n=6), [(2, 1, "k"), (2, 2, "k")]
+    tokens = asked.corrupted.tokens.clone()
+    tokens[[0, 5]] = asked.prompts.tokens[[0, 5]]
+    asked = replace(asked, corrupted=replace(asked.corrupted, tokens=tokens))
+    found = Senders(asked, 0.01, 2).effects(receivers, "S2")
+    xr.testing.assert_identical(found, uw.path_patch(asked, receivers, at="S2"))

@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 import unweave as uw
 from tests.oracle.both import Both, both, contrast, models, table, tables
 from tests.oracle.models import FAMILIES
 from tests.oracle.pairs import Pair, pair
+from tests.small import random_model
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -40,6 +42,27 @@ def test_positions_out_of_reach(side: Both, direction: str) -> None:
         by_place = array.transpose("prompt", "pos", ...).values
         assert (by_place[outside] == 0.0).all(), array.name
         assert (by_place[~outside] != 0.0).any(), array.name
+
+
+def test_patches_together_of_which_none_can_matter(side: Both) -> None:
+    last = side.contrast.model.config.n_layers - 1
+    before, never_read = ["z 0.1 @0", "resid_pre 1 @0", "k 1.0 @0"], [f"z {last}.1 @S1", f"mlp_out {last} @S1"]
+    found = uw.patch_at(side.contrast, [before, never_read, [*before, "z 0.1"]], memory=1, progress=False).values
+    assert (found[:, :2] == 0.0).all()
+    assert (found[:, 2] != 0.0).all()
+
+
+@pytest.mark.parametrize("memory", [None, 1])
+def test_tokens_that_stay_have_the_same_inputs_in_the_first_layer(memory: int | None) -> None:
+    """Where prompts are taken one by one, what a contrast's runs lend was computed in another batch."""
+    model = random_model(uw.small_config(n_layers=1, n_heads=3, d_model=16, d_head=16))
+    tokens = torch.tensor([[3, 1, 4], [1, 5, 9], [2, 6, 5]])
+    clean = uw.Prompts.from_tokens(tokens, answers=[1, 2, 3], wrong=[4, 5, 6])
+    asked = uw.Contrast(model, clean, uw.Prompts.from_tokens(tokens + torch.tensor([[7, 0, 0]])), uw.LogitDiff())
+    for site in ("q", "k", "v"):
+        by_pos = uw.patch(asked, site, ("layer", "pos"), memory=memory, progress=False).values[:, 0]
+        assert (by_pos[:, 1:] == 0.0).all(), site
+        assert site == "q" or (by_pos[:, 0] != 0.0).all(), site
 
 
 def test_in_the_last_layer_only_the_end_is_read(side: Both) -> None:

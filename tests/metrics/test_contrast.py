@@ -1,7 +1,10 @@
 """Contrasts: baselines, their scale, and what is refused."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+import xarray as xr
 
 import unweave as uw
 from tests.readers import unchecked
@@ -39,6 +42,15 @@ def test_prompts_that_do_not_match_are_an_error():
     shorter = uw.Prompts.from_tokens(pair.corrupted.tokens, lengths=[7, 5, 6])
     with pytest.raises(uw.InputError, match="prompt 3 has 6 tokens, and its clean prompt has 7"):
         uw.Contrast(pair.model, pair.prompts, shorter, pair.metric)
+
+
+@pytest.mark.parametrize("wider", ["prompts", "corrupted"])
+def test_one_side_may_be_padded_further(wider: str) -> None:
+    pair = tiny_pair(tiny_model("gpt2"))
+    side = getattr(pair, wider)
+    padded = replace(side, tokens=torch.nn.functional.pad(side.tokens, (0, 2), value=9))
+    found = uw.patch(replace(pair, **{wider: padded}), "z", ("layer", "pos"), progress=False)
+    xr.testing.assert_identical(found, uw.patch(pair, "z", ("layer", "pos"), progress=False))
 
 
 def test_a_direction_is_one_of_two():

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from unweave.results import statistics
-from unweave.results.statistics import bootstrap_interval, draws_for, holm, sign_flip_p, smallest_p
+from unweave.results.statistics import (
+    bootstrap_interval,
+    bootstrap_ratio_interval,
+    draws_for,
+    holm,
+    sign_flip_p,
+    smallest_p,
+)
 
 
 def by_hand(values: np.ndarray) -> float:
@@ -89,3 +96,10 @@ def test_draws_grow_with_the_table_within_bounds() -> None:
     assert draws_for(1) == 10_000
     assert smallest_p(50, draws_for(270)) * 270 < 0.006
     assert draws_for(10**6) == 200_000
+
+
+def test_draws_whose_ratio_has_no_denominator_are_left_out() -> None:
+    right = np.array([1.0, 0.0, 0.0, 0.0])  # a third of the draws hold none that is right
+    low, high = bootstrap_ratio_interval(np.stack([right / 2, 1 - right]), right, 0.95, 2000, 0)
+    assert (low[0], high[0]) == (0.5, 0.5)
+    assert (low[1], high[1]) == pytest.approx((1 / 3, 3))

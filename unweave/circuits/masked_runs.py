@@ -84,7 +84,7 @@ class MaskedRuns:
 
     def _room(self) -> Room:
         budget = budget_bytes(None, self.values.device) // 2
-        return room_within(self.question.config, budget, self.values.element_size(), self._longest)
+        return room_within(self.question.config, budget, self.question.itemsize, self._longest)
 
     def _counts(
         self, differs: Bool[Tensor, "*variant layer prompt pos head"]

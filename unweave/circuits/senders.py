@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, final
 import numpy as np
 import torch
 
+from unweave.errors import InputError
 from unweave.methods.frame import labelled
 from unweave.methods.heads import Head
 from unweave.methods.path_ends import Receiver, Sender
@@ -36,7 +37,8 @@ class Senders:
     Args:
         pair, memory: as in `path_patch`.
         threshold: the smallest mean effect of interest.
-        screen: prompts on which all heads are tried first; 0, or as many as there are, runs all heads on every prompt.
+        screen: prompts on which all heads are tried first; 0, or as many as there are, runs all heads on every prompt,
+            and so do prompts that score as their corrupted ones.
     """
 
     def __init__(self, pair: Contrast, threshold: float, screen: int, memory: int | float | None = None) -> None:
@@ -72,7 +74,10 @@ class Senders:
         return path_patch(pair, receivers, senders, at=role, memory=self.memory, progress=False)
 
 
-def _some(pair: Contrast, count: int) -> Contrast:
-    """The pair on a few of its prompts, evenly spaced."""
+def _some(pair: Contrast, count: int) -> Contrast | None:
+    """The pair on a few of its prompts, evenly spaced; None where these score alike, which leaves no scale."""
     at = np.linspace(0, len(pair.prompts) - 1, count).round().astype(int).tolist()
-    return Contrast(pair.model, pair.prompts.take(at), pair.corrupted.take(at), pair.metric)
+    try:
+        return Contrast(pair.model, pair.prompts.take(at), pair.corrupted.take(at), pair.metric)
+    except InputError:
+        return None

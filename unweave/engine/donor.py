@@ -30,7 +30,7 @@ class RunDonor:
     """The run of some prompts. Before the first token that differs a causal model does the same with both.
 
     `Question.reach` sees to models that are not causal. `run` was made of the same prompts before: it lends what it
-    kept, and where it kept too little the prompts are run again.
+    kept, and the prompts are run again for the rest.
     """
 
     prompts: Prompts
@@ -44,12 +44,12 @@ class RunDonor:
 
     def values(self, config: Config, weights: Weights, keys: Iterable[Key], batch: Sequence[int]) -> dict[Key, Tensor]:
         wanted = list(keys)
-        if self.run is None or any(key not in self.run.kept for key in wanted):
-            return dict(run_model(config, weights, self.prompts.take(batch), wanted).kept)
-        kept = self.run.kept
-        if list(batch) == list(range(batch[0], batch[-1] + 1)):  # a slice is no copy
-            return {key: kept[key][batch[0] : batch[-1] + 1] for key in wanted}
-        return {key: kept[key][list(batch)] for key in wanted}
+        kept = {} if self.run is None else self.run.kept
+        lacking = [key for key in wanted if key not in kept]
+        made = run_model(config, weights, self.prompts.take(batch), lacking).kept if lacking else {}
+        together = list(batch) == list(range(batch[0], batch[-1] + 1))
+        rows = slice(batch[0], batch[-1] + 1) if together else list(batch)  # a slice is no copy
+        return {key: kept[key][rows] if key in kept else made[key] for key in wanted}
 
 
 @dataclass(frozen=True)

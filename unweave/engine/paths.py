@@ -76,9 +76,7 @@ class PathSweep:
     def _batches(self) -> list[range]:
         q = self.question
         patched, also = self._kept()
-        one = recording_bytes(
-            q.config, q.recipient.tokens.shape[1], len(patched) + len(also), q.baseline.element_size()
-        )
+        one = recording_bytes(q.config, q.recipient.tokens.shape[1], len(patched) + len(also), q.itemsize)
         size = max(1, budget_bytes(self.memory, q.weights.w_e.device) // 2 // one)
         return [range(start, min(start + size, len(q.recipient))) for start in range(0, len(q.recipient), size)]
 
@@ -109,7 +107,7 @@ class PathSweep:
     def _room(self) -> Room:
         q = self.question
         budget = budget_bytes(self.memory, q.weights.w_e.device) // 2
-        return room_within(q.config, budget, q.baseline.element_size(), q.recipient.tokens.shape[1])
+        return room_within(q.config, budget, q.itemsize, q.recipient.tokens.shape[1])
 
     def _end(self) -> int:
         """The stage where the frozen pass ends: the last receivers', or the end."""

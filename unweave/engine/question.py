@@ -6,17 +6,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
-from einops import einsum
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from unweave.engine.donor import Donor, RunDonor
 from unweave.engine.reach import Reach
-from unweave.metrics.contrast import Contrast
+from unweave.metrics.contrast import Contrast, logits_of
 from unweave.metrics.protocol import Metric
 from unweave.models.config import Config
-from unweave.models.forward import norm, unembed
+from unweave.models.forward import norm
 from unweave.models.prompts import Prompts
 from unweave.models.weights import Weights
 
@@ -46,6 +44,11 @@ class Question:
         return self.own.prompts
 
     @property
+    def itemsize(self) -> int:
+        """Bytes of one number of an activation."""
+        return self.weights.w_e.element_size()
+
+    @property
     def read_at(self) -> Int[Tensor, " prompt"]:
         """The position that the metric reads."""
         return self.prompts.role(self.metric.role)
@@ -66,7 +69,7 @@ class Question:
         scores = []
         for rows in self._portions(len(prompt), columns):
             final, at = norm(self.config, self.weights.norm_final, stream[rows]), prompt[rows]
-            logits = unembed(self.weights, final) if columns is None else self._logits_of(final, columns[at])
+            logits = logits_of(self.weights, final, None if columns is None else columns[at])
             reference = None if self.reference is None else self.reference[at]
             scores.append(self.metric.score(logits, self.prompts.take(at), reference))
         return torch.cat(scores)
@@ -76,14 +79,6 @@ class Question:
         size = max(1, PORTION // each)
         for start in range(0, n_rows, size):
             yield slice(start, start + size)
-
-    def _logits_of(
-        self, final: Float[Tensor, "run d_model"], columns: Int[Tensor, "run column"]
-    ) -> Float[Tensor, "run column"]:
-        """Only the logits that are read."""
-        w_u = F.embedding(columns, self.weights.w_u)
-        logits = einsum(final, w_u, "run d, run column d -> run column")
-        return logits if self.weights.b_u is None else logits + self.weights.b_u[columns]
 
 
 def question_of(pair: Contrast, direction: str, donor: Donor | None = None) -> Question:

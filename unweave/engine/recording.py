@@ -5,7 +5,7 @@ A change is the donor's value minus the recipient's, carried to the residual str
     residual sites, attn_out, mlp_out   donor - recipient
     mlp_post                            (donor - recipient) · W_out
     z                                   (donor - recipient) · W_O of the head
-    q k v pattern                       the head's attention is computed again with the donor's value, then as z
+    q k v pattern                       the change of the head's attention with the donor's value, then as z
 
 A query or a row of the pattern at one position changes `z` at that position alone; a key or a value changes it at all
 later positions as well, and where attention sees both ways at all positions. A grouped key or value changes all heads
@@ -35,9 +35,8 @@ def sites_to_keep(config: Config, patched: Iterable[Key], also: Iterable[Key] = 
     if config.block == "serial":
         stream += [("resid_mid", layer) for layer in range(config.n_layers)]
     prefix = [(site, layer) for layer in range(config.n_layers) for site in ("k", "v")]
-    heads = {"q": ("q", "z"), "k": ("q", "z"), "v": ("pattern", "z"), "pattern": ("pattern", "z")}
     targets = list(dict.fromkeys(patched))
-    own = [(site, layer) for name, layer in targets for site in (name, *heads.get(name, ()))]
+    own = [(site, layer) for name, layer in targets for site in ((name, "q") if name in ("k", "v") else (name,))]
     return list(dict.fromkeys([*stream, *prefix, *own, *also])), targets
 
 
@@ -83,36 +82,44 @@ class Recording:
     ) -> Float[Tensor, "prompt pos head d_head"]:
         """The change of `z` when all heads take the donor's `site`, at one place of each prompt or everywhere.
 
-        For `q`, `z` and `pattern` the place makes no difference: what happens at a position stays there.
+        For `q`, `z` and `pattern` the place makes no difference: what happens at a position stays there. Two patterns
+        are taken off each other before the values are averaged, and values before they are: so the change is exactly 0
+        where the donor's value is the recipient's, whatever batch either was run in.
         """
         if site == "z":
             return self.difference("z", layer)
         at = None if place is None or site in ("q", "pattern") else tuple(place.tolist())
         key = (site, layer, "z", at)
         if key not in self._memo:
-            self._memo[key] = (
-                self._attend_again(site, layer, None if at is None else place) - self.recipient["z", layer]
-            )
+            change = self._attention_change(site, layer, None if at is None else place)
+            self._memo[key] = change.transpose(1, 2)
         return self._memo[key]
 
-    def _attend_again(
+    def _attention_change(
         self, site: str, layer: int, place: Int[Tensor, " prompt"] | None
-    ) -> Float[Tensor, "prompt pos head d_head"]:
-        """`z` of all heads with the donor's value at `site`."""
+    ) -> Float[Tensor, "prompt head pos d_head"]:
+        """The change of `z` of all heads with the donor's value at `site`."""
         v = self.recipient["v", layer].transpose(1, 2)
         if site == "pattern":
-            z = attend(self.donor["pattern", layer], v)
-        elif site == "v":
+            return attend(self.difference("pattern", layer), v)
+        q, k = (self._rotated(self.recipient, name, layer) for name in ("q", "k"))
+        if ("own pattern", layer) not in self._memo:
+            self._memo["own pattern", layer] = self._pattern(q, k)
+        own = self._memo["own pattern", layer]
+        if site == "v":
             theirs = self.donor["v", layer].transpose(1, 2)
-            z = attend(self.recipient["pattern", layer], mixed(v, theirs, place))
+            return attend(own, mixed(v, theirs, place) - v)
+        if site == "q":
+            q = self._rotated(self.donor, "q", layer)
         else:
-            q, k = (self._rotated(self.recipient, name, layer) for name in ("q", "k"))
-            if site == "q":
-                q = self._rotated(self.donor, "q", layer)
-            else:
-                k = mixed(k, self._rotated(self.donor, "k", layer), place)
-            z = attend(attention_pattern(attention_scores(self.config, q, k, self.sight.seen)), v)
-        return z.transpose(1, 2)
+            k = mixed(k, self._rotated(self.donor, "k", layer), place)
+        return attend(self._pattern(q, k) - own, v)
+
+    def _pattern(
+        self, q: Float[Tensor, "prompt head pos d_head"], k: Float[Tensor, "prompt kv_head pos d_head"]
+    ) -> Float[Tensor, "prompt head q_pos k_pos"]:
+        """The attention pattern of rotated queries and keys."""
+        return attention_pattern(attention_scores(self.config, q, k, self.sight.seen))
 
     def source_change(self, layer: int) -> Float[Tensor, "prompt q_pos k_pos head d_head"]:
         """The change of `z` when single entries of the pattern are the donor's, by destination and source."""

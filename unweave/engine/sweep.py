@@ -71,7 +71,7 @@ class Sweep:
 
     def _batches(self) -> list[range]:
         q = self.question
-        one = recording_bytes(q.config, q.recipient.tokens.shape[1], len(self._patched()), q.baseline.element_size())
+        one = recording_bytes(q.config, q.recipient.tokens.shape[1], len(self._patched()), q.itemsize)
         n_prompts, size = len(q.recipient), max(1, self._budget() // 2 // one)
         return [range(start, min(start + size, n_prompts)) for start in range(0, n_prompts, size)]
 
@@ -94,7 +94,7 @@ class Sweep:
         """One wavefront after the other until no ticket is left."""
         q = self.question
         longest = recording.stream(0).shape[1]
-        itemsize = q.baseline.element_size()
+        itemsize = q.itemsize
         room = room_within(q.config, self._budget() // 2, itemsize, longest)
         while tickets:
             try:
@@ -143,7 +143,7 @@ class Sweep:
         rows = torch.arange(len(batch), device=stream.device)
         where = torch.tensor(batch, device=stream.device)
         scores = self.question.score(stream[rows, torch.tensor(reach.read, device=stream.device)], where)
-        same = torch.tensor([first > last for first, last in zip(reach.first, reach.last, strict=True)])
+        same = torch.tensor([not _matters(joint, prompt, recording, reach) for prompt in range(len(batch))])
         scores = torch.where(same.to(scores.device), self.question.baseline[where], scores)
         self.values[joint.offset, where.cpu()] = scores.cpu()
         self._report(0.0)
@@ -152,6 +152,11 @@ class Sweep:
         if self.progress is not None:
             finished = float((~self.values.isnan()).sum())
             self.progress(min(finished + in_flight, float(self.values.numel())), float(self.values.numel()))
+
+
+def _matters(joint: Joint, prompt: int, recording: Recording, reach: Reach) -> bool:
+    """Whether any member alone would change the prompt's score: if none does, later ones meet an unchanged run."""
+    return any(True for member in joint.members for _ in arrivals(member, prompt, recording, reach))
 
 
 def _take_in(wave: Wavefront, ticket: Ticket, reach: Reach) -> Ticket | None:

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from unweave.errors import InputError
 from unweave.methods.axes import several
-from unweave.methods.frame import Coords, labelled
+from unweave.methods.frame import Coords, array_of, labelled
 from unweave.methods.weights.head_matrices import answer_direction
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.forward import norm_scale
@@ -144,7 +144,7 @@ def attribute(
         axes = {"component": [*axes["component"], "bias"]} if len(chosen) == config.n_layers else axes
         table = torch.cat([table, rest[:, None]], 1) if len(chosen) == config.n_layers else table
         rest = total - table.sum(1)
-    extra: Coords = {name: (("prompt",), value.cpu().numpy()) for name, value in (("rest", rest), ("total", total))}
+    extra: Coords = {name: (("prompt",), array_of(value)) for name, value in (("rest", rest), ("total", total))}
     return labelled(pair, table, axes, _attrs("direct logit attribution") | {"prompts": prompts}, shown, extra)
 
 

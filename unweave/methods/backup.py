@@ -24,7 +24,7 @@ from torch import Tensor
 
 from unweave.errors import InputError
 from unweave.methods.attribution import Reading, by_head, reading_of
-from unweave.methods.frame import Coords, labelled
+from unweave.methods.frame import Coords, array_of, labelled
 from unweave.methods.heads import Head, Heads, head_name, parse_heads
 from unweave.methods.knockout import At, edits_of, roles_of
 from unweave.methods.knockout_targets import targets_of
@@ -69,7 +69,7 @@ def knockout_attribution(pair: Contrast, heads: Heads, how: str | Replacement = 
     table = torch.stack([before, after, after - before, after - at_scale_before], dim=1)
     ratio = _scale(pair, without, reading) / _scale(pair, whole, reading)
     extra: Coords = {
-        name: (("prompt",), value.cpu().numpy())
+        name: (("prompt",), array_of(value))
         for name, value in (("scale_ratio", ratio), ("total_before", total_before), ("total_after", total_after))
     }
     attrs = {

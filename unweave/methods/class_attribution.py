@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from unweave.methods.attribution import Reading, by_head
-from unweave.methods.frame import Coords, labelled_run
+from unweave.methods.frame import Coords, array_of, labelled_run
 from unweave.methods.weights.head_matrices import answer_direction, class_direction
 from unweave.models.forward import norm_scale
 from unweave.models.model import Model
@@ -89,8 +89,8 @@ def _parts(model: Model, run: Run, reading: Reading, embeddings: Sequence[str]) 
 
 def _coords(batch: Prompts, total: Float[Tensor, " prompt"]) -> Coords:
     coords: Coords = {
-        "total": (("prompt",), total.cpu().numpy()),
-        "probability": (("prompt",), total.sigmoid().cpu().numpy()),
+        "total": (("prompt",), array_of(total)),
+        "probability": (("prompt",), array_of(total.sigmoid())),
     }
     if batch.answers is not None:
         coords["answer"] = (("prompt",), batch.answers.tolist())

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from unweave.metrics.contrast import Contrast
 from unweave.models.model import Model
@@ -14,7 +16,6 @@ from unweave.version import __version__
 
 if TYPE_CHECKING:
     import xarray as xr
-    from torch import Tensor
 
 # Of each coordinate: the dimensions that it runs along, and its values.
 Coords = dict[str, tuple[tuple[str, ...], Sequence | np.ndarray]]
@@ -35,7 +36,7 @@ def labelled(
     dims = ("prompt", *axes)
     coords: Coords = {name: ((name,), list(values_of)) for name, values_of in axes.items()}
     coords |= _prompt_coords(pair, shown) | _token_coords(shown, axes, pair.prompts) | (extra or {})
-    return xr.DataArray(values.detach().cpu().numpy(), dims=dims, coords=coords, attrs={**attributes(pair), **attrs})
+    return xr.DataArray(array_of(values), dims=dims, coords=coords, attrs={**attributes(pair), **attrs})
 
 
 def labelled_weights(
@@ -50,7 +51,7 @@ def labelled_weights(
 
     coords: Coords = {name: ((name,), list(values_of)) for name, values_of in axes.items()} | (extra or {})
     about = {**model_attributes(model), "version": __version__, "notes": "", **attrs}
-    return xr.DataArray(values.detach().cpu().numpy(), dims=tuple(axes), coords=coords, attrs=about)
+    return xr.DataArray(array_of(values), dims=tuple(axes), coords=coords, attrs=about)
 
 
 def labelled_run(
@@ -70,6 +71,12 @@ def labelled_run(
     }
     coords = _text_coords(prompts) | _token_coords(prompts, axes, prompts) | (extra or {})
     return labelled_weights(model, values, {"prompt": range(len(prompts)), **axes}, {**about, **attrs}, coords)
+
+
+def array_of(values: Tensor) -> np.ndarray:
+    """A tensor as an array, at least in float32: numpy has no bfloat16, and netCDF no half precision."""
+    values = values.detach().cpu()
+    return (values.float() if values.dtype in (torch.bfloat16, torch.float16) else values).numpy()
 
 
 def attributes(pair: Contrast) -> dict[str, str | int | float]:
@@ -107,8 +114,8 @@ def model_attributes(model: Model) -> dict[str, str | int | float]:
 def _prompt_coords(pair: Contrast, shown: Prompts) -> Coords:
     return {
         **_text_coords(shown),
-        "clean": (("prompt",), pair.clean.cpu().numpy()),
-        "corrupted": (("prompt",), pair.spoiled.cpu().numpy()),
+        "clean": (("prompt",), array_of(pair.clean)),
+        "corrupted": (("prompt",), array_of(pair.spoiled)),
     }
 
 

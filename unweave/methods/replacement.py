@@ -99,7 +99,7 @@ def replaced_values(pair: Contrast, keys: Iterable[Key], how: Replacement) -> tu
     if not how.uses_reference:
         shapes = {key: site_shape(pair.model.config, key[0], n_prompts, n_pos) for key in wanted}
         fill = _zeros if how.how == "zero" else _gaussian
-        made = {key: fill(key, shape, how.seed).to(pair.clean) for key, shape in shapes.items()}
+        made = {key: fill(key, shape, how.seed).to(pair.model.weights.w_e) for key, shape in shapes.items()}
         return {key: _within(pair, key[0], value) for key, value in made.items()}, ""
     reference = how.reference_of(pair)
     make, note = _from_reference(pair.prompts, reference, how)

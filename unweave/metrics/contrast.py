@@ -9,11 +9,13 @@ mean effect is the ratio of mean differences that the field's notebooks print:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import final
 
 import torch
-from jaxtyping import Float
+import torch.nn.functional as F
+from einops import einsum
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from unweave.errors import InputError
@@ -23,6 +25,7 @@ from unweave.models.keeping import lent_keys
 from unweave.models.model import Model
 from unweave.models.prompts import Prompts
 from unweave.models.run import Run
+from unweave.models.weights import Weights
 
 
 @final
@@ -54,9 +57,11 @@ class Contrast:
             object.__setattr__(self, name, value)
 
         self._check_kinds()
-        put("prompts", self.model.prompts(self.prompts))
-        put("corrupted", self.model.prompts(self.corrupted))
-        _check_alike(self.prompts, self.corrupted)
+        clean, corrupted = self.model.prompts(self.prompts), self.model.prompts(self.corrupted)
+        _check_alike(clean, corrupted)
+        n_pos = min(clean.tokens.shape[1], corrupted.tokens.shape[1])  # one may be padded further than the other
+        put("prompts", replace(clean, tokens=clean.tokens[:, :n_pos]))
+        put("corrupted", replace(corrupted, tokens=corrupted.tokens[:, :n_pos]))
         lent = lent_keys(self.model.config, self.prompts, self.model.dtype.itemsize)
         put("clean_run", self.model.run(self.prompts, lent))
         put("spoiled_run", self.model.run(self.corrupted, lent))
@@ -130,9 +135,23 @@ def _kind(given: object) -> str:
 def read_logits(run: Run, metric: Metric, prompts: Prompts) -> Float[Tensor, "prompt column"]:
     """The logits that a metric reads of a run: at its role in `prompts`, and of the vocabulary only what it names."""
     rows = torch.arange(len(prompts), device=run.final.device)
-    logits = unembed(run.weights, run.final[rows, prompts.role(metric.role).to(rows.device)])
     columns = metric.columns(prompts)
-    return logits if columns is None else logits.gather(1, columns.to(logits.device))
+    final = run.final[rows, prompts.role(metric.role).to(rows.device)]
+    return logits_of(run.weights, final, None if columns is None else columns.to(rows.device))
+
+
+def logits_of(
+    weights: Weights, final: Float[Tensor, "row d_model"], columns: Int[Tensor, "row column"] | None
+) -> Float[Tensor, "row column"]:
+    """Each row's logits, at `columns` alone where they are given, in float32 or wider.
+
+    In bfloat16 logits around 20 are 1/8 apart, which is more than most patches change them by.
+    """
+    wide = torch.promote_types(final.dtype, torch.float32)
+    if columns is None:
+        return unembed(weights, final).to(wide)
+    logits = einsum(final.to(wide), F.embedding(columns, weights.w_u).to(wide), "row d, row column d -> row column")
+    return logits if weights.b_u is None else logits + weights.b_u[columns]
 
 
 def _check_alike(clean: Prompts, corrupted: Prompts) -> None:

@@ -44,8 +44,13 @@ def bootstrap_ratio_interval(
     n_boot: int,
     seed: int,
 ) -> tuple[Float[np.ndarray, " cell"], Float[np.ndarray, " cell"]]:
-    """As `bootstrap_interval`, of each cell's mean over the mean of `below`, both over the same drawn prompts."""
+    """As `bootstrap_interval`, of each cell's mean over the mean of `below`, both over the same drawn prompts.
+
+    Draws of prompts whose `below` is 0 on average have no ratio and are left out: few prompts, and a metric such as
+    accuracy, that is 0 of many.
+    """
     weights = _resamples(above.shape[1], n_boot, seed)
+    weights = weights[:, below @ weights != 0]
     low, high = np.zeros(len(above)), np.zeros(len(above))
     for part in _parts(len(above), n_boot):
         low[part], high[part] = np.quantile((above[part] @ weights) / (below @ weights), _ends(level), axis=1)
