@@ -62,7 +62,7 @@ def test_runs_are_kept_while_they_take_a_small_part_of_the_free_memory(name: str
     pair = both(name, "equal", "swap").contrast
     config, prompts, itemsize = pair.model.config, pair.prompts, pair.model.dtype.itemsize
     kept = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in _kept(pair)}
-    free = 16 * sum(kept.values())
+    free = 32 * sum(kept.values())
     for tenths, fits in ((5, False), (11, True)):
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(keeping, "free_bytes", lambda _, share=tenths: free * share // 10)

@@ -11,7 +11,7 @@ from unweave.models.sites import SITES
 # What sweeps start from. Patterns, scores and hidden layers are larger, and seldom asked for.
 _LENT = ("resid_pre", "q", "k", "v", "z", "attn_out", "resid_mid", "mlp_out", "resid_post")
 # The largest part of the free memory that one run takes without being asked.
-_SHARE = 1 / 16
+_SHARE = 1 / 32
 
 
 def lent_keys(config: Config, prompts: Prompts, itemsize: int) -> list[Key]:
