@@ -1,12 +1,17 @@
 """What every test stands on: checked shapes, one thread a worker, and the models that tests share."""
 
 import os
+import signal
 
 from jaxtyping import install_import_hook
 
 # Workers that share the cores are slowed down by each other's threads. Must stand before torch is imported.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell that starts the tests in the background lets them ignore Ctrl-C, and so the commands that tests send it to.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Every annotated shape of unweave is checked at each call. Must stand before unweave is imported.
 install_import_hook("unweave", "beartype.beartype")
