@@ -132,3 +132,13 @@ class Browser:
                 self.messages.append(f"{details['type']}: {[argument.get('value') for argument in details['args']]}")
             case "Runtime.exceptionThrown":
                 self.messages.append(f"exception: {details['exceptionDetails']['text']}")
+
+
+def silent(browser: Browser) -> None:
+    """Nothing was said on the console and nothing was asked for but the file; what was said before is forgotten."""
+    asked = [url for url in browser.requests if not url.startswith(("file:", "data:"))]
+    messages = list(browser.messages)
+    browser.requests.clear()
+    browser.messages.clear()
+    assert asked == []
+    assert messages == []

@@ -9,7 +9,7 @@ import xarray as xr
 import unweave as uw
 from tests.results.fake import result
 from tests.views import made
-from tests.views.browser import CHROMIUM, Browser
+from tests.views.browser import CHROMIUM, Browser, silent
 from unweave.results import summary
 from unweave.views.blocks import Figure, Section
 from unweave.views.charts.heatmap import heatmap
@@ -44,16 +44,6 @@ def path(document: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "page.html"
     path.write_text(document)
     return path
-
-
-def silent(browser: Browser) -> None:
-    """Nothing was said on the console and nothing was asked for but the file; what was said before is forgotten."""
-    asked = [url for url in browser.requests if not url.startswith(("file:", "data:"))]
-    messages = list(browser.messages)
-    browser.requests.clear()
-    browser.messages.clear()
-    assert asked == []
-    assert messages == []
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])

@@ -8,7 +8,7 @@ import pytest
 
 import unweave as uw
 from tests.views import made, made_circuits
-from tests.views.browser import CHROMIUM, Browser
+from tests.views.browser import CHROMIUM, Browser, silent
 from unweave.views.blocks import Section
 from unweave.views.circuit.drawing import circuit_drawing
 from unweave.views.page import page
@@ -43,16 +43,6 @@ def alone(tmp_path: Path) -> Path:
     path = tmp_path / "alone.html"
     path.write_text(page("alone", (circuit_drawing(made_circuits.Circuit(groups, edges)),)))
     return path
-
-
-def silent(browser: Browser) -> None:
-    """Nothing was said on the console and nothing was asked for but the file."""
-    asked = [url for url in browser.requests if not url.startswith(("file:", "data:"))]
-    messages = list(browser.messages)
-    browser.requests.clear()
-    browser.messages.clear()
-    assert asked == []
-    assert messages == []
 
 
 def press(browser: Browser, key: str) -> None:
