@@ -182,3 +182,10 @@ def test_other_paths_are_named(tmp_path: Path) -> None:
     heads().to_netcdf(tmp_path / "foreign.nc", engine="h5netcdf")
     with pytest.raises(InputError, match="that unweave did not save"):
         load(tmp_path / "foreign.nc")
+
+
+def test_a_circuit_is_read_by_its_own_function(tmp_path: Path) -> None:
+    path = tmp_path / "circuit.json"
+    path.write_text("{}", encoding="utf-8")
+    with pytest.raises(InputError, match=r"uw\.Circuit\.load reads circuits"):
+        load(path)

@@ -64,7 +64,10 @@ def load(path: str | os.PathLike[str]) -> "xarray.DataArray | xarray.Dataset | x
         with xr.open_datatree(source, engine="h5netcdf") as tree:
             tree.load()
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise InputError(f"path: {source} is damaged, or no netCDF file; give a file that unweave saved") from error
+        circuits = "; uw.Circuit.load reads circuits" if source.suffix == ".json" else ""
+        raise InputError(
+            f"path: {source} is damaged, or no netCDF file; give a file that unweave saved{circuits}"
+        ) from error
     if _RECORD not in tree.attrs:
         raise InputError(f"path: {source} is a netCDF file that unweave did not save; open it with xarray")
     record = json.loads(tree.attrs.pop(_RECORD))
