@@ -91,6 +91,8 @@ def attributes(pair: Contrast) -> dict[str, str | int | float]:
         "n_prompts": len(pair.prompts),
         "metric": pair.metric.name,
         "metric_unit": pair.metric.unit,
+        "better": "higher" if pair.metric.higher_is_better else "lower",
+        "gap": pair.gap,
         "unit": pair.metric.unit,
         "role": pair.metric.role,
         "version": __version__,
@@ -121,7 +123,8 @@ def _prompt_coords(pair: Contrast, shown: Prompts) -> Coords:
 
 def _text_coords(shown: Prompts) -> Coords:
     texts = list(shown.texts) or [""] * len(shown)
-    return {"prompt": (("prompt",), list(range(len(shown)))), "text": (("prompt",), texts)}
+    coords: Coords = {"prompt": (("prompt",), list(range(len(shown)))), "text": (("prompt",), texts)}
+    return coords if shown.clusters is None else {**coords, "cluster": (("prompt",), shown.clusters.tolist())}
 
 
 def _token_coords(shown: Prompts, axes: Mapping[str, Sequence], placed: Prompts) -> Coords:

@@ -21,7 +21,7 @@ MEANING = {
 }
 
 # An effect is no amount of the metric, whatever its unit.
-EFFECT = {"quantity": "effect", "unit": "share of the gap between the baselines"}
+EFFECT = {"measure": "effect", "quantity": "effect", "unit": "share of the gap between the baselines"}
 
 MEASURES = ("effect", "drop", "change")
 

@@ -25,6 +25,7 @@ class Accuracy:
 
     name: str = field(default="accuracy", init=False, repr=False)
     unit: str = field(default="share right", init=False, repr=False)
+    higher_is_better: bool = field(default=True, init=False, repr=False)
     needs_reference: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:

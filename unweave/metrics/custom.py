@@ -19,13 +19,14 @@ class Custom:
         years = uw.Custom(lambda logits, prompts: logits.softmax(-1)[:, later].sum(-1), "p(later year)", "probability")
 
     Rows come in any order and number, so a score must depend on its own row alone. Reads the whole vocabulary. `name`
-    and `unit` stand on figures. A `fn` that is a lambda cannot be pickled; one that is defined in a module can.
+    and `unit` stand on figures, and `higher_is_better` says which scores are good. A `fn` that is a lambda cannot be pickled; one that is defined in a module can.
     """
 
     fn: Callable[[Tensor, Prompts], Tensor] = field(repr=False)
     name: str
     unit: str = ""
     role: str = "end"
+    higher_is_better: bool = True
 
     needs_reference: bool = field(default=False, init=False, repr=False)
 

@@ -23,6 +23,7 @@ class KLToClean:
 
     name: str = field(default="KL divergence from clean", init=False, repr=False)
     unit: str = field(default="nats", init=False, repr=False)
+    higher_is_better: bool = field(default=False, init=False, repr=False)
     needs_reference: bool = field(default=True, init=False, repr=False)
 
     def columns(self, prompts: Prompts) -> None:

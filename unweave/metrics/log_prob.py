@@ -19,6 +19,7 @@ class LogProb:
 
     name: str = field(default="log-probability", init=False, repr=False)
     unit: str = field(default="nats", init=False, repr=False)
+    higher_is_better: bool = field(default=True, init=False, repr=False)
     needs_reference: bool = field(default=False, init=False, repr=False)
 
     def columns(self, prompts: Prompts) -> None:
@@ -43,6 +44,7 @@ class CrossEntropy:
 
     name: str = field(default="cross-entropy", init=False, repr=False)
     unit: str = field(default="nats", init=False, repr=False)
+    higher_is_better: bool = field(default=False, init=False, repr=False)
     needs_reference: bool = field(default=False, init=False, repr=False)
 
     def columns(self, prompts: Prompts) -> None:

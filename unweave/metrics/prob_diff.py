@@ -19,6 +19,7 @@ class ProbDiff:
 
     name: str = field(default="probability difference", init=False, repr=False)
     unit: str = field(default="probability", init=False, repr=False)
+    higher_is_better: bool = field(default=True, init=False, repr=False)
     needs_reference: bool = field(default=False, init=False, repr=False)
 
     def columns(self, prompts: Prompts) -> None:

@@ -32,6 +32,11 @@ class Metric(Protocol):
         ...
 
     @property
+    def higher_is_better(self) -> bool:
+        """Whether a higher score means that the model does the task better."""
+        ...
+
+    @property
     def needs_reference(self) -> bool:
         """Whether `score` compares with the logits of the clean run."""
         ...

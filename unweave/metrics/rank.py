@@ -19,6 +19,7 @@ class Rank:
 
     name: str = field(default="rank", init=False, repr=False)
     unit: str = field(default="tokens above", init=False, repr=False)
+    higher_is_better: bool = field(default=False, init=False, repr=False)
     needs_reference: bool = field(default=False, init=False, repr=False)
 
     def columns(self, prompts: Prompts) -> None:

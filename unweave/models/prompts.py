@@ -17,9 +17,10 @@ class Prompts:
 
     `tokens[prompt, pos]` beyond `lengths[prompt]` is padding, which nothing reads. A role is a named position of each
     prompt, and may stand elsewhere in every prompt; `end`, the last token, is always there. `answers` and `wrong`
-    hold one vocabulary entry a prompt. `groups` numbers the template that a prompt was made from. `bos` says whether
-    a beginning-of-sequence token stands in front. `source` names where the prompts came from (task, seed,
-    corruption).
+    hold one vocabulary entry a prompt. `groups` numbers the template that a prompt was made from. `clusters` numbers
+    prompts that are not independent of each other (both orders of a template, a prompt and its opposite): intervals and
+    tests draw them together; None if each prompt is independent. `bos` says whether a beginning-of-sequence token
+    stands in front. `source` names where the prompts came from (task, seed, corruption).
     """
 
     tokens: Int[Tensor, "prompt pos"]
@@ -30,6 +31,7 @@ class Prompts:
     texts: tuple[str, ...] = ()
     str_tokens: tuple[tuple[str, ...], ...] = ()
     groups: Int[Tensor, " prompt"] | None = None
+    clusters: Int[Tensor, " prompt"] | None = None
     bos: bool = False
     source: Mapping[str, str | int] = field(default_factory=dict)
 
@@ -113,6 +115,7 @@ class Prompts:
             texts=tuple(self.texts[row] for row in rows) if self.texts else (),
             str_tokens=tuple(self.str_tokens[row] for row in rows) if self.str_tokens else (),
             groups=None if self.groups is None else self.groups[at],
+            clusters=None if self.clusters is None else self.clusters[at],
         )
 
     def role(self, name: str) -> Int[Tensor, " prompt"]:
@@ -134,6 +137,7 @@ class Prompts:
             answers=None if self.answers is None else self.answers.to(device),
             wrong=None if self.wrong is None else self.wrong.to(device),
             groups=None if self.groups is None else self.groups.to(device),
+            clusters=None if self.clusters is None else self.clusters.to(device),
         )
 
 
