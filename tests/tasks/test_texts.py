@@ -185,5 +185,5 @@ def test_unknown_handling_of_spaces(model):
 
 
 def test_no_texts(model):
-    with pytest.raises(InputError, match="at least one text"):
+    with pytest.raises(InputError, match="texts: expected at least one"):
         from_texts(model, [])
