@@ -51,29 +51,28 @@ def scored(
     prompts = run.prompts if prompts is None and isinstance(run, Run) else prompts
     if not isinstance(prompts, Prompts):
         raise InputError(f"prompts: expected the prompts that the logits are of, got {shown(prompts)}")
-    check_answers(prompts)
     given = None if reference is None else _read(metric, reference, prompts)
     return metric.score(_read(metric, run, prompts), prompts, given)
 
 
 def _read(metric: Metric, given: Run | Tensor, prompts: Prompts) -> Float[Tensor, "prompt column"]:
     """The logits that the metric reads, in float32 or wider."""
-    n_given = len(given.prompts) if isinstance(given, Run) else len(given) if isinstance(given, Tensor) else 0
-    shape = list(given.shape) if isinstance(given, Tensor) else shown(given)
-    whole = isinstance(given, Tensor) and given.is_floating_point() and given.ndim in (2, 3)
-    if n_given != len(prompts) or not (isinstance(given, Run) or whole):
+    held = given.final if isinstance(given, Run) else given
+    if not isinstance(held, Tensor) or held.ndim not in (2, 3) or len(held) != len(prompts):
+        got = list(held.shape) if isinstance(held, Tensor) else shown(held)
         raise InputError(
             f"metric {metric.name!r}: expected a run of the {len(prompts)} prompts, or a tensor of their logits, "
-            f"[prompt, pos, d_vocab] or [prompt, d_vocab], got {shape}"
+            f"[prompt, pos, d_vocab] or [prompt, d_vocab], got {got}"
         )
+    place = prompts.role(metric.role).to(held.device)
+    if held.ndim == 3 and int(place.max()) >= held.shape[1]:
+        raise InputError(
+            f"metric {metric.name!r}: it reads position {int(place.max())} of logits of {held.shape[1]} positions"
+        )
+    check_answers(prompts, given.config.d_vocab_out if isinstance(given, Run) else held.shape[-1])
     if isinstance(given, Run):
-        check_answers(prompts, given.config.d_vocab_out)
         return read_logits(given, metric, prompts)
-    place = prompts.role(metric.role).to(given.device)
-    if given.ndim == 3 and int(place.max()) >= given.shape[1]:
-        raise InputError(f"metric {metric.name!r}: the logits have {given.shape[1]} positions, and a prompt ends later")
-    check_answers(prompts, given.shape[-1])
-    logits = given[torch.arange(len(given), device=given.device), place] if given.ndim == 3 else given
+    logits = held[torch.arange(len(held), device=held.device), place] if held.ndim == 3 else held
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     columns = metric.columns(prompts)
     return logits if columns is None else logits.gather(1, columns.to(logits.device))
@@ -82,12 +81,13 @@ def _read(metric: Metric, given: Run | Tensor, prompts: Prompts) -> Float[Tensor
 def check_read(metric: Metric, logits: Float[Tensor, "row column"], prompts: Prompts) -> None:
     """Raises InputError if `score` is given logits that are not those of `columns`: a sweep reads these alone."""
     columns = metric.columns(prompts)
-    n_columns = logits.shape[-1] if columns is None else columns.shape[1]
-    if logits.ndim != 2 or tuple(logits.shape) != (len(prompts), n_columns):
+    shape = list(logits.shape) if isinstance(logits, Tensor) else []
+    n_columns = columns.shape[1] if columns is not None else shape[-1] if shape else 0
+    if shape != [len(prompts), n_columns]:
         width = "d_vocab" if columns is None else n_columns
         raise InputError(
             f"metric {metric.name!r}: score expects logits [{len(prompts)}, {width}], those that `columns` names, got "
-            f"{list(logits.shape)}; to score a run or whole logits, call the metric: metric(run, prompts)"
+            f"{shape or shown(logits)}; to score a run or whole logits, call the metric: metric(run, prompts)"
         )
     # On a GPU this would wait for all that is under way; what a model has run was checked then.
     if columns is None and logits.device.type == "cpu":

@@ -83,8 +83,9 @@ def token_rows(given: object) -> tuple[Int[Tensor, "prompt pos"], Int[Tensor, " 
     if isinstance(given, (Tensor, np.ndarray)) and given.dtype != object:
         tokens = torch.as_tensor(given)
         if tokens.ndim != 2 or 0 in tokens.shape:
+            hint = "; the ids of one prompt are tokens[None]" if tokens.ndim == 1 else ""
             raise InputError(
-                f"tokens: expected [prompt, pos] with at least one of each, got shape {tuple(tokens.shape)}"
+                f"tokens: expected [prompt, pos] with at least one of each, got shape {tuple(tokens.shape)}{hint}"
             )
         return _whole(tokens), torch.full((len(tokens),), tokens.shape[1])
     rows = [_row(entry, n) for n, entry in enumerate(column("tokens", given, of="rows of token ids"), start=1)]

@@ -86,7 +86,8 @@ class Model:
 
     def _made(self, given: str | Iterable | Mapping) -> Prompts:
         """Texts or token ids as prompts."""
-        given = list(given) if isinstance(given, Iterator) else given
+        if isinstance(given, Iterator) and not hasattr(given, "read"):
+            given = list(given)  # a generator can be gone through once; a file is refused
         texts = texts_of(given)
         if texts is None:
             return Prompts.from_tokens(given)

@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import chain
+from typing import SupportsIndex
 
 import torch
 from jaxtyping import Int
@@ -41,10 +42,10 @@ class Prompts:
     def from_tokens(
         cls,
         tokens: Int[Tensor, "prompt pos"] | Iterable | Mapping,
-        answers: Int[Tensor, " prompt"] | Iterable[int] | None = None,
-        wrong: Int[Tensor, " prompt"] | Iterable[int] | None = None,
-        roles: Mapping[str, Int[Tensor, " prompt"] | Iterable[int]] | None = None,
-        lengths: Int[Tensor, " prompt"] | Iterable[int] | None = None,
+        answers: Int[Tensor, " prompt"] | Iterable[SupportsIndex] | None = None,
+        wrong: Int[Tensor, " prompt"] | Iterable[SupportsIndex] | None = None,
+        roles: Mapping[str, Int[Tensor, " prompt"] | Iterable[SupportsIndex]] | None = None,
+        lengths: Int[Tensor, " prompt"] | Iterable[SupportsIndex] | None = None,
         clusters: Int[Tensor, " prompt"] | Iterable[Hashable] | None = None,
     ) -> "Prompts":
         """Prompts from token ids alone, for models without a tokenizer.
@@ -97,7 +98,9 @@ class Prompts:
     def __repr__(self) -> str:
         sizes = sorted({int(self.lengths.min()), int(self.lengths.max())})
         first = f", the first {textwrap.shorten(self.texts[0], 80, placeholder=' …')!r}" if self.texts else ""
-        return f"Prompts({len(self)} of {' to '.join(map(str, sizes))} tokens, roles {' '.join(self.roles)}{first})"
+        clusters = "" if self.clusters is None else f", {len(self.clusters.unique())} clusters"
+        told = f"{len(self)} of {' to '.join(map(str, sizes))} tokens, roles {' '.join(self.roles)}{clusters}"
+        return f"Prompts({told}{first})"
 
     def take(self, index: Int[Tensor, " row"] | Sequence[int]) -> "Prompts":
         """The prompts at `index`, in that order; a prompt may be taken more than once."""

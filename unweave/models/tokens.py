@@ -48,7 +48,7 @@ def encode(
         raise InputError("texts: expected at least one text, got none")
     for number, text in enumerate(texts, start=1):
         if not isinstance(text, str) or not text:
-            raise InputError(f"texts: expected a text, got {shown(text)} as text {number}")
+            raise InputError(f"texts: expected a text that is not empty, got {shown(text)} as text {number}")
     rows = [_with_bos(tokenizer, text, bos) for text in texts]
     for number, row in enumerate(rows, start=1):
         if not row:

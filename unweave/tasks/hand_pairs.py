@@ -1,7 +1,8 @@
 """Prompts given by hand in pairs: each clean prompt with its corrupted twin, which has as many tokens."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import SupportsIndex
 
 from unweave.models.inputs import column
 from unweave.models.prompts import check_pairs, named_clusters, pair_clusters
@@ -11,13 +12,13 @@ from unweave.tasks.texts import Row, Space, TextModel, rows_of, tokenize
 
 def pairs(
     model: TextModel,
-    clean: Sequence[str],
-    corrupted: Sequence[str],
-    answer: Sequence[str],
-    wrong: Sequence[str] | None = None,
-    roles: Mapping[str, Sequence[int | str]] | None = None,
+    clean: Iterable[str],
+    corrupted: Iterable[str],
+    answer: Iterable[str],
+    wrong: Iterable[str] | None = None,
+    roles: Mapping[str, Iterable[SupportsIndex | str]] | None = None,
     *,
-    clusters: Sequence[int | str] | None = None,
+    clusters: Iterable | None = None,
     bos: bool | None = None,
     space: Space = "check",
 ) -> Task:
@@ -56,7 +57,7 @@ def paired(
     model: TextModel,
     rows: Sequence[Row],
     corrupted: Sequence[str],
-    clusters: Sequence[object] | None = None,
+    clusters: Iterable | None = None,
     *,
     bos: bool | None,
     space: Space,

@@ -15,7 +15,7 @@ The task of Wang et al. 2022 (arXiv 2211.00593), with our own templates and word
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, final
 
@@ -114,10 +114,10 @@ def ioi(
 class Flips:
     """The corruptions of indirect-object prompts: a flip's name or pattern to prompts with the originals' roles."""
 
-    model: TextModel
+    model: TextModel = field(repr=False)
     prompts: Prompts
-    records: tuple[IoiPrompt, ...]
-    names: tuple[str, ...]
+    records: tuple[IoiPrompt, ...] = field(repr=False)
+    names: tuple[str, ...] = field(repr=False)
     seed: int
     bos: bool | None
 

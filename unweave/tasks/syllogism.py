@@ -10,7 +10,7 @@
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TypeVar, final
 
@@ -160,9 +160,9 @@ def syllogism_prompts(model: TextModel, records: Sequence[Syllogism], bos: bool 
 class Turns:
     """The corruptions of syllogisms, with the roles and answers of the originals."""
 
-    model: TextModel
+    model: TextModel = field(repr=False)
     prompts: Prompts
-    records: tuple[Syllogism, ...]
+    records: tuple[Syllogism, ...] = field(repr=False)
     words: SyllogismWords
     seed: int
     bos: bool | None

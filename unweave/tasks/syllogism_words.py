@@ -37,6 +37,10 @@ class SyllogismWords:
     opposites: tuple[tuple[str, str], ...]
     counts: TokenCounts = TokenCounts()
 
+    def __repr__(self) -> str:
+        sizes = f"{len(self.categories)} categories, {len(self.nouns)} nouns, {len(self.opposites)} pairs of opposites"
+        return f"SyllogismWords({sizes}, {self.counts})"
+
     def __post_init__(self) -> None:
         every = [*self.categories, *self.nouns, *(word for pair in self.opposites for word in pair)]
         twice = [word for word, times in Counter(every).items() if times > 1]

@@ -45,6 +45,10 @@ class TemplateSet:
     objects: tuple[str, ...]
     source: str = "unweave"
 
+    def __repr__(self) -> str:
+        words = ", ".join(f"{len(getattr(self, key))} {key}" for key in _FIELDS)
+        return f"TemplateSet({self.source!r}, {words})"
+
 
 @cache
 def own_templates() -> TemplateSet:

@@ -10,7 +10,7 @@ space. `space` says what happens to an answer without one:
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from types import NoneType
@@ -66,10 +66,10 @@ class Row:
 
 def from_texts(
     model: TextModel,
-    texts: Sequence[str],
-    answers: Sequence[str] | None = None,
-    wrong: Sequence[str] | None = None,
-    roles: Mapping[str, Sequence[int | str]] | None = None,
+    texts: Iterable[str],
+    answers: Iterable[str] | None = None,
+    wrong: Iterable[str] | None = None,
+    roles: Mapping[str, Iterable[SupportsIndex | str]] | None = None,
     *,
     bos: bool | None = None,
     space: Space = "check",
@@ -92,10 +92,10 @@ def from_texts(
 
 
 def rows_of(
-    texts: Sequence[str],
-    answers: Sequence[str] | None,
-    wrong: Sequence[str] | None,
-    roles: Mapping[str, Sequence[int | str]] | None,
+    texts: Iterable[str],
+    answers: Iterable[str] | None,
+    wrong: Iterable[str] | None,
+    roles: Mapping[str, Iterable[SupportsIndex | str]] | None,
 ) -> list[Row]:
     """Columns as rows. Raises InputError where a column is not as long as the texts, or an entry is no text."""
     given = column("texts", texts)

@@ -5,7 +5,7 @@ hand, there is no way around another word: a corrupted prompt may be given as se
 first, and the first of them that is as long as the clean prompt is taken.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from jaxtyping import Int
@@ -21,10 +21,10 @@ from unweave.tasks.texts import TextModel, tokenizer_of
 
 def word_swap(
     model: TextModel,
-    clean: Sequence[str],
-    corrupted: Sequence[str | Sequence[str]],
-    answer: Sequence[str],
-    wrong: Sequence[str],
+    clean: Iterable[str],
+    corrupted: Iterable[str | Iterable[str]],
+    answer: Iterable[str],
+    wrong: Iterable[str],
     *,
     bos: bool | None = None,
 ) -> Task:
