@@ -168,6 +168,20 @@ def test_scores_that_are_not_finite_are_named_with_their_prompts(value, side, n_
         uw.Contrast(pair.model, pair.prompts, pair.corrupted, uw.Custom(broken, "broken"))
 
 
+@NAMED
+def test_logits_that_are_no_numbers_are_not_told_as_scores(metric):
+    """Also where the metric counts or compares, and so gives a number."""
+    model = tiny_model("gpt2")
+    pair = tiny_pair(model)
+    token = int(pair.corrupted.tokens[1, 3])
+    assert not (pair.prompts.tokens == token).any()
+    assert (pair.corrupted.tokens[[0, 2]] != token).all()
+    broken = replace(model, weights=replace(model.weights, w_e=model.weights.w_e.clone()))
+    broken.weights.w_e[token] = math.nan
+    with pytest.raises(uw.InputError, match=r"nan for 1 of the 3 corrupted prompts \(2\)"):
+        uw.Contrast(broken, pair.prompts, pair.corrupted, metric)
+
+
 def test_prompts_that_are_each_others_corruption_become_clusters():
     pair = tiny_pair(tiny_model("gpt2"), (7, 7, 7))
     assert pair.prompts.clusters is None

@@ -76,7 +76,8 @@ class Contrast:
         put("clean", self.metric.score(clean_logits, self.prompts, self.reference))
         logits = read_logits(self.spoiled_run, self.metric, self.prompts)
         put("spoiled", self.metric.score(logits, self.prompts, self.reference))
-        _check_finite(self)
+        _check_finite("clean", self.metric, clean_logits, self.clean)
+        _check_finite("corrupted", self.metric, logits, self.spoiled)
         scale = float(torch.stack([self.clean, self.spoiled]).abs().max())
         if not abs(self.gap) > 1e-5 * max(scale, 1e-5):
             raise InputError(
@@ -158,13 +159,17 @@ def logits_of(
     return logits if weights.b_u is None else logits + weights.b_u[columns]
 
 
-def _check_finite(pair: Contrast) -> None:
-    for side, scores in (("clean", pair.clean), ("corrupted", pair.spoiled)):
-        numbers = [number + 1 for number in (~scores.isfinite()).nonzero()[:, 0].tolist()]
-        if numbers:
-            first = ", ".join(map(str, numbers[:5])) + (", …" if len(numbers) > 5 else "")
-            raise InputError(
-                f"contrast: {pair.metric.name} is {float(scores[numbers[0] - 1])} for {len(numbers)} of the "
-                f"{len(scores)} {side} prompts ({first}), so an effect has no scale; look for NaN in the model's "
-                "logits, model.run(prompts).logits: half precision overflows, where dtype='float32' does not"
-            )
+def _check_finite(
+    side: str, metric: Metric, logits: Float[Tensor, "prompt column"], scores: Float[Tensor, " prompt"]
+) -> None:
+    """Raises InputError naming the prompts whose score, or logits that a rank or a share would hide, are no numbers."""
+    unread = logits.isnan().any(1)
+    numbers = [number + 1 for number in (unread | ~scores.isfinite()).nonzero()[:, 0].tolist()]
+    if numbers:
+        value = "nan" if unread[numbers[0] - 1] else float(scores[numbers[0] - 1])
+        first = ", ".join(map(str, numbers[:5])) + (", …" if len(numbers) > 5 else "")
+        raise InputError(
+            f"contrast: {metric.name} is {value} for {len(numbers)} of the {len(scores)} {side} prompts ({first}), so "
+            "an effect has no scale; look for NaN in model.run(prompts).logits: half precision overflows where "
+            "dtype='float32' does not"
+        )
