@@ -24,6 +24,27 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+def _readable(prompts: Prompts, config: Config) -> Prompts:
+    """Prompts whose every token the embedding holds: padding, which is never read, becomes token 0 where it does not.
+
+    Raises:
+        InputError: a prompt that is too long, or a token of one that is no entry of the vocabulary.
+    """
+    longest, tokens = int(prompts.lengths.max()), prompts.tokens[:, : config.n_ctx]
+    if longest > config.n_ctx:
+        raise InputError(f"prompts: {longest} tokens, and {config.name} reads {config.n_ctx}; shorten them")
+    outside = (tokens < 0) | (tokens >= config.d_vocab)
+    wrong = outside & (torch.arange(tokens.shape[1], device=tokens.device) < prompts.lengths[:, None])
+    if wrong.any():
+        row, pos = wrong.nonzero()[0].tolist()
+        raise InputError(
+            f"prompts: prompt {row + 1} has token id {int(tokens[row, pos])} at position {pos}; "
+            f"token ids must lie in 0 to {config.d_vocab - 1}, the vocabulary of {config.name}"
+        )
+    same = tokens.shape == prompts.tokens.shape and not outside.any()
+    return prompts if same else replace(prompts, tokens=tokens.masked_fill(outside, 0))
+
+
 @final
 @dataclass(frozen=True, eq=False)
 class Model:
@@ -87,11 +108,7 @@ class Model:
                 texts=tuple(texts),
                 str_tokens=tuple(self.to_str_tokens(row[:n]) for row, n in zip(ids, lengths.tolist(), strict=True)),
             )
-        n_pos, largest = batch.tokens.shape[1], int(batch.tokens.max())
-        if n_pos > self.config.n_ctx:
-            raise InputError(f"prompts: {n_pos} tokens, and {self.config.name} reads {self.config.n_ctx}; shorten them")
-        if largest >= self.config.d_vocab or int(batch.tokens.min()) < 0:
-            raise InputError(f"prompts: token ids must lie in 0 to {self.config.d_vocab - 1}, got {largest}")
+        batch = _readable(batch, self.config)
         seen = seen_keys(self.config, batch.tokens, batch.lengths)
         if seen is not None and not seen.any(1).all():
             number = int((~seen.any(1)).nonzero()[0]) + 1

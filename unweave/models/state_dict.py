@@ -96,6 +96,11 @@ def _check(config: Config, tensors: Mapping[str, Tensor]) -> None:
     """Raises ModelError with all that does not fit."""
     shapes = shapes_of(config)
     given = {name: tensor for name, tensor in tensors.items() if not _BUFFERS.fullmatch(name)}
+    if given and not given.keys() & shapes.keys():
+        raise ModelError(
+            f"none of its names ({', '.join([*given][:3])}, …) is one of TransformerLens, such as embed.W_E; "
+            f"transformers' names go with a config of transformers: config=hf.config, or its config.json"
+        )
     missing = [f"{name} {list(shape)}" for name, shape in shapes.items() if name not in given]
     extra = [f"{name} {list(tensor.shape)}" for name, tensor in given.items() if name not in shapes]
     misshaped = [
