@@ -19,6 +19,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from unweave.errors import InputError
+from unweave.models.weights import abbreviated
 
 Index = int | slice | EllipsisType | list | Tensor
 
@@ -29,6 +30,8 @@ class SVD(NamedTuple):
     u: Float[Tensor, "*batch rows rank"]
     s: Float[Tensor, "*batch rank"]
     vh: Float[Tensor, "*batch rank columns"]
+
+    __repr__ = abbreviated
 
 
 @final

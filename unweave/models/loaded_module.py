@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from unweave.errors import ModelError
 from unweave.models.checkpoint import Checkpoint
 from unweave.models.families import check_family
-from unweave.models.families.guard import MERGE
+from unweave.models.families.guard import ADAPTER_NAME, MERGE
+from unweave.models.folder import check_state_dict
 from unweave.models.quiet import quiet
 
 # Numbers that a module holds for training, for its repr or for prompts that are too long for the model.
@@ -42,6 +43,7 @@ def read_module(module: nn.Module, tokenizer: Any = None) -> Checkpoint:
     """
     parts = dict(_walk(module))
     whole = parts[""]
+    _refuse(whole, "", _adapted(parts))
     config: Any = getattr(whole, "config", None)
     if not hasattr(config, "to_dict"):
         raise ModelError(
@@ -54,14 +56,14 @@ def read_module(module: nn.Module, tokenizer: Any = None) -> Checkpoint:
     unpacked = (options.get("quantization_config") or {}).get("quant_method") == "gguf"
     if unpacked:
         options.pop("quantization_config")
-    tensors = {name.replace("_orig_mod.", ""): t.detach().clone() for name, t in whole.state_dict().items()}
+    tensors = {name: t.detach().clone() for name, t in check_state_dict(whole.state_dict(), "model").items()}
     biases = [tensors.pop(name) for name in _HEAD_BIASES if name in tensors]
     rotary = [b.float() for name, b in whole.named_buffers() if name.endswith("rotary_emb.inv_freq")]
     name = str(options.get("_name_or_path") or options.get("model_type"))
     return Checkpoint(
         options=options,
         tensors=tensors,
-        tokenizer=None if tokenizer is False else tokenizer,
+        tokenizer=tokenizer or None,
         name=Path(name).name if Path(name).is_absolute() else name,
         source=f"a loaded {type(whole).__name__}",
         quantization="GGUF" if unpacked else "",
@@ -107,13 +109,19 @@ def _check_plain(parts: dict[str, nn.Module], config: Any) -> None:
         _refuse(parts[added[0]], added[0], "is none that transformers makes from this config; delete it")
 
 
+def _adapted(parts: dict[str, nn.Module]) -> str | None:
+    found = [place for place in parts if ADAPTER_NAME.search(f"{place}.")]
+    if not found and not getattr(parts[""], "_hf_peft_config_loaded", False) and "base_model" not in parts:
+        return None
+    return f"has an adapter{f' ({found[0]})' if found else ''}; {MERGE}"
+
+
 def _another_class(whole: nn.Module, config: Any) -> str | None:
     from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_MAPPING
 
     kind = CONFIG_MAPPING[config.model_type]
-    head, base = MODEL_FOR_CAUSAL_LM_MAPPING[kind], MODEL_MAPPING[kind]
-    if getattr(whole, "_hf_peft_config_loaded", False) or (hasattr(whole, "peft_config") and type(whole) is not head):
-        return f"has adapters; {MERGE}"
+    head: Any = MODEL_FOR_CAUSAL_LM_MAPPING[kind]
+    base = MODEL_MAPPING[kind]
     if type(whole) is head or (type(whole) is base and config.tie_word_embeddings):
         return None
     return f"is not the class that transformers makes of its config; give a {head.__name__} with its weights"
@@ -159,8 +167,6 @@ def _exchanged(module: nn.Module, plain: nn.Module) -> str:
     if torch.nn.utils.parametrize.is_parametrized(module):
         names = ", ".join(module.parametrizations)  # type: ignore[arg-type]
         return f"has a parametrized {names}; call torch.nn.utils.parametrize.remove_parametrizations on it"
-    if hasattr(module, "base_layer") or any(name.startswith("lora_") for name in module._modules):
-        return f"is an adapter around a {type(plain).__name__}; {MERGE}"
     return (
         f"is a {kind.__module__}.{kind.__qualname__} in place of transformers' {type(plain).__name__}, "
         f"so it may compute something else; load the model unquantized and unaltered"
@@ -176,14 +182,15 @@ def _held(value: object) -> object:
 
 def _overrides(module: nn.Module, name: str, place: str) -> bool:
     """Whether an attribute of a module replaces a method of its class. Of the whole model, only `forward` counts."""
-    method, value = getattr(type(module), name, None), vars(module)[name]
+    method: object = getattr(type(module), name, None)
+    value: Any = vars(module)[name]
     if not callable(method) or not callable(value) or (not place and name != "forward"):
         return False
     hook = getattr(module, "_hf_hook", None)  # by which accelerate moves inputs to a module's device
     if f"{type(hook).__module__}.{type(hook).__name__}" == "accelerate.hooks.AlignDevicesHook":
         value = module._old_forward
     value = getattr(value, "_torchdynamo_orig_callable", value)  # a compiled method is the same method
-    return getattr(value, "__func__", value) is not method
+    return getattr(value, "__func__", None) is not method or value.__self__ is not module
 
 
 def _hooked(module: nn.Module) -> str | None:

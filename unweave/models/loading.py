@@ -78,7 +78,7 @@ def load_model(
         raise InputError(
             f"source: expected a name, a path, a loaded model or a state dict, got {type(source).__name__}"
         )
-    if _is_state_dict(source):
+    if isinstance(source, Mapping) or (not isinstance(source, nn.Module) and _holds_state_dict(source)):
         model = _of_state_dict(source, config, tokenizer)
     elif config is not None:
         native = not isinstance(source, nn.Module) and is_native(Path(source).expanduser())
@@ -91,10 +91,8 @@ def load_model(
     return model.process(*([process] if isinstance(process, str) else process))
 
 
-def _is_state_dict(source: str | os.PathLike[str] | nn.Module | Mapping[str, Any]) -> bool:
-    """Whether a source is a state dict: in memory, or a file that does not lie in a folder of our own format."""
-    if isinstance(source, Mapping | nn.Module):
-        return isinstance(source, Mapping)
+def _holds_state_dict(source: str | os.PathLike[str]) -> bool:
+    """Whether a source is a file of tensors that does not lie in a folder of our own format."""
     path = Path(source).expanduser()
     return path.suffix in STATE_DICTS and path.is_file() and not (path.name == WEIGHTS and is_native(path.parent))
 
@@ -123,6 +121,7 @@ def _of_state_dict(
         return _converted(
             Checkpoint(options=options, tensors=tensors, tokenizer=tokenizer, name=name, source=told, revision=revision)
         )
+    assert not isinstance(config, HFConfig)  # which has options
     fields = {"name": file.stem, **config} if file and isinstance(config, Mapping) else config
     return read_state_dict(tensors, replace(config_from(fields), source=told, revision=revision), tokenizer)
 

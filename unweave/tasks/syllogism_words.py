@@ -13,6 +13,7 @@ from importlib.resources import files
 
 from unweave.errors import InputError
 from unweave.models.tokens import Tokenizer, token_ids
+from unweave.models.weights import abbreviated
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class SyllogismWords:
     nouns: tuple[str, ...]
     opposites: tuple[tuple[str, str], ...]
     counts: TokenCounts = TokenCounts()
+
+    __repr__ = abbreviated
 
     def __post_init__(self) -> None:
         every = [*self.categories, *self.nouns, *(word for pair in self.opposites for word in pair)]

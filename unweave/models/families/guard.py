@@ -13,6 +13,7 @@ from torch import Tensor
 
 from unweave.errors import ModelError
 from unweave.models.config import Activation, Config
+from unweave.models.weights import same_values
 
 # Options that do not change logits in evaluation: bookkeeping, training, generation, and what is inactive without
 # dropout. Checked against the modelling code of the reference library.
@@ -37,8 +38,8 @@ HARMLESS = frozenset(
 # Options that every family has, with the one value under which its converter is right.
 FIXED = {"add_cross_attention": False, "is_encoder_decoder": False}
 
-# What peft calls an adapter's tensors, and the layer that it wraps.
-_ADAPTER = re.compile(r"(^|\.)(lora_|base_layer\.|modules_to_save\.|prompt_encoder\.)")
+# What peft calls an adapter's parts, and the layer that it wraps.
+ADAPTER_NAME = re.compile(r"(^|\.)(lora_|base_layer\.|modules_to_save\.|prompt_encoder\.)")
 MERGE = "unweave reads no adapters: merge it (peft: model.merge_and_unload()), save the merged model, and give that"
 
 ACTIVATIONS: dict[str, Activation] = {
@@ -112,7 +113,7 @@ class Tensors:
     """
 
     def __init__(self, tensors: Mapping[str, Tensor], prefix: str, ignored: Iterable[str] = ()) -> None:
-        adapters = [name for name in tensors if _ADAPTER.search(name)]
+        adapters = [name for name in tensors if ADAPTER_NAME.search(name)]
         if adapters:
             raise ModelError(f"tensor {adapters[0]} belongs to an adapter; {MERGE}")
         self._tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
@@ -154,8 +155,7 @@ class Tensors:
             only = self.take(head if head in self else name, *shape)
             return only, only
         w_e, w_u = self.take(name, *shape), self.take(head, *shape)
-        same = tied and w_u.dtype == w_e.dtype and torch.equal(w_u.to(w_e.device), w_e)
-        return w_e, w_e if same else w_u
+        return w_e, w_e if tied and same_values(w_u, w_e) else w_u
 
     def finish(self) -> None:
         """Refuses tensors that the converter has not taken.
