@@ -222,12 +222,6 @@ def test_an_edit_may_be_one_and_its_value_a_number():
     )
 
 
-@pytest.mark.parametrize("given", [[[3, 1, 4]], None, 5, [torch.tensor([1])]])
-def test_what_are_no_prompts_are_refused_in_words(given):
-    with unchecked(), pytest.raises(uw.InputError, match="prompts: expected prompts, texts, or a tensor of token ids"):
-        tiny_model("gpt2").run(given)
-
-
 def test_token_ids_are_whole_numbers():
     with unchecked(), pytest.raises(uw.InputError, match=r"whole numbers, got torch.float32"):
         tiny_model("gpt2").run(torch.tensor([[1.0, 2.7]]))
