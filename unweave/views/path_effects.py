@@ -52,12 +52,12 @@ def path_finding(table: "xarray.Dataset") -> str:
 
 
 def receivers_said(receivers: str) -> str:
-    """`"8.6 v, 8.10 v, mlp 9"` in words: `the values of 8.6 and 8.10 and MLP 9`."""
+    """`"8.kv1 v, 8.kv2 v, mlp 9"` in words: `the values of 8.kv1 and 8.kv2 and MLP 9`."""
     if receivers == "logits":
         return "the logits"
     by_input: dict[str, list[str]] = {}
     for name in receivers.split(", "):
-        head = re.fullmatch(r"(\d+\.\d+) ([qkv])", name)
+        head = re.fullmatch(r"(\d+\.(?:kv)?\d+) ([qkv])", name)
         by_input.setdefault(INPUTS[head[2]] if head else "", []).append(head[1] if head else name.replace("mlp", "MLP"))
     parts = []
     for kind, names in by_input.items():
