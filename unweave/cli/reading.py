@@ -35,8 +35,8 @@ def are_addresses(sites: Sequence[str]) -> bool:
     from unweave.models.sites import parse_site
 
     single = [" " in site.strip() for site in sites]
-    for site in sites:
-        parse_site(Address.parse(site).site if any(single) else site)
+    for place in (part for site in sites for part in site.split("+")):
+        parse_site(Address.parse(place).site if any(single) else place)
     _check_once([" ".join(site.split()) for site in sites], "sites")
     return any(single)
 

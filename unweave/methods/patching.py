@@ -119,7 +119,8 @@ def patch_at(
     Args:
         pair: the model, both sets of prompts, and the metric.
         addresses: each an address, `"z 23.3"` (a head), `"resid_pre 5 @S2"` (a layer at a role), `"q 9.6 @12"` (at a
-            position), `"v 20.1"` (a key/value head); or a list of addresses that are patched at once.
+            position), `"v 20.1"` (a key/value head); or several that are patched together: a list in the list, or
+            `"z 9.6 + z 9.9"`.
         direction, memory, progress: as in `patch`.
 
     Returns:
@@ -188,6 +189,8 @@ def _finished(result, stopped: bool):
 
 
 def _sheet_of(pair: Contrast, place: Place, offset: int) -> Sheet | Joint:
+    if isinstance(place, str) and "+" in place:
+        place = place.split("+")
     if not isinstance(place, (str, Address)):
         members = tuple(_sheet_of(pair, member, 0) for member in place)
         if not members:

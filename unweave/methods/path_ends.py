@@ -2,13 +2,13 @@
 
     receivers   "logits", or [(8, 1, "v"), "8.10 q", "mlp 9"]: inputs of heads and of MLPs, received together
     senders     "heads" or "mlps", each in turn, or [(9, 6), "9.6", "mlp 3", "embed", [(2, 2), (4, 11)]]: a list in
-                the list is sent together
+                the list, or "2.2 + 4.11", is sent together
 
 A single one may stand without its list.
     at          a role for both, (the senders' role, the receivers' role), or None for all positions
 
-Keys and values are those of key/value heads, as wherever sites are named: `(8, 1, "v")` is the value that query heads 3 to 5
-read where each three share one. Such a receiver is called `8.kv1 v`, and may be written so.
+Keys and values are those of key/value heads, as wherever sites are named: `(8, 1, "v")` is the value that query heads
+3 to 5 read where each three share one. Such a receiver is called `8.kv1 v`, and may be written so.
 """
 
 from collections.abc import Sequence
@@ -174,6 +174,8 @@ def _mlp_layer(config: Config, name: str, argument: str) -> int:
 
 def _together(config: Config, sender: Any, places: Int[Tensor, "1 prompt"] | None) -> tuple[str, tuple[Sheet, ...]]:
     """The name and the sheets of one sender, or of several that are sent at once."""
+    if isinstance(sender, str) and "+" in sender:
+        sender = [part.strip() for part in sender.split("+")]
     several = isinstance(sender, (list, tuple)) and not is_head(sender)
     members: dict[str, Sheet] = {}
     for one in sender if several else [sender]:

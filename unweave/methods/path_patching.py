@@ -95,8 +95,8 @@ def path_patch(
 
     Args:
         pair: the model, both sets of prompts, and the metric.
-        receivers: `"logits"`, or inputs of heads and MLPs, patched together: `[(8, 1, "v"), "8.10 q", "mlp 9"]`. Of `"k"`
-            and `"v"` the number is a key/value head's, which several query heads may share.
+        receivers: `"logits"`, or inputs of heads and MLPs, patched together: `[(8, 1, "v"), "8.10 q", "mlp 9"]`. Of
+            `"k"` and `"v"` the number is a key/value head's, which several query heads may share.
         senders: `"heads"` or `"mlps"`, each in turn; or one or a list of `(layer, head)`, `"9.6"`, `"mlp 3"`,
             `"embed"`, where a list inside the list is several senders at once.
         at: a role where senders send and receivers receive; `(sender's role, receivers' role)`, None in either place
