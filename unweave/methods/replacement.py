@@ -25,6 +25,7 @@ from unweave.errors import InputError
 from unweave.metrics.contrast import Contrast
 from unweave.models.config import Config
 from unweave.models.forward import seen_keys
+from unweave.models.precision import widened, without_autocast
 from unweave.models.prompts import Prompts
 from unweave.models.run import Key
 from unweave.models.sites import SITES, n_heads_at
@@ -105,6 +106,7 @@ def replacement_of(how: str | Replacement, source: str | Prompts | None = None) 
     return fill
 
 
+@without_autocast
 def replaced_values(pair: Contrast, keys: Iterable[Key], how: Replacement) -> tuple[dict[Key, Tensor], str]:
     """The values that stand in at these sites and layers, each in its site's shape, and a note on them.
 
@@ -235,7 +237,7 @@ def _group_means(
     def means(site: str, kept: Tensor) -> Tensor:
         first = (lambda x: x.movedim(2, 1)) if SITES[site].rows == "attention" else (lambda x: x)
         by_pos = first(kept)  # [reference pos …]: a pattern's destination comes second, as any position
-        averaged = _mean_where(by_pos, reached.to(kept.device), member.to(kept))
+        averaged = _mean_where(by_pos, reached.to(kept.device), member.to(kept.device))
         laid = _fit(averaged[group_of.to(kept.device)], n_pos, 1)
         return _fit(laid.movedim(1, 2), n_pos, 3) if SITES[site].rows == "attention" else laid
 
@@ -243,13 +245,14 @@ def _group_means(
 
 
 def _mean_where(
-    values: Float[Tensor, "prompt pos ..."], reached: Bool[Tensor, "prompt pos"], member: Float[Tensor, "group prompt"]
+    values: Float[Tensor, "prompt pos ..."], reached: Bool[Tensor, "prompt pos"], member: Int[Tensor, "group prompt"]
 ) -> Float[Tensor, "group pos ..."]:
-    """Each group's mean by position, over its prompts that reach it; 0 where none does."""
-    weight = member[:, :, None] * reached
-    total = torch.einsum("gnp,np...->gp...", weight, values)
+    """Each group's mean by position, over its prompts that reach it; 0 where none does. Summed in float32 or wider."""
+    wide = widened(values)
+    weight = (member[:, :, None] * reached).to(wide)
+    total = torch.einsum("gnp,np...->gp...", weight, wide)
     count = weight.sum(1).clamp_min(1)
-    return total / count.reshape(*count.shape, *(1,) * (values.ndim - 2))
+    return (total / count.reshape(*count.shape, *(1,) * (values.ndim - 2))).to(values.dtype)
 
 
 def _fit(values: Tensor, n_pos: int, dim: int) -> Tensor:
