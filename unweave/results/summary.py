@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Num
 
 from unweave.errors import InputError
+from unweave.results.labels import TOKENS
 from unweave.results.statistics import (
     EXACT_UP_TO,
     bootstrap_interval,
@@ -20,7 +21,7 @@ from unweave.results.statistics import (
 if TYPE_CHECKING:
     import xarray
 
-_TOKENS = ("token", "q_token", "k_token")
+_TOKENS = (*TOKENS.values(), *(f"clean_{name}" for name in TOKENS.values()))
 _COLUMNS = ("mean", "low", "high", "p", "p_holm")
 
 
@@ -94,7 +95,7 @@ def summaries(
     if isinstance(result, xr.DataTree):
         return {name: child.to_dataset() for name, child in result.children.items()}
     if isinstance(result, xr.Dataset):
-        if set(_COLUMNS) <= set(result.data_vars):
+        if is_summary(result):
             return {str(result.attrs.get("site", "")): result}
         return {str(name): _one(result[name], dim) for name in result.data_vars}
     if isinstance(result, xr.DataArray):
@@ -102,6 +103,11 @@ def summaries(
     if isinstance(result, Mapping) and result:
         return {name: next(iter(summaries(one, dim).values())) for name, one in result.items()}
     raise InputError(f"result: expected a result of a method, or several by name, got {type(result).__name__}")
+
+
+def is_summary(table: "xarray.Dataset") -> bool:
+    """Whether a Dataset is a summary of one site, and not several sites."""
+    return set(_COLUMNS) <= set(table.data_vars)
 
 
 def _one(result: "xarray.DataArray", dim: str) -> "xarray.Dataset":
@@ -203,9 +209,8 @@ def _attributes(result: "xarray.DataArray", dim: str, n_tests: int, options: _Op
 
 def _whose_tokens(result: "xarray.DataArray", dim: str) -> str:
     """Whose tokens the summary names: those of every prompt, where they are alike, or of the first."""
-    for name in _TOKENS:
-        if name in result.coords and dim in result[name].dims:
-            tokens = result[name]
-            alike = bool((tokens == tokens.isel({dim: 0})).all())
-            return "every prompt" if alike else f"prompt 1 of {result.sizes[dim]}"
-    return "none"
+    named = [result[name] for name in _TOKENS if name in result.coords and dim in result[name].dims]
+    if not named:
+        return "none"
+    alike = all(bool((tokens == tokens.isel({dim: 0})).all()) for tokens in named)
+    return "every prompt" if alike else f"prompt 1 of {result.sizes[dim]}"

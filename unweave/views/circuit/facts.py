@@ -1,6 +1,7 @@
 """What a circuit and its tests add to the answer of a report: its groups; how faithful, complete and small it is."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from unweave.results.labels import number
 from unweave.views.answer import Fact
 from unweave.views.circuit.drawing import CircuitLike
+from unweave.views.facts import subjects
 from unweave.views.wording import counted, listed, percent
 
 if TYPE_CHECKING:
@@ -41,8 +43,14 @@ def score_facts(results: "Sequence[xarray.DataArray | xarray.Dataset]") -> tuple
     makers = {"faithfulness": _faithful, "completeness": _complete, "minimality": _minimal}
     import xarray as xr
 
-    found = {str(one.attrs.get("method", "")): one for one in results if isinstance(one, xr.Dataset)}
-    return tuple(make(found[name]) for name, make in makers.items() if name in found)
+    tests = [one for one in results if isinstance(one, xr.Dataset)]
+    said = zip(tests, subjects(tests), strict=True)
+    facts = [(str(test.attrs.get("method", "")), test, subject) for test, subject in said]
+    return tuple(
+        replace(fact, note="; ".join(filter(None, (subject, fact.note))))
+        for name, make in makers.items()
+        for fact, subject in ((make(test), subject) for method, test, subject in facts if method == name)
+    )
 
 
 def _faithful(table: "xarray.Dataset") -> Fact:
