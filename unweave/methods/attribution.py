@@ -167,7 +167,7 @@ def attribute(
         Contributions in logits: `[prompt, component]`, `[prompt, layer, part]`, `[prompt, layer, head]` or
         `[prompt, layer, neuron]`. The coordinate `rest[prompt]` is what the table leaves out (embeddings, biases, the
         other kind of layer, the stream's own rounding), and `total[prompt]` the logit difference itself: the table's
-        sum plus rest is the total. Where they are split, `answer`, `right` or `wrong`, comes after `prompt` in all three.
+        sum plus rest is the total. If they are split, `answer` (`right`, `wrong`) comes after `prompt` in all three.
 
     Raises:
         InputError: prompts without answers or wrong answers, or to split with the same two only; neurons of a model

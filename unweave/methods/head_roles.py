@@ -4,19 +4,19 @@ The classes of Wang et al. 2022 (arXiv 2211.00593), by rules over measures (mean
 sequences):
 
     direct              own contribution to the logit difference, as a share of the size of the clean one
-    right, wrong        the same to the right and to the wrong answer, each against the mean name: their difference is it
+    right, wrong        of it, to the right and to the wrong answer, each against the mean name; it is their difference
     effect              of the corrupted prompts' output of the head at the end: 0 unharmed, -1 as bad as corrupted
     indirect            the effect beyond its direct part
     through movers      effect on the queries of name movers and subject suppressors of later layers (path patching)
     end to IO, …        attention from role to role on the clean prompts; S is S1 and S2
     copying, …          share of the task's names that the OV circuit raises (lowers) to their own top five
-    duplicate token, …  attention on repeated random tokens, behind a beginning-of-sequence token if the prompts have one
+    duplicate token, …  attention on repeated random tokens (`head_scores`, with `bos` as the prompts have it)
     growth, after       contribution gained, and had, when all name movers found are replaced by their mean at the end
 
 A head gets the first name whose rule holds; other names that hold too are listed beside it. What a rule reads of
-contributions and effects (`EFFECTS`) must also differ from 0 by more than the choice of prompts explains, adjusted for
-all heads that are tried. The subject suppressor is not of that paper: it looks at the subject and writes against it. The
-rules state what a head does, not that the task needs it: test that by knocking out the groups.
+contributions and effects (`EFFECTS`) must also be significantly different from 0, adjusted for all heads that are
+tried. The subject suppressor is not of that paper: it looks at the subject, and writes against it. The rules state what
+a head does, not that the task needs it: test that by knocking out the groups.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, final
 
+import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from unweave.engine.reading import read_at
 from unweave.errors import InputError
@@ -42,6 +45,8 @@ from unweave.methods.role_attention import role_attention
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.metrics.logit_diff import LogitDiff
 from unweave.models.precision import without_autocast
+from unweave.models.run import Key
+from unweave.results.summary import summary, told_from_zero
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -129,7 +134,9 @@ def rules_of(limits: HeadRules) -> tuple[Rule, ...]:
         Rule("induction", "S2", (looks("S2 to S1+1"), ("induction", limits.pattern, top))),
         Rule("previous token", "S1+1", (looks("S1+1 to S1"), ("previous token", limits.pattern, top))),
         Rule(
-            "backup name mover", "end", (("growth", limits.growth, top), ("after", 0.0, top), looks("end to IO"), copies)
+            "backup name mover",
+            "end",
+            (("growth", limits.growth, top), ("after", 0.0, top), looks("end to IO"), copies),
         ),
     )
 
@@ -203,7 +210,7 @@ def classify_heads(pair: Contrast, heads: Heads | None = None, rules: HeadRules 
     read = _read(measures)
     movers, others = ([head for head in every if rule.holds(*read(head))] for rule in tried[:2])
     measures["through movers"] = _bare(_through(pair, [*movers, *others], measures["end to S2"], limits.looks))
-    measures |= _backup(pair, movers)
+    measures = measures.assign(_backup(pair, movers))
     read = _read(measures)
     named = [_named(head, tried, measures, *read(head)) for head in wanted]
     kept = named if heads is not None else [head for head in named if head.name != OTHER]
@@ -281,7 +288,8 @@ def _direct_and_indirect(pair: Contrast) -> dict[str, xr.DataArray]:
     last, heads = ("resid_post", config.n_layers - 1), [("z", layer) for layer in range(config.n_layers)]
     clean, corrupted = (read_at(pair.model, side, [*heads, last], at) for side in (pair.prompts, pair.corrupted))
     whole = reading_of(pair.model, clean[last], pair.prompts)
-    parts = split_readings(pair.model, clean[last], pair.prompts)
+    # Of two names alone each lies as far from their mean as the other.
+    parts = split_readings(pair.model, clean[last], pair.prompts) if len(candidates_of(pair.prompts)) > 2 else ()
 
     def written(reading: Reading, x: Mapping[Key, Tensor]) -> Float[Tensor, "prompt layer head"]:
         return torch.stack([by_head(pair.model, reading, x[key], key[1]) for key in heads], 1)
@@ -289,7 +297,8 @@ def _direct_and_indirect(pair: Contrast) -> dict[str, xr.DataArray]:
     own, axes = written(whole, clean), {"layer": range(config.n_layers), "head": range(config.n_heads)}
     end, scale = pair.metric.role, abs(float(pair.clean.mean()))
     effect = patch(pair, "z", {**dict.fromkeys(axes), "role": [end]}, "noise", progress=False).sel(role=end)
-    shares = {"direct": own} | {name: written(part, clean) for name, part in zip(ANSWERS, parts, strict=True)}
+    shares = {"direct": own, **dict.fromkeys(ANSWERS, torch.full_like(own, float("nan")))}
+    shares |= {name: written(part, clean) for name, part in zip(ANSWERS, parts, strict=False)}
     found = {name: labelled(pair, values / scale, axes, {}) for name, values in shares.items()}
     moved = labelled(pair, (written(whole, corrupted) - own) / pair.gap, axes, {})
     return found | {"effect": effect, "indirect": effect - moved}
@@ -300,7 +309,9 @@ def _through(pair: Contrast, movers: Sequence[Head], looks: xr.DataArray, least:
     import xarray as xr
 
     last = max((layer for layer, _ in movers), default=0)
-    tried = [(layer, head) for layer, head in np.argwhere(looks.mean("prompt").values >= least).tolist() if layer < last]
+    tried = [
+        (layer, head) for layer, head in np.argwhere(looks.mean("prompt").values >= least).tolist() if layer < last
+    ]
     effects = xr.full_like(looks, np.nan, dtype=np.float64)
     if tried:
         queries = [(layer, head, "q") for layer, head in movers]
