@@ -27,6 +27,7 @@ from unweave.engine.reach import positions
 from unweave.engine.recording import Recording, sites_to_keep
 from unweave.engine.wavefront import Group, Wavefront, rows_of
 from unweave.models.forward import forward, sight_of
+from unweave.models.precision import without_autocast
 from unweave.models.run import Recorder
 
 Mask = Bool[Tensor, "layer prompt pos head"]
@@ -45,6 +46,7 @@ class Joining:
 class MaskedRuns:
     """Ablated runs around a base. `values[prompt]` are the base's scores."""
 
+    @without_autocast
     def __init__(self, ablation: Ablation, base: Mask) -> None:
         self.ablation, self.base, self.question = ablation, base, question_of(ablation.pair, "noise", GivenDonor({}))
         self.reach = self.question.reach(range(len(ablation.pair.prompts)))
@@ -57,6 +59,7 @@ class MaskedRuns:
         # A run in which nothing is ablated is the model's own, to the bit.
         self.values: Float[Tensor, " prompt"] = torch.where(whole, ablation.pair.clean, scores)
 
+    @without_autocast
     def scores(self, masks: Sequence[Mask]) -> Float[Tensor, "variant prompt"]:
         """The score of every prompt under each mask."""
         values = self.values.repeat(len(masks), 1)

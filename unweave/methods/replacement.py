@@ -25,6 +25,7 @@ from unweave.errors import InputError
 from unweave.metrics.contrast import Contrast
 from unweave.models.config import Config
 from unweave.models.forward import seen_keys
+from unweave.models.precision import widened, without_autocast
 from unweave.models.prompts import Prompts
 from unweave.models.run import Key
 from unweave.models.sites import SITES, n_heads_at
@@ -40,8 +41,8 @@ class Replacement:
 
     Args:
         how: `zero mean template resample gaussian`.
-        reference: the prompts that means and resampled activations are taken from: `"clean"`, `"corrupted"`, or other
-            prompts. By default the clean ones for `mean`, the corrupted ones for `template` and `resample`.
+        reference: the prompts that means and resampled activations are taken from: `"clean"`, `"corrupted"` (the
+            default), or other prompts.
         seed: of the Gaussian draws.
         lone: what to do with a template of one prompt, whose mean is that prompt itself: `"refuse"`, or `"keep"`.
 
@@ -67,12 +68,17 @@ class Replacement:
         return self.how in ("mean", "template", "resample")
 
     @property
+    def attrs(self) -> dict[str, str]:
+        """As results say it: how values were made, and whose they are."""
+        return {"how": self.how, "source": self.reference_name}
+
+    @property
     def reference_name(self) -> str:
         """`clean`, `corrupted` or `other prompts`; empty where none are used."""
         if not self.uses_reference:
             return ""
         if self.reference is None:
-            return "clean" if self.how == "mean" else "corrupted"
+            return "corrupted"
         return self.reference if isinstance(self.reference, str) else "other prompts"
 
     def reference_of(self, pair: Contrast) -> Prompts:
@@ -82,11 +88,25 @@ class Replacement:
         return pair.side(self.reference_name)
 
 
-def replacement_of(how: str | Replacement) -> Replacement:
-    """`how` with its default options. Raises InputError where it is neither."""
-    return how if isinstance(how, Replacement) else Replacement(how)
+def replacement_of(how: str | Replacement, source: str | Prompts | None = None) -> Replacement:
+    """`how` with its default options, of values from `source`.
+
+    Raises:
+        InputError: an unknown `how` or `source`, or a `source` where there is nothing to take from it.
+    """
+    if source is None:
+        return how if isinstance(how, Replacement) else Replacement(how)
+    if isinstance(how, Replacement):
+        raise InputError("source: how= has its own; give Replacement(…, reference=…) alone")
+    if isinstance(source, str) and source not in _SIDES:
+        raise InputError(f"source: expected 'clean', 'corrupted' or prompts, got {source!r}")
+    fill = Replacement(how, source)
+    if not fill.uses_reference:
+        raise InputError(f"source: {how!r} takes no values from prompts; leave source out, or use how='mean'")
+    return fill
 
 
+@without_autocast
 def replaced_values(pair: Contrast, keys: Iterable[Key], how: Replacement) -> tuple[dict[Key, Tensor], str]:
     """The values that stand in at these sites and layers, each in its site's shape, and a note on them.
 
@@ -217,7 +237,7 @@ def _group_means(
     def means(site: str, kept: Tensor) -> Tensor:
         first = (lambda x: x.movedim(2, 1)) if SITES[site].rows == "attention" else (lambda x: x)
         by_pos = first(kept)  # [reference pos …]: a pattern's destination comes second, as any position
-        averaged = _mean_where(by_pos, reached.to(kept.device), member.to(kept))
+        averaged = _mean_where(by_pos, reached.to(kept.device), member.to(kept.device))
         laid = _fit(averaged[group_of.to(kept.device)], n_pos, 1)
         return _fit(laid.movedim(1, 2), n_pos, 3) if SITES[site].rows == "attention" else laid
 
@@ -225,13 +245,14 @@ def _group_means(
 
 
 def _mean_where(
-    values: Float[Tensor, "prompt pos ..."], reached: Bool[Tensor, "prompt pos"], member: Float[Tensor, "group prompt"]
+    values: Float[Tensor, "prompt pos ..."], reached: Bool[Tensor, "prompt pos"], member: Int[Tensor, "group prompt"]
 ) -> Float[Tensor, "group pos ..."]:
-    """Each group's mean by position, over its prompts that reach it; 0 where none does."""
-    weight = member[:, :, None] * reached
-    total = torch.einsum("gnp,np...->gp...", weight, values)
+    """Each group's mean by position, over its prompts that reach it; 0 where none does. Summed in float32 or wider."""
+    wide = widened(values)
+    weight = (member[:, :, None] * reached).to(wide)
+    total = torch.einsum("gnp,np...->gp...", weight, wide)
     count = weight.sum(1).clamp_min(1)
-    return total / count.reshape(*count.shape, *(1,) * (values.ndim - 2))
+    return (total / count.reshape(*count.shape, *(1,) * (values.ndim - 2))).to(values.dtype)
 
 
 def _fit(values: Tensor, n_pos: int, dim: int) -> Tensor:

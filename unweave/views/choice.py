@@ -143,7 +143,9 @@ def whole_patterns(result: "xarray.DataArray") -> "xarray.DataArray":
         return result
     for dim in ("address", "prompt"):
         if dim not in result.dims and dim in result.coords:
-            tokens = {name: result[name] for name in ("q_token", "k_token") if name in result.coords and dim == "prompt"}
+            tokens = {
+                name: result[name] for name in ("q_token", "k_token") if name in result.coords and dim == "prompt"
+            }
             result = result.expand_dims(dim).assign_coords({name: at.expand_dims(dim) for name, at in tokens.items()})
     return result
 

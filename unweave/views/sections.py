@@ -124,7 +124,9 @@ def sections_of(
         # Roles of other prompts stand elsewhere.
         roles = roles_of([other for other in results if same_prompts(result, other)])
         blocks = blocks_of(result, roles=roles)
-        groups[_SECTION.get(str(result.attrs.get("method", "")), OTHERS)] += [_about(block, subject) for block in blocks]
+        groups[_SECTION.get(str(result.attrs.get("method", "")), OTHERS)] += [
+            _about(block, subject) for block in blocks
+        ]
     made = [Section(name, (Text(SAYS[name]), *blocks)) for name, blocks in groups.items() if blocks]
     first = task_section(results)
     return (first, *made) if first else tuple(made)
@@ -215,7 +217,9 @@ def facts_of(results: "Sequence[xarray.DataArray | xarray.Dataset]") -> tuple[Fa
     facts += [fact for fact in about[0] if all(fact in each for each in about)] if about else []
     # Of two results with one finding each, roles say more than positions, and stand last.
     findings: dict[tuple[str, str], Fact] = {}
-    for subject, result in sorted(zip(subjects(results), results, strict=True), key=lambda pair: "role" in pair[1].dims):
+    for subject, result in sorted(
+        zip(subjects(results), results, strict=True), key=lambda pair: "role" in pair[1].dims
+    ):
         found = {fact.label: replace(fact, note=subject) for fact in _findings(result)}
         findings |= {(label, subject): fact for label, fact in found.items()}
     order = list(_LABELS.values())

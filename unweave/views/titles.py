@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from unweave.results.labels import number
+from unweave.results.summary import told_from_zero
 from unweave.results.top import Row, top
 from unweave.views.baselines import Baseline
 from unweave.views.charts.captions import largest, measure
@@ -26,7 +27,7 @@ from unweave.views.wording import counted, interval, listed, percent
 if TYPE_CHECKING:
     import xarray
 
-LEVEL, LEAST, NEAR, MOST_NAMED, MOST_RECEIVERS = 0.05, 0.05, 0.5, 3, 4
+LEAST, NEAR, MOST_NAMED, MOST_RECEIVERS = 0.05, 0.5, 3, 4
 NOUNS = {
     "z": "output",
     "q": "query",
@@ -97,14 +98,6 @@ class Leaders:
 
     helping: tuple[Row, ...]
     against: tuple[Row, ...]
-
-
-def told_from_zero(table: "xarray.Dataset") -> Bool[np.ndarray, "..."]:
-    """Which cells of a summary differ from 0 by more than the choice of prompts explains."""
-    if float(table.attrs.get("p_holm_smallest", 1.0)) <= LEVEL:
-        return np.asarray(table["p_holm"].values <= LEVEL)
-    low, high = table["low"].values, table["high"].values
-    return np.asarray((low > 0) | (high < 0))
 
 
 def leaders(table: "xarray.Dataset", scale: float = 1.0, sign: int = 1) -> Leaders:
@@ -246,7 +239,9 @@ def _knockout_words(table: "xarray.Dataset", sense: Sense) -> _Words:
         act=(f"{instead} in place of its {noun}", f"{instead} in place of their {noun}"),
         verb="costs",
         against="without {name} the answer {gains}",
-        none=f"Not told from 0 with {instead} in its place" if one else f"No {noun} is missed with {instead} in its place",
+        none=f"Not told from 0 with {instead} in its place"
+        if one
+        else f"No {noun} is missed with {instead} in its place",
     )
 
 
@@ -270,7 +265,7 @@ def receivers_said(receivers: str) -> str:
         return "the logits"
     by_input: dict[str, list[str]] = {}
     for name in receivers.split(", "):
-        head = re.fullmatch(r"(\d+\.\d+) ([qkv])", name)
+        head = re.fullmatch(r"(\d+\.(?:kv)?\d+) ([qkv])", name)
         by_input.setdefault(head[2] if head else "", []).append(head[1] if head else name.replace("mlp", "MLP"))
     parts = []
     for kind, names in by_input.items():
@@ -284,12 +279,17 @@ def where_finding(table: "xarray.Dataset", sense: Sense) -> str:
     place = next(str(dim) for dim in table["mean"].dims if dim in PLACES)
     effect = table["mean"].where(told_from_zero(table), 0.0).transpose("layer", place).sortby("layer") * sense.carries
     held = [
-        (int(effect["layer"][row]), int(np.argmax(line))) for row, line in enumerate(effect.values) if line.max() >= NEAR
+        (int(effect["layer"][row]), int(np.argmax(line)))
+        for row, line in enumerate(effect.values)
+        if line.max() >= NEAR
     ]
     if not held:
         return f"No one position holds half of the answer: {largest_cell(table, percent)}"
     swept = effect["layer"].values.tolist()
-    stays = [f"at {place_text(table, place, at)} {_layers(first, last, swept, table.attrs)}" for at, first, last in _runs(held)]
+    stays = [
+        f"at {place_text(table, place, at)} {_layers(first, last, swept, table.attrs)}"
+        for at, first, last in _runs(held)
+    ]
     verb = "restores" if sense.good == sense.carries else "costs"
     return f"The answer is carried {listed(stays)}: there one position {verb} {percent(NEAR)} or more"
 
