@@ -18,7 +18,7 @@ from unweave.results.summary import told_from_zero
 from unweave.results.top import Row, top
 from unweave.views.baselines import Baseline
 from unweave.views.charts.captions import largest, measure
-from unweave.views.facts import DIRECTIONS, Sense, place_text, scope_of, sense_of, spoken
+from unweave.views.facts import DIRECTIONS, Sense, axes_lost, place_text, scope_of, sense_of, spoken
 from unweave.views.prompts import real_tokens
 from unweave.views.text import visible
 from unweave.views.wording import counted, interval, listed, percent
@@ -56,16 +56,18 @@ def finding(table: "xarray.Dataset") -> str:
     Args:
         table: the summary of a result of one site; of an attribution with the whole as its attribute `total`.
     """
-    method, scope, dims = str(table.attrs.get("method", "")), scope_of(table), table["mean"].dims
+    method, scope, dims = table.attrs.get("method"), scope_of(table), table["mean"].dims
     said = ""
     if method == "logit lens" and _all_stages(table):
         said = lens_finding(table)
-    elif method == "direct logit attribution" and dims and _tested(table):
+    elif axes_lost(table) or not _tested(table):
+        pass  # a mean over layers is no patch, and nothing is told from 0 without an interval
+    elif method == "direct logit attribution" and dims:
         said = attribution_finding(table, float(table.attrs.get("total", np.nan)))
-    elif method in DIRECTIONS and (dims or scope) and _tested(table):
+    elif method in DIRECTIONS and {"metric", "direction"} <= set(table.attrs):  # a difference of two has not both
         said = effect_finding(table)
     said = said or (largest({"": table}) if dims else value_finding(table))
-    return said if scope in said else spoken(scope, said)
+    return said if said.startswith(scope) else spoken(scope, said)
 
 
 def value_finding(table: "xarray.Dataset") -> str:
