@@ -9,6 +9,7 @@ import xarray as xr
 
 import unweave as uw
 from tests.tiny import D_VOCAB, N_HEADS, N_LAYERS, Kind, tiny_model
+from unweave.circuits.halves import halves
 from unweave.circuits.senders import Senders
 from unweave.circuits.sketch import SketchRules, sketch
 
@@ -31,6 +32,12 @@ def pair(kind: Kind = "llama", n: int = 24) -> uw.Contrast:
     return uw.Contrast(tiny_model(kind, seed=seed), prompts, uw.Prompts.from_tokens(other, roles=roles), uw.LogitDiff())
 
 
+def half(asked: uw.Contrast, which: int) -> uw.Contrast:
+    """The prompts that choose (0), or those that effects are measured on (1)."""
+    at = halves(asked.prompts)[which]
+    return uw.Contrast(asked.model, asked.prompts.take(at), asked.corrupted.take(at), asked.metric)
+
+
 @pytest.fixture(scope="module")
 def loose() -> uw.Circuit:
     """The sketch of `pair()` that keeps nearly everything."""
@@ -47,27 +54,27 @@ def kept(table, threshold):
 def test_level_1_are_the_heads_with_a_direct_effect(kind):
     asked = pair(kind)
     circuit = sketch(asked, SketchRules(threshold=0.01, levels=1))
-    direct = kept(uw.path_patch(asked, at="end"), 0.01)
+    direct = kept(uw.path_patch(half(asked, 0), at="end"), 0.01)
     assert direct
     assert set(circuit.heads) == direct
     assert {edge.receiver for edge in circuit.edges} == {"logits"}
 
 
 def test_the_next_level_acts_through_the_last():
-    asked = pair()
+    asked = pair(n=48)
     one, two = (sketch(asked, SketchRules(0.001, 0.0, 0.05, 0.0, levels)) for levels in (1, 2))
     assert set(one.heads) < set(two.heads)
     last = {kind: [(layer, head, kind) for layer, head in one.heads] for kind in ("k", "v")}
-    through = set().union(*(kept(uw.path_patch(asked, receivers, at="S2"), 0.001) for receivers in last.values()))
+    chosen = half(asked, 0)
+    through = set().union(*(kept(uw.path_patch(chosen, receivers, at="S2"), 0.001) for receivers in last.values()))
     assert through
     assert through <= set(two.heads)
 
 
 def test_an_edge_is_the_share_that_its_path_alone_carries(loose):
-    asked = pair()
     edge = next(edge for edge in loose.edges if edge.receiver != "logits")
     layer, head = map(int, edge.receiver.split("."))
-    alone = uw.path_patch(asked, [(layer, head, edge.input)], [edge.sender], edge.role)
+    alone = uw.path_patch(half(pair(), 1), [(layer, head, edge.input)], [edge.sender], edge.role)
     assert edge.effect == pytest.approx(-float(alone.mean()), abs=1e-12)
     assert edge.effect is not None
     assert edge.low is not None

@@ -63,6 +63,7 @@ _OWN: Mapping[str, Callable[[Any, str], list[Block]]] = {
     "copying eigenvalues": copying_blocks,
     "copying scores": score_blocks,
     "faithfulness": evaluation_blocks,
+    "faithfulness curve": evaluation_blocks,
     "head scores": score_blocks,
     "knockout attribution": attribution_blocks,
     "minimality": evaluation_blocks,

@@ -1,7 +1,7 @@
 """Path patching made visible: which senders act, on the logits or through which receivers; the paths of each level."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from unweave.results.labels import number
@@ -75,16 +75,16 @@ def path_tables(circuit: CircuitLike) -> list[Table]:
         names = {f"{layer}.{head}" for layer, head in group.heads} | {f"{layer}_mlp" for layer in group.mlps}
         edges = [edge for edge in circuit.edges if edge.sender in names]
         if edges:
-            tables.append(_table(group, edges))
+            tables.append(_table(group, edges, circuit.attrs))
     return tables
 
 
-def _table(group: GroupLike, edges: Sequence[EdgeLike]) -> Table:
+def _table(group: GroupLike, edges: Sequence[EdgeLike], attrs: Mapping[str, str | int | float]) -> Table:
     first = max(edges, key=lambda edge: abs(edge.effect or 0.0))
     strongest = "" if first.effect is None else f", the strongest {first.sender} to {first.receiver}"
     amount = "" if first.effect is None else f" ({number(first.effect)})"
     title = f"{group.name}: {counted(len(edges), 'path')}{strongest}{amount}"
-    return edge_table(edges, title)
+    return edge_table(edges, title, attrs=attrs)
 
 
 def _names(rows: Sequence[Row]) -> str:

@@ -1,11 +1,11 @@
 """A circuit as tables: its groups, and its paths, the strongest first."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from unweave.results.labels import number
 from unweave.views.blocks import Table
 from unweave.views.circuit.drawing import CircuitLike, EdgeLike
-from unweave.views.circuit.paths import INPUTS
+from unweave.views.circuit.paths import INPUTS, amount_of
 from unweave.views.wording import interval
 
 
@@ -22,18 +22,30 @@ def group_table(circuit: CircuitLike, title: str = "") -> Table:
     return Table(("group", "heads", "at"), rows, title, align="lll")
 
 
-def edge_table(edges: Sequence[EdgeLike], title: str = "", n: int | None = None) -> Table:
-    """A row for each path, or for the `n` strongest: from where, to which input of what, at which role, its effect."""
+def edge_table(
+    edges: Sequence[EdgeLike],
+    title: str = "",
+    n: int | None = None,
+    attrs: Mapping[str, str | int | float] | None = None,
+) -> Table:
+    """A row for each path, or for the `n` strongest: from where, to which input of what, at which role, its effect; in
+    the metric's unit too where `attrs` of the circuit say the gap.
+    """
+    known = attrs or {}
     ordered = sorted(edges, key=lambda edge: -abs(edge.effect or 0.0))[:n]
     rows = tuple(
         (
             edge.sender,
-            edge.receiver,
+            " ".join([edge.receiver, *edge.shared]),
             INPUTS[edge.input],
             edge.role or "–",
             "–" if edge.effect is None else number(edge.effect),
             "–" if edge.low is None or edge.high is None else interval(edge.low, edge.high),
+            *([amount_of(edge.effect, known) or "–"] if "gap" in known else []),
         )
         for edge in ordered
     )
-    return Table(("sender", "to", "input", "at", "effect", "interval"), rows, title, align="llllrr")
+    unit = [f"in {known.get('unit', 'its unit')}"] if "gap" in known else []
+    return Table(
+        ("sender", "to", "input", "at", "effect", "interval", *unit), rows, title, align="llllrrr"[: 6 + len(unit)]
+    )
