@@ -72,7 +72,8 @@ def _faithful(table: "xarray.Dataset") -> list[Fact]:
     spread = [f"{percent(low)} to {percent(high)}"] if np.isfinite(low) else []
     label = {"ratio": "faithfulness, F(C) / F(M)", "share": "faithfulness, of the way from no head to the model"}
     value = percent(float(own[scale])) if scale in own.coords else number(mean)
-    note = "; ".join([*spread, heads, floor_said(table)])
+    floor = floor_said(table) if scale == "ratio" else f"no head {number(none)}, the model {number(whole)}"
+    note = "; ".join([*spread, heads, floor])
     facts = [Fact(label.get(scale, "F(C)"), value, note, True)]
     control = controls_said(table)
     return [*facts, Fact("negative control", control)] if control else facts
@@ -92,6 +93,6 @@ def _minimal(table: "xarray.Dataset") -> list[Fact]:
     least = table.isel(address=int(np.argmin(table["size"].values)))
     low, high = percent(float(least["share_low"])), percent(float(least["share_high"]))
     spread = f" ({low} to {high})" if np.isfinite(float(least["share_low"])) else ""
-    both = f"{helping} help and {against} work against the answer, " if against else ""
+    both = f"{helping} help and {against} work against the answer, " if helping + against else ""
     note = f"{both}of {counted(table.sizes['address'], 'head')}; the least, {least['address'].item()}, changes F by "
     return [Fact("heads that matter", str(helping + against), f"{note}{changed(least)}{spread}", True)]

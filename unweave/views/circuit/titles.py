@@ -57,11 +57,11 @@ def faithfulness_finding(table: "xarray.Dataset") -> str:
     own, score = table.sel(kept="circuit"), table["score"].mean("prompt")
     mean, whole, none = (float(score.sel(kept=name)) for name in ("circuit", "model", "nothing"))
     heads = f"Alone, the circuit's {int(own['heads'])} of {table.attrs.get('model_heads', '?')} heads"
-    both = f"F(C) {number(mean)}, F(M) {number(whole)}"
     if scale_of(table, none, whole) == "ratio":
-        said = f"{heads} give {percent(float(own['ratio']))} of the model's {_metric(table)} ({both}{_span(own)})"
+        said = f"{heads} give {percent(float(own['ratio']))} of the model's {_metric(table)} "
+        said += f"(F(C) {number(mean)}, F(M) {number(whole)}{_span(own)})"
     else:
-        said = f"{heads} have a {_metric(table)} of {number(mean)}, the model {number(whole)} ({both})"
+        said = f"{heads} have a mean {_metric(table)} of {number(mean)}, the model {number(whole)}"
     return "; ".join([said, floor_said(table), *filter(None, [controls_said(table)])])
 
 
@@ -154,8 +154,9 @@ def minimality_finding(table: "xarray.Dataset") -> str:
     sizes = table["size"].values
     most, least = (table.isel(address=int(pick)) for pick in (np.argmax(sizes), np.argmin(sizes)))
     known = np.isfinite(table["share_low"].values).any()
-    both = f"{helping} help and {against} work against the answer" if against else f"{helping} help"
-    said = f"{helping + against} of {counted(n, 'head')} matter beyond their interval, {both}"
+    clear = helping + against
+    said = f"{clear or 'none'} of {counted(n, 'head')} {'matters' if clear < 2 else 'matter'} beyond the interval"
+    said += f", {helping} helping and {against} working against the answer" if clear else ""
     said = said if known else counted(n, "head")
     first = f"{most['address'].item()} changes F most, by {changed(most)}"
     return f"{said}: {first}" if n == 1 else f"{said}: {first}, {least['address'].item()} least, by {changed(least)}"
