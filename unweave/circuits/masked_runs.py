@@ -21,12 +21,20 @@ from torch import Tensor
 from unweave.circuits.ablation import Ablation, Kept
 from unweave.engine.arrivals import Arrival
 from unweave.engine.donor import GivenDonor
-from unweave.engine.memory import Room, budget_bytes, is_out_of_memory, recording_bytes, room_within
+from unweave.engine.memory import (
+    Room,
+    budget_bytes,
+    forward_bytes,
+    is_out_of_memory,
+    recording_bytes,
+    room_within,
+)
 from unweave.engine.question import question_of
 from unweave.engine.reach import positions
 from unweave.engine.recording import Recording, sites_to_keep
 from unweave.engine.wavefront import Group, Wavefront, rows_of
 from unweave.models.forward import forward, sight_of
+from unweave.models.precision import without_autocast
 from unweave.models.run import Recorder
 
 
@@ -47,17 +55,20 @@ class MaskedRuns:
     A base of a single batch is recorded once, of several at every call.
     """
 
+    @without_autocast
     def __init__(self, ablation: Ablation, base: Kept, memory: int | float | None = None) -> None:
         self.ablation, self.base = ablation, base
         config, (n_prompts, n_pos) = ablation.pair.model.config, ablation.pair.prompts.tokens.shape
         self.budget = budget_bytes(memory, ablation.pair.model.device)
         itemsize = ablation.pair.model.weights.w_e.element_size()
         values = n_pos * config.n_layers * config.n_heads * config.d_head * itemsize
-        size = max(1, self.budget // 6 // (recording_bytes(config, n_pos, 0, itemsize) + values))
+        each = recording_bytes(config, n_pos, 0, itemsize) + values + forward_bytes(config, n_pos, itemsize)
+        size = max(1, self.budget // 6 // each)
         self.batches = [range(start, min(start + size, n_prompts)) for start in range(0, n_prompts, size)]
         self._kept: MaskedBatch | None = None
         self.values: Float[Tensor, " prompt"] = torch.cat([self._batch(rows).values for rows in self.batches])
 
+    @without_autocast
     def scores(self, kept: Sequence[Kept], of: Collection[int] | None = None) -> Float[Tensor, "variant prompt"]:
         """The score of every prompt with each choice of what stays; NaN for prompts that are not among `of`."""
         values = self.values.repeat(len(kept), 1)

@@ -14,7 +14,7 @@ where nothing reacts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from unweave.engine.reading import read_at
 from unweave.errors import InputError
 from unweave.methods.attribution import Reading, by_head, reading_of
 from unweave.methods.frame import Coords, array_of, labelled
@@ -31,7 +32,8 @@ from unweave.methods.knockout_targets import targets_of
 from unweave.methods.replacement import Replacement, replaced_values, replacement_of
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.forward import norm_scale
-from unweave.models.run import Run
+from unweave.models.precision import without_autocast
+from unweave.models.run import Edit, Key
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 RUNS = ("before", "after", "change", "from scale")
 
 
+@without_autocast
 def knockout_attribution(pair: Contrast, heads: Heads, how: str | Replacement = "mean", at: At = None) -> xr.DataArray:
     """Each head's contribution to the logit difference before and after a knockout, and what changed it.
 
@@ -61,13 +64,12 @@ def knockout_attribution(pair: Contrast, heads: Heads, how: str | Replacement = 
     targets = targets_of(pair.model.config, heads)
     keys = [(address.site, address.layer) for target in targets for address in target.addresses]
     given, note = replaced_values(pair, keys, fill)
-    whole = pair.model.run(pair.prompts, keep=_kept(pair))
-    before, reading, total_before = _read(pair, whole)
-    without = pair.model.run(pair.prompts, keep=_kept(pair), edits=edits_of(pair, targets, given, at))
-    after, _, total_after = _read(pair, without)
+    whole, without = _read(pair), _read(pair, edits_of(pair, targets, given, at))
+    (before, reading, total_before), (after, _, total_after) = (_contributions(pair, x) for x in (whole, without))
     at_scale_before = _heads(pair, without, reading)
     table = torch.stack([before, after, after - before, after - at_scale_before], dim=1)
-    ratio = _scale(pair, without, reading) / _scale(pair, whole, reading)
+    scales = [norm_scale(pair.model.config, x[_last(pair)])[:, 0] for x in (whole, without)]
+    ratio = scales[1] / scales[0]
     extra: Coords = {
         name: (("prompt",), array_of(value))
         for name, value in (("scale_ratio", ratio), ("total_before", total_before), ("total_after", total_after))
@@ -157,21 +159,24 @@ def _names(chosen: np.ndarray) -> str:
     return " ".join(head_name((layer, head)) for layer, head in np.argwhere(chosen).tolist())
 
 
-def _kept(pair: Contrast) -> list[str | tuple[str, int]]:
-    return ["z", ("resid_post", pair.model.config.n_layers - 1)]
+def _last(pair: Contrast) -> Key:
+    return "resid_post", pair.model.config.n_layers - 1
 
 
-def _read(pair: Contrast, run: Run) -> tuple[Float[Tensor, "prompt layer head"], Reading, Float[Tensor, " prompt"]]:
+def _read(pair: Contrast, edits: Sequence[Edit] = ()) -> dict[Key, Tensor]:
+    """What contributions are read off, at the metric's role, in a run with some edits."""
+    keys = [*(("z", layer) for layer in range(pair.model.config.n_layers)), _last(pair)]
+    return read_at(pair.model, pair.prompts, keys, pair.prompts.role(pair.metric.role), edits=edits)
+
+
+def _contributions(
+    pair: Contrast, x: Mapping[Key, Tensor]
+) -> tuple[Float[Tensor, "prompt layer head"], Reading, Float[Tensor, " prompt"]]:
     """Contributions of a run's heads, how they are read, and the run's logit difference."""
-    stream = run["resid_post", -1]
-    reading = reading_of(pair.model, stream, pair.prompts, pair.metric.role)
-    return _heads(pair, run, reading), reading, reading.of(reading.pick(stream)) + reading.constant
+    reading = reading_of(pair.model, x[_last(pair)], pair.prompts)
+    return _heads(pair, x, reading), reading, reading.of(x[_last(pair)]) + reading.constant
 
 
-def _heads(pair: Contrast, run: Run, reading: Reading) -> Float[Tensor, "prompt layer head"]:
+def _heads(pair: Contrast, x: Mapping[Key, Tensor], reading: Reading) -> Float[Tensor, "prompt layer head"]:
     layers = range(pair.model.config.n_layers)
-    return torch.stack([by_head(pair.model, reading, reading.pick(run["z", n]), n) for n in layers], dim=1)
-
-
-def _scale(pair: Contrast, run: Run, reading: Reading) -> Float[Tensor, " prompt"]:
-    return norm_scale(pair.model.config, reading.pick(run["resid_post", -1]))[:, 0]
+    return torch.stack([by_head(pair.model, reading, x["z", n], n) for n in layers], dim=1)

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, final
 
 import torch
 
+from unweave.engine.reading import read_at
 from unweave.errors import InputError
 from unweave.methods.attribution import by_head, reading_of
 from unweave.methods.backup import growth_of, knockout_attribution
@@ -34,6 +35,7 @@ from unweave.methods.patching import patch
 from unweave.methods.role_attention import role_attention
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.metrics.logit_diff import LogitDiff
+from unweave.models.precision import without_autocast
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -158,6 +160,7 @@ class HeadRoles:
     __repr__ = __str__
 
 
+@without_autocast
 def classify_heads(pair: Contrast, heads: Heads | None = None, rules: HeadRules | None = None) -> HeadRoles:
     """Names for the heads of the indirect-object task.
 
@@ -239,13 +242,12 @@ def _bare(array: xr.DataArray) -> xr.DataArray:
 
 
 def _direct_and_indirect(pair: Contrast) -> dict[str, xr.DataArray]:
-    config = pair.model.config
-    keep = ["z", ("resid_post", config.n_layers - 1)]
-    clean, corrupted = (pair.model.run(prompts, keep=keep) for prompts in (pair.prompts, pair.corrupted))
-    reading = reading_of(pair.model, clean["resid_post", -1], pair.prompts, pair.metric.role)
+    config, at = pair.model.config, pair.prompts.role(pair.metric.role)
+    last, heads = ("resid_post", config.n_layers - 1), [("z", layer) for layer in range(config.n_layers)]
+    clean, corrupted = (read_at(pair.model, side, [*heads, last], at) for side in (pair.prompts, pair.corrupted))
+    reading = reading_of(pair.model, clean[last], pair.prompts)
     ours, theirs = (
-        torch.stack([by_head(pair.model, reading, reading.pick(run["z", n]), n) for n in range(config.n_layers)], 1)
-        for run in (clean, corrupted)
+        torch.stack([by_head(pair.model, reading, x[key], key[1]) for key in heads], 1) for x in (clean, corrupted)
     )
     axes = {"layer": range(config.n_layers), "head": range(config.n_heads)}
     end = pair.metric.role

@@ -22,11 +22,12 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from unweave.engine.memory import budget_bytes
+from unweave.engine.memory import budget_bytes, forward_bytes
 from unweave.errors import InputError
 from unweave.metrics.contrast import Contrast
 from unweave.models.config import Config
 from unweave.models.forward import seen_keys
+from unweave.models.precision import widened, without_autocast
 from unweave.models.prompts import Prompts
 from unweave.models.run import Key
 from unweave.models.sites import SITES, n_heads_at
@@ -92,6 +93,7 @@ def replacement_of(how: str | Replacement) -> Replacement:
     return how if isinstance(how, Replacement) else Replacement(how)
 
 
+@without_autocast
 def replaced_values(pair: Contrast, keys: Iterable[Key], how: Replacement) -> tuple[dict[Key, Tensor], str]:
     """The values that stand in at these sites and layers, each in its site's shape, and a note on them.
 
@@ -108,7 +110,8 @@ def replacing(
 ) -> tuple[Values, str]:
     """As `replaced_values`, for some of the prompts at a time: a function of their numbers, and a note.
 
-    Means are kept once per group; reference prompts are run in batches that fit a quarter of `memory`.
+    Means are kept once per group, summed in float32 or wider; reference prompts are run in batches that fit a quarter
+    of `memory`.
     """
     wanted = list(dict.fromkeys(keys))
     if not how.uses_reference:
@@ -239,18 +242,18 @@ def _group_means(
     reached = torch.arange(n_pos) < reference.lengths.cpu()[:, None]
     weight = torch.nn.functional.one_hot(group, int(group.max()) + 1).T[:, :, None] * reached
     count = weight.sum(1).clamp_min(1).to(device)
-    size = sum(math.prod(site_shape(pair.model.config, site, 1, n_pos)) for site, _ in keys)
-    at_once = max(1, budget_bytes(memory, device) // 4 // (size * pair.model.weights.w_e.element_size()))
-    totals: dict[Key, Tensor] = {}
-    for batch in torch.arange(len(reference)).split(at_once):
+    itemsize = pair.model.dtype.itemsize
+    kept = sum(math.prod(site_shape(pair.model.config, site, 1, n_pos)) for site, _ in keys) * itemsize
+    at_once = budget_bytes(memory, device) // 4 // (kept + forward_bytes(pair.model.config, n_pos, itemsize))
+    means: dict[Key, Tensor] = {}
+    for batch in torch.arange(len(reference)).split(max(1, at_once)):
         run = pair.model.run(reference.take(batch), keep=keys)
         for key in keys:
-            by_pos = run[key].movedim(2, 1) if SITES[key[0]].rows == "attention" else run[key]
-            wide = by_pos.to(torch.promote_types(by_pos.dtype, torch.float32))
-            part = torch.einsum("gnp,np...->gp...", weight[:, batch].to(wide), wide)
-            totals[key] = totals[key] + part if key in totals else part
-    means = {key: total / count.reshape(*count.shape, *(1,) * (total.ndim - 2)) for key, total in totals.items()}
-    return {key: mean.to(pair.model.weights.w_e.dtype) for key, mean in means.items()}
+            wide = widened(run[key].movedim(2, 1) if SITES[key[0]].rows == "attention" else run[key])
+            total = torch.einsum("gnp,np...->gp...", weight[:, batch].to(wide), wide)
+            part = total / count.reshape(*count.shape, *(1,) * (total.ndim - 2))
+            means[key] = means[key] + part if key in means else part
+    return {key: mean.to(run[key].dtype) for key, mean in means.items()}
 
 
 def _laid(pair: Contrast, site: str, mean: Tensor, rows: Sequence[int]) -> Tensor:
