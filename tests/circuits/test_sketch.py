@@ -64,7 +64,8 @@ def test_the_next_level_acts_through_the_last():
     asked = pair(n=48)
     one, two = (sketch(asked, SketchRules(0.001, 0.0, 0.05, 0.0, levels)) for levels in (1, 2))
     assert set(one.heads) < set(two.heads)
-    last = {kind: [(layer, head, kind) for layer, head in one.heads] for kind in ("k", "v")}
+    shared = sorted({(layer, head // 2) for layer, head in one.heads})  # two heads share a key/value head
+    last = {kind: [(layer, head, kind) for layer, head in shared] for kind in ("k", "v")}
     chosen = half(asked, 0)
     through = set().union(*(kept(uw.path_patch(chosen, receivers, at="S2"), 0.001) for receivers in last.values()))
     assert through
@@ -74,7 +75,8 @@ def test_the_next_level_acts_through_the_last():
 def test_an_edge_is_the_share_that_its_path_alone_carries(loose):
     edge = next(edge for edge in loose.edges if edge.receiver != "logits")
     layer, head = map(int, edge.receiver.split("."))
-    alone = uw.path_patch(half(pair(), 1), [(layer, head, edge.input)], [edge.sender], edge.role)
+    number = head if edge.input == "q" else head // 2  # two heads share a key/value head
+    alone = uw.path_patch(half(pair(), 1), [(layer, number, edge.input)], [edge.sender], edge.role)
     assert edge.effect == pytest.approx(-float(alone.mean()), abs=1e-12)
     assert edge.effect is not None
     assert edge.low is not None
@@ -151,14 +153,14 @@ def test_what_supports_the_answer_and_what_speaks_against_it_are_followed_apart(
 
 
 def test_without_a_screen_all_heads_are_run_on_every_prompt():
-    asked, receivers = pair(n=6), [(2, 1, "k"), (2, 2, "k")]
+    asked, receivers = pair(n=6), [(2, 0, "k"), (2, 1, "k")]
     whole = uw.path_patch(asked, receivers, at="S2")
     for screen in (0, 6, 20):
         xr.testing.assert_identical(Senders(asked, 0.01, screen).effects(receivers, "S2"), whole)
 
 
 def test_a_screen_leaves_out_only_what_is_small_where_it_was_tried():
-    asked, receivers, threshold = pair(n=12), [(2, 1, "k"), (2, 2, "k")], 0.01
+    asked, receivers, threshold = pair(n=12), [(2, 0, "k"), (2, 1, "k")], 0.01
     whole = uw.path_patch(asked, receivers, at="S2")
     screened = Senders(asked, threshold, 3).effects(receivers, "S2")
     assert screened.dims == whole.dims
@@ -172,7 +174,7 @@ def test_a_screen_leaves_out_only_what_is_small_where_it_was_tried():
 
 
 def test_prompts_that_score_as_their_corrupted_ones_screen_nothing():
-    asked, receivers = pair(n=6), [(2, 1, "k"), (2, 2, "k")]
+    asked, receivers = pair(n=6), [(2, 0, "k"), (2, 1, "k")]
     tokens = asked.corrupted.tokens.clone()
     tokens[[0, 5]] = asked.prompts.tokens[[0, 5]]
     asked = replace(asked, corrupted=replace(asked.corrupted, tokens=tokens))

@@ -1,71 +1,20 @@
 import numpy as np
 
-from tests.views import made, made_circuits
+from tests.views import made_circuits
 from tests.views.drawn import layout, traces
-from unweave.results import summary
 from unweave.views.blocks import Figure
 from unweave.views.choice import blocks_of
 from unweave.views.knockouts import (
     attribution_change_finding,
     backup_finding,
     backup_table,
-    knockout_finding,
     prediction_table,
 )
 from unweave.views.wording import SPACE
 
 
-def knocked(cells: dict, measure: str = "effect", how: str = "mean", site: str = "z"):
-    return made.heads(cells, direction="noise", method="knockout", how=how, measure=measure, site=site)
-
-
 def said(text: str) -> str:
     return text.replace(SPACE, " ")
-
-
-def test_what_is_missed_is_named_with_its_cost():
-    found = said(knockout_finding(summary(knocked({(5, 1): -0.5, (3, 0): -0.3, (4, 2): 0.2}))))
-    assert found == (
-        "5.1 and 3.0 are missed most: the mean in place of their output costs 50 % and 30 %; "
-        "without 4.2 the answer gains 20 %"
-    )
-
-
-def test_changes_are_said_in_units_and_not_as_shares():
-    found = knockout_finding(summary(knocked({(5, 1): -1.5}, measure="change", how="zero")))
-    assert found == "5.1 is missed most: zero in place of its output costs 1.50"
-
-
-def test_nothing_missed_says_so():
-    found = said(knockout_finding(summary(knocked({}, how="resample"))))
-    assert found.startswith("No output is missed: with another prompt's in its place the largest of 18 means is ")
-
-
-def test_one_value_that_is_not_told_from_0_is_not_said_to_be_0():
-    one = knocked({(5, 1): -0.3}).isel(prompt=slice(3), layer=[5], head=[1])
-    found = said(knockout_finding(summary(one - one.mean() + 0.01 * np.array([-3, 1, -1])[:, None, None])))
-    assert found.startswith("With the mean in its place the effect is −1.0 % ")
-    assert found.endswith(", not told from 0")
-
-
-def test_only_a_gain():
-    found = said(knockout_finding(summary(knocked({(4, 2): 0.2}))))
-    assert found == "Without 4.2 the answer gains 20 %"
-
-
-def test_layers_have_bars_under_the_same_title():
-    result = made.result(
-        {"layer": range(6)},
-        {(2,): -0.4},
-        method="knockout",
-        site="mlp",
-        how="zero",
-        measure="effect",
-        direction="noise",
-    )
-    (block,) = blocks_of(result)
-    assert isinstance(block, Figure)
-    assert said(block.title) == "Layer 2 is missed most: zero in place of its MLP costs 40 %"
 
 
 def test_what_the_others_write_then_leaves_out_the_heads_that_are_gone():

@@ -23,7 +23,7 @@ from unweave.circuits.circuit import Circuit
 from unweave.circuits.reference import drawn_reference
 from unweave.errors import InputError
 from unweave.methods.heads import Head
-from unweave.methods.replacement import Replacement, Values, replacing
+from unweave.methods.replacement import Replacement, Values, replacement_of, replacing
 from unweave.metrics.contrast import Contrast
 from unweave.models.prompts import Prompts
 
@@ -83,7 +83,7 @@ def ablation_of(
     reference: Prompts | None = None,
     union: bool = False,
     *,
-    source: str | None = None,
+    source: str | Prompts | None = None,
     memory: int | float | None = None,
 ) -> Ablation:
     """The ablation of a circuit on a pair; the arguments are those of `uw.evaluate`.
@@ -95,8 +95,7 @@ def ablation_of(
     how, note = _replacement(pair, how, reference, source)
     values, more = replacing(pair, [("z", layer) for layer in range(pair.model.config.n_layers)], how, memory)
     about = {
-        "how": how.how,
-        "source": how.reference_name,
+        **how.attrs,
         "positions": "union over prompts" if union else "each prompt's own",
         "ablated": "z of every head that is not kept; MLPs are never ablated",
         "notes": "; ".join(part for part in (note, more) if part),
@@ -123,25 +122,22 @@ def places_of(circuit: Circuit, prompts: Prompts, union: bool = False) -> dict[H
 
 
 def _replacement(
-    pair: Contrast, how: str | Replacement | None, reference: Prompts | None, source: str | None
+    pair: Contrast, how: str | Replacement | None, reference: Prompts | None, source: str | Prompts | None
 ) -> tuple[Replacement, str]:
     """What stands in, and a note on how that was chosen."""
-    if isinstance(how, Replacement):
-        if reference is not None or source is not None:
-            raise InputError("reference, source: how= has its own; give Replacement(…, reference=…) alone")
-        return how, ""
     if reference is not None and source is not None:
         raise InputError("source: the values are those of reference=; leave one of them out")
-    if source not in (None, "clean", "corrupted"):
-        raise InputError(f"source: expected 'clean' or 'corrupted', got {source!r}; give other prompts as reference=")
-    whose = reference if reference is not None else source or "corrupted"
+    whose = source if reference is None else reference
+    if isinstance(how, Replacement):
+        return replacement_of(how, whose), ""
     kind = how or ("mean" if pair.prompts.groups is None else "template")
-    if kind == "template" and isinstance(whose, str) and not _enough(pair):
-        drawn = drawn_reference(pair, source=whose)
+    fill = replacement_of(kind, whose)
+    if kind == "template" and not isinstance(whose, Prompts) and not _enough(pair):
+        drawn = drawn_reference(pair, source=fill.reference_name)
         if drawn is not None:
-            return Replacement(kind, drawn), _said(drawn, whose)
+            return Replacement(kind, drawn), _said(drawn, fill.reference_name)
     note = "the prompts have no templates, so a mean is over all reference prompts by position"
-    return Replacement(kind, whose), note if how is None and kind == "mean" else ""
+    return fill, note if how is None and kind == "mean" else ""
 
 
 def _enough(pair: Contrast) -> bool:

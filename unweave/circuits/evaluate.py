@@ -73,7 +73,7 @@ def evaluate(
     reference: Prompts | None = None,
     *,
     how: str | Replacement | None = None,
-    source: str | None = None,
+    source: str | Prompts | None = None,
     effort: Effort | None = None,
     memory: int | float | None = None,
     progress: Progress | bool | None = None,
@@ -88,8 +88,8 @@ def evaluate(
             cannot be, the corrupted prompts, and a template of one is refused.
         how: "template" (the default where prompts have templates), "mean", "zero" or "resample", or a
             `Replacement("template", lone="keep")`, which takes the mean of a single prompt for what it is.
-        source: "corrupted" (the default) or "clean": whose mean or value stands in. Of too few prompts per template
-            more are drawn, as above.
+        source: "corrupted" (the default), "clean" or prompts: whose mean or value stands in, as in `knockout`. Of too
+            few prompts per template more are drawn, as above.
         effort: how many random circuits, subsets and searches; `Effort()` by default.
         memory: as in `patch`; prompts and masks are taken in batches that fit.
         progress: None for a bar on a terminal, True, False, or a function of what is done and what there is.

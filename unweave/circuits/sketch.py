@@ -45,7 +45,7 @@ from unweave.results.summary import summary
 if TYPE_CHECKING:
     import xarray as xr
 
-# One input: layer, number, and "q", "k" or "v". The number is that of the first query head that reads it.
+# One input: layer, number, and "q", "k" or "v"; the number of a query head, or of a key/value head.
 Input = tuple[int, int, str]
 
 
@@ -266,7 +266,7 @@ def _report(
 
 def _attention(search: Senders, roles: Sequence[str]) -> xr.DataArray:
     """Mean attention of every head from each role to each role, on the clean prompts."""
-    return role_attention(search.pair, roles).mean("prompt")
+    return role_attention(search.pair, roles, memory=search.memory).mean("prompt")
 
 
 def _steps(search: Senders, frontier: Sequence[Node], looks: xr.DataArray, attends: float, found: _Found) -> list[Step]:
@@ -279,9 +279,8 @@ def _steps(search: Senders, frontier: Sequence[Node], looks: xr.DataArray, atten
         layer, head = node.head
         there = looks.sel(layer=layer, head=head, q_role=node.role)
         roles = [str(role) for role in looks["k_role"].values if float(there.sel(k_role=role)) >= attends]
-        first = head // share * share
         reads = [((layer, head, "q"), node.role)]
-        reads += [((layer, first, kind), role) for role in roles for kind in ("k", "v")]
+        reads += [((layer, head // share, kind), role) for role in roles for kind in ("k", "v")]
         for one, role in reads if layer else ():
             readers = found.readers.setdefault((one, role), [])
             if not readers:

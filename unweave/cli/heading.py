@@ -55,8 +55,10 @@ def _knockout(says: Says, dims: Dims) -> str:
 
 
 def _replaced(says: Says, _: Dims) -> str:
-    of = f" of the {says['reference']} prompts" if says["reference"] in ("clean", "corrupted") else ""
-    return f"replaced by: {says['how']}{of}, at {says['at']}"
+    of = f" of the {says['source']} prompts" if says["source"] in ("clean", "corrupted") else ""
+    whom = says.get("knocked_out", "")
+    whom += " together, " if "+" in whom else ", " if whom else ""
+    return f"{whom}replaced by: {says['how']}{of}, at {says['at']}"
 
 
 def _backups(result: "xarray.DataArray | xarray.Dataset | xarray.DataTree") -> list[str]:

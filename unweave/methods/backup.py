@@ -26,13 +26,14 @@ from unweave.engine.reading import read_at
 from unweave.errors import InputError
 from unweave.methods.attribution import Reading, by_head, reading_of
 from unweave.methods.frame import Coords, array_of, labelled
-from unweave.methods.heads import Head, Heads, head_name, parse_heads
+from unweave.methods.heads import Head, Knockouts, head_name
 from unweave.methods.knockout import At, edits_of, roles_of
-from unweave.methods.knockout_targets import targets_of
+from unweave.methods.knockout_targets import Target, knockout_name, one_knockout
 from unweave.methods.replacement import Replacement, replaced_values, replacement_of
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.forward import norm_scale
 from unweave.models.precision import without_autocast
+from unweave.models.prompts import Prompts
 from unweave.models.run import Edit, Key
 
 if TYPE_CHECKING:
@@ -42,13 +43,19 @@ RUNS = ("before", "after", "change", "from scale")
 
 
 @without_autocast
-def knockout_attribution(pair: Contrast, heads: Heads, how: str | Replacement = "mean", at: At = None) -> xr.DataArray:
+def knockout_attribution(
+    pair: Contrast,
+    knocked_out: Knockouts,
+    how: str | Replacement = "mean",
+    at: At = None,
+    source: str | Prompts | None = None,
+) -> xr.DataArray:
     """Each head's contribution to the logit difference before and after a knockout, and what changed it.
 
     Args:
         pair: its clean prompts are read, at the metric's role.
-        heads: what is knocked out together, as in `knockout`: `[(9, 9)]`, `["mlp 3"]`.
-        how, at: as in `knockout`.
+        knocked_out: one knockout, together: `[(9, 9), "mlp 3"]` has neither head nor MLP.
+        how, at, source: as in `knockout`.
 
     Returns:
         Contributions in logits `[prompt, run, layer, head]`, where `run` is `before`, `after`, `change` (after less
@@ -60,8 +67,8 @@ def knockout_attribution(pair: Contrast, heads: Heads, how: str | Replacement = 
         InputError: as `knockout`; prompts without answers or wrong answers.
     """
     check_pair(pair)
-    fill = replacement_of(how)
-    targets = targets_of(pair.model.config, heads)
+    fill = replacement_of(how, source)
+    targets = one_knockout(pair.model.config, knocked_out)
     keys = [(address.site, address.layer) for target in targets for address in target.addresses]
     given, note = replaced_values(pair, keys, fill)
     whole, without = _read(pair), _read(pair, edits_of(pair, targets, given, at))
@@ -80,9 +87,8 @@ def knockout_attribution(pair: Contrast, heads: Heads, how: str | Replacement = 
         "unit": "logits",
         "zero": "no say in the answer",
         "one": "one logit towards the right answer",
-        "knocked_out": ", ".join(target.name for target in targets),
-        "how": fill.how,
-        "reference": fill.reference_name,
+        "knocked_out": knockout_name(targets),
+        **fill.attrs,
         "at": " ".join(roles_of(pair, at)) or "all positions",
         "notes": note,
     }
@@ -93,16 +99,17 @@ def knockout_attribution(pair: Contrast, heads: Heads, how: str | Replacement = 
 
 def backup_heads(
     pair: Contrast,
-    heads: Heads,
+    knocked_out: Knockouts,
     how: str | Replacement = "mean",
     at: At = None,
     threshold: float = 0.02,
+    source: str | Prompts | None = None,
 ) -> xr.DataArray:
     """Heads that speak more for the answer when others are knocked out.
 
     Args:
-        pair, how, at: as in `knockout`.
-        heads: the heads that are knocked out together, name movers as a rule.
+        pair, how, at, source: as in `knockout`.
+        knocked_out: the heads that are knocked out together, name movers as a rule: one knockout.
         threshold: the mean growth of a backup head, as a share of the clean logit difference.
 
     Returns:
@@ -117,8 +124,8 @@ def backup_heads(
         InputError: as `knockout`, or a clean logit difference of 0 on average.
     """
     check_pair(pair)
-    out = parse_heads(pair.model.config, heads)
-    parts = knockout_attribution(pair, out, how, at)
+    out = [_head(target) for target in one_knockout(pair.model.config, knocked_out)]
+    parts = knockout_attribution(pair, out, how, at, source)
     total = parts.coords["total_before"]
     growth = growth_of(parts, out)
     before, after = (parts.sel(run=run, drop=True) for run in ("before", "after"))
@@ -153,6 +160,14 @@ def growth_of(parts: xr.DataArray, out: Sequence[Head]) -> xr.DataArray:
     for layer, head in out:
         growth.loc[{"layer": layer, "head": head}] = 0.0
     return growth.assign_attrs(parts.attrs)
+
+
+def _head(target: Target) -> Head:
+    """The head of a target. Raises InputError for what is none."""
+    (at, *more) = target.addresses
+    if at.site != "z" or at.part is None or more:
+        raise InputError(f"knocked_out: backup heads are those of heads, got {target.name!r}; give heads: ['9.9']")
+    return at.layer, at.part
 
 
 def _names(chosen: np.ndarray) -> str:

@@ -46,8 +46,8 @@ class Replacement:
 
     Args:
         how: `zero mean template resample gaussian`.
-        reference: the prompts that means and resampled activations are taken from: `"clean"`, `"corrupted"`, or other
-            prompts. By default the clean ones for `mean`, the corrupted ones for `template` and `resample`.
+        reference: the prompts that means and resampled activations are taken from: `"clean"`, `"corrupted"` (the
+            default), or other prompts.
         seed: of the Gaussian draws.
         lone: what to do with a template of one prompt, whose mean is that prompt itself: `"refuse"`, or `"keep"`.
 
@@ -73,12 +73,17 @@ class Replacement:
         return self.how in ("mean", "template", "resample")
 
     @property
+    def attrs(self) -> dict[str, str]:
+        """As results say it: how values were made, and whose they are."""
+        return {"how": self.how, "source": self.reference_name}
+
+    @property
     def reference_name(self) -> str:
         """`clean`, `corrupted` or `other prompts`; empty where none are used."""
         if not self.uses_reference:
             return ""
         if self.reference is None:
-            return "clean" if self.how == "mean" else "corrupted"
+            return "corrupted"
         return self.reference if isinstance(self.reference, str) else "other prompts"
 
     def reference_of(self, pair: Contrast) -> Prompts:
@@ -88,9 +93,22 @@ class Replacement:
         return pair.side(self.reference_name)
 
 
-def replacement_of(how: str | Replacement) -> Replacement:
-    """`how` with its default options. Raises InputError where it is neither."""
-    return how if isinstance(how, Replacement) else Replacement(how)
+def replacement_of(how: str | Replacement, source: str | Prompts | None = None) -> Replacement:
+    """`how` with its default options, of values from `source`.
+
+    Raises:
+        InputError: an unknown `how` or `source`, or a `source` where there is nothing to take from it.
+    """
+    if source is None:
+        return how if isinstance(how, Replacement) else Replacement(how)
+    if isinstance(how, Replacement):
+        raise InputError("source: how= has its own; give Replacement(…, reference=…) alone")
+    if isinstance(source, str) and source not in _SIDES:
+        raise InputError(f"source: expected 'clean', 'corrupted' or prompts, got {source!r}")
+    fill = Replacement(how, source)
+    if not fill.uses_reference:
+        raise InputError(f"source: {how!r} takes no values from prompts; leave source out, or use how='mean'")
+    return fill
 
 
 @without_autocast

@@ -13,8 +13,8 @@ from unweave.views.blocks import Block, Details, Section, Text
 from unweave.views.choice import blocks_of
 from unweave.views.circuit.drawing import CircuitDrawing, circuit_drawing, group_colours
 from unweave.views.circuit.scores import evaluation_blocks
+from unweave.views.circuit.tables import path_tables
 from unweave.views.head_evidence import head_evidence, roles_table
-from unweave.views.path_effects import path_tables
 from unweave.views.sections import DOES, ENOUGH, SAYS, SIGNALS, THROUGH, WITHOUT
 from unweave.views.wording import counted
 

@@ -65,7 +65,11 @@ def standard_steps(subject: Subject) -> list[Step]:
         *_carried(subject),
         Step("attention", "attention of the leading heads", lambda found, report: attention(pair, leading(found))),
         Step("role-attention", "attention between roles", lambda found, report: _role_attention(subject)),
-        Step("head-scores", "heads on random tokens", lambda found, report: head_scores(subject.model, 25, 10)),
+        Step(
+            "head-scores",
+            "heads on random tokens",
+            lambda found, report: head_scores(subject.model, 25, 10, bos=pair.prompts.bos),
+        ),
         *_acting(subject),
         Step("controls", "controls", lambda found, report: patch_at(pair, _controls(pair), progress=report)),
     ]

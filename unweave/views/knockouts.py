@@ -1,4 +1,4 @@
-"""Knockouts made visible: what each costs, what the other heads then write, and which of them stand in."""
+"""What the other heads write after a knockout made visible, and which of them stand in."""
 
 import re
 from collections.abc import Mapping
@@ -12,46 +12,13 @@ from unweave.results.top import Row, top
 from unweave.views.blocks import Block, Figure, Table
 from unweave.views.charts.heatmap import heatmap
 from unweave.views.charts.scatter import scatter
-from unweave.views.titles import NOUNS, largest_cell, leaders
+from unweave.views.titles import largest_cell, leaders
 from unweave.views.wording import interval, listed, percent
 
 if TYPE_CHECKING:
     import xarray
 
-_HOW = {"zero": "zero", "mean": "the mean", "template": "the template's mean", "gaussian": "noise"}
-_KINDS = {"mlp": "MLP", "layer": "layer", "result": "output", "addresses": "part"}
 _OUT = "knocked out"
-
-
-def knockout_finding(table: "xarray.Dataset") -> str:
-    """What is missed most.
-
-    Args:
-        table: the summary of a result of `uw.knockout`.
-    """
-    attrs = table.attrs
-    in_units = attrs.get("measure") == "change"
-    write = number if in_units else percent
-    # A change has no scale of its own: what is large is measured by the largest.
-    found = leaders(table, scale=float(abs(table["mean"]).max()) if in_units else 1.0, sign=-1)
-    site = str(attrs.get("site", ""))
-    noun = NOUNS.get(site, _KINDS.get(site, "part"))
-    instead = _HOW.get(str(attrs.get("how", "")), "another prompt's")
-    if not found.helping and not found.against:
-        if table["mean"].size == 1:
-            # One value that is not told from 0 is not said to be 0.
-            return f"With {instead} in its place {largest_cell(table, write)}, not told from 0"
-        return f"No {noun} is missed: with {instead} in its place {largest_cell(table, write)}"
-    said = []
-    if found.helping:
-        one = len(found.helping) == 1
-        act = f"{instead} in place of {'its' if one else 'their'} {noun} costs {_sizes(found.helping, in_units)}"
-        said.append(f"{listed([row.label for row in found.helping])} {'is' if one else 'are'} missed most: {act}")
-    if found.against:
-        row = found.against[0]
-        said.append(f"without {row.label} the answer gains {write(row.mean)}")
-    text = "; ".join(said)
-    return text[:1].upper() + text[1:]
 
 
 def attribution_blocks(result: "xarray.DataArray", title: str = "") -> list[Block]:
@@ -207,11 +174,6 @@ def _out_said(result: "xarray.DataArray") -> str:
     named = str(result.attrs.get("knocked_out", "")).replace("z ", "").replace("result ", "").replace("mlp", "MLP")
     parts = [part for part in named.split(", ") if part]
     return listed(parts) if len(parts) <= 4 else f"{len(parts)} heads"
-
-
-def _sizes(rows: tuple[Row, ...], in_units: bool) -> str:
-    write = number if in_units else percent
-    return listed([write(abs(row.mean)) for row in rows])
 
 
 def _spread(row: Row) -> str:

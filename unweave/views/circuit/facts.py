@@ -1,6 +1,7 @@
 """What a circuit and its tests add to the answer of a report: its groups; how faithful, complete and small it is."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,7 @@ from unweave.views.circuit.titles import (
     minimality_counts,
     scale_of,
 )
+from unweave.views.facts import subjects
 from unweave.views.wording import counted, listed, percent
 
 if TYPE_CHECKING:
@@ -59,8 +61,16 @@ def score_facts(results: "Sequence[xarray.DataArray | xarray.Dataset]") -> tuple
     }
     import xarray as xr
 
-    found = {str(one.attrs.get("method", "")): one for one in results if isinstance(one, xr.Dataset)}
-    return tuple(fact for name, make in makers.items() if name in found for fact in make(found[name]))
+    tests = [one for one in results if isinstance(one, xr.Dataset)]
+    said = zip(tests, subjects(tests), strict=True)
+    facts = [(str(test.attrs.get("method", "")), test, subject) for test, subject in said]
+    return tuple(
+        replace(fact, note="; ".join(filter(None, (subject, fact.note))))
+        for name, make in makers.items()
+        for method, test, subject in facts
+        if method == name
+        for fact in make(test)
+    )
 
 
 def _faithful(table: "xarray.Dataset") -> list[Fact]:

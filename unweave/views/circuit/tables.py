@@ -1,12 +1,12 @@
-"""A circuit as tables: its groups, and its paths, the strongest first."""
+"""A circuit as tables: its groups, and its paths, the strongest first, in one table or one a group."""
 
 from collections.abc import Mapping, Sequence
 
 from unweave.results.labels import number
 from unweave.views.blocks import Table
-from unweave.views.circuit.drawing import CircuitLike, EdgeLike
+from unweave.views.circuit.drawing import CircuitLike, EdgeLike, GroupLike
 from unweave.views.circuit.paths import INPUTS, amount_of
-from unweave.views.wording import interval
+from unweave.views.wording import counted, interval
 
 
 def group_table(circuit: CircuitLike, title: str = "") -> Table:
@@ -49,3 +49,24 @@ def edge_table(
     return Table(
         ("sender", "to", "input", "at", "effect", "interval", *unit), rows, title, align="llllrrr"[: 6 + len(unit)]
     )
+
+
+def path_tables(circuit: CircuitLike) -> list[Table]:
+    """A table for each group of a sketch: the paths that leave its heads, the strongest first; groups without any
+    are left out.
+    """
+    tables = []
+    for group in circuit.groups:
+        names = {f"{layer}.{head}" for layer, head in group.heads} | {f"{layer}_mlp" for layer in group.mlps}
+        edges = [edge for edge in circuit.edges if edge.sender in names]
+        if edges:
+            tables.append(_table(group, edges, circuit.attrs))
+    return tables
+
+
+def _table(group: GroupLike, edges: Sequence[EdgeLike], attrs: Mapping[str, str | int | float]) -> Table:
+    first = max(edges, key=lambda edge: abs(edge.effect or 0.0))
+    strongest = "" if first.effect is None else f", the strongest {first.sender} to {first.receiver}"
+    amount = "" if first.effect is None else f" ({number(first.effect)})"
+    title = f"{group.name}: {counted(len(edges), 'path')}{strongest}{amount}"
+    return edge_table(edges, title, attrs=attrs)
