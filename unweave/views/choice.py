@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from unweave.errors import InputError
 from unweave.results.summary import is_summary, summaries
 from unweave.views.attention import attention_view
-from unweave.views.blocks import Block, Figure, Table, meta_of
+from unweave.views.blocks import Block, Figure, meta_of
 from unweave.views.charts.bars import bars
 from unweave.views.charts.heatmap import heatmap
 from unweave.views.charts.lines import lines
@@ -63,6 +63,7 @@ _OWN: Mapping[str, tuple[Callable[[Any, str], list[Block]], tuple[str, ...]]] = 
     "copying scores": (score_blocks, ("word", "score", "layer", "head")),
     "direct logit attribution to each answer": (split_blocks, _SPLIT),
     "faithfulness": (evaluation_blocks, ("prompt", "kept")),
+    "faithfulness curve": (evaluation_blocks, ("prompt", "size")),
     "head scores": (score_blocks, ("prompt", "score", "layer", "head")),
     "knockout attribution": (attribution_blocks, ("prompt", "run", "layer", "head")),
     "minimality": (evaluation_blocks, ("prompt", "address")),

@@ -49,6 +49,7 @@ _SECTION = {
     "backup heads": WITHOUT,
     "position and token": SIGNALS,
     "faithfulness": ENOUGH,
+    "faithfulness curve": ENOUGH,
     "completeness": ENOUGH,
     "minimality": ENOUGH,
 }
