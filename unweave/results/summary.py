@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import xarray
 
 _TOKENS = (*TOKENS.values(), *(f"clean_{name}" for name in TOKENS.values()))
+# The largest p-value of what is called significant.
+LEVEL = 0.05
 _COLUMNS = ("mean", "low", "high", "p", "p_holm")
 
 
@@ -108,6 +110,16 @@ def summaries(
 def is_summary(table: "xarray.Dataset") -> bool:
     """Whether a Dataset is a summary of one site, and not several sites."""
     return set(_COLUMNS) <= set(table.data_vars)
+
+
+def told_from_zero(table: "xarray.Dataset") -> Bool[np.ndarray, "..."]:
+    """Which cells of a summary differ from 0 by more than the choice of prompts explains: by their adjusted p-value, or,
+    if the prompts are too few for any adjusted p-value to be small, by their interval.
+    """
+    if float(table.attrs.get("p_holm_smallest", 1.0)) <= LEVEL:
+        return np.asarray(table["p_holm"].values <= LEVEL)
+    low, high = table["low"].values, table["high"].values
+    return np.asarray((low > 0) | (high < 0))
 
 
 def _one(result: "xarray.DataArray", dim: str) -> "xarray.Dataset":
