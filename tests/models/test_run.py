@@ -1,11 +1,14 @@
 """Runs: what is kept, under which names, and what edits change."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 import unweave as uw
-from tests.readers import unchecked
+from tests.readers import unchecked, word_tokenizer
+from tests.small import small_model
 from tests.tiny import N_HEADS, N_LAYERS, tiny_model
 from unweave.models.run import Edit, keys_to_keep
 from unweave.models.sites import SITES, parse_site
@@ -141,6 +144,37 @@ def test_padding_is_never_read():
     changed[0, 3:] = 0
     logits = [model.run(uw.Prompts.from_tokens(t, lengths=[3, 5])).logits_at("end") for t in (short.tokens, changed)]
     assert torch.equal(*logits)
+
+
+@pytest.mark.parametrize("pad", [-100, 23, 10**6])
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "both ways"])
+def test_padding_may_be_outside_the_vocabulary(kind, pad):
+    model = small_model("layer") if kind == "both ways" else tiny_model(kind)
+    tokens = torch.tensor([[0, 3, 4, 5], [0, 4, 0, 0]])
+    outside = tokens.clone()
+    outside[1, 2:] = pad
+    wide = torch.nn.functional.pad(outside, (0, model.config.n_ctx), value=pad)  # wider than the model reads
+    made = [model.run(uw.Prompts.from_tokens(t, lengths=[4, 2])).logits_at("end") for t in (tokens, outside, wide)]
+    for logits in made[1:]:
+        torch.testing.assert_close(logits, made[0], rtol=0, atol=1e-12)
+
+
+def test_texts_of_unequal_length_need_no_padding_token_of_the_model():
+    tokenizer = word_tokenizer(["When Mary and John"], pad_token="<pad>")
+    tokenizer.add_tokens([f"<{n}>" for n in range(40)])
+    tokenizer.pad_token = "<39>"
+    model = replace(tiny_model("llama"), tokenizer=tokenizer)
+    assert tokenizer.pad_token_id >= model.config.d_vocab
+    both = model.run(["When Mary and", "When"]).logits_at("end")
+    assert torch.allclose(both[1], model.run("When").logits_at("end")[0], rtol=0, atol=1e-12)
+
+
+def test_a_token_outside_the_vocabulary_is_named_with_its_place():
+    model = tiny_model("llama")
+    for number in (-1, 23):
+        tokens = torch.tensor([[1, 2, 3], [2, number, 2]])
+        with pytest.raises(uw.InputError, match=f"prompt 2 has token id {number} at position 1"):
+            model.run(tokens)
 
 
 def test_weight_stacks_are_the_projections():

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tests.readers import byte_tokenizer, metaspace_tokenizer, word_tokenizer
+from tests.readers import byte_tokenizer, metaspace_tokenizer, unchecked, word_tokenizer
 from unweave.errors import InputError
 from unweave.models.tokens import encode, is_single_token, pieces, single_token, str_tokens
 
@@ -127,6 +127,12 @@ def test_token_texts_keep_their_leading_space(kind, request):
     assert words[-3:] == (" Mary", " and", " John")
     assert "".join(words).strip() == "Mary and John"
     assert str_tokens(tokenizer, tokens.tolist()) == words
+
+
+@pytest.mark.parametrize("ids", [[-1], [1.5], [10**20], ["Mary"], [[1, 2]]])
+def test_what_is_no_token_id_is_refused(ids, plain):
+    with unchecked(), pytest.raises(InputError, match="tokens: expected token ids"):
+        str_tokens(plain, ids)
 
 
 def test_special_tokens_and_pieces_of_characters_have_a_text(bytewise):

@@ -24,6 +24,7 @@ from unweave.models.forward import unembed
 from unweave.models.inputs import shown
 from unweave.models.keeping import lent_keys
 from unweave.models.model import Model
+from unweave.models.precision import widened, without_autocast
 from unweave.models.prompts import Prompts, check_pairs, pair_clusters
 from unweave.models.run import Run
 from unweave.models.weights import Weights
@@ -56,6 +57,7 @@ class Contrast:
     spoiled_run: Run = field(init=False, repr=False)
     reference: Float[Tensor, "prompt column"] | None = field(init=False, repr=False)
 
+    @without_autocast
     def __post_init__(self) -> None:
         def put(name: str, value: object) -> None:
             object.__setattr__(self, name, value)
@@ -148,14 +150,10 @@ def read_logits(run: Run, metric: Metric, prompts: Prompts) -> Float[Tensor, "pr
 def logits_of(
     weights: Weights, final: Float[Tensor, "row d_model"], columns: Int[Tensor, "row column"] | None
 ) -> Float[Tensor, "row column"]:
-    """Each row's logits, at `columns` alone where they are given, in float32 or wider.
-
-    In bfloat16 logits around 20 are 1/8 apart, which is more than most patches change them by.
-    """
-    wide = torch.promote_types(final.dtype, torch.float32)
+    """Each row's logits, only at `columns` if these are given, in float32 or wider (see `unembed`)."""
     if columns is None:
-        return unembed(weights, final).to(wide)
-    logits = einsum(final.to(wide), F.embedding(columns, weights.w_u).to(wide), "row d, row column d -> row column")
+        return unembed(weights, final)
+    logits = einsum(widened(final), widened(F.embedding(columns, weights.w_u)), "row d, row column d -> row column")
     return logits if weights.b_u is None else logits + weights.b_u[columns]
 
 

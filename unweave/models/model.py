@@ -24,6 +24,27 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+def _readable(prompts: Prompts, config: Config) -> Prompts:
+    """Prompts whose every token the embedding holds: padding, which is never read, becomes token 0 where it does not.
+
+    Raises:
+        InputError: a prompt that is too long, or a token of one that is no entry of the vocabulary.
+    """
+    longest, tokens = int(prompts.lengths.max()), prompts.tokens[:, : config.n_ctx]
+    if longest > config.n_ctx:
+        raise InputError(f"prompts: {longest} tokens, and {config.name} reads {config.n_ctx}; shorten them")
+    outside = (tokens < 0) | (tokens >= config.d_vocab)
+    wrong = outside & (torch.arange(tokens.shape[1], device=tokens.device) < prompts.lengths[:, None])
+    if wrong.any():
+        row, pos = wrong.nonzero()[0].tolist()
+        raise InputError(
+            f"prompts: prompt {row + 1} has token id {int(tokens[row, pos])} at position {pos}; "
+            f"token ids must lie in 0 to {config.d_vocab - 1}, the vocabulary of {config.name}"
+        )
+    same = tokens.shape == prompts.tokens.shape and not outside.any()
+    return prompts if same else replace(prompts, tokens=tokens.masked_fill(outside, 0))
+
+
 @final
 @dataclass(frozen=True, eq=False)
 class Model:
@@ -72,11 +93,8 @@ class Model:
         batch = prompts if isinstance(prompts, Prompts) else self._made(prompts)
         if len(batch) == 0:
             raise InputError("prompts: expected at least one prompt, got none")
-        n_pos = batch.tokens.shape[1]
-        if n_pos > self.config.n_ctx:
-            raise InputError(f"prompts: {n_pos} tokens, and {self.config.name} reads {self.config.n_ctx}; shorten them")
         bos = batch.bos if self.tokenizer is None else text.begins_with_bos(self.tokenizer, batch.tokens)
-        batch = replace(batch, tokens=self._known(batch), bos=bos)
+        batch = replace(_readable(batch, self.config), bos=bos)
         seen = seen_keys(self.config, batch.tokens, batch.lengths)
         if seen is not None and not seen.any(1).all():
             number = int((~seen.any(1)).nonzero()[0]) + 1
@@ -94,18 +112,6 @@ class Model:
         ids, lengths = self.to_tokens(texts)
         words = tuple(self.to_str_tokens(row[:n]) for row, n in zip(ids, lengths.tolist(), strict=True))
         return replace(Prompts.from_tokens(ids, lengths=lengths), texts=tuple(texts), str_tokens=words)
-
-    def _known(self, batch: Prompts) -> Int[Tensor, "prompt pos"]:
-        """The prompts' tokens, which must be in the vocabulary; padding, which nothing reads, is put there."""
-        tokens, lengths = batch.tokens, batch.lengths.to(batch.tokens.device)
-        read = torch.arange(tokens.shape[1], device=tokens.device) < rearrange(lengths, "prompt -> prompt 1")
-        foreign = (tokens < 0) | (tokens >= self.config.d_vocab)
-        for prompt, pos in (foreign & read).nonzero()[:1].tolist():
-            raise InputError(
-                f"prompts: token ids must lie in 0 to {self.config.d_vocab - 1}, got {int(tokens[prompt, pos])} at "
-                f"position {pos} of prompt {prompt + 1}"
-            )
-        return tokens.masked_fill(foreign, 0)
 
     def to_tokens(
         self, texts: str | Iterable[str], bos: bool | None = None

@@ -6,7 +6,7 @@ whether they can decode one token alone. These functions hide that: `encode` tak
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, SupportsIndex, runtime_checkable
 
 import torch
 from jaxtyping import Int
@@ -61,8 +61,15 @@ def encode(
 
 
 def str_tokens(tokenizer: Tokenizer, ids: Int[Tensor, " pos"] | Sequence[int]) -> tuple[str, ...]:
-    """The text of each token, with the space that it begins with. A piece of a character that takes several is `�`."""
+    """The text of each token, with the space that it begins with. A piece of a character that takes several is `�`.
+
+    Raises:
+        InputError: an entry that is no token id.
+    """
     numbers = ids.tolist() if isinstance(ids, Tensor) else list(ids)
+    for number in numbers:
+        if not isinstance(number, SupportsIndex) or not 0 <= int(number) < 2**31:
+            raise InputError(f"tokens: expected token ids, whole numbers from 0, got {number!r}")
     text_of = {number: _text_of(tokenizer, number) for number in set(numbers)}
     return tuple(text_of[number] for number in numbers)
 

@@ -63,7 +63,7 @@ TASKS: dict[str, TaskInfo] = {
     "repeated-tokens": TaskInfo(
         description="Random tokens, and the same again.",
         build=repeated_for,
-        options=("n_prompts", "seed"),
+        options=("n_prompts", "seed", "bos"),
         corruptions=(FRESH,),
     ),
 }

@@ -13,6 +13,7 @@ from importlib.resources import files
 
 from unweave.errors import InputError
 from unweave.models.tokens import Tokenizer, token_ids
+from unweave.models.weights import abbreviated
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,7 @@ class SyllogismWords:
     opposites: tuple[tuple[str, str], ...]
     counts: TokenCounts = TokenCounts()
 
-    def __repr__(self) -> str:
-        sizes = f"{len(self.categories)} categories, {len(self.nouns)} nouns, {len(self.opposites)} pairs of opposites"
-        return f"SyllogismWords({sizes}, {self.counts})"
+    __repr__ = abbreviated
 
     def __post_init__(self) -> None:
         every = [*self.categories, *self.nouns, *(word for pair in self.opposites for word in pair)]

@@ -16,6 +16,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from unweave.errors import InputError
+from unweave.models.weights import abbreviated
 
 _MARKER = re.compile(r"\[(\w+)\]")
 _FILLERS = ("places", "objects")
@@ -45,9 +46,7 @@ class TemplateSet:
     objects: tuple[str, ...]
     source: str = "unweave"
 
-    def __repr__(self) -> str:
-        words = ", ".join(f"{len(getattr(self, key))} {key}" for key in _FIELDS)
-        return f"TemplateSet({self.source!r}, {words})"
+    __repr__ = abbreviated
 
 
 @cache
