@@ -64,7 +64,7 @@ def completeness(
     sets += _numbered("greedy", greedy_search(runs, *greedy, seed=seed, told=told))
     removed = [one.heads for one in sets]
     circuit, model = runs.circuit_without(removed), runs.model_without(removed)
-    low, high = interval(circuit - model)
+    low, high = interval(runs, circuit - model)
     coords = {
         "kind": [one.kind for one in sets],
         "members": [names(one.heads) for one in sets],

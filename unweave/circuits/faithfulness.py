@@ -42,7 +42,7 @@ def faithfulness(runs: CircuitRuns, controls: int = 3, seed: int = 0) -> xr.Data
     masks += [runs.ablation.keeping(places_of(other, runs.pair.prompts, union)) for other in others]
     score = torch.cat([runs.whole.values[None], runs.own.values[None], runs.own.scores(masks)])
     whole = runs.whole.values
-    difference, ratio = interval(whole - score), ratio_interval(score, whole)
+    difference, ratio = interval(runs, whole - score), ratio_interval(runs, score, whole)
     n_all = runs.pair.model.config.n_layers * runs.pair.model.config.n_heads
     coords = {
         "heads": [n_all, len(runs.circuit.heads), 0, *(len(other.heads) for other in others)],

@@ -35,7 +35,7 @@ def minimality(runs: CircuitRuns) -> xr.Dataset:
     without_k, without_both = scores[: len(heads)], scores[len(heads) :]
     whole = runs.whole.values
     share = mean(without_k - without_both) / mean(whole[None])
-    low, high = ratio_interval(without_k - without_both, whole)
+    low, high = ratio_interval(runs, without_k - without_both, whole)
     coords = {
         "group": [runs.circuit.group_of(head).name for head in heads],
         "members": [names(one) for one in beside],

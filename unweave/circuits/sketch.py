@@ -7,8 +7,8 @@ Wang et al. 2022 (arXiv 2211.00593), section 3, made mechanical:
    these write, and through their keys and values, at the roles that they attend to. Heads that support the answer
    and heads that speak against it are followed apart: what acts through both would cancel;
 3. a sender is kept where its mean effect is larger than a threshold and is told from 0 over the prompts: by the p-value
-   of its sign flips, or by its interval where there are too few prompts for any p-value to be small. The p-value is
-   not adjusted for the heads that are tried: with a few prompts that would leave out most of a circuit. It is the
+   of its sign flips, or by its interval if there are too few prompts, or clusters of them, for any p-value to be
+   small. The p-value is not adjusted for the heads that are tried: with a few prompts that would leave out most of a circuit. It is the
    threshold that keeps chance out, and `evaluate` that says whether too much or too little was kept;
 4. every kept sender's effect through each receiver alone makes the edges.
 
@@ -231,7 +231,7 @@ def _distinct(pair: Contrast, roles: Sequence[str] | None) -> list[str]:
 
 def _kept(table: xr.Dataset, threshold: float, alpha: float) -> list[Head]:
     """Heads whose effect is large enough and told from 0, the largest first."""
-    attainable = 0.5 ** (int(table.attrs["n_prompts"]) - 1) <= alpha  # all signs alike, one way or the other
+    attainable = 0.5 ** (int(table.attrs["n_clusters"]) - 1) <= alpha  # all signs alike, one way or the other
     interval = (table["low"] > 0) | (table["high"] < 0)
     told = (table["p"] <= alpha) if attainable else interval
     size = abs(table["mean"]).where(told & (abs(table["mean"]) >= threshold), 0.0)

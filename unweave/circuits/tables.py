@@ -12,14 +12,12 @@ from torch import Tensor
 from unweave.circuits.runs import CircuitRuns
 from unweave.methods.frame import Coords, attributes, labelled
 from unweave.methods.heads import Head, head_name
-from unweave.results.statistics import bootstrap_interval, bootstrap_ratio_interval
+from unweave.results import statistics
 
 if TYPE_CHECKING:
     import xarray as xr
 
 LEVEL = 0.95
-N_BOOT = 2000
-SEED = 0
 
 
 def table(
@@ -36,14 +34,17 @@ def table(
     n = len(runs.pair.prompts)
     extra: Coords = {key: ((name,), values) for key, values in coords.items()}
     circuit = runs.circuit
-    over = f"percentile bootstrap over {n} prompts, {N_BOOT} resamples, seed {SEED}"
+    clusters = _clusters(runs)
+    n_clusters = n if clusters is None else len(np.unique(clusters))
+    over = f"{n} prompts" if clusters is None else f"{n} prompts in {n_clusters} clusters"
     said: dict[str, str | int | float] = {
         "quantity": runs.pair.metric.name,
         "circuit_heads": len(circuit.heads),
         "model_heads": runs.pair.model.config.n_layers * runs.pair.model.config.n_heads,
         "circuit_notes": circuit.notes,
         "level": LEVEL,
-        "interval": over if n > 1 else "none: one prompt",
+        "n_clusters": n_clusters,
+        "interval": f"t interval corrected for skewness, over {over}" if n_clusters > 1 else f"none: {over}",
         **runs.ablation.about,
     }
     arrays = {
@@ -52,20 +53,16 @@ def table(
     return xr.Dataset(arrays, attrs={**attributes(runs.pair), **said, **attrs})
 
 
-def interval(values: Float[Tensor, "cell prompt"]) -> tuple[np.ndarray, np.ndarray]:
-    """Ends of the bootstrap interval of each cell's mean; NaN of one prompt."""
-    if values.shape[1] < 2:
-        return _unknown(values)
-    return bootstrap_interval(_wide(values), LEVEL, N_BOOT, SEED)
+def interval(runs: CircuitRuns, values: Float[Tensor, "cell prompt"]) -> tuple[np.ndarray, np.ndarray]:
+    """Ends of the interval of each cell's mean over the prompts of the runs; NaN of one prompt."""
+    return statistics.mean_interval(_wide(values), LEVEL, _clusters(runs))
 
 
 def ratio_interval(
-    above: Float[Tensor, "cell prompt"], below: Float[Tensor, " prompt"]
+    runs: CircuitRuns, above: Float[Tensor, "cell prompt"], below: Float[Tensor, " prompt"]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ends of the bootstrap interval of each cell's mean over the mean of `below`; NaN of one prompt."""
-    if above.shape[1] < 2:
-        return _unknown(above)
-    return bootstrap_ratio_interval(_wide(above), _wide(below), LEVEL, N_BOOT, SEED)
+    """Ends of the interval of each cell's mean over the mean of `below`; NaN of one prompt."""
+    return statistics.ratio_interval(_wide(above), _wide(below), LEVEL, _clusters(runs))
 
 
 def mean(values: Float[Tensor, "cell prompt"]) -> np.ndarray:
@@ -82,5 +79,6 @@ def _wide(values: Tensor) -> np.ndarray:
     return values.detach().cpu().double().numpy()
 
 
-def _unknown(values: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    return np.full(len(values), np.nan), np.full(len(values), np.nan)
+def _clusters(runs: CircuitRuns) -> np.ndarray | None:
+    clusters = runs.pair.prompts.clusters
+    return None if clusters is None else clusters.cpu().numpy()

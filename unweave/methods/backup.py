@@ -125,6 +125,7 @@ def backup_heads(
     speaks = after.mean("prompt").values > 0
     growth.attrs |= {
         "method": "backup heads",
+        "measure": "growth",
         "quantity": "growth",
         "unit": "share of the clean logit difference",
         "zero": "no reaction",

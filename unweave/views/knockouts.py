@@ -125,7 +125,7 @@ def prediction_table(result: "xarray.DataArray") -> Table:
     }
     rows = []
     for name, said in names.items():
-        line = summary(result.coords[name].reset_coords(drop=True))
+        line = summary(result.coords[name])
         mean, low, high = (float(line[column]) for column in ("mean", "low", "high"))
         rows.append((said, number(mean), interval(low, high)))
     means = {name: float(result.coords[name].mean()) for name in names}

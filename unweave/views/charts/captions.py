@@ -14,7 +14,7 @@ from jaxtyping import Bool
 from unweave.results.labels import number
 from unweave.results.top import Row, top
 from unweave.views.text import visible
-from unweave.views.wording import counted, percent
+from unweave.views.wording import counted, percent, prompts_of
 
 if TYPE_CHECKING:
     import xarray
@@ -76,11 +76,13 @@ def caption(tables: Sequence["xarray.Dataset"], mark: str = "", scale: Sequence[
         scale: `meaning` of the numbers, where the drawing does not say so itself.
     """
     attrs = tables[0].attrs
-    n = int(attrs.get("n_prompts", 0))
     ending = f" {', '.join(scale)}." if scale else ""
     if "level" not in attrs:
-        return ("One prompt: no interval." if n == 1 else "Averages: no interval.") + ending
-    text = f"Means of {n} prompts, with {percent(float(attrs['level']))} bootstrap intervals."
+        one = next((name for name in ("prompt", "cluster") if attrs.get(f"n_{name}s") == 1), "")
+        return (f"One {one}: no interval." if one else "Averages: no interval.") + ending
+    counted_as = "prompts" if attrs["n_clusters"] == attrs["n_prompts"] else "clusters"
+    level = percent(float(attrs["level"]))
+    text = f"Means of {prompts_of(attrs)}, with {level} intervals that take the {counted_as} as independent."
     marked = mark and any(unclear(table).any() for table in tables)
     return text + (f" {_marks(tables, mark)}" if marked else "") + ending
 
@@ -101,7 +103,7 @@ def too_few(tables: Sequence["xarray.Dataset"]) -> str:
         return ""
     tests = max(int(table.attrs["n_tests"]) for table in tables)
     needed = math.floor(1 + math.log2(max(tests, 1) / LEVEL)) + 1
-    n = counted(int(tables[0].attrs["n_prompts"]), "prompt")
+    n = prompts_of(tables[0].attrs)
     be = "is" if n.startswith("1 ") else "are"
     return f"{n} {be} too few to tell any of {counted(tests, 'cell')} from 0 with adjusted p-values ({needed} could)"
 

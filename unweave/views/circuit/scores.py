@@ -20,7 +20,7 @@ from unweave.views.circuit.titles import (
     minimality_finding,
 )
 from unweave.views.text import label
-from unweave.views.wording import interval, percent
+from unweave.views.wording import interval, percent, prompts_of
 
 if TYPE_CHECKING:
     import xarray
@@ -136,8 +136,10 @@ def _how(table: "xarray.Dataset") -> str:
     how = str(table.attrs.get("ablation", ""))
     text = f"Heads that are not kept: {means.get(how, how)}. " if how else ""
     level = float(table.attrs.get("level", 0.95))
-    n = table.sizes.get("prompt", 1)
-    return text + (f"Intervals: {percent(level)} over {n} prompts." if n > 1 else "One prompt: no interval.")
+    many = table.sizes.get("prompt", 1) > 1
+    return text + (
+        f"Intervals: {percent(level)} over {prompts_of(table.attrs)}." if many else "One prompt: no interval."
+    )
 
 
 def _points(
