@@ -7,9 +7,9 @@ Wang et al. 2022 (arXiv 2211.00593), section 3, made mechanical:
    these write, and through their keys and values, at the roles that they attend to. Heads that support the answer
    and heads that speak against it are followed apart: what acts through both would cancel;
 3. a sender is kept where its mean effect is larger than a threshold and is told from 0 over the prompts: by the p-value
-   of its sign flips, or by its interval if there are too few prompts, or clusters of them, for any p-value to be
-   small. The p-value is not adjusted for the heads that are tried: with a few prompts that would leave out most of a circuit. It is the
-   threshold that keeps chance out, and `evaluate` that says whether too much or too little was kept;
+   of its sign flips, or by its interval if there are too few prompts, or clusters of them, for any p-value to be small.
+   The p-value is not adjusted for the heads that are tried: with a few prompts that would leave out most of a circuit.
+   It is the threshold that keeps chance out, and `evaluate` that says whether too much or too little was kept;
 4. every kept sender's effect through each receiver alone makes the edges.
 
 A node is a head at a role. Positions do not mix between a sender and a receiver's input, so both stand at one role.

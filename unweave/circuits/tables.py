@@ -31,20 +31,15 @@ def table(
     import xarray as xr
 
     name, labels = axis
-    n = len(runs.pair.prompts)
     extra: Coords = {key: ((name,), values) for key, values in coords.items()}
     circuit = runs.circuit
-    clusters = _clusters(runs)
-    n_clusters = n if clusters is None else len(np.unique(clusters))
-    over = f"{n} prompts" if clusters is None else f"{n} prompts in {n_clusters} clusters"
     said: dict[str, str | int | float] = {
         "quantity": runs.pair.metric.name,
         "circuit_heads": len(circuit.heads),
         "model_heads": runs.pair.model.config.n_layers * runs.pair.model.config.n_heads,
         "circuit_notes": circuit.notes,
         "level": LEVEL,
-        "n_clusters": n_clusters,
-        "interval": f"t interval corrected for skewness, over {over}" if n_clusters > 1 else f"none: {over}",
+        **statistics.sample_attrs(statistics.SKEWED, len(runs.pair.prompts), _clusters(runs)),
         **runs.ablation.about,
     }
     arrays = {

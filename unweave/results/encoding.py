@@ -27,9 +27,17 @@ NOTES = "unweave_notes"
 _REFUSED = re.compile("[\x00\ud800-\udfff]")
 _TEXTS = "OUT"
 # Names by which readers of netCDF change values.
-_RESERVED = frozenset(
-    "units calendar scale_factor add_offset missing_value coordinates grid_mapping bounds _FillValue _Unsigned".split()
-)
+_RESERVED = {
+    "units",
+    "calendar",
+    "scale_factor",
+    "add_offset",
+    "missing_value",
+    "coordinates",
+    "grid_mapping",
+    "bounds",
+}
+_RESERVED |= {"_FillValue", "_Unsigned"}
 
 
 def encoded(table: "xarray.Dataset") -> "xarray.Dataset":

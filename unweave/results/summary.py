@@ -10,11 +10,14 @@ from jaxtyping import Bool, Float, Int, Num
 from unweave.errors import InputError
 from unweave.results.statistics import (
     EXACT_UP_TO,
+    SKEWED,
+    WILSON,
     Ends,
     cluster_sums,
     draws_for,
     holm,
     mean_interval,
+    sample_attrs,
     share_interval,
     sign_flip_p,
     smallest_p,
@@ -27,7 +30,6 @@ _TOKENS = ("token", "q_token", "k_token")
 _COLUMNS = ("mean", "low", "high", "p", "p_holm")
 # What a measure divides by: the mean of the first coordinate, less that of the second.
 _SCALES = {"effect": ("clean", "corrupted"), "drop": ("clean",), "growth": ("total",)}
-_SKEWED, _WILSON = "t interval corrected for skewness", "Wilson's interval"
 
 
 @overload
@@ -141,7 +143,7 @@ class _Sample:
 
     def ends(self, values: Float[np.ndarray, "cell prompt"], level: float) -> Ends:
         """Lower and upper ends."""
-        if self.interval == _WILSON:
+        if self.interval == WILSON:
             return share_interval(values, level, self.clusters)
         return mean_interval(values, level, self.clusters, self.scale)
 
@@ -170,13 +172,13 @@ def _sample(last: "xarray.DataArray", values: Float[np.ndarray, "cell prompt"], 
     measure = str(last.attrs.get("measure", ""))
     counted = not measure and ((values == 0) | (values == 1) | np.isnan(values)).all()
     if counted and (last.ndim == 1 or (values == 1).any()):  # a table of zeros could be anything
-        return _Sample(clusters, _WILSON)
+        return _Sample(clusters, WILSON)
     if measure not in _SCALES:
-        return _Sample(clusters, _SKEWED)
+        return _Sample(clusters, SKEWED)
     scale = _scale(last, dim, _SCALES[measure])
     if scale is None:
-        return _Sample(clusters, f"{_SKEWED} (its scale taken as known)")
-    return _Sample(clusters, f"{_SKEWED}, of a ratio", scale)
+        return _Sample(clusters, f"{SKEWED} (its scale taken as known)")
+    return _Sample(clusters, f"{SKEWED}, of a ratio", scale)
 
 
 def _clusters(last: "xarray.DataArray", dim: str) -> Int[np.ndarray, " prompt"] | None:
@@ -243,24 +245,23 @@ def _coordinates(result: "xarray.DataArray", dim: str) -> "xarray.Dataset":
 def _attributes(
     result: "xarray.DataArray", dim: str, n_tests: int, sample: _Sample, level: float, seed: int
 ) -> dict[str, str | int | float]:
-    n, unit = result.sizes[dim], "prompt" if sample.clusters is None else "cluster"
-    independent = n if sample.clusters is None else int(sample.clusters.max()) + 1
-    over = f"over {n} prompts" + ("" if sample.clusters is None else f" in {independent} clusters")
+    n = result.sizes[dim]
+    about = sample_attrs(sample.interval, n, sample.clusters)
+    flipped = int(about["n_clusters"])
     what: dict[str, str | int | float] = {
         "n_prompts": n,
-        "n_clusters": independent,
         "tokens": _whose_tokens(result, dim),
         "n_tests": n_tests,
-        "interval": f"none: one {unit}",
-        "test": f"none: one {unit}",
+        **about,
+        "test": about["interval"],
     }
-    if independent > 1:
+    if flipped > 1:
         draws = draws_for(n_tests)
-        signs = "all patterns" if independent <= EXACT_UP_TO else f"up to {draws} drawn patterns, seed {seed}"
-        what["interval"] = f"{sample.interval}, {over}; {unit}s are independent"
-        what["test"] = f"two-sided sign flips of {unit}s, {over}, {signs}; p_holm over {n_tests} cells"
+        unit = "prompts" if sample.clusters is None else "clusters"
+        signs = "all patterns" if flipped <= EXACT_UP_TO else f"up to {draws} drawn patterns, seed {seed}"
+        what["test"] = f"two-sided sign flips of {flipped} {unit}, {signs}; p_holm over {n_tests} cells"
         what["level"] = level
-        what["p_holm_smallest"] = min(1.0, smallest_p(independent, draws) * max(n_tests, 1))
+        what["p_holm_smallest"] = min(1.0, smallest_p(flipped, draws) * max(n_tests, 1))
     return what
 
 
