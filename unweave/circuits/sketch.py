@@ -10,7 +10,7 @@ Wang et al. 2022 (arXiv 2211.00593), section 3, made mechanical:
    of its sign flips, or by its interval if there are too few prompts, or clusters of them, for any p-value to be small.
    The p-value is not adjusted for the heads that are tried: with a few prompts that would leave out most of a circuit.
    It is the threshold that keeps chance out, and `evaluate` that says whether too much or too little was kept;
-4. every kept sender's effect through each receiver alone makes the edges.
+4. every kept sender's effect through each receiver alone makes the edges, of those that are told from 0 alike.
 
 A node is a head at a role. Positions do not mix between a sender and a receiver's input, so both stand at one role.
 Effects are shares of the gap between the baselines that the path carries: positive where the path supports the
@@ -183,7 +183,7 @@ def _follow(senders: Senders, rules: SketchRules, step: Step, found: _Found) -> 
             each = summary(senders.through([(layer, head, kind)], earlier, step.role))
             alone = {sender: each.sel(sender=head_name(sender)) for sender in earlier}
         for sender in earlier:
-            if abs(float(alone[sender]["mean"])) >= rules.edge_threshold and _differs(alone[sender]):
+            if abs(float(alone[sender]["mean"])) >= rules.edge_threshold and _differs(alone[sender], rules.alpha):
                 _add(found, Node(sender, step.role), head_name((layer, head)), kind, step.role, alone[sender])
     return [(Node(sender, step.role), row) for sender, row in effect.items()]
 
@@ -231,16 +231,15 @@ def _distinct(pair: Contrast, roles: Sequence[str] | None) -> list[str]:
 
 def _kept(table: xr.Dataset, threshold: float, alpha: float) -> list[Head]:
     """Heads whose effect is large enough and told from 0, the largest first."""
-    attainable = 0.5 ** (int(table.attrs["n_clusters"]) - 1) <= alpha  # all signs alike, one way or the other
-    interval = (table["low"] > 0) | (table["high"] < 0)
-    told = (table["p"] <= alpha) if attainable else interval
-    size = abs(table["mean"]).where(told & (abs(table["mean"]) >= threshold), 0.0)
+    size = abs(table["mean"]).where(_differs(table, alpha) & (abs(table["mean"]) >= threshold), 0.0)
     heads = [(int(layer), int(head)) for layer, head in zip(*size.values.nonzero(), strict=True)]
     return sorted(heads, key=lambda head: (-float(size[head]), head))
 
 
-def _differs(row: xr.Dataset) -> bool:
-    return bool(row["low"] > 0) or bool(row["high"] < 0)
+def _differs(table: xr.Dataset, alpha: float) -> xr.DataArray:
+    """Which effects are told from 0."""
+    attainable = 0.5 ** (int(table.attrs["n_clusters"]) - 1) <= alpha  # all signs alike, one way or the other
+    return table["p"] <= alpha if attainable else (table["low"] > 0) | (table["high"] < 0)
 
 
 def _add(found: _Found, sender: Node, receiver: str, kind: str, role: str, row: xr.Dataset) -> None:

@@ -4,11 +4,11 @@ All take `[cell, prompt]`: the values of many independent questions (cells) on t
 are not independent of each other: they enter as their sum, and clusters are what is counted.
 
 1. Interval: a t interval over clusters, whose ends are moved for the skewness of the values by Hall's transformation
-   (1992, "On the removal of skewness by transformation", J. R. Statist. Soc. B 54). Three things differ from it, by what
-   simulations showed: the skewness of n values is taken 1 + 12 / n times, as that of a small sample is too small; the end
-   that moves in does so half as far (on a logarithmic scale), as the skewness is uncertain; the end that moves out goes
-   at most 2.25 times as far as that of t, as the transformation is erratic beyond. Clusters of unequal size count as
-   (sum of sizes)^2 / sum of sizes^2 clusters (Carter, Schnepel and Steigerwald 2017).
+   (1992, "On the removal of skewness by transformation", J. R. Statist. Soc. B 54). It differs from Hall's by what
+   simulations showed: the skewness of n values is taken 1 + 12 / n times, as that of a small sample is too small; the
+   end that moves in does so half as far (on a logarithmic scale), as the skewness is uncertain; the end that moves out
+   goes at most 2.25 times as far as that of t, as the transformation is erratic beyond. Clusters of unequal size count
+   as (sum of sizes)^2 / sum of sizes^2 clusters (Carter, Schnepel and Steigerwald 2017).
 2. Ratio of two means over the same prompts: the interval goes further by as much as Fieller's (1954) goes further than
    the t interval of `above - ratio * below`. An end is infinite if the t interval of the denominator holds 0.
 3. Share, the mean of values that are 0 or 1: Wilson's interval (1927), for as many independent prompts as would have
