@@ -121,7 +121,7 @@ def test_a_drop_and_a_growth_are_ratios_too() -> None:
     size = fake["clean"].mean().item()
     shares = (0.5 * fake["clean"] / size).values + 0.01 * np.random.default_rng(0).normal(size=8)
     drop = fake.isel(head=0).copy(data=-shares)
-    assert widths(drop) == pytest.approx(widths(drop.rename(clean="total").assign_attrs(measure="growth")))
+    assert widths(drop) == pytest.approx(widths(drop.rename(clean="total").assign_attrs(measure="", share_of="total")))
     assert 3 * np.ravel(widths(drop))[0] < np.ravel(widths(drop.assign_attrs(measure="change")))[0]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from unweave.circuits.runs import CircuitRuns
@@ -18,19 +18,24 @@ if TYPE_CHECKING:
     import xarray as xr
 
 LEVEL = 0.95
+_ENDS = ("", "_low", "_high")
 
 
 def table(
     runs: CircuitRuns,
-    axis: tuple[str, Sequence[str]],
+    axis: tuple[str, Sequence[str] | Sequence[int]],
     columns: Mapping[str, Float[Tensor, "cell prompt"]],
     coords: Mapping[str, Sequence | np.ndarray],
     attrs: Mapping[str, str | int | float],
 ) -> xr.Dataset:
-    """Columns `(prompt, axis)`, with coordinates along the axis, and attributes that say how it was done."""
+    """Columns `(prompt, axis)`, with coordinates along the axis, and attributes that say how it was done.
+
+    Prompts that were not measured stay NaN.
+    """
     import xarray as xr
 
     name, labels = axis
+    of = measured(next(iter(columns.values())))
     extra: Coords = {key: ((name,), values) for key, values in coords.items()}
     circuit = runs.circuit
     said: dict[str, str | int | float] = {
@@ -39,7 +44,7 @@ def table(
         "model_heads": runs.pair.model.config.n_layers * runs.pair.model.config.n_heads,
         "circuit_notes": circuit.notes,
         "level": LEVEL,
-        **statistics.sample_attrs(statistics.SKEWED, len(runs.pair.prompts), _clusters(runs)),
+        **statistics.sample_attrs(statistics.SKEWED, int(of.sum()), _clusters(runs, of)),
         **runs.ablation.about,
     }
     arrays = {
@@ -49,20 +54,45 @@ def table(
 
 
 def interval(runs: CircuitRuns, values: Float[Tensor, "cell prompt"]) -> tuple[np.ndarray, np.ndarray]:
-    """Ends of the interval of each cell's mean over the prompts of the runs; NaN of one prompt."""
-    return statistics.mean_interval(_wide(values), LEVEL, _clusters(runs))
+    """Ends of the interval of each cell's mean over the prompts that were measured; NaN of one prompt."""
+    of = measured(values)
+    return statistics.mean_interval(_wide(values[:, of]), LEVEL, _clusters(runs, of))
 
 
 def ratio_interval(
     runs: CircuitRuns, above: Float[Tensor, "cell prompt"], below: Float[Tensor, " prompt"]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Ends of the interval of each cell's mean over the mean of `below`; NaN of one prompt."""
-    return statistics.ratio_interval(_wide(above), _wide(below), LEVEL, _clusters(runs))
+    of = measured(above)
+    return statistics.ratio_interval(_wide(above[:, of]), _wide(below[of]), LEVEL, _clusters(runs, of))
+
+
+SCALES = (
+    "difference = F(M) - F, ratio = F / F(M), share = (F - F(no head)) / (F(M) - F(no head)), of means over prompts; "
+    "none is clamped"
+)
+
+
+def scales(runs: CircuitRuns, score: Float[Tensor, "cell prompt"]) -> dict[str, np.ndarray]:
+    """`difference`, `ratio` and `share` of each cell (see `SCALES`), each with `_low` and `_high`."""
+    whole, none = runs.whole.values, runs.none.values
+    above, of = score - none, measured(score)
+    values = {
+        "difference": (mean(whole - score), *interval(runs, whole - score)),
+        "ratio": (mean(score) / mean(whole[of][None]), *ratio_interval(runs, score, whole)),
+        "share": (mean(above) / mean((whole - none)[of][None]), *ratio_interval(runs, above, whole - none)),
+    }
+    return {name + end: column for name, three in values.items() for end, column in zip(_ENDS, three, strict=True)}
+
+
+def measured(values: Float[Tensor, "cell prompt"]) -> Bool[Tensor, " prompt"]:
+    """The prompts that were measured: those that are not NaN in every cell."""
+    return ~values.isnan().all(0)
 
 
 def mean(values: Float[Tensor, "cell prompt"]) -> np.ndarray:
-    """Each cell's mean over prompts."""
-    return _wide(values).mean(-1)
+    """Each cell's mean over the prompts that were measured."""
+    return _wide(values[:, measured(values)]).mean(-1)
 
 
 def names(heads: Iterable[Head]) -> str:
@@ -74,6 +104,6 @@ def _wide(values: Tensor) -> np.ndarray:
     return values.detach().cpu().double().numpy()
 
 
-def _clusters(runs: CircuitRuns) -> np.ndarray | None:
+def _clusters(runs: CircuitRuns, of: Bool[Tensor, " prompt"]) -> np.ndarray | None:
     clusters = runs.pair.prompts.clusters
-    return None if clusters is None else clusters.cpu().numpy()
+    return None if clusters is None else clusters[of].cpu().numpy()

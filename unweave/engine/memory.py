@@ -39,6 +39,13 @@ def recording_bytes(config: Config, n_pos: int, n_kept: int, itemsize: int) -> i
     return n_pos * (stream + prefix + 3 * n_kept * widest) * itemsize
 
 
+def forward_bytes(config: Config, n_pos: int, itemsize: int) -> int:
+    """What a forward pass of one prompt holds at its widest, none of it kept; sums in half precision are in float32."""
+    qkv = (config.n_heads + 2 * config.n_kv_heads) * config.d_head
+    row = 4 * config.d_model + 2 * qkv + 3 * config.d_mlp + 3 * config.n_heads * n_pos
+    return n_pos * row * max(itemsize, 4)
+
+
 def row_bytes(config: Config, itemsize: int) -> int:
     """What one row of a wavefront holds: the stream, its projections (also as gathered for attention), and `z`."""
     qkv = (config.n_heads + 2 * config.n_kv_heads) * config.d_head

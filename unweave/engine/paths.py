@@ -30,6 +30,7 @@ from unweave.engine.receivers import Receivers
 from unweave.engine.recording import Recording, record
 from unweave.engine.sheet import Joint, Sheet
 from unweave.engine.wavefront import Override, Wavefront
+from unweave.models.precision import without_autocast
 from unweave.models.run import Key
 from unweave.progress import Progress
 
@@ -53,6 +54,7 @@ class PathSweep:
         shape = (sum(sender.size for sender in self.senders), len(self.question.recipient))
         self.values = torch.full(shape, float("nan"), dtype=self.question.baseline.dtype)
 
+    @without_autocast
     def run(self) -> Float[Tensor, "variant prompt"]:
         """All scores. After an exception `values` holds what was finished."""
         with torch.no_grad():
@@ -240,12 +242,19 @@ class PathSweep:
             values = own.expand(len(numbers), *own.shape).clone()
             values[(*at[:2], at[2] if places is None else torch.zeros_like(at[2]))] = inputs
             edits[kind][layer] = Override(columns, values, places)
-            stage = self._stage(kind, layer)
+            stage, last = self._stage(kind, layer), last_attention(self.question.config)
+            # in the last layer only keys and values go on to another position
+            goes_on = stage < last or (stage == last and self._passed_on(kind, columns))
             for variant, prompt, pos in zip(*(part.tolist() for part in at), strict=True):
-                if stage <= last_attention(self.question.config) or pos == reach.read[prompt]:
+                if goes_on or pos == reach.read[prompt]:
                     first, earliest = begins.get((variant, prompt), (stage, pos))
                     begins[variant, prompt] = min(first, stage), min(earliest, pos)
         return edits, begins
+
+    def _passed_on(self, kind: str, columns: Int[Tensor, " column"]) -> bool:
+        """Whether other positions read what is received: keys or values are among the columns."""
+        config = self.question.config
+        return kind == "qkv" and int(columns.max()) >= config.n_heads * config.d_head
 
     def _stage(self, kind: str, layer: int) -> int:
         """The stage where a layer's attention or MLP reads."""

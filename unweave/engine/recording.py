@@ -130,7 +130,7 @@ class Recording:
                 "prompt k_pos kv_head e -> prompt k_pos (kv_head share) e",
                 share=self.config.heads_per_kv,
             )
-            change = self.difference("pattern", layer)
+            change = self.difference("pattern", layer).to(v.dtype)
             self._memo[key] = einsum(change, v, "prompt head q k, prompt k head e -> prompt q k head e")
         return self._memo[key]
 

@@ -22,6 +22,7 @@ from unweave.engine.recording import Recording, record
 from unweave.engine.resume import resume
 from unweave.engine.sheet import Joint, Sheet
 from unweave.engine.wavefront import Wavefront
+from unweave.models.precision import without_autocast
 from unweave.progress import Progress
 
 
@@ -52,6 +53,7 @@ class Sweep:
             (n_variants, len(self.question.recipient)), float("nan"), dtype=self.question.baseline.dtype
         )
 
+    @without_autocast
     def run(self) -> Float[Tensor, "variant prompt"]:
         """All scores. After an exception `values` holds what was finished."""
         with torch.no_grad():

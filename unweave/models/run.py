@@ -160,11 +160,11 @@ class Run:
 
     @cached_property
     def logits(self) -> Float[Tensor, "prompt pos d_vocab_out"]:
-        """Logits at every position, made when first asked for."""
+        """Logits at every position, made when first asked for, in float32 or wider."""
         return unembed(self.weights, self.final)
 
     def logits_at(self, role: str = "end") -> Float[Tensor, "prompt d_vocab_out"]:
-        """Logits at one role of each prompt."""
+        """Logits at one role of each prompt, in float32 or wider."""
         rows = torch.arange(len(self.prompts), device=self.final.device)
         return unembed(self.weights, self.final[rows, self.prompts.role(role).to(rows.device)])
 

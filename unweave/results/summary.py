@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Num
 
 from unweave.errors import InputError
+from unweave.results.labels import TOKENS
 from unweave.results.statistics import (
     EXACT_UP_TO,
     SKEWED,
@@ -26,10 +27,14 @@ from unweave.results.statistics import (
 if TYPE_CHECKING:
     import xarray
 
-_TOKENS = ("token", "q_token", "k_token")
+_TOKENS = (*TOKENS.values(), *(f"clean_{name}" for name in TOKENS.values()))
+# The largest p-value of what is called significant.
+LEVEL = 0.05
 _COLUMNS = ("mean", "low", "high", "p", "p_holm")
-# What a measure divides by: the mean of the first coordinate, less that of the second.
-_SCALES = {"effect": ("clean", "corrupted"), "drop": ("clean",), "growth": ("total",)}
+# What a measure divides by: the mean of the first coordinate, less that of the second; others say it as `share_of`.
+_SCALES = {"effect": "clean corrupted", "drop": "clean"}
+# The attribute that has this mean, over all prompts of the result.
+_MEANS = {"clean corrupted": "gap", "clean": "clean_mean"}
 
 
 @overload
@@ -87,7 +92,7 @@ def summary(
 
     if not 0 < level < 1:
         raise InputError(f"level: expected a share between 0 and 1, such as 0.95, got {level}")
-    if isinstance(result, xr.DataTree) or _is_summary(result):
+    if isinstance(result, xr.DataTree) or is_summary(result):
         return result
     if isinstance(result, xr.Dataset):
         return xr.DataTree.from_dict({str(name): summary(result[name], dim, level, seed) for name in result.data_vars})
@@ -110,7 +115,7 @@ def summaries(
     """
     import xarray as xr
 
-    if isinstance(result, (xr.DataTree, xr.Dataset)) and not _is_summary(result):
+    if isinstance(result, (xr.DataTree, xr.Dataset)) and not is_summary(result):
         return {name: child.to_dataset() for name, child in summary(result, dim).children.items()}
     if isinstance(result, (xr.DataArray, xr.Dataset)):
         return {str(result.attrs.get("site", getattr(result, "name", None) or "")): summary(result, dim)}
@@ -119,10 +124,22 @@ def summaries(
     raise InputError(f"result: expected a result of a method, or several by name, got {type(result).__name__}")
 
 
-def _is_summary(result: object) -> bool:
+def is_summary(table: object) -> bool:
+    """Whether something is a summary of one site, and not several sites."""
     import xarray as xr
 
-    return isinstance(result, xr.Dataset) and set(_COLUMNS) <= set(result.data_vars)
+    return isinstance(table, xr.Dataset) and set(_COLUMNS) <= set(table.data_vars)
+
+
+def told_from_zero(table: "xarray.Dataset") -> Bool[np.ndarray, "..."]:
+    """Which cells of a summary differ from 0 by more than the choice of prompts explains.
+
+    By their adjusted p-value, or, if the prompts are too few for any adjusted p-value to be small, by their interval.
+    """
+    if float(table.attrs.get("p_holm_smallest", 1.0)) <= LEVEL:
+        return np.asarray(table["p_holm"].values <= LEVEL)
+    low, high = table["low"].values, table["high"].values
+    return np.asarray((low > 0) | (high < 0))
 
 
 def _averages(result: "xarray.DataArray") -> "xarray.Dataset":
@@ -173,9 +190,10 @@ def _sample(last: "xarray.DataArray", values: Float[np.ndarray, "cell prompt"], 
     counted = not measure and ((values == 0) | (values == 1) | np.isnan(values)).all()
     if counted and (last.ndim == 1 or (values == 1).any()):  # a table of zeros could be anything
         return _Sample(clusters, WILSON)
-    if measure not in _SCALES:
+    of = _SCALES.get(measure, str(last.attrs.get("share_of", "")))
+    if not of:
         return _Sample(clusters, SKEWED)
-    scale = _scale(last, dim, _SCALES[measure])
+    scale = _scale(last, dim, of)
     if scale is None:
         return _Sample(clusters, f"{SKEWED} (its scale taken as known)")
     return _Sample(clusters, f"{SKEWED}, of a ratio", scale)
@@ -191,15 +209,16 @@ def _clusters(last: "xarray.DataArray", dim: str) -> Int[np.ndarray, " prompt"] 
     return clusters if clusters.max() + 1 < len(clusters) else None
 
 
-def _scale(last: "xarray.DataArray", dim: str, names: tuple[str, ...]) -> Float[np.ndarray, "_ prompt"] | None:
+def _scale(last: "xarray.DataArray", dim: str, of: str) -> Float[np.ndarray, "_ prompt"] | None:
     """What the values are shares of, over its mean; None if these are not the prompts whose mean the values have."""
-    if any(name not in last.coords or dim not in last[name].dims for name in names):
+    if any(name not in last.coords or dim not in last[name].dims for name in of.split()):
         return None
-    first, *others = (last[name].reset_coords(drop=True).astype(np.float64) for name in names)
+    first, *others = (last[name].reset_coords(drop=True).astype(np.float64) for name in of.split())
     scale = first - others[0] if others else first
     mean = scale.mean(dim, skipna=False)
-    gap = last.attrs.get("gap", last.coords.get("gap", np.nan)) if others else mean
-    whole = last.sizes[dim] == last.attrs.get("n_prompts") and np.allclose(mean, gap, rtol=1e-3)
+    name = _MEANS.get(of, "")
+    known = last.attrs.get(name, last.coords.get(name, mean))
+    whole = last.sizes[dim] == last.attrs.get("n_prompts") and np.allclose(mean, known, rtol=1e-3)
     if not whole or not (abs(mean) > 0).all():
         return None
     scale = scale / mean
@@ -267,11 +286,8 @@ def _attributes(
 
 def _whose_tokens(result: "xarray.DataArray", dim: str) -> str:
     """Whose tokens the summary names: those of every prompt, where they are alike, or of the first."""
-    for name in _TOKENS:
-        if name in result.coords:
-            tokens = result[name]
-            if dim not in tokens.dims:
-                return "every prompt"
-            alike = bool((tokens == tokens.isel({dim: 0})).all())
-            return "every prompt" if alike else f"prompt 1 of {result.sizes[dim]}"
-    return "none"
+    named = [result[name] for name in _TOKENS if name in result.coords]
+    if not named:
+        return "none"
+    alike = all(dim not in tokens.dims or bool((tokens == tokens.isel({dim: 0})).all()) for tokens in named)
+    return "every prompt" if alike else f"prompt 1 of {result.sizes[dim]}"
