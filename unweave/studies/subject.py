@@ -141,8 +141,8 @@ def task_of(model: Model, settings: Settings, kind: Kind, n_prompts: int | None)
 
 
 def first(pair: Contrast, corrupted: Prompts, n: int) -> Contrast:
-    """The contrast of the first `n` prompts, or of all if there are fewer, against the first of `corrupted`."""
-    rows = range(min(n, len(pair.prompts)))
+    """The contrast of the first `n` prompts, in whole clusters, or of all if there are fewer, against `corrupted`."""
+    rows = pair.prompts.first(n)
     return Contrast(pair.model, pair.prompts.take(rows), corrupted.take(rows), pair.metric)
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from unweave.results.labels import number
 from unweave.views.circuit.layout import LOGITS, Arranged, Node
@@ -39,6 +39,7 @@ class Link:
         return -1.0 if self.effect is None or not math.isfinite(self.effect) else abs(self.effect)
 
 
+@runtime_checkable
 class ReceiverLike(Protocol):
     """What has a receiver, and others that read the same."""
 
