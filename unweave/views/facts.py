@@ -170,7 +170,11 @@ def scope_of(result: "Labelled") -> str:
 def axes_lost(result: "Labelled") -> list[str]:
     """The axes of a sweep that a result no longer has, and no coordinate says what was done with them."""
     dims = set(map(str, (result if "mean" not in result else result["mean"]).dims))
-    return [name for name in str(result.attrs.get("over", "")).split() if name in _NUMBERS and name not in dims | set(map(str, result.coords))]
+    return [
+        name
+        for name in str(result.attrs.get("over", "")).split()
+        if name in _NUMBERS and name not in dims | set(map(str, result.coords))
+    ]
 
 
 def subjects(results: "Sequence[Labelled]") -> list[str]:
