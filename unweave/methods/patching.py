@@ -25,8 +25,7 @@ from unweave.errors import InputError, Interrupted
 from unweave.methods.address import Address, checked, patchable_site
 from unweave.methods.axes import Axes, Over, axes_of, sheets_of
 from unweave.methods.frame import labelled
-from unweave.methods.heads import written
-from unweave.methods.heads import shared_note
+from unweave.methods.heads import shared_note, written
 from unweave.methods.measures import EFFECT, MEANING
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.progress import Progress, shown

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from unweave.errors import InputError
 from unweave.results.summary import is_summary, summaries
 from unweave.views.attention import attention_view
-from unweave.views.blocks import Block, Figure, Table, meta_of
+from unweave.views.blocks import Block, Figure, meta_of
 from unweave.views.charts.bars import bars
 from unweave.views.charts.heatmap import heatmap
 from unweave.views.charts.lines import lines

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Bool
 
 from unweave.results.labels import number
 from unweave.results.summary import told_from_zero
@@ -186,9 +185,9 @@ def effect_finding(table: "xarray.Dataset") -> str:
     """Which cells carry the answer: of patching, of knockouts, of paths, whatever the metric, direction and measure."""
     sense, dims = sense_of(table), set(map(str, table["mean"].dims))
     site, method = str(table.attrs.get("site", "")), table.attrs.get("method")
-    if method == "activation patching" and site.startswith("resid") and sense.plain:
-        if "layer" in dims and dims & set(PLACES) and len(dims) == 2:
-            return where_finding(table, sense)
+    grid = len(dims) == 2 and "layer" in dims and bool(dims & set(PLACES))
+    if method == "activation patching" and site.startswith("resid") and grid and sense.plain:
+        return where_finding(table, sense)
     # A change has no scale of its own: what is large is measured by the largest.
     scale = float(abs(table["mean"]).max()) if sense.measure == "change" else 1.0
     found = leaders(table, scale, sense.carries)
