@@ -35,9 +35,9 @@ def repeated_tokens(
         bos: a beginning-of-sequence token in front: None as the tokenizer does it, True, or False.
 
     Returns:
-        A task of prompts `[n, 2 * length]`, or one more. The answer is the token that began the sequence; the wrong one is random.
-        `corrupt("fresh")` draws another first half, so that nothing is repeated. Roles: `start`; `repeat`, where the
-        second half begins; `end`.
+        A task of prompts `[n, 2 * length]`, or one more. The answer is the token that began the first half; the wrong
+        one is random. `corrupt("fresh")` draws another first half, so that nothing is repeated. Roles: `start`;
+        `repeat`, where the second half begins; `end`.
 
     Raises:
         InputError: no sequence, fewer than 2 tokens, or more than the model reads.

@@ -36,6 +36,7 @@ OTHERS = "Other results"
 _SECTION = {
     "logit lens": WRITTEN,
     "direct logit attribution": WRITTEN,
+    "direct logit attribution to each answer": WRITTEN,
     "activation patching": CARRIES,
     "attention": LOOKS,
     "attention between roles": LOOKS,
@@ -48,6 +49,7 @@ _SECTION = {
     "backup heads": WITHOUT,
     "position and token": SIGNALS,
     "faithfulness": ENOUGH,
+    "faithfulness curve": ENOUGH,
     "completeness": ENOUGH,
     "minimality": ENOUGH,
 }
@@ -124,9 +126,7 @@ def sections_of(
         # Roles of other prompts stand elsewhere.
         roles = roles_of([other for other in results if same_prompts(result, other)])
         blocks = blocks_of(result, roles=roles)
-        groups[_SECTION.get(str(result.attrs.get("method", "")), OTHERS)] += [
-            _about(block, subject) for block in blocks
-        ]
+        groups[_SECTION.get(str(result.attrs.get("method", "")), OTHERS)] += [_about(block, subject) for block in blocks]
     made = [Section(name, (Text(SAYS[name]), *blocks)) for name, blocks in groups.items() if blocks]
     first = task_section(results)
     return (first, *made) if first else tuple(made)
@@ -217,9 +217,7 @@ def facts_of(results: "Sequence[xarray.DataArray | xarray.Dataset]") -> tuple[Fa
     facts += [fact for fact in about[0] if all(fact in each for each in about)] if about else []
     # Of two results with one finding each, roles say more than positions, and stand last.
     findings: dict[tuple[str, str], Fact] = {}
-    for subject, result in sorted(
-        zip(subjects(results), results, strict=True), key=lambda pair: "role" in pair[1].dims
-    ):
+    for subject, result in sorted(zip(subjects(results), results, strict=True), key=lambda pair: "role" in pair[1].dims):
         found = {fact.label: replace(fact, note=subject) for fact in _findings(result)}
         findings |= {(label, subject): fact for label, fact in found.items()}
     order = list(_LABELS.values())
@@ -256,7 +254,8 @@ def results_table(results: "Sequence[xarray.DataArray | xarray.Dataset]") -> Tab
 def _scores(clean: Baseline, corrupted: Baseline, metric: str) -> list[Fact]:
     facts = []
     if metric == "logit difference":
-        facts.append(Fact("right answer ahead", percent(clean.above_zero), f"of {counted(clean.n, 'prompt')}", True))
+        share, of = percent(clean.above_zero), f"of {counted(clean.n, 'prompt')}"
+        facts.append(Fact("right answer ahead of the wrong one", share, of, True))
     for name, line in ((f"mean {metric}", clean), ("on the corrupted prompts", corrupted)):
         spread = f"95\u00a0% interval {interval(line.low, line.high)}" if line.n > 1 else "one prompt, no interval"
         facts.append(Fact(name, number(line.mean), spread, True))

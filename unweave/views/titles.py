@@ -93,10 +93,14 @@ def _tested(table: "xarray.Dataset") -> bool:
 
 @dataclass(frozen=True)
 class Leaders:
-    """The cells worth naming: the largest of the main sign, and the largest against it. Both may be empty."""
+    """The cells worth naming: the largest of the main sign, and the largest against it. Both may be empty.
+
+    `unsure` are cells that are larger than the named ones of their sign, and not significantly different from 0.
+    """
 
     helping: tuple[Row, ...]
     against: tuple[Row, ...]
+    unsure: tuple[Row, ...] = ()
 
 
 def leaders(table: "xarray.Dataset", scale: float = 1.0, sign: int = 1) -> Leaders:
@@ -116,7 +120,11 @@ def leaders(table: "xarray.Dataset", scale: float = 1.0, sign: int = 1) -> Leade
     with_it, against_it = ("high", "low") if sign > 0 else ("low", "high")
     helping = [row for row in top(kept, MOST_NAMED, with_it) if row.mean * sign >= bound]
     against = [row for row in top(kept, 1, against_it) if -row.mean * sign >= max(bound / 2, LEAST * abs(scale))]
-    return Leaders(tuple(helping), tuple(against))
+    unsure = []
+    for by, way, known in ((with_it, sign, helping), (against_it, -sign, against)):
+        floor = abs(known[0].mean) if known else bound
+        unsure += [row for row in top(table, 1, by) if row.mean * way > floor]
+    return Leaders(tuple(helping), tuple(against), tuple(unsure))
 
 
 def task_finding(clean: Baseline, metric: str = "logit difference") -> str:
@@ -126,7 +134,7 @@ def task_finding(clean: Baseline, metric: str = "logit difference") -> str:
     worth = f"mean {metric} {number(clean.mean)}{spread}"
     if metric != "logit difference":
         return f"On {n} the {worth}"
-    share = f"the right answer ahead on {percent(clean.above_zero)} of {n}, {worth}"
+    share = f"the right answer ahead of the wrong one on {percent(clean.above_zero)} of {n}, {worth}"
     if clean.above:
         return f"The model does the task: {share}"
     return (
@@ -166,7 +174,7 @@ def attribution_finding(table: "xarray.Dataset", total: float) -> str:
         said.append(f"{_names(found.helping)} {verb} towards the answer ({_values(found.helping, number)})")
     if found.against:
         said.append(f"{_names(found.against)} writes against it ({_values(found.against, number)})")
-    return _sentence(said)
+    return _sentence(said) + unsure_said(found, number)
 
 
 @dataclass(frozen=True)
@@ -210,7 +218,13 @@ def effect_finding(table: "xarray.Dataset") -> str:
         gains = f"{'gains' if sense.plain else 'is better by'} {sense.amount([value])}{of}"
         size = f"{sense.write(value)} {sense.unit}".rstrip() if sense.measure == "change" else sense.write(value)
         said.append(words.against.format(name=name, size=size, gains=gains))
-    return _sentence(said)
+    return _sentence(said) + unsure_said(found, sense.write)
+
+
+def unsure_said(found: Leaders, write: Write) -> str:
+    """The cells that are larger than those named, each with its interval, and that they may be chance."""
+    cells = [f"{_names([row])} ({write(row.mean)}, {write(row.low)} to {write(row.high)})" for row in found.unsure]
+    return f"; larger, but not significantly different from 0: {listed(cells)}" if cells else ""
 
 
 def _patch_words(table: "xarray.Dataset", sense: Sense) -> _Words:
@@ -238,9 +252,7 @@ def _knockout_words(table: "xarray.Dataset", sense: Sense) -> _Words:
         act=(f"{instead} in place of its {noun}", f"{instead} in place of their {noun}"),
         verb="costs",
         against="without {name} the answer {gains}",
-        none=f"Not told from 0 with {instead} in its place"
-        if one
-        else f"No {noun} is missed with {instead} in its place",
+        none=f"Not told from 0 with {instead} in its place" if one else f"No {noun} is missed with {instead} in its place",
     )
 
 
@@ -278,17 +290,12 @@ def where_finding(table: "xarray.Dataset", sense: Sense) -> str:
     place = next(str(dim) for dim in table["mean"].dims if dim in PLACES)
     effect = table["mean"].where(told_from_zero(table), 0.0).transpose("layer", place).sortby("layer") * sense.carries
     held = [
-        (int(effect["layer"][row]), int(np.argmax(line)))
-        for row, line in enumerate(effect.values)
-        if line.max() >= NEAR
+        (int(effect["layer"][row]), int(np.argmax(line))) for row, line in enumerate(effect.values) if line.max() >= NEAR
     ]
     if not held:
         return f"No one position holds half of the answer: {largest_cell(table, percent)}"
     swept = effect["layer"].values.tolist()
-    stays = [
-        f"at {place_text(table, place, at)} {_layers(first, last, swept, table.attrs)}"
-        for at, first, last in _runs(held)
-    ]
+    stays = [f"at {place_text(table, place, at)} {_layers(first, last, swept, table.attrs)}" for at, first, last in _runs(held)]
     verb = "restores" if sense.good == sense.carries else "costs"
     return f"The answer is carried {listed(stays)}: there one position {verb} {percent(NEAR)} or more"
 
