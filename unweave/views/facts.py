@@ -37,7 +37,8 @@ _EXTENTS = {
     "k_pos": ("n_pos", "key position"),
 }
 _NUMBERS = (*_EXTENTS, "part", "role")
-_FIXED = ("model", "layer", "head", "kv_head", "neuron", "part", "component", "stage", "address", "sender", "score", "run")
+_UNITS = ("model", "layer", "head", "kv_head", "neuron", "part")
+_FIXED = (*_UNITS, "component", "stage", "address", "sender", "score", "run")
 _MOST_LISTED = 6
 # Of each attribute that a result is of: how it is told.
 _OF = {
