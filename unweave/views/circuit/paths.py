@@ -39,6 +39,7 @@ class Link:
         return -1.0 if self.effect is None or not math.isfinite(self.effect) else abs(self.effect)
 
 
+@runtime_checkable
 class ReceiverLike(Protocol):
     """What has a receiver, and others that read the same."""
 
