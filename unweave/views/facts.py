@@ -161,7 +161,7 @@ def axes_lost(result: "Labelled") -> list[str]:
     return [
         name
         for name in str(result.attrs.get("over", "")).split()
-        if name in _NUMBERS and name not in dims | set(map(str, result.coords))
+        if name in _NUMBERS and name not in (*dims, *result.coords)
     ]
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from unweave.results.labels import number
 from unweave.views.circuit.layout import LOGITS, Arranged, Node
