@@ -58,6 +58,7 @@ def show(result: "Circuit | xarray.DataTree", out: Path | None, top: int) -> Non
 
 def give(circuit: "Circuit", top: int) -> None:
     """Prints a circuit: of what it is, its groups, its strongest paths."""
+    from unweave.views.circuit.paths import edges_said
     from unweave.views.circuit.tables import edge_table, group_table
     from unweave.views.wording import counted
 
@@ -71,6 +72,7 @@ def give(circuit: "Circuit", top: int) -> None:
     output.print_table(group_table(circuit))
     if circuit.edges:
         n = len(circuit.edges)
+        output.say(edges_said(circuit.edges, circuit.attrs))
         output.say(f"the {top} strongest of {n} paths" if n > top else counted(n, "path"))
         output.print_table(edge_table(circuit.edges, n=top, attrs=circuit.attrs))
 
