@@ -47,6 +47,7 @@ class Named:
     at: str
     evidence: Mapping[str, float]
     also: tuple[str, ...] = ()
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

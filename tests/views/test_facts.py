@@ -101,7 +101,10 @@ def test_blue_is_for_the_answer_and_an_effect_that_runs_backwards_is_said(measur
     turned = bool(layout(heatmap(result, x="head")).coloraxis.reversescale)
     assert ((value > 0) != turned) == improved
     caption = blocks_of(result)[0].caption or layout(blocks_of(result)[0].figure).meta["caption"]  # type: ignore[attr-defined]
-    assert ("backwards" in caption) == ((gap > 0) != (better == "higher"))
+    backwards = (gap > 0) != (better == "higher")
+    assert ("backwards" in caption) == backwards
+    assert ("Below 0" in caption) == (turned and not backwards)
+    assert "cross-entropy rises" not in caption
 
 
 def test_where_the_answer_sits_is_asked_only_where_effects_run_forwards():
@@ -148,7 +151,7 @@ def test_a_slice_says_its_place_and_a_mean_its_axis(cut, expected: list[str]):
     for drawn in (cut(whole()), summary(cut(whole())) if "prompt" in cut(whole()).dims else cut(whole())):
         (block,) = blocks_of(drawn)
         for words in expected:
-            assert words in block.title.replace("Pos", "pos").replace("Lay", "lay")  # type: ignore[attr-defined]
+            assert words in block.title.lower()  # type: ignore[attr-defined]
 
 
 def test_roles_that_were_swept_are_named_where_others_were_not():

@@ -1,7 +1,8 @@
 import numpy as np
 
-from tests.views import made_circuits
+from tests.views import made, made_circuits
 from tests.views.drawn import layout, traces
+from unweave.results import summary
 from unweave.views.blocks import Figure
 from unweave.views.choice import blocks_of
 from unweave.views.knockouts import (
@@ -10,6 +11,7 @@ from unweave.views.knockouts import (
     backup_table,
     prediction_table,
 )
+from unweave.views.titles import effect_finding, leaders
 from unweave.views.wording import SPACE
 
 
@@ -45,28 +47,51 @@ def test_a_scale_that_works_the_other_way_is_said():
 
 def test_backups_are_named_and_told_from_heads_that_oppose_less():
     result = made_circuits.backup({(4, 2): 0.2, (5, 2): 0.1}, "5.2", "4.2")
-    assert said(backup_finding(result)) == "Without 5.1, 5.2 (10 %) stands in"
+    found = said(backup_finding(result))
+    assert found.startswith("Without 5.1, 5.2 (0.40 logits) stands in; all others gain 1.20 logits")
     rows = backup_table(result).rows
     assert [(row[0], row[1], said(row[2])) for row in rows] == [
-        ("4.2", "works against it less", "20 %"),
-        ("5.2", "stands in", "10 %"),
+        ("4.2", "works against it less", "0.80"),
+        ("5.2", "stands in", "0.40"),
     ]
 
 
-def test_without_backups_it_says_so():
-    weakened = made_circuits.backup({(4, 2): 0.2}, "", "4.2")
-    assert said(backup_finding(weakened)) == "No head stands in for 5.1; 4.2 (20 %) works against it less"
-    assert backup_finding(made_circuits.backup({})).startswith("No head stands in for 5.1: the largest of 18 means")
+def test_without_backups_the_others_joint_gain_is_told_with_its_interval():
+    weakened = said(backup_finding(made_circuits.backup({(4, 2): 0.2}, "", "4.2")))
+    assert weakened.startswith(
+        "No single head stands in for 5.1; 4.2 (0.80) works against it less; all others gain 0.80"
+    )
+    assert "not significant" not in weakened
+    nothing = made_circuits.backup({})
+    nothing -= nothing.sum(("layer", "head")).mean() / nothing[0].size  # the sum of all is chance
+    found = backup_finding(nothing)
+    assert found.startswith("No single head stands in for 5.1; all others ")
+    assert found.endswith(", not significantly different from 0")
+
+
+def test_the_largest_is_named_also_where_it_may_be_chance():
+    result = made.heads({(5, 1): -0.5, (4, 2): 0.3}, direction="noise", method="knockout", how="mean", site="z")
+    wild = result.copy()
+    wild[:, 2, 0] += np.where(np.arange(wild.sizes["prompt"]) == 0, 0.4 * wild.sizes["prompt"], 0.0)
+    found = leaders(summary(wild), sign=-1)
+    assert [row.label for row in (*found.helping, *found.against)] == ["5.1", "4.2"]
+    (row,) = found.unsure
+    assert row.label == "2.0"
+    assert row.mean > found.against[0].mean
+    assert "2.0" in effect_finding(summary(wild))
+    assert leaders(summary(result), sign=-1).unsure == ()
 
 
 def test_the_prediction_stands_beside_what_came_true():
     table = prediction_table(made_circuits.backup({(5, 2): 0.1}, "5.2"))
-    assert table.title == "The logit difference without them is 0.90 more than if no head reacted"
+    assert table.title == "The logit difference without it is 0.90 more than if no head reacted"
     assert [row[:2] for row in table.rows] == [
         ("with all heads", "4.00"),
         ("of it, by 5.1", "2.00"),
         ("to be expected without", "2.00"),
         ("without", "2.90"),
+        ("others' growth together", "0.40"),
+        ("more than expected", "0.90"),
     ]
 
 

@@ -6,7 +6,8 @@ Wang et al. 2022 (arXiv 2211.00593), section 3.4; McGrath et al. 2023 (arXiv 230
 2. Each head's contribution to the logit difference is read off both, each with its own final norm's scale.
 3. Of the change, the part that the scale alone makes is what the heads' outputs of the second run say differently at
    the two scales: `after - after at the scale before`. The rest is heads that write something else.
-4. A backup head is one whose rest is larger than a threshold, and that speaks for the answer afterwards.
+4. A backup head is one whose rest is larger than a threshold and significantly different from 0 (adjusted for all heads
+   that react), and that speaks for the answer afterwards.
 
 The naive prediction of the logit difference without the heads is what it was, less their own attribution. It comes true
 where nothing reacts.
@@ -35,6 +36,7 @@ from unweave.models.forward import norm_scale
 from unweave.models.precision import without_autocast
 from unweave.models.prompts import Prompts
 from unweave.models.run import Edit, Key
+from unweave.results.summary import summary, told_from_zero
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -115,8 +117,8 @@ def backup_heads(
     Returns:
         Growth `[prompt, layer, head]`: what each head's contribution gained, without the part that the final norm's
         scale makes, over the size of the mean clean logit difference; 0 for the heads that are out. The attributes
-        `backups` and `weakened` name the heads that grew above the threshold and speak for the answer, or still
-        against it.
+        `backups` and `weakened` name the heads that grew above the threshold, significantly, and speak for the answer,
+        or still against it.
         Coordinates, in logits, by prompt: `own` (attribution of the heads that are out), `naive` (the logit difference
         less `own`), `without` (the real logit difference without them); `total` is the logit difference itself.
 
@@ -130,7 +132,7 @@ def backup_heads(
     growth = growth_of(parts, out)
     before, after = (parts.sel(run=run, drop=True) for run in ("before", "after"))
     own = sum(before.sel(layer=layer, head=head, drop=True) for layer, head in out)
-    grew = growth.mean("prompt").values > threshold
+    grew = (growth.mean("prompt").values > threshold) & told_from_zero(summary(growth))
     speaks = after.mean("prompt").values > 0
     growth.attrs |= {
         "method": "backup heads",

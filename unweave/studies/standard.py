@@ -80,6 +80,7 @@ def _written(pair: Contrast) -> list[Step]:
         Step("lens", "logit lens", lambda found, report: logit_lens(pair)),
         Step("layers", "attribution by layer", lambda found, report: attribute(pair, "layer")),
         Step("heads-direct", "attribution by head", lambda found, report: attribute(pair, "head")),
+        Step("heads-split", "attribution to each answer", lambda found, report: attribute(pair, "head", split=True)),
         Step("neurons", "attribution by neuron", lambda found, report: attribute(pair, "neuron", [_mlp(found)])),
     ]
 
@@ -194,7 +195,8 @@ def _named(subject: Subject) -> Sequence[str]:
 
 def _knockouts(subject: Subject, report: Report) -> xr.DataArray:
     pair = subject.paths
-    return knockout(pair, "z", subject.stand_in, pair.metric.role, progress=report)
+    # In the metric's own unit, as the backups beside them.
+    return knockout(pair, "z", subject.stand_in, pair.metric.role, measure="change", progress=report)
 
 
 def _backups(subject: Subject, found: Results) -> xr.DataArray:

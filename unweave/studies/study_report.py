@@ -15,7 +15,7 @@ from unweave.results.labels import number
 from unweave.studies.circuit_sections import drawing_of, tests_of
 from unweave.studies.findings import control_values, finding_of
 from unweave.studies.plan import FOLDER, Record, Result
-from unweave.studies.scores import scores
+from unweave.studies.scores import first_share, scores
 from unweave.studies.sections import sections
 from unweave.studies.subject import Settings, Subject
 from unweave.studies.versions import versions
@@ -97,7 +97,9 @@ def _headlines(subject: Subject, record: Record) -> list[Fact]:
         Fact("on the corrupted prompts", number(corrupted.mean), _spread(corrupted), True),
     ]
     if subject.checked.prompts.wrong is not None:
-        ahead = Fact("right answer ahead", percent(clean.above_zero), f"of {counted(clean.n, 'prompt')}", True)
+        first = f"first of all outputs on {percent(first_share(subject.checked))}"
+        of = f"of {counted(clean.n, 'prompt')}; {first}"
+        ahead = Fact("right answer ahead of the wrong one", percent(clean.above_zero), of, True)
         facts.insert(0, ahead)
     facts += score_facts(tests_of(record))
     if "controls" in record.results:

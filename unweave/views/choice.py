@@ -26,7 +26,7 @@ from unweave.views.charts.panels import SITES
 from unweave.views.circuit.scores import evaluation_blocks
 from unweave.views.classes import class_blocks, missed_blocks, rebuilt_blocks, scale_blocks
 from unweave.views.facts import scope_of, spoken
-from unweave.views.head_evidence import contribution_blocks, role_attention_blocks, score_blocks
+from unweave.views.head_evidence import contribution_blocks, role_attention_blocks, score_blocks, split_blocks
 from unweave.views.knockouts import attribution_blocks, backup_blocks
 from unweave.views.leading import HEADS, leading_heads
 from unweave.views.over_models import model_blocks
@@ -46,7 +46,7 @@ Roles = Mapping[str, Sequence[int]]
 # Of methods whose results have dimensions of their own: the pictures, from the result and a title, and the dimensions
 # that they need, in their order. A slice, a mean or a summary of such a result is drawn by the dimensions left to it.
 _HEADS, _MAP = ("prompt", "layer", "head"), ("address", "q_pos", "query", "k_pos", "key", "output")
-_PLACE = ("prompt", "pos", "token")
+_PLACE, _SPLIT = ("prompt", "pos", "token"), ("prompt", "answer")
 _OWN: Mapping[str, tuple[Callable[[Any, str], list[Block]], tuple[str, ...]]] = {
     "K-composition": (place_blocks, _PLACE),
     "OV circuit": (circuit_blocks, _MAP),
@@ -61,6 +61,7 @@ _OWN: Mapping[str, tuple[Callable[[Any, str], list[Block]], tuple[str, ...]]] = 
     "composition scores": (composition_blocks, ("kind", "sender", "receiver")),
     "copying eigenvalues": (copying_blocks, ("layer", "head")),
     "copying scores": (score_blocks, ("word", "score", "layer", "head")),
+    "direct logit attribution to each answer": (split_blocks, _SPLIT),
     "faithfulness": (evaluation_blocks, ("prompt", "kept")),
     "faithfulness curve": (evaluation_blocks, ("prompt", "size")),
     "head scores": (score_blocks, ("prompt", "score", "layer", "head")),
@@ -158,6 +159,8 @@ def _fits(result: "xarray.DataArray | xarray.Dataset", order: tuple[str, ...]) -
         return len(dims) == 3 and "address" in dims and dims <= set(_MAP)
     if order == _PLACE:
         return len(dims - {"prompt"}) == 1
+    if order == _SPLIT:
+        return set(order) < dims
     return set(order) <= dims if hasattr(result, "data_vars") else set(order) == dims
 
 

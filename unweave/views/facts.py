@@ -119,7 +119,9 @@ class Sense:
                 "The corrupted prompts score better than the clean ones, so that effects run backwards: the clean "
                 "prompt's side of the scale is the worse one."
             )
-        return f"Below 0 the {self.metric} falls, and the answer is better." if self.good * self.rises < 0 else ""
+        if self.good > 0:
+            return ""
+        return f"Below 0 the {self.metric} {'falls' if self.rises > 0 else 'rises'}, and the answer is better."
 
 
 def sense_of(result: "Labelled") -> Sense:
@@ -145,7 +147,7 @@ def sense_of(result: "Labelled") -> Sense:
 
 
 def scope_of(result: "Labelled") -> str:
-    """What was swept, where it is less than the whole: `layers 15 to 20, at position 12 ·to`; else "".
+    """What was swept, where it is less than the whole: `of layers 15 to 20, at position 12 ·to`; else "".
 
     Args:
         result: a result, or the summary of one.
@@ -160,10 +162,19 @@ def scope_of(result: "Labelled") -> str:
     if "prompt" in fixed and "prompt" not in dims:
         of = f" of {result.attrs['n_prompts']}" if "n_prompts" in result.attrs else ""
         said.append(f"prompt {int(fixed['prompt']) + 1}{of} (prompt={fixed['prompt']})")
-    swept = str(result.attrs.get("over", "")).split()
-    gone = [name for name in swept if name in _NUMBERS and name not in dims and name not in fixed]
-    said += [f"averaged or chosen along {listed(gone)}"] if gone else []
+    gone = axes_lost(result)
+    said += [f"averaged, summed or chosen along {listed(gone)}"] if gone else []
     return ", ".join(filter(None, said))
+
+
+def axes_lost(result: "Labelled") -> list[str]:
+    """The axes of a sweep that a result no longer has, and no coordinate says what was done with them."""
+    dims = set(map(str, (result if "mean" not in result else result["mean"]).dims))
+    return [
+        name
+        for name in str(result.attrs.get("over", "")).split()
+        if name in _NUMBERS and name not in dims | set(map(str, result.coords))
+    ]
 
 
 def subjects(results: "Sequence[Labelled]") -> list[str]:
@@ -212,10 +223,10 @@ def place_text(result: "Labelled", dim: str, index: int) -> str:
 
 
 def _sign(result: "Labelled", name: str) -> int:
-    """The sign of an attribute, or of a coordinate where models differ in it; 1 where there is none, 0 if mixed."""
+    """The sign of an attribute, or of a coordinate where models differ in it; 1 where it is not known, or mixed."""
     known: Any = result.attrs.get(name, result.coords[name].values if name in result.coords else 1)
     signs = set(np.sign(np.atleast_1d(known)).astype(int).tolist())
-    return signs.pop() if len(signs) == 1 else 0
+    return (signs.pop() or 1) if len(signs) == 1 else 1
 
 
 def _some(result: "Labelled", dim: str) -> str:
@@ -223,7 +234,7 @@ def _some(result: "Labelled", dim: str) -> str:
     values = result[dim].values.tolist()
     if dim == "role":
         every = str(result.attrs.get("roles", "")).split(", ")
-        return "" if set(every) <= {*values, ""} else f"at {listed(list(map(str, values)))}"
+        return "" if set(every) <= {*values, ""} else f"of roles {listed(list(map(str, values)))}"
     if not all(isinstance(value, int) for value in values):
         return ""
     count, noun = _EXTENTS[dim]
@@ -232,10 +243,10 @@ def _some(result: "Labelled", dim: str) -> str:
         return ""
     first, last = min(values), max(values)
     if len(values) > 1 and sorted(values) == list(range(first, last + 1)):
-        return f"{noun}s {first} to {last}"
+        return f"of {noun}s {first} to {last}"
     if len(values) > _MOST_LISTED:
-        return f"{len(values)} {noun}s of {first} to {last}"
-    return f"{noun}{'s' if len(values) > 1 else ''} {listed(list(map(str, values)))}"
+        return f"of {len(values)} {noun}s from {first} to {last}"
+    return f"of {noun}{'s' if len(values) > 1 else ''} {listed(list(map(str, values)))}"
 
 
 def _place(result: "Labelled", name: str, value: object) -> str:

@@ -36,6 +36,7 @@ OTHERS = "Other results"
 _SECTION = {
     "logit lens": WRITTEN,
     "direct logit attribution": WRITTEN,
+    "direct logit attribution to each answer": WRITTEN,
     "activation patching": CARRIES,
     "attention": LOOKS,
     "attention between roles": LOOKS,
@@ -163,7 +164,10 @@ def _prompts(arrays: "Sequence[xarray.DataArray]", metric: str) -> list[Block]:
     pairs = pairs_of_results(arrays)
     if not pairs:
         return []
-    caption = _prompt_caption(pairs[0].corrupted != ())
+    caption = "A dot is a space that belongs to the token"
+    caption += "; roles are underlined." if pairs[0].roles else "."
+    if pairs[0].corrupted:
+        caption += " The corrupted prompt stands below the clean one, its differing tokens marked."
     shown: list[Block] = [PromptList(pairs[:SHOWN_PROMPTS], "The prompts", caption, metric)]
     others = PromptList(pairs[SHOWN_PROMPTS:], metric=metric, first=SHOWN_PROMPTS + 1)
     said = f"The other {counted(len(others.pairs), 'prompt')}"
@@ -178,11 +182,6 @@ def _about(block: Block, subject: str) -> Block:
     if not subject or name is None:
         return block
     return replace(block, **{name: spoken(subject, getattr(block, name))})  # type: ignore[type-var]
-
-
-def _prompt_caption(two: bool) -> str:
-    text = "A dot is a space that belongs to the token; roles are underlined."
-    return f"{text} The corrupted prompt stands below the clean one, its differing tokens marked." if two else text
 
 
 def arrays_of(results: "Sequence[xarray.DataArray | xarray.Dataset]") -> "Iterator[xarray.DataArray]":
@@ -211,12 +210,13 @@ def facts_of(results: "Sequence[xarray.DataArray | xarray.Dataset]") -> tuple[Fa
     facts: list[Fact] = []
     if len(known) == 1:
         facts += _scores(*baselines(known[0][1]), str(known[0][1].attrs.get("metric", "metric")))
-    if results and len(known) < 2:
-        facts += _subject(known[0][1] if known else results[0])
     for subject, result in known if len(known) > 1 else ():
         clean, corrupted = baselines(result)
         scores = f"mean {result.attrs.get('metric', 'metric')} {number(clean.mean)}, {number(corrupted.mean)} corrupted"
         facts.append(Fact("results of", subject, f"{scores}, over {counted(clean.n, 'prompt')}"))
+    # Of several subjects, what they have in common.
+    about = [_subject(result) for _, result in known] or [_subject(result) for result in results[:1]]
+    facts += [fact for fact in about[0] if all(fact in each for each in about)] if about else []
     # Of two results with one finding each, roles say more than positions, and stand last.
     findings: dict[tuple[str, str], Fact] = {}
     for subject, result in sorted(
@@ -258,7 +258,8 @@ def results_table(results: "Sequence[xarray.DataArray | xarray.Dataset]") -> Tab
 def _scores(clean: Baseline, corrupted: Baseline, metric: str) -> list[Fact]:
     facts = []
     if metric == "logit difference":
-        facts.append(Fact("right answer ahead", percent(clean.above_zero), f"of {counted(clean.n, 'prompt')}", True))
+        share, of = percent(clean.above_zero), f"of {counted(clean.n, 'prompt')}"
+        facts.append(Fact("right answer ahead of the wrong one", share, of, True))
     for name, line in ((f"mean {metric}", clean), ("on the corrupted prompts", corrupted)):
         spread = f"95\u00a0% interval {interval(line.low, line.high)}" if line.n > 1 else "one prompt, no interval"
         facts.append(Fact(name, number(line.mean), spread, True))

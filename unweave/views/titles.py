@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Bool
 
 from unweave.results.labels import number
 from unweave.results.summary import told_from_zero
 from unweave.results.top import Row, top
 from unweave.views.baselines import Baseline
 from unweave.views.charts.captions import largest, measure
-from unweave.views.facts import DIRECTIONS, Sense, place_text, scope_of, sense_of, spoken
+from unweave.views.facts import DIRECTIONS, Sense, axes_lost, place_text, scope_of, sense_of, spoken
 from unweave.views.prompts import real_tokens
 from unweave.views.text import visible
 from unweave.views.wording import counted, interval, listed, percent
@@ -57,16 +56,18 @@ def finding(table: "xarray.Dataset") -> str:
     Args:
         table: the summary of a result of one site; of an attribution with the whole as its attribute `total`.
     """
-    method, scope, dims = str(table.attrs.get("method", "")), scope_of(table), table["mean"].dims
+    method, scope, dims = table.attrs.get("method"), scope_of(table), table["mean"].dims
     said = ""
     if method == "logit lens" and _all_stages(table):
         said = lens_finding(table)
-    elif method == "direct logit attribution" and dims and _tested(table):
+    elif axes_lost(table) or not _tested(table):
+        pass  # a mean over layers is no patch, and nothing is told from 0 without an interval
+    elif method == "direct logit attribution" and dims:
         said = attribution_finding(table, float(table.attrs.get("total", np.nan)))
-    elif method in DIRECTIONS and (dims or scope) and _tested(table):
+    elif method in DIRECTIONS and {"metric", "direction"} <= set(table.attrs):  # a difference of two has not both
         said = effect_finding(table)
     said = said or (largest({"": table}) if dims else value_finding(table))
-    return said if scope in said else spoken(scope, said)
+    return said if said.startswith(scope) else spoken(scope, said)
 
 
 def value_finding(table: "xarray.Dataset") -> str:
@@ -92,10 +93,14 @@ def _tested(table: "xarray.Dataset") -> bool:
 
 @dataclass(frozen=True)
 class Leaders:
-    """The cells worth naming: the largest of the main sign, and the largest against it. Both may be empty."""
+    """The cells worth naming: the largest of the main sign, and the largest against it. Both may be empty.
+
+    `unsure` are cells that are larger than the named ones of their sign, and not significantly different from 0.
+    """
 
     helping: tuple[Row, ...]
     against: tuple[Row, ...]
+    unsure: tuple[Row, ...] = ()
 
 
 def leaders(table: "xarray.Dataset", scale: float = 1.0, sign: int = 1) -> Leaders:
@@ -115,7 +120,11 @@ def leaders(table: "xarray.Dataset", scale: float = 1.0, sign: int = 1) -> Leade
     with_it, against_it = ("high", "low") if sign > 0 else ("low", "high")
     helping = [row for row in top(kept, MOST_NAMED, with_it) if row.mean * sign >= bound]
     against = [row for row in top(kept, 1, against_it) if -row.mean * sign >= max(bound / 2, LEAST * abs(scale))]
-    return Leaders(tuple(helping), tuple(against))
+    unsure = []
+    for by, way, known in ((with_it, sign, helping), (against_it, -sign, against)):
+        floor = abs(known[0].mean) if known else bound
+        unsure += [row for row in top(table, 1, by) if row.mean * way > floor]
+    return Leaders(tuple(helping), tuple(against), tuple(unsure))
 
 
 def task_finding(clean: Baseline, metric: str = "logit difference") -> str:
@@ -125,7 +134,7 @@ def task_finding(clean: Baseline, metric: str = "logit difference") -> str:
     worth = f"mean {metric} {number(clean.mean)}{spread}"
     if metric != "logit difference":
         return f"On {n} the {worth}"
-    share = f"the right answer ahead on {percent(clean.above_zero)} of {n}, {worth}"
+    share = f"the right answer ahead of the wrong one on {percent(clean.above_zero)} of {n}, {worth}"
     if clean.above:
         return f"The model does the task: {share}"
     return (
@@ -165,7 +174,7 @@ def attribution_finding(table: "xarray.Dataset", total: float) -> str:
         said.append(f"{_names(found.helping)} {verb} towards the answer ({_values(found.helping, number)})")
     if found.against:
         said.append(f"{_names(found.against)} writes against it ({_values(found.against, number)})")
-    return _sentence(said)
+    return _sentence(said) + unsure_said(found, number)
 
 
 @dataclass(frozen=True)
@@ -209,7 +218,13 @@ def effect_finding(table: "xarray.Dataset") -> str:
         gains = f"{'gains' if sense.plain else 'is better by'} {sense.amount([value])}{of}"
         size = f"{sense.write(value)} {sense.unit}".rstrip() if sense.measure == "change" else sense.write(value)
         said.append(words.against.format(name=name, size=size, gains=gains))
-    return _sentence(said)
+    return _sentence(said) + unsure_said(found, sense.write)
+
+
+def unsure_said(found: Leaders, write: Write) -> str:
+    """The cells that are larger than those named, each with its interval, and that they may be chance."""
+    cells = [f"{_names([row])} ({write(row.mean)}, {write(row.low)} to {write(row.high)})" for row in found.unsure]
+    return f"; larger, but not significantly different from 0: {listed(cells)}" if cells else ""
 
 
 def _patch_words(table: "xarray.Dataset", sense: Sense) -> _Words:
