@@ -11,7 +11,9 @@ from unweave.metrics.contrast import Contrast
 from unweave.models.prompts import Prompts
 from unweave.results.labels import number
 from unweave.studies.plan import Record
+from unweave.studies.scores import scores
 from unweave.studies.subject import Subject, stand_in
+from unweave.views.baselines import baseline
 from unweave.views.blocks import Block, Details, Section, Text
 from unweave.views.choice import blocks_of
 from unweave.views.circuit.drawing import CircuitDrawing, circuit_drawing, group_colours
@@ -20,7 +22,7 @@ from unweave.views.circuit.scores import evaluation_blocks
 from unweave.views.circuit.tables import path_tables
 from unweave.views.head_evidence import head_evidence, roles_table
 from unweave.views.sections import DOES, ENOUGH, SAYS, SIGNALS, THROUGH, WITHOUT
-from unweave.views.wording import counted
+from unweave.views.wording import counted, interval
 
 
 def circuit_sections(subject: Subject, record: Record) -> tuple[Section, ...]:
@@ -106,10 +108,13 @@ def _means(fill: Replacement, pair: Contrast) -> str:
 def _on(pair: Contrast) -> str:
     """Which prompts these results are of, where they are not the swept ones."""
     how = pair.corrupted.source.get("corruption", "given")
+    table = scores(pair)
+    gap = baseline(table["clean"] - table["corrupted"])
+    spread = f" ({interval(gap.low, gap.high)})" if gap.n > 1 else ""
     return (
         f"These results are of {counted(len(pair.prompts), 'prompt')} under the corruption `{how}`, where the mean "
         f"{pair.metric.name} is {number(float(pair.clean.mean()))} clean and {number(float(pair.spoiled.mean()))} "
-        "corrupted."
+        f"corrupted: a gap of {number(gap.mean)} {pair.metric.unit}{spread}, of which effects are shares."
     )
 
 
