@@ -23,6 +23,7 @@ random: the same prompts give the same sketch. Heads alone are sketched; MLPs st
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
@@ -347,7 +348,8 @@ def _edges(found: _Found, heads: Collection[Head]) -> list[Edge]:
     """The edges between heads of the circuit. An effect is what is lost when the path is corrupted, its sign turned."""
     edges = []
     for (sender, receiver, role), row in found.effects.items():
-        effect, low, high = -float(row["mean"]), -float(row["high"]), -float(row["low"])
+        effect, *ends = -float(row["mean"]), -float(row["high"]), -float(row["low"])
+        low, high = ends if all(map(math.isfinite, ends)) else (None, None)
         name = head_name(sender)
         if sender in heads and receiver is None:
             edges.append(Edge(name, "logits", "", effect, low, high, role))

@@ -123,11 +123,12 @@ def kept_score(stop: Interrupted, out: Path | None) -> Interrupted:
     import xarray as xr
 
     from unweave.results import save
+    from unweave.views.wording import listed
 
     if not isinstance(stop.partial, xr.DataTree) or not stop.partial.children:
         return Interrupted("no test was finished, so nothing is kept")
     place = save(stop.partial, (out or Path()) / PARTIAL_SCORE)
-    done = " and ".join(stop.partial.children)
+    done = listed(list(stop.partial.children))
     verb = "was" if len(stop.partial.children) == 1 else "were"
     where = "is" if len(stop.partial.children) == 1 else "are"
     return Interrupted(f"{done} {verb} finished and {where} kept in {place}", stop.partial)
