@@ -172,10 +172,11 @@ def test_minimality_with_sets_k_of_the_circuit(pair: Contrast, naive: Naive) -> 
     same(row["without_both"], naive.circuit(CIRCUIT, [(2, 0), (0, 3), (0, 1)]))
 
 
-def test_the_interval_of_a_ratio_draws_both_means_together() -> None:
+def test_the_interval_of_a_ratio_takes_both_means_together(pair: Contrast) -> None:
+    runs = CircuitRuns(CIRCUIT, ablation_of(CIRCUIT, pair))
     rng = np.random.default_rng(0)
-    below = torch.tensor(rng.normal(3, 1, 20))
-    low, high = ratio_interval(torch.stack([below * 0.7, torch.tensor(rng.normal(1, 1, 20))]), below)
+    below = torch.tensor(rng.normal(3, 1, 5))
+    low, high = ratio_interval(runs, torch.stack([below * 0.7, torch.tensor(rng.normal(1, 1, 5))]), below)
     assert low[0] == pytest.approx(0.7)
     assert high[0] == pytest.approx(0.7)
     assert low[1] < high[1]

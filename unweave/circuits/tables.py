@@ -56,17 +56,20 @@ def table(
     return xr.Dataset(arrays, attrs={**attributes(runs.pair), **said, **attrs})
 
 
-def interval(values: Float[Tensor, "cell prompt"]) -> tuple[np.ndarray, np.ndarray]:
-    """Ends of the bootstrap interval of each cell's mean; NaN of one prompt."""
+def interval(runs: CircuitRuns, values: Float[Tensor, "cell prompt"]) -> tuple[np.ndarray, np.ndarray]:
+    """Ends of the bootstrap interval of each cell's mean over the prompts that were measured; NaN of one prompt."""
+    values = values[:, measured(values)]
     if values.shape[1] < 2:
         return _unknown(values)
     return bootstrap_interval(_wide(values), LEVEL, N_BOOT, SEED)
 
 
 def ratio_interval(
-    above: Float[Tensor, "cell prompt"], below: Float[Tensor, " prompt"]
+    runs: CircuitRuns, above: Float[Tensor, "cell prompt"], below: Float[Tensor, " prompt"]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ends of the bootstrap interval of each cell's mean over the mean of `below`; NaN of one prompt."""
+    """As `interval`, of each cell's mean over the mean of `below`."""
+    of = measured(above)
+    above, below = above[:, of], below[of]
     if above.shape[1] < 2:
         return _unknown(above)
     return bootstrap_ratio_interval(_wide(above), _wide(below), LEVEL, N_BOOT, SEED)
@@ -80,13 +83,12 @@ SCALES = (
 
 def scales(runs: CircuitRuns, score: Float[Tensor, "cell prompt"]) -> dict[str, np.ndarray]:
     """`difference`, `ratio` and `share` of each cell (see `SCALES`), each with `_low` and `_high`."""
-    of = measured(score)
-    score, whole, none = score[:, of], runs.whole.values[of], runs.none.values[of]
-    above = score - none
+    of, whole, none = measured(score), runs.whole.values, runs.none.values
+    above, span = score - none, whole - none
     values = {
-        "difference": (mean(whole - score), *interval(whole - score)),
-        "ratio": (mean(score) / mean(whole[None]), *ratio_interval(score, whole)),
-        "share": (mean(above) / mean((whole - none)[None]), *ratio_interval(above, whole - none)),
+        "difference": (mean(whole - score), *interval(runs, whole - score)),
+        "ratio": (mean(score) / mean(whole[None, of]), *ratio_interval(runs, score, whole)),
+        "share": (mean(above) / mean(span[None, of]), *ratio_interval(runs, above, span)),
     }
     return {name + end: column for name, three in values.items() for end, column in zip(_ENDS, three, strict=True)}
 

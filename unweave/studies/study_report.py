@@ -118,6 +118,8 @@ def _made(subject: Subject, record: Record, seconds: float) -> list[Fact]:
     swept = f"{len(subject.pair.prompts)} of {counted(n, 'prompt')} swept, corruption `{_how(subject.pair)}`"
     if "paths" in record.results and subject.paths.corrupted.texts != subject.pair.corrupted.texts:
         swept += f"; for paths and the circuit {len(subject.paths.prompts)}, corruption `{_how(subject.paths)}`"
+    if "evaluation" in record.results:
+        swept += f"; the circuit is tested on {len(subject.judged.prompts)}"
     return [
         Fact("model", config.name, weights),
         Fact("prompts", swept, "" if seed is None else f"seed {seed}"),
