@@ -23,6 +23,7 @@ random: the same prompts give the same sketch. Heads alone are sketched; MLPs st
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
@@ -343,10 +344,14 @@ def _circuit(pair: Contrast, search: Senders, report: Senders, rules: SketchRule
 
 
 def _edges(found: _Found, heads: Collection[Head]) -> list[Edge]:
-    """The edges between heads of the circuit. An effect is what is lost when the path is corrupted, its sign turned."""
+    """The edges between heads of the circuit. An effect is what the answer loses when the path is corrupted: the mean
+    with its sign turned, unless the corrupted prompts score better than the clean ones.
+    """
     edges = []
     for (sender, receiver, role), row in found.effects.items():
-        effect, low, high = -float(row["mean"]), -float(row["high"]), -float(row["low"])
+        sign = -1 if float(row.attrs["gap"]) * (1 if row.attrs["better"] == "higher" else -1) > 0 else 1
+        effect, *ends = sign * float(row["mean"]), *sorted(sign * float(row[end]) for end in ("low", "high"))
+        low, high = ends if all(map(math.isfinite, ends)) else (None, None)
         name = head_name(sender)
         if sender in heads and receiver is None:
             edges.append(Edge(name, "logits", "", effect, low, high, role))
