@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-def attention(
-    pair: Contrast, heads: Heads, prompts: str = "clean", memory: int | float | None = None
-) -> xr.DataArray:
+def attention(pair: Contrast, heads: Heads, prompts: str = "clean", memory: int | float | None = None) -> xr.DataArray:
     """Where heads look.
 
     Args:
