@@ -36,7 +36,7 @@ def test_what_is_said_tells_results_apart(run: Command, folder: Path, command: s
     assert run.table()[0] == ROW
 
 
-@pytest.mark.parametrize("command", ["patch q k", "patch q", "path", "knockout --heads 1.1,1.2 --backups"])
+@pytest.mark.parametrize("command", ["patch q k", "patch q", "path", "knockout --heads 1.1+1.2 --backups"])
 def test_a_saved_result_and_its_summary_are_shown(run: Command, folder: Path, command: str) -> None:
     assert ask(run, folder, command, "--out", "full.nc") == 0
     first, *_ = run.out.splitlines()

@@ -24,6 +24,35 @@ def test_the_parts_and_the_rest_sum_to_the_logit_difference(kind, by):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("by", ["component", "layer", "head", "neuron"])
+@pytest.mark.parametrize("prompts", ["clean", "corrupted"])
+def test_a_split_is_each_answers_logit_above_the_mean_candidate(kind, by, prompts):
+    pair = tiny_pair(tiny_model(kind))
+    whole = uw.attribute(pair, by=by, prompts=prompts)
+    parts = uw.attribute(pair, by=by, prompts=prompts, split=True)
+    right, wrong = (parts.sel(answer=answer, drop=True) for answer in ("right", "wrong"))
+    np.testing.assert_allclose(right - wrong, whole, atol=1e-10)
+    np.testing.assert_allclose(parts.sum(parts.dims[2:]) + parts.rest, parts.total, atol=1e-10)
+    shown = pair.side(prompts)
+    rows = torch.arange(len(shown))
+    logits = pair.model.run(shown).logits[rows, pair.prompts.role("end")]
+    asked = pair.prompts
+    assert asked.answers is not None
+    assert asked.wrong is not None
+    mean = logits[:, torch.cat([asked.answers, asked.wrong]).unique()].mean(1)
+    for tokens, part in ((asked.answers, right), (asked.wrong, wrong)):
+        np.testing.assert_allclose(part.total, logits[rows, tokens] - mean, atol=1e-10)
+
+
+def test_two_answers_alone_have_no_split():
+    pair = tiny_pair(tiny_model("gpt2"))
+    answers, wrong = torch.full((3,), 4), torch.full((3,), 5)
+    alike = uw.Contrast(pair.model, replace(pair.prompts, answers=answers, wrong=wrong), pair.corrupted, pair.metric)
+    with pytest.raises(uw.InputError, match="split: all prompts have the same two answers"):
+        uw.attribute(alike, split=True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_components_leave_nothing_out(kind):
     parts = uw.attribute(tiny_pair(tiny_model(kind)), by="component")
     np.testing.assert_allclose(parts.rest, 0, atol=1e-12)

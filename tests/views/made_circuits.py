@@ -45,6 +45,7 @@ class Named:
     at: str
     evidence: Mapping[str, float]
     also: tuple[str, ...] = ()
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def faithfulness(ratio: float = 0.8, randoms: Sequence[float] = (0.05, -0.03), n
     """F(M) is 4 on average; the circuit has the given share of it."""
     kept = ["model", "circuit", "nothing", *(f"random {place + 1}" for place in range(len(randoms)))]
     ratios = np.array([1.0, ratio, 0.0, *randoms])
-    attrs = {"method": "faithfulness", "metric": "logit difference", "model_heads": 18, "ablation": "template"}
+    attrs = {"method": "faithfulness", "metric": "logit difference", "model_heads": 18, "how": "template"}
     wide = 0.1 if n_prompts > 1 else np.nan
     coords = {
         "heads": [18, 5, 0, *[5] * len(randoms)],
@@ -113,7 +114,7 @@ def completeness() -> xr.Dataset:
         "difference_high": circuit - model + 0.2,
         "gap": np.abs(circuit - model),
     }
-    attrs = {"method": "completeness", "ablation": "template"}
+    attrs = {"method": "completeness", "how": "template"}
     return _test({"circuit": circuit, "model": model}, ("removed", removed), coords, attrs)
 
 
@@ -129,7 +130,7 @@ def minimality() -> xr.Dataset:
         "size": np.abs(share),
     }
     columns = {"change": share, "without_k": share * 4, "without_both": share * 0}
-    return _test(columns, ("address", list(HEADS)), coords, {"method": "minimality", "ablation": "template"})
+    return _test(columns, ("address", list(HEADS)), coords, {"method": "minimality", "how": "template"})
 
 
 def evaluation() -> xr.DataTree:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, final
@@ -59,6 +59,7 @@ class Edge:
 
     `input` is the receiver's "q", "k" or "v", and "" where it has one input. `effect` is the path's effect on the
     metric, between `low` and `high` where an interval is known. `role` is where the receiver reads, "" for everywhere.
+    `shared` names other heads of the circuit that read the same key or value: one path, which they receive together.
     """
 
     sender: str
@@ -68,6 +69,7 @@ class Edge:
     low: float | None = None
     high: float | None = None
     role: str = ""
+    shared: tuple[str, ...] = ()
 
 
 @final
@@ -84,6 +86,8 @@ class Circuit:
         notes: where the circuit came from.
         minimality: for a head, the heads K beside which it is shown to matter (see `unweave.circuits.minimality`);
             a head that is not there is tried beside the others of its group.
+        attrs: how the edges' effects were measured: `metric`, `unit`, `better`, `gap` (of which they are shares),
+            `chosen_on` and `measured_on` (numbers of prompts), `halves`.
 
     Raises:
         InputError: an empty circuit, a head, MLP or group named twice, an edge of what is not in it.
@@ -96,6 +100,7 @@ class Circuit:
     task: str = ""
     notes: str = ""
     minimality: Mapping[Head, tuple[Head, ...]] = field(default_factory=dict)
+    attrs: Mapping[str, str | int | float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "groups", tuple(self.groups))
@@ -173,7 +178,7 @@ class Circuit:
         return replace(
             self,
             groups=tuple(group for group in groups if group.heads or group.mlps),
-            edges=tuple(edge for edge in self.edges if not names & {edge.sender, edge.receiver}),
+            edges=tuple(edge for each in self.edges for edge in _left(each, names)),
             minimality={head: _but(others, gone) for head, others in self.minimality.items() if head not in gone},
         )
 
@@ -226,7 +231,8 @@ class Circuit:
         if edge.input not in INPUTS:
             raise InputError(f"{where}: input: expected 'q', 'k', 'v' or '', got {edge.input!r}")
         members = {*map(head_name, self.heads), *(f"{layer}_mlp" for layer in self.mlps)}
-        for node, outside in ((edge.sender, ("embed", "pos_embed")), (edge.receiver, ("logits",))):
+        shared = ((other, ()) for other in edge.shared)
+        for node, outside in ((edge.sender, ("embed", "pos_embed")), (edge.receiver, ("logits",)), *shared):
             if not _NODE.fullmatch(node):
                 raise InputError(f"{where}: {node!r} is no node; write '9.9', '9_mlp', 'embed' or 'logits'")
             if node not in members and node not in outside:
@@ -272,6 +278,12 @@ def _names(heads: Iterable[Head]) -> str:
 
 def _but(heads: Iterable[Head], gone: set[Head]) -> tuple[Head, ...]:
     return tuple(head for head in heads if head not in gone)
+
+
+def _left(edge: Edge, gone: Collection[str]) -> list[Edge]:
+    """The edge without the heads that are gone: one that others receive too stays with them."""
+    ends = [name for name in (edge.receiver, *edge.shared) if name not in gone]
+    return [replace(edge, receiver=ends[0], shared=tuple(ends[1:]))] if ends and edge.sender not in gone else []
 
 
 def _check_once(kind: str, names: Sequence[str]) -> None:

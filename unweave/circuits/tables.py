@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from unweave.circuits.runs import CircuitRuns
@@ -20,20 +20,24 @@ if TYPE_CHECKING:
 LEVEL = 0.95
 N_BOOT = 2000
 SEED = 0
+_ENDS = ("", "_low", "_high")
 
 
 def table(
     runs: CircuitRuns,
-    axis: tuple[str, Sequence[str]],
+    axis: tuple[str, Sequence[str] | Sequence[int]],
     columns: Mapping[str, Float[Tensor, "cell prompt"]],
     coords: Mapping[str, Sequence | np.ndarray],
     attrs: Mapping[str, str | int | float],
 ) -> xr.Dataset:
-    """Columns `(prompt, axis)`, with coordinates along the axis, and attributes that say how it was done."""
+    """Columns `(prompt, axis)`, with coordinates along the axis, and attributes that say how it was done.
+
+    Prompts that were not measured stay NaN.
+    """
     import xarray as xr
 
     name, labels = axis
-    n = len(runs.pair.prompts)
+    n = int(measured(next(iter(columns.values()))).sum())
     extra: Coords = {key: ((name,), values) for key, values in coords.items()}
     circuit = runs.circuit
     over = f"percentile bootstrap over {n} prompts, {N_BOOT} resamples, seed {SEED}"
@@ -68,9 +72,33 @@ def ratio_interval(
     return bootstrap_ratio_interval(_wide(above), _wide(below), LEVEL, N_BOOT, SEED)
 
 
+SCALES = (
+    "difference = F(M) - F, ratio = F / F(M), share = (F - F(no head)) / (F(M) - F(no head)), of means over prompts; "
+    "none is clamped"
+)
+
+
+def scales(runs: CircuitRuns, score: Float[Tensor, "cell prompt"]) -> dict[str, np.ndarray]:
+    """`difference`, `ratio` and `share` of each cell (see `SCALES`), each with `_low` and `_high`."""
+    of = measured(score)
+    score, whole, none = score[:, of], runs.whole.values[of], runs.none.values[of]
+    above = score - none
+    values = {
+        "difference": (mean(whole - score), *interval(whole - score)),
+        "ratio": (mean(score) / mean(whole[None]), *ratio_interval(score, whole)),
+        "share": (mean(above) / mean((whole - none)[None]), *ratio_interval(above, whole - none)),
+    }
+    return {name + end: column for name, three in values.items() for end, column in zip(_ENDS, three, strict=True)}
+
+
+def measured(values: Float[Tensor, "cell prompt"]) -> Bool[Tensor, " prompt"]:
+    """The prompts that were measured: those that are not NaN in every cell."""
+    return ~values.isnan().all(0)
+
+
 def mean(values: Float[Tensor, "cell prompt"]) -> np.ndarray:
-    """Each cell's mean over prompts."""
-    return _wide(values).mean(-1)
+    """Each cell's mean over the prompts that were measured."""
+    return _wide(values[:, measured(values)]).mean(-1)
 
 
 def names(heads: Iterable[Head]) -> str:

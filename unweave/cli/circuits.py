@@ -72,7 +72,7 @@ def give(circuit: "Circuit", top: int) -> None:
     if circuit.edges:
         n = len(circuit.edges)
         output.say(f"the {top} strongest of {n} paths" if n > top else counted(n, "path"))
-        output.print_table(edge_table(circuit.edges, n=top))
+        output.print_table(edge_table(circuit.edges, n=top, attrs=circuit.attrs))
 
 
 def kept(stop: Interrupted, out: Path) -> Interrupted:
@@ -88,7 +88,12 @@ def kept(stop: Interrupted, out: Path) -> Interrupted:
 def give_score(tests: Tests) -> None:
     """Prints an evaluation: what was tested on what, a finding a test, the scores of circuit and controls."""
     from unweave.views.circuit.scores import faithfulness_table
-    from unweave.views.circuit.titles import completeness_finding, faithfulness_finding, minimality_finding
+    from unweave.views.circuit.titles import (
+        completeness_finding,
+        curve_finding,
+        faithfulness_finding,
+        minimality_finding,
+    )
 
     first = next(iter(tests.values()))
     size = f"{first.attrs['circuit_heads']} of {first.attrs['model_heads']} heads"
@@ -96,6 +101,7 @@ def give_score(tests: Tests) -> None:
         output.say(line)
     says = {
         "faithfulness": faithfulness_finding,
+        "curve": curve_finding,
         "completeness": completeness_finding,
         "minimality": minimality_finding,
     }

@@ -15,6 +15,10 @@ norm). Steps:
 2. Fold the last norm into one reading direction a prompt: whatever `x` is, `x · reading + constant` is its logit
    difference.
 3. Project each part, in float32 or wider. What is in no part (biases) is stated, so that the parts sum to the whole.
+
+A difference does not say whether a part raises the answer or lowers the wrong one. The logits themselves do not either:
+what raises all names alike tells nothing. So each is split off against the mean logit of the candidates, which are all
+that some prompt has as its answer or wrong answer.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ from typing import TYPE_CHECKING, SupportsIndex
 
 import torch
 from einops import einsum, rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from unweave.engine.reading import read_at
@@ -43,6 +47,9 @@ from unweave.models.sites import check_layer
 
 if TYPE_CHECKING:
     import xarray as xr
+
+
+ANSWERS, SPLIT = ("right", "wrong"), "direct logit attribution to each answer"
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,31 @@ def reading_of(model: Model, final: Float[Tensor, "prompt d_model"], prompts: Pr
         )
     direction, constant = answer_direction(model, prompts.answers, prompts.wrong)
     return Reading(direction / norm_scale(model.config, final), constant)
+
+
+def split_readings(model: Model, final: Float[Tensor, "prompt d_model"], prompts: Prompts) -> tuple[Reading, Reading]:
+    """As `reading_of`, of the right and of the wrong answer, each against the mean candidate: their difference is it.
+
+    Raises:
+        InputError: prompts that have fewer than three candidates, whose mean lies half-way between any two.
+    """
+    whole, candidates = reading_of(model, final, prompts), candidates_of(prompts)
+    if len(candidates) < 3:
+        raise InputError(
+            "split: all prompts have the same two answers, which lie as far above their mean as below it; give prompts "
+            "with other answers too"
+        )
+    assert prompts.answers is not None
+    mean = candidates.expand(len(prompts), -1)
+    direction, constant = answer_direction(model, prompts.answers, mean)
+    right = Reading(direction / norm_scale(model.config, final), constant)
+    return right, Reading(right.direction - whole.direction, right.constant - whole.constant)
+
+
+def candidates_of(prompts: Prompts) -> Int[Tensor, " candidate"]:
+    """All answers and wrong answers of some prompts, each once."""
+    columns = [column for column in (prompts.answers, prompts.wrong) if column is not None]
+    return torch.cat(columns).unique()
 
 
 @without_autocast
@@ -120,6 +152,7 @@ def attribute(
     layers: SupportsIndex | Sequence[SupportsIndex] | None = None,
     prompts: str = "clean",
     memory: int | float | None = None,
+    split: bool = False,
 ) -> xr.DataArray:
     """Direct logit attribution: each part's contribution to the logit difference at the metric's role.
 
@@ -130,15 +163,18 @@ def attribute(
         layers: only these layers' parts, one or a list; all by default.
         prompts: which of the two sets is read, `"clean"` or `"corrupted"`.
         memory: as in `patch`.
+        split: into what each part does to the right and to the wrong answer, both against the mean over all answers and
+            wrong answers of the prompts; their difference is the contribution.
 
     Returns:
         Contributions in logits: `[prompt, component]`, `[prompt, layer, part]`, `[prompt, layer, head]` or
         `[prompt, layer, neuron]`. The coordinate `rest[prompt]` is what the table leaves out (embeddings, biases, the
         other kind of layer, the stream's own rounding), and `total[prompt]` the logit difference itself: the table's
-        sum plus rest is the total.
+        sum plus rest is the total. If they are split, `answer` (`right`, `wrong`) comes after `prompt` in all three.
 
     Raises:
-        InputError: prompts without answers or wrong answers; neurons of a model without MLPs.
+        InputError: prompts without answers or wrong answers, or to split with the same two only; neurons of a model
+            without MLPs.
     """
     check_pair(pair)
     config = pair.model.config
@@ -154,16 +190,22 @@ def attribute(
     embeddings = ["embed", "pos_embed"] if config.positions == "learned" else ["embed"]
     keep += [(site, -1) for site in embeddings if by == "component"]
     x = read_at(pair.model, shown, [*keep, last], pair.prompts.role(pair.metric.role), memory)
-    reading = reading_of(pair.model, x[last], pair.prompts)
-    total = reading.of(x[last]) + reading.constant
-    axes, table = _tables(pair.model, x, reading, by, chosen, embeddings)
-    rest = total - table.flatten(1).sum(1)
-    if by == "component":  # all of the stream is in the table, so what is left is bias, and it is a part
-        axes = {"component": [*axes["component"], "bias"]} if len(chosen) == config.n_layers else axes
-        table = torch.cat([table, rest[:, None]], 1) if len(chosen) == config.n_layers else table
-        rest = total - table.sum(1)
-    extra: Coords = {name: (("prompt",), array_of(value)) for name, value in (("rest", rest), ("total", total))}
-    return labelled(pair, table, axes, _attrs("direct logit attribution") | {"prompts": prompts}, shown, extra)
+    readings = (split_readings if split else lambda *given: [reading_of(*given)])(pair.model, x[last], pair.prompts)
+    found = [_tables(pair.model, x, reading, by, chosen, embeddings) for reading in readings]
+    total = torch.stack([reading.of(x[last]) + reading.constant for reading in readings], 1)
+    axes, table = found[0][0], torch.stack([table for _, table in found], 1)
+    rest = total - table.flatten(2).sum(2)
+    if by == "component" and len(chosen) == config.n_layers:
+        # all of the stream is in the table, so what is left is bias, and it is a part
+        axes, table = {"component": [*axes["component"], "bias"]}, torch.cat([table, rest[..., None]], 2)
+        rest = total - table.sum(2)
+    if not split:
+        table, rest, total = table[:, 0], rest[:, 0], total[:, 0]
+    dims = ("prompt", "answer") if split else ("prompt",)
+    axes = {"answer": list(ANSWERS), **axes} if split else axes
+    extra: Coords = {name: (dims, array_of(value)) for name, value in (("rest", rest), ("total", total))}
+    attrs = _split_attrs(len(candidates_of(pair.prompts))) if split else _attrs("direct logit attribution")
+    return labelled(pair, table, axes, attrs | {"prompts": prompts}, shown, extra)
 
 
 _SITES: dict[str, tuple[str, ...]] = {
@@ -210,6 +252,13 @@ def by_neuron(
     w_out = model.weights.layers[layer].w_out
     assert w_out is not None
     return post * (reading.direction @ widened(w_out))
+
+
+def _split_attrs(n_candidates: int) -> dict[str, str]:
+    return _attrs(SPLIT) | {
+        "quantity": "logit above the mean candidate",
+        "one": f"one logit above the mean of {n_candidates} candidates",
+    }
 
 
 def _attrs(method: str) -> dict[str, str]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from unweave.metrics.contrast import Contrast
 from unweave.models.model import Model
 from unweave.models.prompts import Prompts
+from unweave.results.labels import TOKENS
 from unweave.version import __version__
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ def labelled(
     dims = ("prompt", *axes)
     coords: Coords = {name: ((name,), list(values_of)) for name, values_of in axes.items()}
     coords |= _prompt_coords(pair, shown) | _token_coords(shown, axes, pair.prompts) | (extra or {})
-    return xr.DataArray(array_of(values), dims=dims, coords=coords, attrs={**attributes(pair), **attrs})
+    about = {**attributes(pair), "over": " ".join(axes), **attrs}
+    return xr.DataArray(array_of(values), dims=dims, coords=coords, attrs=about)
 
 
 def labelled_weights(
@@ -93,6 +95,9 @@ def attributes(pair: Contrast) -> dict[str, str | int | float]:
         "metric_unit": pair.metric.unit,
         "better": "higher" if pair.metric.higher_is_better else "lower",
         "gap": pair.gap,
+        "clean_mean": float(pair.clean.mean()),
+        "n_pos": pair.prompts.tokens.shape[1],
+        "roles": ", ".join(pair.prompts.roles),
         "unit": pair.metric.unit,
         "role": pair.metric.role,
         "version": __version__,
@@ -110,6 +115,10 @@ def model_attributes(model: Model) -> dict[str, str | int | float]:
         "quantization": config.quantization,
         "processing": " ".join(config.processing),
         "dtype": str(model.dtype).removeprefix("torch."),
+        "n_layers": config.n_layers,
+        "n_heads": config.n_heads,
+        "n_kv_heads": config.n_kv_heads,
+        "n_neurons": config.d_mlp,
     }
 
 
@@ -128,11 +137,14 @@ def _text_coords(shown: Prompts) -> Coords:
 
 
 def _token_coords(shown: Prompts, axes: Mapping[str, Sequence], placed: Prompts) -> Coords:
-    """Tokens of each prompt along its position axes, "" beyond its end; and where the roles of `placed` stand."""
+    """Tokens of each prompt along its position axes, "" beyond its end; those of `placed` where they are others, since
+    positions are its; and where its roles stand."""
     coords: Coords = {}
-    for axis, name in (("pos", "token"), ("q_pos", "q_token"), ("k_pos", "k_token")):
+    for axis, name in TOKENS.items():
         if axis in axes:
-            coords[name] = (("prompt", axis), [_tokens_at(row, axes[axis]) for row in _str_tokens(shown)])
+            own, clean = ([_tokens_at(row, axes[axis]) for row in _str_tokens(of)] for of in (shown, placed))
+            coords[name] = (("prompt", axis), own)
+            coords |= {f"clean_{name}": (("prompt", axis), clean)} if own != clean else {}
     if "role" in axes:
         places = [placed.role(role).tolist() for role in axes["role"]]
         coords["role_pos"] = (("prompt", "role"), [list(row) for row in zip(*places, strict=True)])

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from unweave.engine.paths import members_of
 from unweave.engine.question import question_of
 from unweave.engine.sheet import Joint, Sheet
 from unweave.engine.sweep import Sweep
@@ -24,6 +25,7 @@ from unweave.errors import InputError, Interrupted
 from unweave.methods.address import Address, checked, patchable_site
 from unweave.methods.axes import Axes, Over, axes_of, sheets_of
 from unweave.methods.frame import labelled
+from unweave.methods.heads import shared_note
 from unweave.methods.measures import EFFECT, MEANING
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.progress import Progress, shown
@@ -119,7 +121,8 @@ def patch_at(
     Args:
         pair: the model, both sets of prompts, and the metric.
         addresses: each an address, `"z 23.3"` (a head), `"resid_pre 5 @S2"` (a layer at a role), `"q 9.6 @12"` (at a
-            position); or a list of addresses that are patched at once.
+            position), `"v 20.1"` (a key/value head); or several that are patched together: a list in the list, or
+            `"z 9.6 + z 9.9"`.
         direction, memory, progress: as in `patch`.
 
     Returns:
@@ -138,7 +141,8 @@ def patch_at(
     names = [_name_of(place) for place in places]
     recipient = pair.sides(direction)[0].prompts
     effects = pair.effect(values.to(pair.clean.device), direction).T
-    attrs = {**_attrs(direction), "site": "addresses"}
+    notes = shared_note(pair.model.config, {member.site for sheet in sheets for member in members_of(sheet)})
+    attrs = {**_attrs(direction), "site": "addresses", "notes": notes}
     return _finished(labelled(pair, effects, {"address": names}, attrs, recipient), stopped)
 
 
@@ -163,10 +167,8 @@ def _array(pair: Contrast, axes: Axes, values: Float[Tensor, "variant prompt"], 
     table = effects.T.reshape(len(pair.prompts), *axes.shape)
     order = [axes.engine_order.index(name) for name in axes.names]
     table = table.permute(0, *(1 + n for n in order))
-    attrs = {**_attrs(direction), "site": axes.site.name}
-    share = pair.model.config.heads_per_kv
-    if axes.site.rows == "kv_head" and share > 1:
-        attrs["notes"] = f"each key and value head is shared by {share} query heads; a patch of one changes all of them"
+    site = axes.site.name
+    attrs = {**_attrs(direction), "site": site, "notes": shared_note(pair.model.config, {site})}
     return labelled(pair, table, axes.coords, attrs, pair.sides(direction)[0].prompts)
 
 
@@ -189,6 +191,8 @@ def _finished(result, stopped: bool):
 
 
 def _sheet_of(pair: Contrast, place: Place, offset: int) -> Sheet | Joint:
+    if isinstance(place, str) and "+" in place:
+        place = place.split("+")
     if not isinstance(place, (str, Address)):
         members = tuple(_sheet_of(pair, member, 0) for member in place)
         if not members:

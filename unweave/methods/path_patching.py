@@ -31,6 +31,7 @@ from unweave.engine.paths import PathSweep
 from unweave.engine.question import question_of
 from unweave.errors import InputError, Interrupted
 from unweave.methods.frame import labelled
+from unweave.methods.heads import shared_note
 from unweave.methods.measures import check_measure, measure_attrs, measured
 from unweave.methods.path_ends import (
     At,
@@ -94,7 +95,8 @@ def path_patch(
 
     Args:
         pair: the model, both sets of prompts, and the metric.
-        receivers: `"logits"`, or inputs of heads and MLPs, patched together: `[(8, 6, "v"), "8.10 q", "mlp 9"]`.
+        receivers: `"logits"`, or inputs of heads and MLPs, patched together: `[(8, 1, "v"), "8.10 q", "mlp 9"]`. Of
+            `"k"` and `"v"` the number is a key/value head's, which several query heads may share.
         senders: `"heads"` or `"mlps"`, each in turn; or one or a list of `(layer, head)`, `"9.6"`, `"mlp 3"`,
             `"embed"`, where a list inside the list is several senders at once.
         at: a role where senders send and receivers receive; `(sender's role, receivers' role)`, None in either place
@@ -154,6 +156,4 @@ def _result(
 
 
 def _ends_attrs(config: Config, ends: Mapping[str, Receiver]) -> dict[str, str]:
-    grouped = config.grouped and any(name.endswith((" k", " v")) for name in ends)
-    shared = f"each key and value head is shared by {config.heads_per_kv} query heads; all of them receive"
-    return {"receivers": ", ".join(ends) or "logits", "notes": shared if grouped else ""}
+    return {"receivers": ", ".join(ends) or "logits", "notes": shared_note(config, {name.split()[-1] for name in ends})}

@@ -13,14 +13,16 @@ prompts of a template to have aligned tokens, hence equal lengths.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
+from unweave.engine.memory import budget_bytes, forward_bytes
 from unweave.errors import InputError
 from unweave.metrics.contrast import Contrast
 from unweave.models.config import Config
@@ -29,6 +31,9 @@ from unweave.models.precision import widened, without_autocast
 from unweave.models.prompts import Prompts
 from unweave.models.run import Key
 from unweave.models.sites import SITES, n_heads_at
+
+# Values in the place of some sites, of the prompts with these numbers.
+Values = Callable[[Sequence[int]], dict[Key, Tensor]]
 
 KINDS = ("zero", "mean", "template", "resample", "gaussian")
 _SIDES = ("clean", "corrupted")
@@ -41,8 +46,8 @@ class Replacement:
 
     Args:
         how: `zero mean template resample gaussian`.
-        reference: the prompts that means and resampled activations are taken from: `"clean"`, `"corrupted"`, or other
-            prompts. By default the clean ones for `mean`, the corrupted ones for `template` and `resample`.
+        reference: the prompts that means and resampled activations are taken from: `"clean"`, `"corrupted"` (the
+            default), or other prompts.
         seed: of the Gaussian draws.
         lone: what to do with a template of one prompt, whose mean is that prompt itself: `"refuse"`, or `"keep"`.
 
@@ -68,12 +73,17 @@ class Replacement:
         return self.how in ("mean", "template", "resample")
 
     @property
+    def attrs(self) -> dict[str, str]:
+        """As results say it: how values were made, and whose they are."""
+        return {"how": self.how, "source": self.reference_name}
+
+    @property
     def reference_name(self) -> str:
         """`clean`, `corrupted` or `other prompts`; empty where none are used."""
         if not self.uses_reference:
             return ""
         if self.reference is None:
-            return "clean" if self.how == "mean" else "corrupted"
+            return "corrupted"
         return self.reference if isinstance(self.reference, str) else "other prompts"
 
     def reference_of(self, pair: Contrast) -> Prompts:
@@ -83,9 +93,22 @@ class Replacement:
         return pair.side(self.reference_name)
 
 
-def replacement_of(how: str | Replacement) -> Replacement:
-    """`how` with its default options. Raises InputError where it is neither."""
-    return how if isinstance(how, Replacement) else Replacement(how)
+def replacement_of(how: str | Replacement, source: str | Prompts | None = None) -> Replacement:
+    """`how` with its default options, of values from `source`.
+
+    Raises:
+        InputError: an unknown `how` or `source`, or a `source` where there is nothing to take from it.
+    """
+    if source is None:
+        return how if isinstance(how, Replacement) else Replacement(how)
+    if isinstance(how, Replacement):
+        raise InputError("source: how= has its own; give Replacement(…, reference=…) alone")
+    if isinstance(source, str) and source not in _SIDES:
+        raise InputError(f"source: expected 'clean', 'corrupted' or prompts, got {source!r}")
+    fill = Replacement(how, source)
+    if not fill.uses_reference:
+        raise InputError(f"source: {how!r} takes no values from prompts; leave source out, or use how='mean'")
+    return fill
 
 
 @without_autocast
@@ -96,18 +119,33 @@ def replaced_values(pair: Contrast, keys: Iterable[Key], how: Replacement) -> tu
         InputError: reference prompts that do not fit the clean ones; for `template`, prompts without templates, of
             unequal lengths in one template, or a template of one prompt (unless `lone="keep"`).
     """
+    values, note = replacing(pair, keys, how)
+    return values(range(len(pair.prompts))), note
+
+
+def replacing(
+    pair: Contrast, keys: Iterable[Key], how: Replacement, memory: int | float | None = None
+) -> tuple[Values, str]:
+    """As `replaced_values`, for some of the prompts at a time: a function of their numbers, and a note.
+
+    Means are kept once per group, summed in float32 or wider; reference prompts are run in batches that fit a quarter
+    of `memory`.
+    """
     wanted = list(dict.fromkeys(keys))
-    n_prompts, n_pos = pair.prompts.tokens.shape
     if not how.uses_reference:
-        shapes = {key: site_shape(pair.model.config, key[0], n_prompts, n_pos) for key in wanted}
-        fill = _zeros if how.how == "zero" else _gaussian
-        made = {key: fill(key, shape, how.seed).to(pair.model.weights.w_e) for key, shape in shapes.items()}
-        return {key: _within(pair, key[0], value) for key, value in made.items()}, ""
+        return lambda rows: {key: _made(pair, key, how, rows) for key in wanted}, ""
     reference = how.reference_of(pair)
-    make, note = _from_reference(pair.prompts, reference, how)
-    run = pair.model.run(reference, keep=wanted)
-    values = {key: make(key[0], run[key]) for key in wanted}
-    return values if how.how == "resample" else {key: _within(pair, key[0], v) for key, v in values.items()}, note
+    if how.how == "resample":
+        _check_paired(pair.prompts, reference)
+        return lambda rows: pair.model.run(reference.take(rows), keep=wanted).kept, ""
+    group, group_of, note = _groups(pair.prompts, reference, how)
+    means = _group_means(pair, reference, wanted, group, memory)
+
+    def values(rows: Sequence[int]) -> dict[Key, Tensor]:
+        of = group_of[list(rows)]
+        return {key: _laid(pair, key[0], mean[of.to(mean.device)], rows) for key, mean in means.items()}
+
+    return values, note
 
 
 def site_shape(config: Config, site: str, n_prompts: int, n_pos: int) -> tuple[int, ...]:
@@ -132,24 +170,26 @@ def _gaussian(key: Key, shape: tuple[int, ...], seed: int) -> Tensor:
     return gaussian(shape, seed, *key)
 
 
-def _within(pair: Contrast, site: str, value: Tensor) -> Tensor:
+def _made(pair: Contrast, key: Key, how: Replacement, rows: Sequence[int]) -> Tensor:
+    """Zeros or draws for some prompts. All prompts are drawn: a prompt's draws do not depend on its batch."""
+    shape = site_shape(pair.model.config, key[0], *pair.prompts.tokens.shape)
+    fill = _zeros if how.how == "zero" else _gaussian
+    return _within(pair, key[0], fill(key, shape, how.seed)[list(rows)].to(pair.model.weights.w_e), rows)
+
+
+def _within(pair: Contrast, site: str, value: Tensor, rows: Sequence[int]) -> Tensor:
     """A pattern's values, 0 where the clean prompts have no entry; any other site's as they are."""
     if site != "pattern":
         return value
-    seen = seen_keys(pair.model.config, pair.prompts.tokens, pair.prompts.lengths)
+    clean = pair.prompts.take(rows)
+    seen = seen_keys(pair.model.config, clean.tokens, clean.lengths)
     return value.tril() if seen is None else value * seen[:, None, None]
 
 
-Make = Callable[[str, Tensor], Tensor]
-
-
-def _from_reference(clean: Prompts, reference: Prompts, how: Replacement) -> tuple[Make, str]:
-    """What turns a kept activation of the reference run into values for the clean prompts; and a note."""
-    if how.how == "resample":
-        _check_paired(clean, reference)
-        return lambda site, kept: kept, ""
+def _groups(clean: Prompts, reference: Prompts, how: Replacement) -> tuple[Tensor, Tensor, str]:
+    """The group of each reference prompt, the group whose mean each clean prompt gets, and a note."""
     if how.how == "template":
-        return _template_means(clean, reference, how.lone)
+        return _template_groups(clean, reference, how.lone)
     longest, reach = int(clean.lengths.max()), int(reference.lengths.max())
     if reach < longest:
         raise InputError(
@@ -159,11 +199,11 @@ def _from_reference(clean: Prompts, reference: Prompts, how: Replacement) -> tup
     everyone, each = (torch.zeros(len(prompts), dtype=torch.long) for prompts in (reference, clean))
     uneven = len(set(reference.lengths.tolist())) > 1
     note = "prompts have unequal lengths: a position's mean is over the prompts that reach it" if uneven else ""
-    return _group_means(clean, reference, everyone, each), note
+    return everyone, each, note
 
 
-def _template_means(clean: Prompts, reference: Prompts, lone: str) -> tuple[Make, str]:
-    """Means by template. Reference prompts without templates of their own are paired with the clean ones."""
+def _template_groups(clean: Prompts, reference: Prompts, lone: str) -> tuple[Tensor, Tensor, str]:
+    """A group per template. Reference prompts without templates of their own are paired with the clean ones."""
     if clean.groups is None:
         raise InputError(
             "how: the prompts have no templates, so there is no mean by template; give Prompts groups=, "
@@ -187,7 +227,7 @@ def _template_means(clean: Prompts, reference: Prompts, lone: str) -> tuple[Make
     note = f"{_counted(single)} one prompt: its mean is the prompt itself" if single else ""
     number = {name: index for index, name in enumerate(names)}
     group = torch.tensor([number.get(name, len(names)) for name in theirs.tolist()])
-    return _group_means(clean, reference, group, torch.tensor([number[name] for name in ours.tolist()])), note
+    return group, torch.tensor([number[name] for name in ours.tolist()]), note
 
 
 def _check_counts(counts: Mapping[int, int], lone: str) -> None:
@@ -209,32 +249,38 @@ def _counted(names: list[int]) -> str:
 
 
 def _group_means(
-    clean: Prompts, reference: Prompts, group: Int[Tensor, " reference"], group_of: Int[Tensor, " prompt"]
-) -> Make:
-    """Means over the reference prompts of each group by position, laid out for the clean prompts."""
-    n_pos = clean.tokens.shape[1]
-    reached = torch.arange(reference.tokens.shape[1]) < reference.lengths.cpu()[:, None]
-    member = torch.nn.functional.one_hot(group, int(group.max()) + 1).T
+    pair: Contrast,
+    reference: Prompts,
+    keys: Sequence[Key],
+    group: Int[Tensor, " reference"],
+    memory: int | float | None,
+) -> dict[Key, Tensor]:
+    """Means over the reference prompts of each group by position, `[group pos …]`; 0 where none reaches a position."""
+    device, n_pos = pair.model.device, reference.tokens.shape[1]
+    reached = torch.arange(n_pos) < reference.lengths.cpu()[:, None]
+    weight = torch.nn.functional.one_hot(group, int(group.max()) + 1).T[:, :, None] * reached
+    count = weight.sum(1).clamp_min(1).to(device)
+    itemsize = pair.model.dtype.itemsize
+    kept = sum(math.prod(site_shape(pair.model.config, site, 1, n_pos)) for site, _ in keys) * itemsize
+    at_once = budget_bytes(memory, device) // 4 // (kept + forward_bytes(pair.model.config, n_pos, itemsize))
+    means: dict[Key, Tensor] = {}
+    for batch in torch.arange(len(reference)).split(max(1, at_once)):
+        run = pair.model.run(reference.take(batch), keep=keys)
+        for key in keys:
+            wide = widened(run[key].movedim(2, 1) if SITES[key[0]].rows == "attention" else run[key])
+            total = torch.einsum("gnp,np...->gp...", weight[:, batch].to(wide), wide)
+            part = total / count.reshape(*count.shape, *(1,) * (total.ndim - 2))
+            means[key] = means[key] + part if key in means else part
+    return {key: mean.to(run[key].dtype) for key, mean in means.items()}
 
-    def means(site: str, kept: Tensor) -> Tensor:
-        first = (lambda x: x.movedim(2, 1)) if SITES[site].rows == "attention" else (lambda x: x)
-        by_pos = first(kept)  # [reference pos …]: a pattern's destination comes second, as any position
-        averaged = _mean_where(by_pos, reached.to(kept.device), member.to(kept.device))
-        laid = _fit(averaged[group_of.to(kept.device)], n_pos, 1)
-        return _fit(laid.movedim(1, 2), n_pos, 3) if SITES[site].rows == "attention" else laid
 
-    return means
-
-
-def _mean_where(
-    values: Float[Tensor, "prompt pos ..."], reached: Bool[Tensor, "prompt pos"], member: Int[Tensor, "group prompt"]
-) -> Float[Tensor, "group pos ..."]:
-    """Each group's mean by position, over its prompts that reach it; 0 where none does. Summed in float32 or wider."""
-    wide = widened(values)
-    weight = (member[:, :, None] * reached).to(wide)
-    total = torch.einsum("gnp,np...->gp...", weight, wide)
-    count = weight.sum(1).clamp_min(1)
-    return (total / count.reshape(*count.shape, *(1,) * (values.ndim - 2))).to(values.dtype)
+def _laid(pair: Contrast, site: str, mean: Tensor, rows: Sequence[int]) -> Tensor:
+    """Each prompt's mean, `[prompt pos …]`, as values of its site, for the positions of the clean prompts."""
+    n_pos = pair.prompts.tokens.shape[1]
+    laid = _fit(mean, n_pos, 1)
+    if SITES[site].rows == "attention":  # a pattern's destination comes second, as any position
+        laid = _fit(laid.movedim(1, 2), n_pos, 3)
+    return _within(pair, site, laid, rows)
 
 
 def _fit(values: Tensor, n_pos: int, dim: int) -> Tensor:

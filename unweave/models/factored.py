@@ -20,6 +20,7 @@ from torch import Tensor
 
 from unweave.errors import InputError
 from unweave.models.precision import widened, without_autocast
+from unweave.models.weights import abbreviated
 
 Index = int | slice | EllipsisType | list | Tensor
 
@@ -30,6 +31,8 @@ class SVD(NamedTuple):
     u: Float[Tensor, "*batch rows rank"]
     s: Float[Tensor, "*batch rank"]
     vh: Float[Tensor, "*batch rank columns"]
+
+    __repr__ = abbreviated
 
 
 @final

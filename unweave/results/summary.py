@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Num
 
 from unweave.errors import InputError
+from unweave.results.labels import TOKENS
 from unweave.results.statistics import (
     EXACT_UP_TO,
     bootstrap_interval,
@@ -20,7 +21,9 @@ from unweave.results.statistics import (
 if TYPE_CHECKING:
     import xarray
 
-_TOKENS = ("token", "q_token", "k_token")
+_TOKENS = (*TOKENS.values(), *(f"clean_{name}" for name in TOKENS.values()))
+# The largest p-value of what is called significant.
+LEVEL = 0.05
 _COLUMNS = ("mean", "low", "high", "p", "p_holm")
 
 
@@ -94,7 +97,7 @@ def summaries(
     if isinstance(result, xr.DataTree):
         return {name: child.to_dataset() for name, child in result.children.items()}
     if isinstance(result, xr.Dataset):
-        if set(_COLUMNS) <= set(result.data_vars):
+        if is_summary(result):
             return {str(result.attrs.get("site", "")): result}
         return {str(name): _one(result[name], dim) for name in result.data_vars}
     if isinstance(result, xr.DataArray):
@@ -102,6 +105,21 @@ def summaries(
     if isinstance(result, Mapping) and result:
         return {name: next(iter(summaries(one, dim).values())) for name, one in result.items()}
     raise InputError(f"result: expected a result of a method, or several by name, got {type(result).__name__}")
+
+
+def is_summary(table: "xarray.Dataset") -> bool:
+    """Whether a Dataset is a summary of one site, and not several sites."""
+    return set(_COLUMNS) <= set(table.data_vars)
+
+
+def told_from_zero(table: "xarray.Dataset") -> Bool[np.ndarray, "..."]:
+    """Which cells of a summary differ from 0 by more than the choice of prompts explains: by their adjusted p-value, or,
+    if the prompts are too few for any adjusted p-value to be small, by their interval.
+    """
+    if float(table.attrs.get("p_holm_smallest", 1.0)) <= LEVEL:
+        return np.asarray(table["p_holm"].values <= LEVEL)
+    low, high = table["low"].values, table["high"].values
+    return np.asarray((low > 0) | (high < 0))
 
 
 def _one(result: "xarray.DataArray", dim: str) -> "xarray.Dataset":
@@ -203,9 +221,8 @@ def _attributes(result: "xarray.DataArray", dim: str, n_tests: int, options: _Op
 
 def _whose_tokens(result: "xarray.DataArray", dim: str) -> str:
     """Whose tokens the summary names: those of every prompt, where they are alike, or of the first."""
-    for name in _TOKENS:
-        if name in result.coords and dim in result[name].dims:
-            tokens = result[name]
-            alike = bool((tokens == tokens.isel({dim: 0})).all())
-            return "every prompt" if alike else f"prompt 1 of {result.sizes[dim]}"
-    return "none"
+    named = [result[name] for name in _TOKENS if name in result.coords and dim in result[name].dims]
+    if not named:
+        return "none"
+    alike = all(bool((tokens == tokens.isel({dim: 0})).all()) for tokens in named)
+    return "every prompt" if alike else f"prompt 1 of {result.sizes[dim]}"

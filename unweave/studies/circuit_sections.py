@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import xarray as xr
 
+from unweave.circuits.evaluate import TESTS
 from unweave.models.prompts import Prompts
 from unweave.results.labels import number
 from unweave.studies.plan import Record
@@ -12,12 +13,10 @@ from unweave.views.blocks import Block, Details, Section, Text
 from unweave.views.choice import blocks_of
 from unweave.views.circuit.drawing import CircuitDrawing, circuit_drawing, group_colours
 from unweave.views.circuit.scores import evaluation_blocks
+from unweave.views.circuit.tables import path_tables
 from unweave.views.head_evidence import head_evidence, roles_table
-from unweave.views.path_effects import path_tables
 from unweave.views.sections import DOES, ENOUGH, SAYS, SIGNALS, THROUGH, WITHOUT
 from unweave.views.wording import counted
-
-TESTS = ("faithfulness", "completeness", "minimality")
 
 
 def circuit_sections(subject: Subject, record: Record) -> tuple[Section, ...]:
@@ -41,9 +40,9 @@ def drawing_of(subject: Subject, record: Record) -> CircuitDrawing | None:
 
 
 def tests_of(record: Record) -> list[xr.Dataset]:
-    """The three tests of the circuit; none where they were left out."""
+    """The tests of the circuit; none where they were left out."""
     score = record.results.get("evaluation")
-    return [] if score is None else [score[name].to_dataset() for name in TESTS]
+    return [] if score is None else [score[name].to_dataset() for name in TESTS if name in score]
 
 
 def _does(record: Record) -> Section:

@@ -23,6 +23,7 @@ _OWN = (
     "attention against contribution",
     "attention between roles",
     "backup heads",
+    "direct logit attribution to each answer",
     "head scores",
     "position and token",
 )

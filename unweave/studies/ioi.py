@@ -122,6 +122,7 @@ IOI = Kind(
     roles=("IO", "S1", "S1+1", "S2", "end"),
     does={
         "name mover": ("moves the name", "move the name"),
+        "subject suppressor": ("writes against the subject", "write against the subject"),
         "negative name mover": ("writes against the name", "write against the name"),
         S_INHIBITION: ("keeps the movers off the subject", "keep the movers off the subject"),
         "duplicate token": ("finds the name that stood before", "find the name that stood before"),

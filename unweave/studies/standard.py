@@ -65,7 +65,11 @@ def standard_steps(subject: Subject) -> list[Step]:
         *_carried(subject),
         Step("attention", "attention of the leading heads", lambda found, report: attention(pair, leading(found))),
         Step("role-attention", "attention between roles", lambda found, report: _role_attention(subject)),
-        Step("head-scores", "heads on random tokens", lambda found, report: head_scores(subject.model, 25, 10)),
+        Step(
+            "head-scores",
+            "heads on random tokens",
+            lambda found, report: head_scores(subject.model, 25, 10, bos=pair.prompts.bos),
+        ),
         *_acting(subject),
         Step("controls", "controls", lambda found, report: patch_at(pair, _controls(pair), progress=report)),
     ]
@@ -76,6 +80,7 @@ def _written(pair: Contrast) -> list[Step]:
         Step("lens", "logit lens", lambda found, report: logit_lens(pair)),
         Step("layers", "attribution by layer", lambda found, report: attribute(pair, "layer")),
         Step("heads-direct", "attribution by head", lambda found, report: attribute(pair, "head")),
+        Step("heads-split", "attribution to each answer", lambda found, report: attribute(pair, "head", split=True)),
         Step("neurons", "attribution by neuron", lambda found, report: attribute(pair, "neuron", [_mlp(found)])),
     ]
 
@@ -190,7 +195,8 @@ def _named(subject: Subject) -> Sequence[str]:
 
 def _knockouts(subject: Subject, report: Report) -> xr.DataArray:
     pair = subject.paths
-    return knockout(pair, "z", subject.stand_in, pair.metric.role, progress=report)
+    # In the metric's own unit, as the backups beside them.
+    return knockout(pair, "z", subject.stand_in, pair.metric.role, measure="change", progress=report)
 
 
 def _backups(subject: Subject, found: Results) -> xr.DataArray:

@@ -52,18 +52,19 @@ def ov_matrices(model: Model, heads: Heads | None = None) -> FactoredMatrix:
 
 
 def answer_direction(
-    model: Model, answers: Int[Tensor, " prompt"], wrong: Int[Tensor, " prompt"]
+    model: Model, answers: Int[Tensor, " prompt"], wrong: Int[Tensor, " prompt"] | Int[Tensor, "prompt candidate"]
 ) -> tuple[Float[Tensor, "prompt d_model"], Float[Tensor, " prompt"]]:
-    """The direction of the stream that tells answers from wrong ones, and a constant.
+    """The direction of the stream that tells answers from wrong ones, or from the mean of several, and a constant.
 
     With `s` the last norm's scale, `x · direction / s + constant` is the logit difference of a stream `x`.
     """
     weights = model.weights
-    read = widened(weights.w_u[answers]) - widened(weights.w_u[wrong])
+    against = wrong[:, None] if wrong.ndim == 1 else wrong
+    read = widened(weights.w_u[answers]) - widened(weights.w_u[against]).mean(1)
     shift, b_u = weights.norm_final.bias, weights.b_u
     constant = torch.zeros_like(read[:, 0]) if shift is None else read @ widened(shift)
     if b_u is not None:
-        constant = constant + widened(b_u[answers]) - widened(b_u[wrong])
+        constant = constant + widened(b_u[answers]) - widened(b_u[against]).mean(1)
     return through_norm(model.config, weights.norm_final, read), constant
 
 

@@ -5,7 +5,7 @@ table to be small, by its own interval, and the caption says so.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from jaxtyping import Bool
 
 from unweave.results.labels import number
 from unweave.results.top import Row, top
+from unweave.views.facts import sense_of
 from unweave.views.text import visible
 from unweave.views.wording import counted, percent
 
@@ -29,9 +30,18 @@ def measure(attrs: Mapping[Any, Any]) -> str:
     return name if known else f"{name} ({unit})"
 
 
+def shared(tables: Sequence["xarray.Dataset"], say: Callable[[Mapping[Any, Any]], Any]) -> Any:
+    """What all tables say alike, or nothing of its kind: an axis of two metrics has no unit."""
+    said = [say(table.attrs) for table in tables]
+    return said[0] if all(one == said[0] for one in said) else type(said[0])()
+
+
 def meaning(attrs: Mapping[Any, Any]) -> tuple[str, ...]:
     """`0 = as the corrupted prompt` and `1 = as the clean prompt`; nothing where the result does not say."""
     zero, one = str(attrs.get("zero", "")), str(attrs.get("one", ""))
+    # Corrupted prompts may score better than clean ones; then nothing is as bad as they are.
+    if attrs.get("better") in ("higher", "lower") and (attrs["better"] == "higher") != (float(attrs.get("gap", 1)) > 0):
+        one = one.replace("as bad as", "as")
     below = " (at -1)"
     far = "−1" if one.endswith(below) else "1"
     return (f"0 = {zero}", f"{far} = {one.removesuffix(below)}") if zero and one else ()
@@ -76,13 +86,25 @@ def caption(tables: Sequence["xarray.Dataset"], mark: str = "", scale: Sequence[
         scale: `meaning` of the numbers, where the drawing does not say so itself.
     """
     attrs = tables[0].attrs
-    n = int(attrs.get("n_prompts", 0))
-    ending = f" {', '.join(scale)}." if scale else ""
+    notes = dict.fromkeys(note for table in tables if (note := sense_of(table).note()))
+    ending = " ".join([f" {', '.join(scale)}." if scale else "", *notes]).rstrip()
     if "level" not in attrs:
-        return ("One prompt: no interval." if n == 1 else "Averages: no interval.") + ending
+        return ("One prompt: no interval." if _sizes(tables)[1] == 1 else "Averages: no interval.") + ending
+    least, most = _sizes(tables)
+    n = f"{most}" if least == most else f"{least} to {most}"
     text = f"Means of {n} prompts, with {percent(float(attrs['level']))} bootstrap intervals."
     marked = mark and any(unclear(table).any() for table in tables)
     return text + (f" {_marks(tables, mark)}" if marked else "") + ending
+
+
+def _sizes(tables: Sequence["xarray.Dataset"]) -> tuple[int, int]:
+    """How many prompts the cells have that have any, at least and at most: some prompts are shorter than others."""
+    counts = np.concatenate([table["n"].values.ravel() for table in tables])
+    known = counts[counts > 0]
+    if len(known):
+        return int(known.min()), int(known.max())
+    alone = all("prompt" in table.coords and not table["prompt"].dims for table in tables)
+    return (1, 1) if alone else (0, 0)
 
 
 def _marks(tables: Sequence["xarray.Dataset"], mark: str) -> str:
@@ -111,24 +133,24 @@ def largest(tables: "Mapping[str, xarray.Dataset]") -> str:
 
     `Effect: 23.3 (0.51) and 20.0 (0.44) are highest, 29.0 (−0.24) is lowest; 21 of 270 cells differ from 0`
     """
-    first = next(iter(tables.values()))
     high = [row for row in top(tables, 3, by="high") if row.mean > 0]
     low = [row for row in top(tables, 1, by="low") if row.mean < 0]
     said = [f"{named(high)} {'is' if len(high) == 1 else 'are'} highest"] if high else []
     said += [f"{named(low)} is lowest"] if low else []
-    what = str(first.attrs.get("quantity", "mean")).capitalize()
-    return f"{what}: {', '.join(said) or 'all cells are 0'}{_clear(tables)}"
+    what = " and ".join(dict.fromkeys(str(table.attrs.get("quantity", "mean")) for table in tables.values()))
+    return f"{what.capitalize()}: {', '.join(said) or 'all cells are 0'}{_clear(tables)}"
 
 
 def steepest(labels: Sequence[str], means: np.ndarray, what: str) -> str:
     """A title for a quantity that builds up along an axis: where it changes most, and where it ends."""
-    steps = np.diff(means)
-    if not np.isfinite(steps).any():
+    known = np.flatnonzero(np.isfinite(means))
+    steps = np.diff(means[known])
+    if not len(steps):
         return what.capitalize()
-    at = int(np.nanargmax(np.abs(steps)))
+    at = int(np.argmax(np.abs(steps)))
     way = "rises" if steps[at] > 0 else "falls"
-    size, end = number(abs(steps[at])), number(means[-1])
-    return f"{what.capitalize()} {way} most at {labels[at + 1]}, by {size}, and ends at {end}"
+    size, end = number(abs(steps[at])), number(means[known[-1]])
+    return f"{what.capitalize()} {way} most at {labels[known[at + 1]]}, by {size}, and ends at {end}"
 
 
 def named(rows: Sequence[Row]) -> str:
