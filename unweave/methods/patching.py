@@ -25,15 +25,16 @@ from unweave.errors import InputError, Interrupted
 from unweave.methods.address import Address, checked, patchable_site
 from unweave.methods.axes import Axes, Over, axes_of, sheets_of
 from unweave.methods.frame import labelled
-from unweave.methods.heads import shared_note
+from unweave.methods.heads import shared_note, written
 from unweave.methods.measures import EFFECT, MEANING
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.progress import Progress, shown
+from unweave.results.top import Row, Top
 
 if TYPE_CHECKING:
     import xarray as xr
 
-Place = Address | str | Sequence[Address | str]
+Place = Address | str | Row | Sequence[Address | str]
 
 
 @overload
@@ -111,7 +112,7 @@ def patch(
 
 def patch_at(
     pair: Contrast,
-    addresses: Address | str | Sequence[Place],
+    addresses: Address | str | Sequence[Place] | Top,
     direction: str = "denoise",
     memory: int | float | None = None,
     progress: Progress | bool | None = None,
@@ -122,7 +123,7 @@ def patch_at(
         pair: the model, both sets of prompts, and the metric.
         addresses: each an address, `"z 23.3"` (a head), `"resid_pre 5 @S2"` (a layer at a role), `"q 9.6 @12"` (at a
             position), `"v 20.1"` (a key/value head); or several that are patched together: a list in the list, or
-            `"z 9.6 + z 9.9"`.
+            `"z 9.6 + z 9.9"`. Rows of `uw.top` are patched where they stand.
         direction, memory, progress: as in `patch`.
 
     Returns:
@@ -133,7 +134,7 @@ def patch_at(
         Interrupted: Ctrl-C; `partial` holds what was finished.
     """
     check_pair(pair)
-    places = [addresses] if isinstance(addresses, (Address, str)) else addresses
+    places = [addresses] if isinstance(addresses, (Address, str)) else [written(place) for place in addresses]
     if not places:
         raise InputError("addresses: none was given; write ['z 23.3', 'resid_pre 5 @S2']")
     sheets = [_sheet_of(pair, place, offset) for offset, place in enumerate(places)]

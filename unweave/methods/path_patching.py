@@ -47,6 +47,7 @@ from unweave.methods.path_ends import (
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.config import Config
 from unweave.progress import Progress, shown
+from unweave.results.top import Top
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -80,8 +81,8 @@ class Convention:
 
 def path_patch(
     pair: Contrast,
-    receivers: Receiver | Sequence[Receiver] = "logits",
-    senders: Sender | Sequence[Sender | Sequence[Sender]] = "heads",
+    receivers: Receiver | Sequence[Receiver] | Top = "logits",
+    senders: Sender | Sequence[Sender | Sequence[Sender]] | Top = "heads",
     at: At = None,
     *,
     direction: str = "noise",

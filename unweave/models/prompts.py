@@ -112,6 +112,23 @@ class Prompts:
             str_tokens=tuple(self.str_tokens[row] for row in rows) if self.str_tokens else (),
         )
 
+    def first(self, n: int) -> list[int]:
+        """The rows of the first clusters that have at most `n` prompts together, and at least of one cluster.
+
+        Without clusters these are the first `n` prompts.
+        """
+        if self.clusters is None:
+            return list(range(min(n, len(self))))
+        members: dict[int, list[int]] = {}
+        for row, cluster in enumerate(self.clusters.tolist()):
+            members.setdefault(cluster, []).append(row)
+        chosen, *others = members.values()
+        for some in others:
+            if len(chosen) + len(some) > n:
+                break
+            chosen += some
+        return sorted(chosen)
+
     def role(self, name: str) -> Int[Tensor, " prompt"]:
         """Positions of a role, one a prompt. Raises InputError with the roles that there are."""
         if name not in self.roles:
