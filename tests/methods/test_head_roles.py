@@ -177,7 +177,8 @@ def test_backup_heads_grow_when_the_name_movers_are_out():
 def test_rules_are_stated_and_have_bounds():
     rules = {rule.name: rule for rule in rules_of(uw.HeadRules(direct=0.25))}
     assert len(rules) == 8
-    assert str(rules["negative name mover"]).startswith("negative name mover: direct at most -0.25 and significant, end to IO")
+    said = str(rules["negative name mover"])
+    assert said.startswith("negative name mover: direct at most -0.25 and significant, end to IO at least")
     rule = Rule("x", "end", (("a", 0.5, math.inf), ("b", -math.inf, -0.1)))
     assert rule.holds({"a": 0.5, "b": -0.1})
     assert not rule.holds({"a": 0.49, "b": -0.1})
