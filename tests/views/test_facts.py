@@ -115,7 +115,9 @@ def test_where_the_answer_sits_is_asked_only_where_effects_run_forwards():
 
 
 def test_parts_of_an_attribution_speak_for_the_answer_whatever_the_metric():
-    result = made.heads({(5, 1): 2.0}, **{**made.ATTRIBUTION, "better": "lower", "gap": -3.0, "metric": "cross-entropy"})
+    result = made.heads(
+        {(5, 1): 2.0}, **{**made.ATTRIBUTION, "better": "lower", "gap": -3.0, "metric": "cross-entropy"}
+    )
     assert sense_of(result).good == 1
     assert "5.1 writes towards the answer (2.00)" in blocks_of(result)[0].title  # type: ignore[attr-defined]
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unweave.circuits.runs import CircuitRuns, Heads
-from unweave.circuits.tables import interval, mean, measured, names, table
+from unweave.circuits.tables import interval, mean, names, table
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -67,8 +67,7 @@ def completeness(
     sets += _numbered("greedy", greedy_search(runs, *greedy, seed=seed, told=told))
     removed = [one.heads for one in sets]
     circuit, model = (ask(removed, runs.measured) for ask in (runs.circuit_without, runs.model_without))
-    of = measured(circuit)
-    low, high = interval((circuit - model)[:, of])
+    low, high = interval(runs, circuit - model)
     coords = {
         "kind": [one.kind for one in sets],
         "members": [names(one.heads) for one in sets],

@@ -37,8 +37,8 @@ def minimality(runs: CircuitRuns) -> xr.Dataset:
     whole = runs.whole.values
     change = without_k - without_both
     share = mean(change) / mean(whole[None])
-    low, high = ratio_interval(change, whole)
-    change_low, change_high = interval(change)
+    low, high = ratio_interval(runs, change, whole)
+    change_low, change_high = interval(runs, change)
     coords = {
         "group": [runs.circuit.group_of(head).name for head in heads],
         "members": [names(one) for one in beside],

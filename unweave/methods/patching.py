@@ -25,15 +25,16 @@ from unweave.errors import InputError, Interrupted
 from unweave.methods.address import Address, checked, patchable_site
 from unweave.methods.axes import Axes, Over, axes_of, sheets_of
 from unweave.methods.frame import labelled
-from unweave.methods.heads import shared_note
+from unweave.methods.heads import shared_note, written
 from unweave.methods.measures import EFFECT, MEANING
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.progress import Progress, shown
+from unweave.results.top import Row, Top
 
 if TYPE_CHECKING:
     import xarray as xr
 
-Place = Address | str | Sequence[Address | str]
+Place = Address | str | Row | Sequence[Address | str]
 
 
 @overload
@@ -82,7 +83,9 @@ def patch(
 
     Returns:
         Effects `[prompt, *over]`: an array for one site, a dataset for several. Grouped keys and values have the axis
-        `kv_head`. A patch that cannot matter has effect exactly 0.
+        `kv_head`. A patch that cannot matter has effect exactly 0, and so has one whose value is, bit for bit, the one
+        that it replaces. If the two differ by rounding errors only, the effect is a number of the size of rounding
+        errors, which may be 0.
 
     Raises:
         InputError: a site, axis or coordinate that does not exist.
@@ -109,7 +112,7 @@ def patch(
 
 def patch_at(
     pair: Contrast,
-    addresses: Address | str | Sequence[Place],
+    addresses: Address | str | Sequence[Place] | Top,
     direction: str = "denoise",
     memory: int | float | None = None,
     progress: Progress | bool | None = None,
@@ -120,7 +123,7 @@ def patch_at(
         pair: the model, both sets of prompts, and the metric.
         addresses: each an address, `"z 23.3"` (a head), `"resid_pre 5 @S2"` (a layer at a role), `"q 9.6 @12"` (at a
             position), `"v 20.1"` (a key/value head); or several that are patched together: a list in the list, or
-            `"z 9.6 + z 9.9"`.
+            `"z 9.6 + z 9.9"`. Rows of `uw.top` are patched where they stand.
         direction, memory, progress: as in `patch`.
 
     Returns:
@@ -131,7 +134,7 @@ def patch_at(
         Interrupted: Ctrl-C; `partial` holds what was finished.
     """
     check_pair(pair)
-    places = [addresses] if isinstance(addresses, (Address, str)) else addresses
+    places = [addresses] if isinstance(addresses, (Address, str)) else [written(place) for place in addresses]
     if not places:
         raise InputError("addresses: none was given; write ['z 23.3', 'resid_pre 5 @S2']")
     sheets = [_sheet_of(pair, place, offset) for offset, place in enumerate(places)]

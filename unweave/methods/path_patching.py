@@ -47,6 +47,7 @@ from unweave.methods.path_ends import (
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.config import Config
 from unweave.progress import Progress, shown
+from unweave.results.top import Top
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -80,8 +81,8 @@ class Convention:
 
 def path_patch(
     pair: Contrast,
-    receivers: Receiver | Sequence[Receiver] = "logits",
-    senders: Sender | Sequence[Sender | Sequence[Sender]] = "heads",
+    receivers: Receiver | Sequence[Receiver] | Top = "logits",
+    senders: Sender | Sequence[Sender | Sequence[Sender]] | Top = "heads",
     at: At = None,
     *,
     direction: str = "noise",
@@ -111,7 +112,9 @@ def path_patch(
 
     Returns:
         `[prompt, layer, head]`, `[prompt, layer]` for `"mlps"`, or `[prompt, sender]` for a list. A sender that comes
-        after all receivers has effect exactly 0.
+        after all receivers has effect exactly 0; so has one whose value is, bit for bit, the one that it replaces, and
+        one that reaches no receiver that leads to where the metric reads. If values differ by rounding errors only, the
+        effect is a number of the size of rounding errors, which may be 0.
 
     Raises:
         InputError: a receiver, sender, role or option that does not exist, an end named twice, receivers that no sender

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from unweave.errors import InputError
 from unweave.models.precision import widened, without_autocast
+from unweave.models.weights import abbreviated
 
 Index = int | slice | EllipsisType | list | Tensor
 
@@ -31,14 +32,16 @@ class SVD(NamedTuple):
     s: Float[Tensor, "*batch rank"]
     vh: Float[Tensor, "*batch rank columns"]
 
+    __repr__ = abbreviated
+
 
 @final
 @dataclass(frozen=True, repr=False, eq=False)
 class FactoredMatrix:
     """`left @ right`, never multiplied out: `[*batch rows inner]` and `[*batch inner columns]`.
 
-    Leading axes (layers, heads) are a batch, and broadcast against each other. Half precision becomes float32: there are
-    no decompositions in it, and products of several matrices overflow.
+    Leading axes (layers, heads) are a batch, and broadcast against each other. Factors in half precision become
+    float32: half precision has no decompositions, and products of several matrices overflow in it.
 
     Raises:
         InputError: factors that are no matrices, or whose inner sizes or batches do not fit.

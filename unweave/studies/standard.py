@@ -36,7 +36,7 @@ from unweave.progress import Progress
 from unweave.results import Row, top
 from unweave.studies.findings import array
 from unweave.studies.plan import Results, Step
-from unweave.studies.subject import Subject, changed_roles
+from unweave.studies.subject import Subject, changed_roles, stand_in
 
 STREAM = ("resid_pre", "attn_out", "mlp_out")
 PARTS = ("z", "q", "k", "v", "pattern")
@@ -54,7 +54,7 @@ SHORTER = {
     "greedy searches for completeness": BY_QUICK,
 }
 QUICK_RULES = SketchRules(levels=2, attends=0.2, screen=2)
-QUICK_EFFORT = Effort(controls=2, subsets=5, searches=0)
+QUICK_EFFORT = Effort(best=3, subsets=5, searches=0)
 
 
 def standard_steps(subject: Subject) -> list[Step]:
@@ -206,8 +206,8 @@ def _backups(subject: Subject, found: Results) -> xr.DataArray:
 
 def _evaluated(subject: Subject, found: Results, report: Report) -> xr.DataTree:
     effort = QUICK_EFFORT if subject.settings.quick else Effort()
-    circuit = needed(found, "circuit")
-    return evaluate(circuit, subject.paths, how=subject.stand_in, effort=effort, progress=report)
+    circuit, pair = needed(found, "circuit"), subject.judged
+    return evaluate(circuit, pair, how=stand_in(pair), effort=effort, progress=report)
 
 
 def _controls(pair: Contrast) -> list[str]:

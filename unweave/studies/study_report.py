@@ -41,7 +41,8 @@ _SAID = {"written": "lens", "directly by": "heads-direct", "where it sits": "rol
 
 def task_line(subject: Subject) -> str:
     """Whether the model does the task, in a line."""
-    return f"{subject.model.config.name}: {task_finding(baselines(scores(subject.checked))[0])}"
+    clean, _ = baselines(scores(subject.checked))
+    return f"{subject.model.config.name}: {task_finding(clean, subject.checked.metric.name)}"
 
 
 def study_report(subject: Subject, record: Record, seconds: float, shortfall: str = "") -> Report:
@@ -117,6 +118,8 @@ def _made(subject: Subject, record: Record, seconds: float) -> list[Fact]:
     swept = f"{len(subject.pair.prompts)} of {counted(n, 'prompt')} swept, corruption `{_how(subject.pair)}`"
     if "paths" in record.results and subject.paths.corrupted.texts != subject.pair.corrupted.texts:
         swept += f"; for paths and the circuit {len(subject.paths.prompts)}, corruption `{_how(subject.paths)}`"
+    if "evaluation" in record.results:
+        swept += f"; the circuit is tested on {len(subject.judged.prompts)}"
     return [
         Fact("model", config.name, weights),
         Fact("prompts", swept, "" if seed is None else f"seed {seed}"),

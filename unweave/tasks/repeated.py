@@ -36,7 +36,7 @@ def repeated_tokens(
 
     Returns:
         A task of prompts `[n, 2 * length]`, or one more. The answer is the token that began the first half; the wrong
-        one is random. `corrupt("fresh")` draws another first half, so that nothing is repeated. Roles: `start`;
+        one is a random other. `corrupt("fresh")` draws another first half, so that nothing is repeated. Roles: `start`;
         `repeat`, where the second half begins; `end`.
 
     Raises:
@@ -46,8 +46,11 @@ def repeated_tokens(
         raise InputError(f"n, length: expected at least 1 and 2, got {n} and {length}")
     front = beginning(model, bos)
     check_length("length", model, length, len(front))
-    tokens = _drawer(drawable(model), n, seed)
-    half, others, wrong = tokens(length), tokens(length), tokens(1)[:, 0]
+    allowed = drawable(model)
+    tokens = _drawer(allowed, n, seed)
+    half = tokens(length)
+    others = _differing(tokens(length), half, allowed)
+    wrong = _differing(tokens(1), half[:, :1], allowed)[:, 0]
     # A classifier's outputs are no tokens: what follows cannot be asked of it.
     answered = isinstance(model, int) or model.config.d_vocab_out >= model.config.d_vocab
     columns = (half[:, 0], wrong) if answered else (None, None)
@@ -136,6 +139,15 @@ def _drawer(allowed: Int[Tensor, " token"], n: int, seed: int) -> Callable[[int]
     """A function that draws so many more tokens of each of `n` rows."""
     draw = torch.Generator().manual_seed(seed)
     return lambda n_pos: allowed[torch.randint(0, len(allowed), (n, n_pos), generator=draw)]
+
+
+def _differing(
+    drawn: Int[Tensor, "prompt pos"], taken: Int[Tensor, "prompt pos"], allowed: Int[Tensor, " token"]
+) -> Int[Tensor, "prompt pos"]:
+    """The rows drawn; those equal to the row taken get the next allowed token as their last one."""
+    last = drawn[:, -1].contiguous()
+    after = allowed[(torch.searchsorted(allowed, last) + 1) % len(allowed)]
+    return torch.cat([drawn[:, :-1], torch.where((drawn == taken).all(1), after, last)[:, None]], dim=1)
 
 
 def _worded(model: TextModel | int, prompts: Prompts) -> Prompts:

@@ -110,6 +110,11 @@ def blocks_of(
     return _pictures(first, title, n) if len(tables) == 1 else _several(tables, title, n)
 
 
+def title_of(result: "xarray.DataArray | xarray.Dataset") -> str:
+    """The title that a result earns; of several sites the first one's."""
+    return finding(next(iter(tables_of(result).values())))
+
+
 def parts_of(tree: "xarray.DataTree") -> "list[xarray.Dataset | xarray.DataTree]":
     """What is drawn by itself of a tree: the tests of an evaluation; of a summary of several sites, all together.
 
@@ -143,10 +148,11 @@ def whole_patterns(result: "xarray.DataArray") -> "xarray.DataArray":
     """Attention of one head, or on one prompt, with the dimensions that the attention view reads."""
     if result.attrs.get("method") != "attention" or not {"q_pos", "k_pos"} <= set(result.dims):
         return result
-    for dim in ("address", "prompt"):
-        if dim not in result.dims and dim in result.coords:
-            tokens = {name: result[name] for name in ("q_token", "k_token") if name in result.coords and dim == "prompt"}
-            result = result.expand_dims(dim).assign_coords({name: at.expand_dims(dim) for name, at in tokens.items()})
+    if "address" in result.coords and "address" not in result.dims:
+        result = result.expand_dims("address")
+    if "prompt" in result.coords and "prompt" not in result.dims:
+        tokens = {name: result[name].expand_dims("prompt") for name in ("q_token", "k_token") if name in result.coords}
+        result = result.expand_dims("prompt").assign_coords(tokens)
     return result
 
 

@@ -85,7 +85,9 @@ def _groups(
             raise InputError("by: results by name are groups already; give one result, or leave out `by`")
         every = list(result.values())
         names = [named(name, of) for name, of in zip(result, subjects(every), strict=True)]
-        same = {key: value for key, value in every[0].attrs.items() if all(one.attrs.get(key) == value for one in every)}
+        same = {
+            key: value for key, value in every[0].attrs.items() if all(one.attrs.get(key) == value for one in every)
+        }
         return dict(zip(names, map(_numbers, every), strict=True)), same
     if by is None:
         return {"": _numbers(result)}, result.attrs

@@ -18,12 +18,12 @@ import numpy as np
 from unweave.results.labels import number
 from unweave.views.blocks import CIRCUIT, caption, heading
 from unweave.views.circuit.layout import LOGITS, Node, arrange_circuit
-from unweave.views.circuit.paths import Link, amount_of, ends_of, evidence_of, halves_said, ranked, told
+from unweave.views.circuit.paths import EdgeLike, Link, amount_of, ends_of, evidence_of, halves_said, ranked, told
 from unweave.views.circuit.svg import legend, svg
 from unweave.views.circuit.titles import circuit_finding
 from unweave.views.theme import NEUTRAL, PALETTE
 
-__all__ = ["CircuitDrawing", "CircuitLike", "Link", "Node", "circuit_drawing", "group_colours"]
+__all__ = ["CircuitDrawing", "CircuitLike", "EdgeLike", "Link", "Node", "circuit_drawing", "group_colours"]
 
 EVERYWHERE = "all positions"
 # Paths that are shown before the slider is moved: more of them are a tangle.
@@ -43,28 +43,6 @@ class GroupLike(Protocol):
     def roles(self) -> Sequence[str] | Literal["all"]: ...
     @property
     def mlps(self) -> Sequence[int]: ...
-
-
-@runtime_checkable
-class EdgeLike(Protocol):
-    """A path from a sender to a receiver's input at a role; `effect` is positive where it carries the answer."""
-
-    @property
-    def sender(self) -> str: ...
-    @property
-    def receiver(self) -> str: ...
-    @property
-    def input(self) -> str: ...
-    @property
-    def effect(self) -> float | None: ...
-    @property
-    def low(self) -> float | None: ...
-    @property
-    def high(self) -> float | None: ...
-    @property
-    def role(self) -> str: ...
-    @property
-    def shared(self) -> Sequence[str]: ...
 
 
 @runtime_checkable

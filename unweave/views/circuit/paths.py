@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from unweave.results.labels import number
 from unweave.views.circuit.layout import LOGITS, Arranged, Node
@@ -39,11 +39,24 @@ class Link:
         return -1.0 if self.effect is None or not math.isfinite(self.effect) else abs(self.effect)
 
 
-class ReceiverLike(Protocol):
-    """What has a receiver, and others that read the same."""
+@runtime_checkable
+class EdgeLike(Protocol):
+    """A path from a sender to a receiver's input at a role; `effect` is positive where it carries the answer."""
 
     @property
+    def sender(self) -> str: ...
+    @property
     def receiver(self) -> str: ...
+    @property
+    def input(self) -> str: ...
+    @property
+    def effect(self) -> float | None: ...
+    @property
+    def low(self) -> float | None: ...
+    @property
+    def high(self) -> float | None: ...
+    @property
+    def role(self) -> str: ...
     @property
     def shared(self) -> Sequence[str]: ...
 
@@ -75,7 +88,7 @@ def ends_of(link: Link, placed: Arranged) -> Ends:
 
 def told(link: Link) -> str:
     """A path in words: `20.0 → query of 23.3 at end: effect 0.12, 0.08 to 0.15`."""
-    receiver = LOGITS if link.receiver == LOGITS else f"{INPUTS[link.input]} of {receivers_of(link)}"
+    receiver = LOGITS if link.receiver == LOGITS else f"{INPUTS[link.input]} of {listed([link.receiver, *link.shared])}"
     if link.input == "" and link.receiver != LOGITS:
         receiver = link.receiver
     at = f" at {link.role}" if link.role else ""
@@ -115,17 +128,20 @@ def _amount(link: Link) -> str:
     return f"effect {number(link.effect)}{f' ({link.amount})' if link.amount else ''}{spread}"
 
 
-def receivers_of(link: ReceiverLike) -> str:
-    """Who receives: `23.3`, or `23.3 and 23.4`, which read one key or value."""
-    return listed([link.receiver, *link.shared])
-
-
 def amount_of(effect: float | None, attrs: Mapping[str, str | int | float]) -> str:
     """A share of the gap in the metric's unit, `0.47 logits`; "" where the gap is not known."""
     gap = attrs.get("gap")
     if effect is None or not isinstance(gap, (int, float)):
         return ""
     return f"{number(effect * gap)} {attrs.get('unit', '')}".rstrip()
+
+
+def edges_said(edges: Sequence[EdgeLike], attrs: Mapping[str, str | int | float]) -> str:
+    """How many paths there are on the prompts that they were measured on, and which these are."""
+    ends = [(edge.low, edge.high) for edge in edges if edge.low is not None and edge.high is not None]
+    clear = sum(low > 0 or high < 0 for low, high in ends)
+    said = f"The effect of {clear} of {counted(len(ends), 'path')} is different from 0 by its interval"
+    return f"{'; '.join(filter(None, [said, halves_said(attrs)]))}."
 
 
 def halves_said(attrs: Mapping[Any, Any]) -> str:
