@@ -278,9 +278,10 @@ def _measures(pair: Contrast, limits: HeadRules) -> xr.Dataset:
 def _bare(array: xr.DataArray) -> xr.DataArray:
     """Without coordinates that no dimension carries, so that measures of different origin stand in one table.
 
-    Which prompts belong together stays: intervals read it.
+    What intervals read stays: which prompts belong together, and how they score.
     """
-    return array.reset_coords([name for name in array.coords if name not in (*array.dims, "cluster")], drop=True)
+    kept = (*array.dims, "cluster", "clean", "corrupted")
+    return array.reset_coords([name for name in array.coords if name not in kept], drop=True)
 
 
 def _direct_and_indirect(pair: Contrast) -> dict[str, xr.DataArray]:

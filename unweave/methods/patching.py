@@ -83,7 +83,9 @@ def patch(
 
     Returns:
         Effects `[prompt, *over]`: an array for one site, a dataset for several. Grouped keys and values have the axis
-        `kv_head`. A patch that cannot matter has effect exactly 0.
+        `kv_head`. A patch that cannot matter has effect exactly 0, and so has one whose value is, bit for bit, the one
+        that it replaces. If the two differ by rounding errors only, the effect is a number of the size of rounding
+        errors, which may be 0.
 
     Raises:
         InputError: a site, axis or coordinate that does not exist.

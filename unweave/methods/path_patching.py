@@ -112,7 +112,9 @@ def path_patch(
 
     Returns:
         `[prompt, layer, head]`, `[prompt, layer]` for `"mlps"`, or `[prompt, sender]` for a list. A sender that comes
-        after all receivers has effect exactly 0.
+        after all receivers has effect exactly 0; so has one whose value is, bit for bit, the one that it replaces, and
+        one that reaches no receiver that leads to where the metric reads. If values differ by rounding errors only, the
+        effect is a number of the size of rounding errors, which may be 0.
 
     Raises:
         InputError: a receiver, sender, role or option that does not exist, an end named twice, receivers that no sender

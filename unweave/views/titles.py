@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unweave.results.labels import number
+from unweave.results.labels import number, p_value
 from unweave.results.summary import told_from_zero
 from unweave.results.top import Row, top
 from unweave.views.baselines import Baseline
@@ -222,8 +222,11 @@ def effect_finding(table: "xarray.Dataset") -> str:
 
 
 def unsure_said(found: Leaders, write: Write) -> str:
-    """The cells that are larger than those named, each with its interval, and that they may be chance."""
-    cells = [f"{_names([row])} ({write(row.mean)}, {write(row.low)} to {write(row.high)})" for row in found.unsure]
+    """The cells that are larger than those named, each with its interval and p-value, and that they may be chance."""
+    cells = [
+        f"{_names([row])} ({write(row.mean)}, {write(row.low)} to {write(row.high)}, adjusted {p_value(row.p_holm)})"
+        for row in found.unsure
+    ]
     return f"; larger, but not significantly different from 0: {listed(cells)}" if cells else ""
 
 

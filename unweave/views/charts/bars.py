@@ -90,8 +90,8 @@ def _draw(figure: go.Figure, rows: Sequence[Row], colours: list[str], doubt: Seq
         error_x={
             "type": "data",
             "symmetric": False,
-            "array": np.nan_to_num(high - mean),
-            "arrayminus": np.nan_to_num(mean - low),
+            "array": np.nan_to_num(high - mean, posinf=0.0),
+            "arrayminus": np.nan_to_num(mean - low, posinf=0.0),
             "color": NEUTRAL,
             "thickness": 1.5,
             "width": 3,
