@@ -74,15 +74,6 @@ SCALES = (
 
 
 def scales(runs: CircuitRuns, score: Float[Tensor, "cell prompt"]) -> dict[str, np.ndarray]:
-<<<<<<< HEAD
-    """`difference`, `ratio` and `share` of each cell (see `SCALES`), each with `_low` and `_high`."""
-    whole, none = runs.whole.values, runs.none.values
-    above, of = score - none, measured(score)
-    values = {
-        "difference": (mean(whole - score), *interval(runs, whole - score)),
-        "ratio": (mean(score) / mean(whole[of][None]), *ratio_interval(runs, score, whole)),
-        "share": (mean(above) / mean((whole - none)[of][None]), *ratio_interval(runs, above, whole - none)),
-=======
     """`difference`, `ratio` and `share` of each cell (see `SCALES`), each with `_low` and `_high`; no share where the
     model is no better or worse than no head.
     """
@@ -91,7 +82,6 @@ def scales(runs: CircuitRuns, score: Float[Tensor, "cell prompt"]) -> dict[str, 
         "difference": (mean(whole - score), *interval(runs, whole - score)),
         "ratio": _shares(runs, score, whole),
         "share": _shares(runs, score - none, whole - none),
->>>>>>> fix-circuits
     }
     return {name + end: column for name, three in values.items() for end, column in zip(_ENDS, three, strict=True)}
 
@@ -102,7 +92,8 @@ def _shares(
     """Each cell's mean over the mean of `below`, and the ends of its interval; NaN where that is 0."""
     whole = mean(below[None, measured(above)])
     if not whole.all():
-        return (_unknown(above)[0], *_unknown(above))
+        unknown = np.full(len(above), np.nan)
+        return unknown, unknown, unknown
     return (mean(above) / whole, *ratio_interval(runs, above, below))
 
 
