@@ -65,8 +65,6 @@ def attribution_through(
     batch = model.prompts(prompts)
     said = ov_matrices(model, [last])[0].apply(class_direction(model, outputs))
     table = (_sent(model, batch, first) if looking == "run" else _offered(model, batch, first)) @ said
-    places = torch.arange(batch.tokens.shape[1], device=table.device)
-    table = table.masked_fill(places >= batch.lengths[:, None], float("nan"))
     attrs = {
         "method": "attribution through a head",
         "quantity": "logit difference",
@@ -77,7 +75,7 @@ def attribution_through(
         "receiver": head_name(last),
         "looking": looking,
     }
-    return labelled_run(model, batch, table, {"pos": range(len(places))}, attrs)
+    return labelled_run(model, batch, table, {"pos": range(table.shape[1])}, attrs)
 
 
 def _sent(model: Model, batch: Prompts, head: Head) -> Float[Tensor, "prompt pos d_model"]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from unweave.errors import Interrupted
 from unweave.metrics.contrast import Contrast
 from unweave.models.model import Model
 from unweave.models.prompts import Prompts
@@ -17,8 +18,27 @@ from unweave.version import __version__
 if TYPE_CHECKING:
     import xarray as xr
 
+# Axes of positions, and the coordinate that holds their tokens.
+_POSITIONS = {"pos": "token", "q_pos": "q_token", "k_pos": "k_token"}
+
 # Of each coordinate: the dimensions that it runs along, and its values.
 Coords = dict[str, tuple[tuple[str, ...], Sequence | np.ndarray]]
+
+
+def stopped_in(run: Callable[[], object]) -> bool:
+    """Runs `run`, and says whether Ctrl-C ended it before all scores were there."""
+    try:
+        run()
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
+def finished(result: Any, stopped: bool) -> Any:
+    """The result; raises Interrupted with it where Ctrl-C ended its runs."""
+    if stopped:
+        raise Interrupted("interrupted; what was finished is in .partial", result)
+    return result
 
 
 def labelled(
@@ -29,14 +49,17 @@ def labelled(
     prompts: Prompts | None = None,
     extra: Coords | None = None,
 ) -> xr.DataArray:
-    """A result with dimensions `prompt` and then `axes`, with the tokens of `prompts` (the clean ones by default)."""
+    """A result with dimensions `prompt` and then `axes`, with the tokens of `prompts` (the clean ones by default).
+
+    At a position that a prompt does not have there is no value, but NaN.
+    """
     import xarray as xr
 
     shown = pair.prompts if prompts is None else prompts
     dims = ("prompt", *axes)
     coords: Coords = {name: ((name,), list(values_of)) for name, values_of in axes.items()}
     coords |= _prompt_coords(pair, shown) | _token_coords(shown, axes, pair.prompts) | (extra or {})
-    return xr.DataArray(array_of(values), dims=dims, coords=coords, attrs={**attributes(pair), **attrs})
+    return xr.DataArray(array_of(_within(shown, values, axes)), dims=dims, coords=coords, attrs={**attributes(pair), **attrs})
 
 
 def labelled_weights(
@@ -70,7 +93,20 @@ def labelled_run(
         "n_prompts": len(prompts),
     }
     coords = _text_coords(prompts) | _token_coords(prompts, axes, prompts) | (extra or {})
+    values = _within(prompts, values, axes)
     return labelled_weights(model, values, {"prompt": range(len(prompts)), **axes}, {**about, **attrs}, coords)
+
+
+def _within(prompts: Prompts, values: Tensor, axes: Mapping[str, Sequence]) -> Tensor:
+    """Values `[prompt, *axes]`, NaN at positions that a prompt does not have."""
+    lengths = prompts.lengths.to(values.device)
+    for number, name in enumerate(axes):
+        if name in _POSITIONS:
+            beyond = torch.tensor(list(axes[name]), device=values.device) >= lengths[:, None]
+            others = [1] * (len(axes) - 1 - number)
+            beyond = beyond.reshape(len(prompts), *[1] * number, -1, *others)
+            values = values.masked_fill(beyond, float("nan")) if beyond.any() else values
+    return values
 
 
 def array_of(values: Tensor) -> np.ndarray:
@@ -130,7 +166,7 @@ def _text_coords(shown: Prompts) -> Coords:
 def _token_coords(shown: Prompts, axes: Mapping[str, Sequence], placed: Prompts) -> Coords:
     """Tokens of each prompt along its position axes, "" beyond its end; and where the roles of `placed` stand."""
     coords: Coords = {}
-    for axis, name in (("pos", "token"), ("q_pos", "q_token"), ("k_pos", "k_token")):
+    for axis, name in _POSITIONS.items():
         if axis in axes:
             coords[name] = (("prompt", axis), [_tokens_at(row, axes[axis]) for row in _str_tokens(shown)])
     if "role" in axes:

@@ -30,9 +30,7 @@ def norm_scales(model: Model, prompts: Prompts | str | Sequence[str] | Int[Tenso
     batch = model.prompts(prompts)
     run = model.run(batch, keep="resid_pre")
     scales = torch.stack([norm_scale(model.config, x)[..., 0] for x in run["resid_pre"]], dim=1)
-    places = torch.arange(batch.tokens.shape[1], device=scales.device)
-    scales = scales.masked_fill((places >= batch.lengths[:, None])[:, None], float("nan"))
-    axes = {"layer": range(model.config.n_layers), "pos": range(len(places))}
+    axes = {"layer": range(model.config.n_layers), "pos": range(batch.tokens.shape[1])}
     attrs = {
         "method": "norm scales",
         "quantity": "norm scale",

@@ -29,8 +29,8 @@ from torch import Tensor
 
 from unweave.engine.paths import PathSweep
 from unweave.engine.question import question_of
-from unweave.errors import InputError, Interrupted
-from unweave.methods.frame import labelled
+from unweave.errors import InputError
+from unweave.methods.frame import finished, labelled, stopped_in
 from unweave.methods.measures import check_measure, measure_attrs, measured
 from unweave.methods.path_ends import (
     At,
@@ -109,7 +109,7 @@ def path_patch(
 
     Returns:
         `[prompt, layer, head]`, `[prompt, layer]` for `"mlps"`, or `[prompt, sender]` for a list. A sender that comes
-        after all receivers has effect exactly 0.
+        after all receivers has effect exactly 0. NaN is the metric's own, and `notes` says of how many runs.
 
     Raises:
         InputError: a receiver, sender, role or option that does not exist, an end named twice, receivers that no sender
@@ -126,16 +126,12 @@ def path_patch(
     check_order(config, sheets, target)
     with shown(progress, "path patching") as report:
         sweep = PathSweep(question_of(pair, direction), sheets, target, mlps == "live", memory, report)
-        try:
-            values, stopped = sweep.run(), False
-        except KeyboardInterrupt:
-            values, stopped = sweep.values, True
+        stopped = stopped_in(sweep.run)
     receiver_at = receives if ends else pair.metric.role
     places = {"sender_at": sends or "all positions", "receiver_at": receiver_at or "all positions"}
-    result = _result(pair, axes, values, convention, {**places, **_ends_attrs(config, ends)})
-    if stopped:
-        raise Interrupted("interrupted; what was finished is in .partial", result)
-    return result
+    notes = "; ".join(filter(None, [_shared(config, ends), sweep.scores.note()]))
+    attrs = {**places, "receivers": ", ".join(ends) or "logits", "notes": notes}
+    return finished(_result(pair, axes, sweep.scores.values, convention, attrs), stopped)
 
 
 def _result(
@@ -151,7 +147,7 @@ def _result(
     return labelled(pair, table, axes, attrs, pair.sides(convention.direction)[0].prompts)
 
 
-def _ends_attrs(config: Config, ends: Mapping[str, Receiver]) -> dict[str, str]:
+def _shared(config: Config, ends: Mapping[str, Receiver]) -> str:
+    """A note on key and value heads that receive; nothing where they are not shared."""
     grouped = config.grouped and any(name.endswith((" k", " v")) for name in ends)
-    shared = f"each key and value head is shared by {config.heads_per_kv} query heads; all of them receive"
-    return {"receivers": ", ".join(ends) or "logits", "notes": shared if grouped else ""}
+    return f"each key and value head is shared by {config.heads_per_kv} query heads; all of them receive" * grouped

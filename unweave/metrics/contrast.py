@@ -59,7 +59,7 @@ class Contrast:
         self._check_kinds()
         clean, corrupted = self.model.prompts(self.prompts), self.model.prompts(self.corrupted)
         _check_alike(clean, corrupted)
-        n_pos = min(clean.tokens.shape[1], corrupted.tokens.shape[1])  # one may be padded further than the other
+        n_pos = int(clean.lengths.max())  # either may be padded further, and each its own way
         put("prompts", replace(clean, tokens=clean.tokens[:, :n_pos]))
         put("corrupted", replace(corrupted, tokens=corrupted.tokens[:, :n_pos]))
         lent = lent_keys(self.model.config, self.prompts, self.model.dtype.itemsize)
