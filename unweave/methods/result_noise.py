@@ -87,6 +87,6 @@ def _with_noise(
     w_o = rearrange(pair.model.weights.layers[layer].w_o, "d (head e) -> head e d", e=config.d_head)
     own = einsum(run["z", layer][:, :, heads], w_o[heads], "prompt pos head e, head e d -> prompt pos d")
     shape = (*pair.prompts.tokens.shape, config.n_heads, config.d_model)
-    noise = gaussian(shape, seed, "attn_out", layer)[at][:, :, heads].sum(2).to(own)
+    noise = gaussian(shape, seed, "attn_out", layer)[at][:, :, heads].to(own).sum(2)
     change = noise - own
     return run["attn_out", layer] + (change if mask is None else change * mask[at, :, None])
