@@ -46,7 +46,11 @@ class MaskedRuns:
     """Ablated runs around a base. `values[prompt]` are the base's scores."""
 
     def __init__(self, ablation: Ablation, base: Mask) -> None:
-        self.ablation, self.base, self.question = ablation, base, question_of(ablation.pair, "noise", GivenDonor({}))
+        self.ablation, self.base, self.question = (
+            ablation,
+            base,
+            question_of(ablation.pair, "noise", GivenDonor(lambda *_: torch.empty(0))),
+        )
         self.reach = self.question.reach(range(len(ablation.pair.prompts)))
         self.last, self.read = (torch.tensor(at, device=base.device) for at in (self.reach.last, self.reach.read))
         self.recording = _recorded(ablation, self.question, base)

@@ -58,9 +58,7 @@ def fly(
             left = rest
 
 
-def _down(
-    wave: Wavefront, tickets: list[Ticket], reach: Reach, under_way: Callable[[float], None]
-) -> list[Ticket]:
+def _down(wave: Wavefront, tickets: list[Ticket], reach: Reach, under_way: Callable[[float], None]) -> list[Ticket]:
     """Takes tickets in, stage by stage, until the wavefront is full; flies it to the end; returns what is left."""
     end = 2 * wave.config.n_layers
     left = tickets[::-1]

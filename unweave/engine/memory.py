@@ -58,7 +58,7 @@ def projected(config: Config) -> int:
 
 @dataclass(frozen=True)
 class Room:
-    """What a wavefront may hold: rows; rows of one matrix product; keys of one attention product; numbers of one scoring.
+    """What runs in flight may hold: rows, rows of one matrix product, keys of one attention, numbers of one scoring.
 
     One run and one key are always held, however little room there is.
     """
@@ -101,7 +101,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def in_portions(count: int, size: int, run: Callable[[range], None]) -> None:
-    """Runs `run` over the numbers up to `count`, `size` at a time; out of memory, half as many at a time, down to one."""
+    """Runs `run` over the numbers up to `count`, `size` at a time; out of memory, half as many, down to one."""
     start = 0
     while start < count:
         portion = range(start, min(start + max(1, size), count))

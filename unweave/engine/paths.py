@@ -174,9 +174,7 @@ class PathBatch:
             read["mlp", layer] = stream[at].clone(), place[at]
         return read
 
-    def _own(
-        self, kind: str, layer: int
-    ) -> tuple[Float[Tensor, "prompt pos column"], Int[Tensor, " column"]]:
+    def _own(self, kind: str, layer: int) -> tuple[Float[Tensor, "prompt pos column"], Int[Tensor, " column"]]:
         """What the recipient's own receivers read, and which columns that is."""
         if kind == "mlp":
             own = self.recording.stream(self._stage(kind, layer))
@@ -185,7 +183,7 @@ class PathBatch:
         return self.recording.fused(layer)[..., columns], columns
 
     def _run_again(self, numbers: Int[Tensor, " variant"], read: Read) -> None:
-        """The third step: the recipient's run with the receivers' inputs in place, as many runs at once as there is room.
+        """The third step: the recipient's run with the receivers' inputs in place, as many at once as there is room.
 
         A run joins where the first of its receivers reads: before that it is the recipient's.
         """

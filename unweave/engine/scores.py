@@ -29,17 +29,14 @@ class Scores:
         self.values = torch.full(shape, float("nan"), dtype=self.baseline.dtype)
         self.known = torch.zeros(shape, dtype=torch.bool)
 
-    def put(
-        self, variant: Int[Tensor, " run"], prompt: Int[Tensor, " run"], scores: Float[Tensor, " run"]
-    ) -> None:
+    def put(self, variant: Int[Tensor, " run"], prompt: Int[Tensor, " run"], scores: Float[Tensor, " run"]) -> None:
         """The scores of some runs."""
         at = variant.cpu(), prompt.cpu()
         self.values[at], self.known[at] = scores.cpu(), True
 
-    def put_rest(self, variants: slice | Int[Tensor, " variant"], prompts: Sequence[int]) -> None:
-        """The recipient's score of these prompts, for those variants whose score is not known: they could not matter."""
-        rows = torch.arange(self.n_variants)[variants][:, None]
-        at = rows, torch.as_tensor(prompts, dtype=torch.long)
+    def put_rest(self, variants: Int[Tensor, " variant"], prompts: Sequence[int]) -> None:
+        """The recipient's score of these prompts, for the variants whose score is not known: they could not matter."""
+        at = variants[:, None], torch.tensor(list(prompts))
         self.values[at] = torch.where(self.known[at], self.values[at], self.baseline[at[1]])
         self.known[at] = True
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import torch
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor

@@ -59,7 +59,9 @@ def labelled(
     dims = ("prompt", *axes)
     coords: Coords = {name: ((name,), list(values_of)) for name, values_of in axes.items()}
     coords |= _prompt_coords(pair, shown) | _token_coords(shown, axes, pair.prompts) | (extra or {})
-    return xr.DataArray(array_of(_within(shown, values, axes)), dims=dims, coords=coords, attrs={**attributes(pair), **attrs})
+    return xr.DataArray(
+        array_of(_within(shown, values, axes)), dims=dims, coords=coords, attrs={**attributes(pair), **attrs}
+    )
 
 
 def labelled_weights(

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from unweave.engine.donor import Donor, GivenDonor, RunDonor
+from unweave.engine.donor import RunDonor
 from unweave.engine.masked_donor import MaskedDonor
 from unweave.engine.question import question_of
 from unweave.engine.sheet import Joint, Sheet
@@ -30,7 +30,7 @@ from unweave.methods.frame import finished, labelled, stopped_in
 from unweave.methods.heads import Heads
 from unweave.methods.knockout_targets import Target, every_target, singular, sites_of, targets_of
 from unweave.methods.measures import check_measure, measure_attrs, measured
-from unweave.methods.replacement import Replacement, replaced_values, replacement_of
+from unweave.methods.replacement import Replacement, donor_of, replacement_of
 from unweave.methods.result_noise import NoiseRuns
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.run import Edit, where
@@ -87,9 +87,11 @@ def knockout(
         if noisy:
             runs = NoiseRuns(pair, plan.chosen, fill.seed, mask_of(pair, at), memory, report)
         else:
-            given, note = replaced_values(pair, plan.keys, fill)
-            question = question_of(pair, "noise", _donor(pair, plan, given, at))
-            runs = Sweep(question, plan.sheets or plan.joints, memory, report)
+            donor, note = donor_of(pair, plan.keys, fill, memory)
+            mask = mask_of(pair, at) if plan.sheets else None  # joint patches name their positions themselves
+            if mask is not None:
+                donor = MaskedDonor(donor, RunDonor(pair.prompts, pair.clean_run), mask)
+            runs = Sweep(question_of(pair, "noise", donor), plan.sheets or plan.joints, memory, report)
         stopped = stopped_in(runs.run)
     notes = [note, *_notes(pair, plan, uniform=fill.how == "zero" and at is None), runs.scores.note()]
     attrs = {**_attrs(pair, fill, at, plan), "notes": "; ".join(filter(None, notes))}
@@ -215,12 +217,6 @@ def _joints(pair: Contrast, chosen: Sequence[Sequence[Target]], at: At) -> tuple
         )
         patches.append(replace(members[0], offset=offset) if len(members) == 1 else Joint(members, offset))
     return tuple(patches)
-
-
-def _donor(pair: Contrast, plan: Plan, given: Mapping[tuple[str, int], Tensor], at: At) -> Donor:
-    """What gives the values: everywhere, or where a mask is true; joint patches name their positions themselves."""
-    mask = mask_of(pair, at) if plan.sheets else None
-    return GivenDonor(given) if mask is None else MaskedDonor(given, RunDonor(pair.prompts, pair.clean_run), mask)
 
 
 def _result(

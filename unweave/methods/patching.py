@@ -83,8 +83,8 @@ def patch(
 
     Returns:
         Effects `[prompt, *over]`: an array for one site, a dataset for several. Grouped keys and values have the axis
-        `kv_head`. A patch that cannot matter has effect exactly 0. At positions beyond a prompt's end there is none: NaN;
-        so it is if the metric is NaN for the patched run, and the attribute `notes` says of how many.
+        `kv_head`. A patch that cannot matter has effect exactly 0. NaN stands at positions beyond a prompt's end, and
+        if the metric is NaN for the patched run: the attribute `notes` says of how many.
 
     Raises:
         InputError: a site, axis or coordinate that does not exist.

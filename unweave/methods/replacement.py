@@ -13,14 +13,17 @@ prompts of a template to have aligned tokens, hence equal lengths.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import final
 
 import torch
-from jaxtyping import Bool, Float, Int
+from einops import einsum
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from unweave.engine.donor import Donor, GivenDonor, RunDonor
+from unweave.engine.memory import budget_bytes, in_portions, recording_bytes
 from unweave.errors import InputError
 from unweave.metrics.contrast import Contrast
 from unweave.models.config import Config
@@ -91,21 +94,39 @@ def replaced_values(pair: Contrast, keys: Iterable[Key], how: Replacement) -> tu
     """The values that stand in at these sites and layers, each in its site's shape, and a note on them.
 
     Raises:
+        InputError: as `donor_of`.
+    """
+    wanted = list(dict.fromkeys(keys))
+    donor, note = donor_of(pair, wanted, how)
+    return donor.values(pair.model.config, pair.model.weights, wanted, range(len(pair.prompts))), note
+
+
+def donor_of(
+    pair: Contrast, keys: Iterable[Key], how: Replacement, memory: int | float | None = None
+) -> tuple[Donor, str]:
+    """What gives the values that stand in at these sites and layers, for the prompts that are asked for; and a note.
+
+    Raises:
         InputError: reference prompts that do not fit the clean ones; for `template`, prompts without templates, of
             unequal lengths in one template, or a template of one prompt (unless `lone="keep"`).
     """
-    wanted = list(dict.fromkeys(keys))
     n_prompts, n_pos = pair.prompts.tokens.shape
-    if not how.uses_reference:
-        shapes = {key: site_shape(pair.model.config, key[0], n_prompts, n_pos) for key in wanted}
-        fill = _zeros if how.how == "zero" else _gaussian
-        made = {key: fill(key, shape, how.seed).to(pair.model.weights.w_e) for key, shape in shapes.items()}
-        return {key: _within(pair, key[0], value) for key, value in made.items()}, ""
-    reference = how.reference_of(pair)
-    make, note = _from_reference(pair.prompts, reference, how)
-    run = pair.model.run(reference, keep=wanted)
-    values = {key: make(key[0], run[key]) for key in wanted}
-    return values if how.how == "resample" else {key: _within(pair, key[0], v) for key, v in values.items()}, note
+    if how.uses_reference:
+        reference = how.reference_of(pair)
+        if how.how == "resample":
+            return _run_of(pair, _paired(pair.prompts, reference)), ""
+        group, group_of, note = _groups(pair.prompts, reference, how)
+        means = _means(pair, reference, list(dict.fromkeys(keys)), group, memory)
+        return GivenDonor(
+            lambda key, rows: _within(pair, key[0], _laid(means[key], group_of[rows], n_pos, key), rows)
+        ), note
+
+    def made(key: Key, rows: list[int]) -> Tensor:
+        shape = site_shape(pair.model.config, key[0], n_prompts, n_pos)
+        drawn = torch.zeros(len(rows), *shape[1:]) if how.how == "zero" else gaussian(shape, how.seed, *key)[rows]
+        return _within(pair, key[0], drawn.to(pair.model.weights.w_e), rows)
+
+    return GivenDonor(made), ""
 
 
 def site_shape(config: Config, site: str, n_prompts: int, n_pos: int) -> tuple[int, ...]:
@@ -122,32 +143,26 @@ def gaussian(shape: tuple[int, ...], seed: int, site: str, layer: int) -> Tensor
     return torch.randn(shape, generator=torch.Generator().manual_seed(number))
 
 
-def _zeros(key: Key, shape: tuple[int, ...], seed: int) -> Tensor:
-    return torch.zeros(shape)
-
-
-def _gaussian(key: Key, shape: tuple[int, ...], seed: int) -> Tensor:
-    return gaussian(shape, seed, *key)
-
-
-def _within(pair: Contrast, site: str, value: Tensor) -> Tensor:
-    """A pattern's values, 0 where the clean prompts have no entry; any other site's as they are."""
+def _within(pair: Contrast, site: str, value: Tensor, rows: list[int]) -> Tensor:
+    """A pattern's values for some prompts, 0 where these have no entry; any other site's as they are."""
     if site != "pattern":
         return value
-    seen = seen_keys(pair.model.config, pair.prompts.tokens, pair.prompts.lengths)
+    seen = seen_keys(pair.model.config, pair.prompts.tokens[rows], pair.prompts.lengths[rows])
     return value.tril() if seen is None else value * seen[:, None, None]
 
 
-Make = Callable[[str, Tensor], Tensor]
+def _run_of(pair: Contrast, prompts: Prompts) -> RunDonor:
+    """The run of some prompts, which is not made again where they are the pair's own."""
+    known = next((run for run in (pair.clean_run, pair.spoiled_run) if run.prompts is prompts), None)
+    return RunDonor(prompts, known)
 
 
-def _from_reference(clean: Prompts, reference: Prompts, how: Replacement) -> tuple[Make, str]:
-    """What turns a kept activation of the reference run into values for the clean prompts; and a note."""
-    if how.how == "resample":
-        _check_paired(clean, reference)
-        return lambda site, kept: kept, ""
+def _groups(
+    clean: Prompts, reference: Prompts, how: Replacement
+) -> tuple[Int[Tensor, " reference"], Int[Tensor, " prompt"], str]:
+    """The group of each reference prompt, of which a mean is taken, and of each clean one; and a note."""
     if how.how == "template":
-        return _template_means(clean, reference, how.lone)
+        return _templates(clean, reference, how.lone)
     longest, reach = int(clean.lengths.max()), int(reference.lengths.max())
     if reach < longest:
         raise InputError(
@@ -157,11 +172,13 @@ def _from_reference(clean: Prompts, reference: Prompts, how: Replacement) -> tup
     everyone, each = (torch.zeros(len(prompts), dtype=torch.long) for prompts in (reference, clean))
     uneven = len(set(reference.lengths.tolist())) > 1
     note = "prompts have unequal lengths: a position's mean is over the prompts that reach it" if uneven else ""
-    return _group_means(clean, reference, everyone, each), note
+    return everyone, each, note
 
 
-def _template_means(clean: Prompts, reference: Prompts, lone: str) -> tuple[Make, str]:
-    """Means by template. Reference prompts without templates of their own are paired with the clean ones."""
+def _templates(
+    clean: Prompts, reference: Prompts, lone: str
+) -> tuple[Int[Tensor, " reference"], Int[Tensor, " prompt"], str]:
+    """As `_groups`, by template. Reference prompts without templates of their own are paired with the clean ones."""
     if clean.groups is None:
         raise InputError(
             "how: the prompts have no templates, so there is no mean by template; give Prompts groups=, "
@@ -169,7 +186,7 @@ def _template_means(clean: Prompts, reference: Prompts, lone: str) -> tuple[Make
         )
     ours = clean.groups.cpu()
     if reference.groups is None:
-        _check_paired(clean, reference)
+        _paired(clean, reference)
     theirs = ours if reference.groups is None else reference.groups.cpu()
     names = ours.unique().tolist()
     for name in names:
@@ -185,7 +202,7 @@ def _template_means(clean: Prompts, reference: Prompts, lone: str) -> tuple[Make
     note = f"{_counted(single)} one prompt: its mean is the prompt itself" if single else ""
     number = {name: index for index, name in enumerate(names)}
     group = torch.tensor([number.get(name, len(names)) for name in theirs.tolist()])
-    return _group_means(clean, reference, group, torch.tensor([number[name] for name in ours.tolist()])), note
+    return group, torch.tensor([number[name] for name in ours.tolist()]), note
 
 
 def _check_counts(counts: Mapping[int, int], lone: str) -> None:
@@ -206,32 +223,43 @@ def _counted(names: list[int]) -> str:
     return f"template {listed} has" if len(names) == 1 else f"templates {listed} have"
 
 
-def _group_means(
-    clean: Prompts, reference: Prompts, group: Int[Tensor, " reference"], group_of: Int[Tensor, " prompt"]
-) -> Make:
-    """Means over the reference prompts of each group by position, laid out for the clean prompts."""
-    n_pos = clean.tokens.shape[1]
-    reached = torch.arange(reference.tokens.shape[1]) < reference.lengths.cpu()[:, None]
-    member = torch.nn.functional.one_hot(group, int(group.max()) + 1).T
+def _means(
+    pair: Contrast, reference: Prompts, keys: list[Key], group: Int[Tensor, " reference"], memory: int | float | None
+) -> dict[Key, Float[Tensor, "group pos ..."]]:
+    """Means over the reference prompts of each group by position, over those that reach it; 0 where none does.
 
-    def means(site: str, kept: Tensor) -> Tensor:
-        first = (lambda x: x.movedim(2, 1)) if SITES[site].rows == "attention" else (lambda x: x)
-        by_pos = first(kept)  # [reference pos …]: a pattern's destination comes second, as any position
-        averaged = _mean_where(by_pos, reached.to(kept.device), member.to(kept))
-        laid = _fit(averaged[group_of.to(kept.device)], n_pos, 1)
-        return _fit(laid.movedim(1, 2), n_pos, 3) if SITES[site].rows == "attention" else laid
+    They are summed in float32 or wider, some prompts at a time.
+    """
+    model, (n_reference, n_pos) = pair.model, reference.tokens.shape
+    reached = torch.arange(n_pos, device=model.device) < reference.lengths[:, None]
+    member = torch.nn.functional.one_hot(group, int(group.max()) + 1).T.to(model.device)
+    weight = (member[:, :, None] * reached).to(torch.promote_types(model.dtype, torch.float32))
+    totals: dict[Key, Tensor] = {}
 
-    return means
+    def add(rows: range) -> None:
+        kept = _run_of(pair, reference).values(model.config, model.weights, keys, rows)
+        sums = {
+            # a pattern's destination comes second, as any position
+            key: einsum(weight[:, list(rows)], _by_pos(key, kept.pop(key)).to(weight), "g n p, n p ... -> g p ...")
+            for key in keys
+        }
+        totals.update({key: totals[key] + part if key in totals else part for key, part in sums.items()})
 
-
-def _mean_where(
-    values: Float[Tensor, "prompt pos ..."], reached: Bool[Tensor, "prompt pos"], member: Float[Tensor, "group prompt"]
-) -> Float[Tensor, "group pos ..."]:
-    """Each group's mean by position, over its prompts that reach it; 0 where none does."""
-    weight = member[:, :, None] * reached
-    total = torch.einsum("gnp,np...->gp...", weight, values)
+    one = recording_bytes(model.config, n_pos, keys, model.dtype.itemsize)
+    in_portions(n_reference, budget_bytes(memory, model.device) // 2 // one, add)
     count = weight.sum(1).clamp_min(1)
-    return total / count.reshape(*count.shape, *(1,) * (values.ndim - 2))
+    return {key: (x / count.reshape(*count.shape, *(1,) * (x.ndim - 2))).to(model.dtype) for key, x in totals.items()}
+
+
+def _by_pos(key: Key, value: Tensor) -> Tensor:
+    """A site's tensor with positions second; the same again turns it back."""
+    return value.movedim(2, 1) if SITES[key[0]].rows == "attention" else value
+
+
+def _laid(means: Float[Tensor, "group pos ..."], group: Int[Tensor, " prompt"], n_pos: int, key: Key) -> Tensor:
+    """Means of some prompts' groups, in their site's shape."""
+    laid = _by_pos(key, _fit(means[group.to(means.device)], n_pos, 1))
+    return _fit(laid, n_pos, 3) if SITES[key[0]].rows == "attention" else laid
 
 
 def _fit(values: Tensor, n_pos: int, dim: int) -> Tensor:
@@ -244,9 +272,13 @@ def _fit(values: Tensor, n_pos: int, dim: int) -> Tensor:
     return torch.cat([values, values.new_zeros(shape)], dim)
 
 
-def _check_paired(clean: Prompts, reference: Prompts) -> None:
-    if reference.tokens.shape != clean.tokens.shape or not torch.equal(reference.lengths.cpu(), clean.lengths.cpu()):
+def _paired(clean: Prompts, reference: Prompts) -> Prompts:
+    """Reference prompts, one for each clean one, padded alike. Raises InputError where they are not."""
+    n_pos = clean.tokens.shape[1]
+    if not torch.equal(reference.lengths.cpu(), clean.lengths.cpu()):
         raise InputError(
             f"reference: expected {len(clean)} prompts of the clean prompts' lengths, one for each, got "
             f"{len(reference)}; use how='mean' for prompts of another number or length"
         )
+    as_wide = reference.tokens.shape[1] == n_pos
+    return reference if as_wide else replace(reference, tokens=reference.tokens[:, :n_pos])

@@ -62,9 +62,7 @@ class NoiseRuns:
         self.scores.report()
 
 
-def noise_edits(
-    pair: Contrast, targets: Iterable[Target], seed: int, mask: Tensor | None, rows: range
-) -> list[Edit]:
+def noise_edits(pair: Contrast, targets: Iterable[Target], seed: int, mask: Tensor | None, rows: range) -> list[Edit]:
     """For the prompts `rows`, one edit of `attn_out` for each layer in which heads are replaced."""
     by_layer: dict[int, list[int]] = {}
     for target in targets:

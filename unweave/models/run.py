@@ -28,8 +28,8 @@ class Edit:
     `value` is a number, or broadcasts to what is selected: `[prompt pos d_model]` of a residual site, `[prompt pos head
     d_head]` of `q k v z`, `[prompt head q_pos k_pos]` of `scores` and `pattern` (where `pos` is the destination),
     `[prompt pos d_mlp]` of the MLP's sites; with `head`, `pos` or `neuron` given, that axis is gone. `pos` is one
-    position, counted from 0, or one for each prompt: `prompts.role("end")` is each prompt's last token. A prompt that is
-    too short for the one position is not edited there.
+    position, counted from 0, or one for each prompt: `prompts.role("end")` is each prompt's last token. A prompt that
+    is too short for the one position is not edited there.
     """
 
     site: str
@@ -82,7 +82,7 @@ def replaced(edit: Edit, value: Tensor) -> Tensor:
 
 
 def check_places(edit: Edit, prompts: Prompts) -> None:
-    """Raises InputError for an edit at a position that no prompt has; or, of one for each prompt, that its own lacks."""
+    """Raises InputError for a position that no prompt has; and, of one for each prompt, that this prompt lacks."""
     if edit.pos is None:
         return
     if not isinstance(edit.pos, Tensor) or not edit.pos.ndim:
