@@ -24,9 +24,9 @@ from unweave.models.forward import mlp, project
 class FrozenPass:
     """Rows in flight, each of one variant, prompt and position. MLPs are live, or frozen like attention.
 
-    `room` bounds one matrix product and one attention product. `held` are sheets that send beside others: what these
-    write is the donor's, so the MLP or the live head is frozen in the rows of their variant, and the change joins behind
-    it.
+    `room` bounds one matrix product and one attention product. `held` are sheets that send beside others: what they
+    write is the donor's, so the MLP or the live head is frozen in the rows of their variant, and the change joins
+    behind it.
     `live` are the heads that are not frozen, by layer: the rows of a run must then be all its positions from the first
     that its senders change. The recording must hold `attn_out` of every layer, `mlp_out` where MLPs are frozen or held,
     and `q k v z` where heads are live.
