@@ -11,10 +11,12 @@ import xarray as xr
 import unweave as uw
 from tests.circuits.made import CIRCUIT, made_pair, made_prompts, of_template
 from tests.circuits.naive import Naive
+from tests.held import most_held
+from tests.tiny import D_VOCAB, tiny_model
 from unweave.circuits.ablation import ablation_of
 from unweave.circuits.circuit import Circuit, Group
 from unweave.circuits.completeness import completeness, gaps, greedy_search, random_subsets
-from unweave.circuits.evaluate import Effort, evaluate, findings
+from unweave.circuits.evaluate import TESTS, Effort, evaluate
 from unweave.circuits.faithfulness import faithfulness, random_circuits
 from unweave.circuits.minimality import minimality, without_for
 from unweave.circuits.reference import reference_prompts
@@ -26,6 +28,7 @@ from unweave.methods.replacement import Replacement
 from unweave.metrics import LogitDiff
 from unweave.metrics.contrast import Contrast
 
+MEMORY = 4_000_000
 EFFORT = Effort(controls=2, subsets=3, searches=2, steps=2, candidates=2, seed=4)
 
 
@@ -169,38 +172,51 @@ def test_minimality_with_sets_k_of_the_circuit(pair: Contrast, naive: Naive) -> 
     same(row["without_both"], naive.circuit(CIRCUIT, [(2, 0), (0, 3), (0, 1)]))
 
 
-def test_the_interval_of_a_ratio_draws_both_means_together() -> None:
+def test_the_interval_of_a_ratio_takes_both_means_together(pair: Contrast) -> None:
+    runs = CircuitRuns(CIRCUIT, ablation_of(CIRCUIT, pair))
     rng = np.random.default_rng(0)
-    below = torch.tensor(rng.normal(3, 1, 20))
-    low, high = ratio_interval(torch.stack([below * 0.7, torch.tensor(rng.normal(1, 1, 20))]), below)
+    below = torch.tensor(rng.normal(3, 1, 5))
+    low, high = ratio_interval(runs, torch.stack([below * 0.7, torch.tensor(rng.normal(1, 1, 5))]), below)
     assert low[0] == pytest.approx(0.7)
     assert high[0] == pytest.approx(0.7)
     assert low[1] < high[1]
 
 
+def test_clusters_of_prompts_count_in_all_three_tests(pair: Contrast) -> None:
+    clusters = torch.tensor([3, 1, 3, 1, 7])
+    clustered = Contrast(pair.model, replace(pair.prompts, clusters=clusters), pair.corrupted, LogitDiff())
+    options = Effort(controls=1, subsets=1, searches=0)
+    plain, score = (evaluate(CIRCUIT, one, pair.corrupted, effort=options) for one in (pair, clustered))
+    for name in ("faithfulness", "completeness", "minimality"):
+        assert (table_of(plain, name).attrs["n_clusters"], table_of(score, name).attrs["n_clusters"]) == (5, 3)
+        assert "3 clusters" in table_of(score, name).attrs["interval"]
+    for name in ("faithfulness", "completeness"):
+        alone, table = (table_of(one, name) for one in (plain, score))
+        before, after = ((one["difference_high"] - one["difference_low"]).values for one in (alone, table))
+        assert (before > 1e-3).sum() > 1
+        assert (np.abs(after[before > 1e-3] / before[before > 1e-3] - 1) > 0.01).all()
+    above, below = torch.tensor([[1.0, 2.0, 1.2, 2.5, 1.5]]), torch.tensor([4.0, 4.5, 5.0, 5.5, 4.2])
+    ends = [ratio_interval(CircuitRuns(CIRCUIT, ablation_of(CIRCUIT, one)), above, below) for one in (pair, clustered)]
+    assert ends[1][1] - ends[1][0] > 1.1 * (ends[0][1] - ends[0][0])
+    assert uw.summary(table_of(score, "faithfulness")["score"]).attrs["n_clusters"] == 3
+
+
 def test_a_result_is_saved_and_read_back(score: xr.DataTree, tmp_path: Path) -> None:
     again = uw.load(uw.save(score, tmp_path / "score.nc"))
     assert isinstance(again, xr.DataTree)
-    for name in ("faithfulness", "completeness", "minimality"):
+    for name in TESTS:
         assert table_of(again, name).identical(table_of(score, name))
 
 
 def test_what_a_result_says(score: xr.DataTree) -> None:
-    for name in ("faithfulness", "completeness", "minimality"):
+    for name in TESTS:
         attrs = table_of(score, name).attrs
-        assert attrs["method"] == name
-        assert attrs["ablation"] == "template"
-        assert "corrupted" in attrs["reference"]
+        assert attrs["method"].endswith(name)
+        assert attrs["how"] == "template"
+        assert "corrupted" in attrs["source"]
         assert attrs["positions"] == "each prompt's own"
         assert attrs["model"] == "tiny gpt2"
         assert "F(" in attrs["convention"]
-    lines = findings(score)
-    ratio = float(table_of(score, "faithfulness")["ratio"].sel(kept="circuit"))
-    assert f"ratio {ratio:.2f}" in lines[0]
-    assert lines[0].startswith("faithfulness: 6 of 12 heads")
-    worst = table_of(score, "completeness").sortby("gap").isel(removed=-1)
-    assert f"({worst.removed.item()}: {worst.members.item()})" in lines[1]
-    assert lines[2].startswith("minimality: ")
 
 
 def test_the_same_seed_gives_the_same_result(score: xr.DataTree, pair: Contrast) -> None:
@@ -211,8 +227,8 @@ def test_the_same_seed_gives_the_same_result(score: xr.DataTree, pair: Contrast)
 def test_progress_reaches_its_end(pair: Contrast) -> None:
     seen: list[tuple[float, float]] = []
     evaluate(CIRCUIT, pair, effort=EFFORT, progress=lambda done, total: seen.append((done, total)))
-    assert [done for done, _ in seen] == [1, 2, 3, 4, 5]
-    assert {total for _, total in seen} == {5}
+    assert [done for done, _ in seen] == [1, 2, 3, 4, 5, 6]
+    assert {total for _, total in seen} == {6}
 
 
 def test_other_reference_prompts(pair: Contrast) -> None:
@@ -220,13 +236,13 @@ def test_other_reference_prompts(pair: Contrast) -> None:
     score = evaluate(CIRCUIT, pair, reference, effort=Effort(controls=0, subsets=0, searches=0))
     other = Naive(pair, reference, of_template())
     same(table_of(score, "faithfulness")["score"].sel(kept="circuit"), other.circuit(CIRCUIT))
-    assert table_of(score, "faithfulness").attrs["reference"] == "other prompts"
+    assert table_of(score, "faithfulness").attrs["source"] == "other prompts"
     assert table_of(score, "completeness")["removed"].values.tolist() == ["none", "mover", "middle", "everywhere"]
 
 
 def test_zero_ablation(pair: Contrast) -> None:
     ablation = ablation_of(CIRCUIT, pair, "zero")
-    assert ablation.about["ablation"] == "zero"
+    assert ablation.about["how"] == "zero"
     edits = [uw.Edit("z", layer, torch.zeros(1)) for layer in range(3)]
     nothing = pair.model.run(pair.prompts, edits=edits).logits_at()
     rows = torch.arange(5)
@@ -238,7 +254,7 @@ def test_zero_ablation(pair: Contrast) -> None:
 def test_prompts_without_templates_say_so() -> None:
     pair = made_pair(templates=False)
     about = ablation_of(CIRCUIT, pair).about
-    assert about["ablation"] == "mean"
+    assert about["how"] == "mean"
     assert "no templates" in str(about["notes"])
 
 
@@ -294,10 +310,10 @@ def test_an_interrupted_evaluation_keeps_what_was_finished(pair: Contrast) -> No
         if done == 2:
             raise KeyboardInterrupt
 
-    with pytest.raises(uw.Interrupted, match="finished: faithfulness, minimality") as caught:
+    with pytest.raises(uw.Interrupted, match="finished: faithfulness, curve") as caught:
         evaluate(CIRCUIT, pair, effort=EFFORT, progress=stop)
     assert isinstance(caught.value.partial, xr.DataTree)
-    assert list(caught.value.partial.children) == ["faithfulness", "minimality"]
+    assert list(caught.value.partial.children) == ["faithfulness", "curve"]
 
 
 def test_a_table_can_be_summarised(score: xr.DataTree) -> None:
@@ -305,3 +321,78 @@ def test_a_table_can_be_summarised(score: xr.DataTree) -> None:
     found = uw.summary(table["score"])
     np.testing.assert_allclose(found["mean"].values, table["score"].mean("prompt").values)
     assert "p_holm" in found
+
+
+def test_the_share_above_the_floor(score: xr.DataTree) -> None:
+    table = table_of(score, "faithfulness")
+    mean = table["score"].mean("prompt")
+    floor, whole = (float(mean.sel(kept=name)) for name in ("nothing", "model"))
+    for name in ("circuit", "random 1"):
+        share = (float(mean.sel(kept=name)) - floor) / (whole - floor)
+        assert float(table["share"].sel(kept=name)) == pytest.approx(share, abs=1e-9)
+    assert [float(table["share"].sel(kept=name)) for name in ("nothing", "model")] == pytest.approx([0, 1])
+    own = table.sel(kept="circuit")
+    assert float(own.share_low) < float(own.share) < float(own.share_high)
+
+
+def test_twenty_random_circuits_by_default() -> None:
+    assert Effort().controls >= 20
+
+
+@pytest.mark.parametrize("how", ["mean", "template", "resample"])
+def test_whose_values_stand_in(pair: Contrast, how: str) -> None:
+    few = Effort(controls=0, subsets=0, searches=0, best=0)
+    scores = {}
+    for source in (None, "corrupted", "clean"):
+        table = table_of(evaluate(CIRCUIT, pair, how=how, source=source, effort=few), "faithfulness")
+        assert table.attrs["how"] == how
+        assert table.attrs["source"] == (source or "corrupted")
+        scores[source] = table["score"].sel(kept="circuit").values
+    np.testing.assert_array_equal(scores[None], scores["corrupted"])
+    assert np.abs(scores["clean"] - scores["corrupted"]).max() > 1e-3
+    given = table_of(evaluate(CIRCUIT, pair, pair.prompts, how=how, effort=few), "faithfulness")
+    np.testing.assert_array_equal(given["score"].sel(kept="circuit"), scores["clean"])
+
+
+def test_sources_that_do_not_fit(pair: Contrast) -> None:
+    with pytest.raises(InputError, match="source: expected 'clean' or 'corrupted'"):
+        evaluate(CIRCUIT, pair, source="both")
+    with pytest.raises(InputError, match="source"):
+        evaluate(CIRCUIT, pair, pair.corrupted, source="clean")
+    with pytest.raises(InputError, match="source"):
+        evaluate(CIRCUIT, pair, how=Replacement("mean"), source="clean")
+
+
+@pytest.mark.parametrize("how", ["mean", "template", "resample", "zero"])
+def test_batches_of_prompts_give_the_same(pair: Contrast, how: str) -> None:
+    at_once, batches = (evaluate(CIRCUIT, pair, how=how, effort=EFFORT, memory=memory) for memory in (10**9, 1))
+    for name in TESTS:
+        for column, values in table_of(at_once, name).data_vars.items():
+            np.testing.assert_allclose(table_of(batches, name)[column], values, rtol=0, atol=1e-9)
+
+
+def test_what_is_held_stays_within_the_memory() -> None:
+    tokens = torch.randint(0, D_VOCAB, (2, 200, 32), generator=torch.Generator().manual_seed(0))
+    clean, corrupted = (uw.Prompts.from_tokens(side, [1] * 200, [2] * 200) for side in tokens)
+    pair = Contrast(tiny_model("llama"), clean, corrupted, LogitDiff())
+    circuit = Circuit((Group("some", ((2, 0), (1, 3), (0, 1)), ("end",)),))
+    few = Effort(controls=2, subsets=1, searches=1, steps=1)
+
+    def held(memory: int) -> int:
+        return most_held(lambda: evaluate(circuit, pair, how="mean", effort=few, memory=memory))
+
+    assert held(10**9) > 3 * MEMORY
+    assert held(MEMORY) < 1.5 * MEMORY
+
+
+def test_roles_at_one_position_are_one_place(pair: Contrast) -> None:
+    """A head that counts at two roles counts once where they coincide, in the circuit and in random ones."""
+    same = {"T2": pair.prompts.roles["S2"]}
+    sides = [replace(side, roles={**side.roles, **same}) for side in (pair.prompts, pair.corrupted)]
+    both = Contrast(pair.model, sides[0], sides[1], LogitDiff())
+    few = Effort(controls=2, subsets=0, searches=0)
+    found = [
+        table_of(evaluate(Circuit((Group("a", ((0, 1), (1, 2)), roles),)), both, effort=few), "faithfulness")["score"]
+        for roles in (("S2",), ("S2", "T2"))
+    ]
+    np.testing.assert_array_equal(found[0], found[1])

@@ -10,7 +10,7 @@ from tests.circuits.made import CIRCUIT, made_pair, of_template
 from tests.circuits.naive import Naive
 from tests.tiny import Kind
 from unweave.circuits import masked_runs
-from unweave.circuits.ablation import ablation_of
+from unweave.circuits.ablation import NOTHING, Kept, ablation_of
 from unweave.circuits.circuit import Circuit, Group
 from unweave.circuits.masked_runs import MaskedRuns
 from unweave.circuits.runs import CircuitRuns
@@ -60,7 +60,7 @@ def test_the_model_without_every_head_is_the_empty_circuit() -> None:
     pair = made_pair()
     ablation = ablation_of(FULL, pair)
     runs = CircuitRuns(FULL, ablation)
-    nothing = MaskedRuns(ablation, ablation.nothing).values
+    nothing = MaskedRuns(ablation, NOTHING).values
     close(runs.model_without([FULL.heads])[0], nothing)
     close(runs.circuit_without([FULL.heads])[0], nothing)
     assert (nothing - pair.clean).abs().min() > 1e-3
@@ -70,7 +70,7 @@ def test_a_set_is_the_same_from_whichever_base() -> None:
     pair = made_pair("gpt_neox")
     ablation = ablation_of(CIRCUIT, pair)
     masks = [ablation.only(rest(heads)) for heads in SETS]
-    for base in (ablation.nothing, ablation.all_but(()), ablation.only(CIRCUIT.heads)):
+    for base in (NOTHING, ablation.all_but(()), ablation.only(CIRCUIT.heads)):
         close(MaskedRuns(ablation, base).scores(masks), MaskedRuns(ablation, masks[0]).scores(masks))
 
 
@@ -79,9 +79,12 @@ def test_what_nothing_leads_from_is_exactly_the_base() -> None:
     pair = made_pair()
     ablation = ablation_of(CIRCUIT, pair)
     runs = MaskedRuns(ablation, ablation.all_but(()))
-    early, late = ablation.all_but(()), ablation.all_but(())
-    early[-1, :, :4] = False
-    late[:, 1, 5:] = False  # beyond the end of a prompt of five tokens
+    before, beyond = torch.zeros(2, *pair.prompts.tokens.shape, dtype=torch.bool)
+    before[:, :4] = True
+    beyond[1, 5:] = True  # behind the end of a prompt of five tokens
+    heads = [(layer, head) for layer in range(3) for head in range(4)]
+    early = Kept({head: before for head in heads if head[0] == 2}, inverted=True)
+    late = Kept(dict.fromkeys(heads, beyond), inverted=True)
     scores = runs.scores([early, late])
     assert torch.equal(scores[1], pair.clean)
     assert torch.equal(scores[0], pair.clean)
@@ -91,16 +94,16 @@ def test_waves_that_hold_little_give_the_same(monkeypatch: pytest.MonkeyPatch) -
     pair = made_pair()
     ablation = ablation_of(CIRCUIT, pair)
     masks = [ablation.only(rest(heads)) for heads in SETS]
-    at_once = MaskedRuns(ablation, ablation.nothing).scores(masks)
+    at_once = MaskedRuns(ablation, NOTHING).scores(masks)
     monkeypatch.setattr(masked_runs, "room_within", lambda *_: Room(9, 4))
-    close(MaskedRuns(ablation, ablation.nothing).scores(masks), at_once)
+    close(MaskedRuns(ablation, NOTHING).scores(masks), at_once)
 
 
 def test_out_of_memory_is_answered_by_smaller_waves(monkeypatch: pytest.MonkeyPatch) -> None:
     pair = made_pair()
     ablation = ablation_of(CIRCUIT, pair)
     masks = [ablation.only(rest(heads)) for heads in SETS]
-    runs = MaskedRuns(ablation, ablation.nothing)
+    runs = MaskedRuns(ablation, NOTHING)
     at_once, asked, most = runs.scores(masks), [], 20
 
     def scarce(recording: Recording, room: Room, edit: EditInFlight) -> Wavefront:
@@ -122,10 +125,10 @@ def test_roles_are_each_prompts_own() -> None:
     circuit = Circuit((Group("S2", ((0, 1), (1, 1)), ("S2",)),))
     pair = made_pair()
     own, union = ablation_of(circuit, pair), ablation_of(circuit, pair, union=True)
-    kept = own.only(circuit.heads)[0, :, :, 1]
+    kept = own.only(circuit.heads).mask(pair, range(5))[0, :, :, 1]
     assert kept.int().argmax(1).tolist() == [4, 2, 3, 3, 5]
     assert kept.sum(1).tolist() == [1] * 5
-    assert union.only(circuit.heads)[0, :, :, 1].sum(1).tolist() == [4] * 5
+    assert union.only(circuit.heads).mask(pair, range(5))[0, :, :, 1].sum(1).tolist() == [4] * 5
     assert not torch.allclose(CircuitRuns(circuit, own).own.values, CircuitRuns(circuit, union).own.values, atol=1e-3)
 
 
@@ -134,7 +137,7 @@ def test_scores_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     runs = CircuitRuns(CIRCUIT, ablation_of(CIRCUIT, pair))
     asked: list[int] = []
     scores = runs.own.scores
-    monkeypatch.setattr(runs.own, "scores", lambda masks: asked.append(len(masks)) or scores(masks))
+    monkeypatch.setattr(runs.own, "scores", lambda kept, of: asked.append(len(kept)) or scores(kept, of))
     first = runs.circuit_without([[(2, 0)], [(2, 0)], [(1, 3)]])
     again = runs.circuit_without([[(1, 3)], [(2, 0)]])
     assert asked == [2, 0]

@@ -39,7 +39,7 @@ def test_it_continues_the_pairs_own_corrupted_prompts(model: uw.Model, bos: bool
 def test_few_prompts_of_a_template_bring_more(model: uw.Model) -> None:
     pair = pair_of(model, 5, "swap")
     about = ablation_of(CIRCUIT, pair).about
-    assert about["ablation"] == "template"
+    assert about["how"] == "template"
     assert f"means over {5 * PER_TEMPLATE} swap prompts of 5 templates" in str(about["notes"])
     assert "seed 3" in str(about["notes"])
 
@@ -47,7 +47,7 @@ def test_few_prompts_of_a_template_bring_more(model: uw.Model) -> None:
 def test_the_means_are_those_of_the_drawn_prompts(model: uw.Model) -> None:
     pair = pair_of(model, 5)
     drawn = reference_prompts(pair)
-    values = ablation_of(CIRCUIT, pair).values[1]
+    values = ablation_of(CIRCUIT, pair).values(range(5))["z", 1]
     assert drawn.groups is not None
     assert pair.prompts.groups is not None
     for row, (group, length) in enumerate(

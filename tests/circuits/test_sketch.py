@@ -9,8 +9,9 @@ import xarray as xr
 
 import unweave as uw
 from tests.tiny import D_VOCAB, N_HEADS, N_LAYERS, Kind, tiny_model
+from unweave.circuits.halves import halves
 from unweave.circuits.senders import Senders
-from unweave.circuits.sketch import SketchRules, sketch
+from unweave.circuits.sketch import SketchRules, own_roles, sketch
 
 LOOSE = SketchRules(threshold=0.001, edge_threshold=0.0, attends=0.0, levels=3)
 
@@ -31,6 +32,12 @@ def pair(kind: Kind = "llama", n: int = 24) -> uw.Contrast:
     return uw.Contrast(tiny_model(kind, seed=seed), prompts, uw.Prompts.from_tokens(other, roles=roles), uw.LogitDiff())
 
 
+def half(asked: uw.Contrast, which: int) -> uw.Contrast:
+    """The prompts that choose (0), or those that effects are measured on (1)."""
+    at = halves(asked.prompts)[which]
+    return uw.Contrast(asked.model, asked.prompts.take(at), asked.corrupted.take(at), asked.metric)
+
+
 @pytest.fixture(scope="module")
 def loose() -> uw.Circuit:
     """The sketch of `pair()` that keeps nearly everything."""
@@ -47,27 +54,29 @@ def kept(table, threshold):
 def test_level_1_are_the_heads_with_a_direct_effect(kind):
     asked = pair(kind)
     circuit = sketch(asked, SketchRules(threshold=0.01, levels=1))
-    direct = kept(uw.path_patch(asked, at="end"), 0.01)
+    direct = kept(uw.path_patch(half(asked, 0), at="end"), 0.01)
     assert direct
     assert set(circuit.heads) == direct
     assert {edge.receiver for edge in circuit.edges} == {"logits"}
 
 
 def test_the_next_level_acts_through_the_last():
-    asked = pair()
+    asked = pair(n=48)
     one, two = (sketch(asked, SketchRules(0.001, 0.0, 0.05, 0.0, levels)) for levels in (1, 2))
     assert set(one.heads) < set(two.heads)
-    last = {kind: [(layer, head, kind) for layer, head in one.heads] for kind in ("k", "v")}
-    through = set().union(*(kept(uw.path_patch(asked, receivers, at="S2"), 0.001) for receivers in last.values()))
+    shared = sorted({(layer, head // 2) for layer, head in one.heads})  # two heads share a key/value head
+    last = {kind: [(layer, head, kind) for layer, head in shared] for kind in ("k", "v")}
+    chosen = half(asked, 0)
+    through = set().union(*(kept(uw.path_patch(chosen, receivers, at="S2"), 0.001) for receivers in last.values()))
     assert through
     assert through <= set(two.heads)
 
 
 def test_an_edge_is_the_share_that_its_path_alone_carries(loose):
-    asked = pair()
     edge = next(edge for edge in loose.edges if edge.receiver != "logits")
     layer, head = map(int, edge.receiver.split("."))
-    alone = uw.path_patch(asked, [(layer, head, edge.input)], [edge.sender], edge.role)
+    number = head if edge.input == "q" else head // 2  # two heads share a key/value head
+    alone = uw.path_patch(half(pair(), 1), [(layer, number, edge.input)], [edge.sender], edge.role)
     assert edge.effect == pytest.approx(-float(alone.mean()), abs=1e-12)
     assert edge.effect is not None
     assert edge.low is not None
@@ -144,14 +153,14 @@ def test_what_supports_the_answer_and_what_speaks_against_it_are_followed_apart(
 
 
 def test_without_a_screen_all_heads_are_run_on_every_prompt():
-    asked, receivers = pair(n=6), [(2, 1, "k"), (2, 2, "k")]
+    asked, receivers = pair(n=6), [(2, 0, "k"), (2, 1, "k")]
     whole = uw.path_patch(asked, receivers, at="S2")
     for screen in (0, 6, 20):
         xr.testing.assert_identical(Senders(asked, 0.01, screen).effects(receivers, "S2"), whole)
 
 
 def test_a_screen_leaves_out_only_what_is_small_where_it_was_tried():
-    asked, receivers, threshold = pair(n=12), [(2, 1, "k"), (2, 2, "k")], 0.01
+    asked, receivers, threshold = pair(n=12), [(2, 0, "k"), (2, 1, "k")], 0.01
     whole = uw.path_patch(asked, receivers, at="S2")
     screened = Senders(asked, threshold, 3).effects(receivers, "S2")
     assert screened.dims == whole.dims
@@ -165,9 +174,89 @@ def test_a_screen_leaves_out_only_what_is_small_where_it_was_tried():
 
 
 def test_prompts_that_score_as_their_corrupted_ones_screen_nothing():
-    asked, receivers = pair(n=6), [(2, 1, "k"), (2, 2, "k")]
+    asked, receivers = pair(n=6), [(2, 0, "k"), (2, 1, "k")]
     tokens = asked.corrupted.tokens.clone()
     tokens[[0, 5]] = asked.prompts.tokens[[0, 5]]
     asked = replace(asked, corrupted=replace(asked.corrupted, tokens=tokens))
     found = Senders(asked, 0.01, 2).effects(receivers, "S2")
     xr.testing.assert_identical(found, uw.path_patch(asked, receivers, at="S2"))
+
+
+def with_role(asked: uw.Contrast, role: str, at: list[int]) -> uw.Contrast:
+    """The pair with another role."""
+    sides = [replace(side, roles={**side.roles, role: torch.tensor(at)}) for side in (asked.prompts, asked.corrupted)]
+    return uw.Contrast(asked.model, sides[0], sides[1], asked.metric)
+
+
+def test_roles_at_one_position_are_counted_once():
+    asked = pair("gpt2", 16)
+    even = torch.arange(16) % 2 == 0
+    other = with_role(asked, "S2-1", torch.where(even, 2, 0).tolist())  # S2 itself, or before anything differs
+    assert set(own_roles(other)) == {"S2", "end"}
+    assert sketch(other, LOOSE).groups == sketch(asked, LOOSE).groups
+    mixed = with_role(asked, "X", torch.where(even, 2, 3).tolist())
+    own = own_roles(mixed)
+    assert own["S2"].all()
+    assert torch.equal(own["X"], ~even)
+    assert set(own_roles(with_role(asked, "last", [5] * 16))) == {"S2", "end"}  # where the metric reads
+
+
+def test_an_edge_at_a_role_is_of_the_prompts_where_it_stands_alone():
+    even = torch.arange(16) % 2 == 0
+    asked = with_role(pair("gpt2", 16), "X", torch.where(even, 2, 3).tolist())
+    found = [edge for edge in sketch(asked, LOOSE).edges if edge.role == "X" and edge.input == "v"]
+    assert found
+    measured = halves(asked.prompts)[1]
+    for edge in found[:2]:
+        layer, head = map(int, edge.receiver.split("."))
+        alone = uw.path_patch(half(asked, 1), [(layer, head, "v")], [edge.sender], "X").values[:, 0]
+        counts = ~even[measured].numpy()
+        assert abs(alone[~counts]).max() > 0
+        assert edge.effect == pytest.approx(-float(np.where(counts, alone, 0).mean()), abs=1e-12)
+
+
+def test_shared_keys_and_values_receive_once():
+    circuit = sketch(pair("llama", 48), LOOSE)
+    share = N_HEADS // 2
+    inputs = [(edge, *map(int, edge.receiver.split("."))) for edge in circuit.edges if edge.input in ("k", "v")]
+    assert inputs
+    paths = [(edge.sender, layer, head // share, edge.input, edge.role) for edge, layer, head in inputs]
+    assert len(paths) == len(set(paths))
+    assert any(edge.shared for edge, *_ in inputs)
+    for edge, layer, head in inputs:
+        for other in edge.shared:
+            there, number = map(int, other.split("."))
+            assert (there, number // share) == (layer, head // share)
+    assert all(not edge.shared for edge in circuit.edges if edge.input in ("", "q"))
+
+
+def test_levels_are_split_by_sign():
+    asked = pair("gpt2", 24)
+    circuit = sketch(asked, SketchRules(0.001, 0.0, 0.05, 0.0, levels=1))
+    direct = uw.path_patch(half(asked, 0), at="end").mean("prompt")
+    signs = {}
+    for group in circuit.groups:
+        against = " against" in group.name
+        signs[against] = [float(direct.sel(layer=layer, head=head)) for layer, head in group.heads]
+    assert max(signs[False]) < 0 < min(signs[True])
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_the_good_direction_of_the_metric_says_what_supports_the_answer(kind):
+    asked = pair(kind)
+    lower = uw.Contrast(asked.model, asked.prompts, asked.corrupted, uw.CrossEntropy())
+    higher = uw.Contrast(asked.model, asked.prompts, asked.corrupted, uw.LogProb())
+    one, other = (sketch(each, SketchRules(0.01, levels=1)) for each in (lower, higher))
+    assert one.groups == other.groups
+    assert one.attrs["gap"] == pytest.approx(-other.attrs["gap"])
+    assert [edge.effect for edge in one.edges] == pytest.approx([edge.effect for edge in other.edges])
+
+
+def test_a_circuit_says_where_it_was_chosen_and_where_measured():
+    asked = pair(n=24)
+    attrs = sketch(asked, LOOSE).attrs
+    assert (attrs["chosen_on"], attrs["measured_on"]) == (12, 12)
+    assert attrs["gap"] == pytest.approx(half(asked, 1).gap)
+    few = sketch(pair("gpt2", n=6), SketchRules(0.0, 0.0, 1.0, levels=1))
+    assert (few.attrs["chosen_on"], few.attrs["measured_on"]) == (6, 6)
+    assert few.attrs["halves"] == "the same prompts"

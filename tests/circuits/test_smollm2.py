@@ -26,17 +26,18 @@ def test_ablated_runs_equal_plain_runs_with_edits(smollm2: uw.Model) -> None:
     task = uw.tasks.ioi(smollm2, n_prompts=3, seed=1, bos=True)
     pair = uw.Contrast(smollm2, task.prompts, task.corrupt("ABC"), uw.LogitDiff())
     ablation = ablation_of(CIRCUIT, pair, "mean")
+    instead = ablation.values(range(3))
     runs = CircuitRuns(CIRCUIT, ablation)
     removed = ((23, 3), (10, 0), (3, 5))
     edits = [
-        uw.Edit("z", layer, ablation.values[layer][torch.arange(3), place, head], head=head, pos=place)
+        uw.Edit("z", layer, instead["z", layer][torch.arange(3), place, head], head=head, pos=place)
         for (layer, head), role in zip(removed, ("end", "S2", "S1+1"), strict=True)
         for place in [pair.prompts.role(role)]
     ]
     logits = read_logits(smollm2.run(pair.prompts, edits=edits), pair.metric, pair.prompts)
     expected = pair.metric.score(logits, pair.prompts)
     torch.testing.assert_close(runs.model_without([removed])[0], expected, rtol=0, atol=2e-3)
-    everything = [uw.Edit("z", layer, values) for layer, values in ablation.values.items()]
+    everything = [uw.Edit(site, layer, values) for (site, layer), values in instead.items()]
     logits = read_logits(smollm2.run(pair.prompts, edits=everything), pair.metric, pair.prompts)
     expected = pair.metric.score(logits, pair.prompts)
     torch.testing.assert_close(runs.circuit_without([CIRCUIT.heads])[0], expected, rtol=0, atol=2e-3)

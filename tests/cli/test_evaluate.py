@@ -36,10 +36,22 @@ def test_it_prints_and_keeps_what_the_library_finds(
     assert isinstance(kept, xr.DataTree)
     assert all(kept[name].to_dataset().identical(score[name].to_dataset()) for name in evaluating.TESTS)
     rows = run.table()
-    assert [row[0] for row in rows] == ["what is kept", "the model", "the circuit", "no head", "random 1"]
+    assert [row[0] for row in rows] == [
+        "what is kept",
+        "the model",
+        "the circuit",
+        "no head",
+        "1 random circuit, median",
+    ]
     assert [row[1] for row in rows] == ["heads", "12", "3", "0", "3"]
     lines = [line for line in run.out.splitlines() if line.startswith("# ")]
-    assert [line.split()[1] for line in lines[-4:]] == ["faithfulness:", "completeness:", "minimality:", "kept"]
+    assert [line.split()[1] for line in lines[-5:]] == [
+        "faithfulness:",
+        "curve:",
+        "completeness:",
+        "minimality:",
+        "kept",
+    ]
     assert "evaluation of a circuit of 3 of 12 heads, task ioi, 3 prompts" in lines[0]
     page = Path("tested/evaluation.html").read_text(encoding="utf-8")
     assert page.count('<figure class="circuit"') == 1
@@ -107,7 +119,7 @@ def test_ctrl_c_keeps_the_finished_tests(
         assert run.err == "unweave: stopped: no test was finished, so nothing is kept\n"
         assert not kept.exists()
         return
-    assert run.err == f"unweave: stopped: faithfulness and minimality were finished and are kept in {kept}\n"
+    assert run.err == f"unweave: stopped: faithfulness, curve and minimality were finished and are kept in {kept}\n"
     assert run("show", kept) == 0
     assert "# minimality: " in run.out
     assert "completeness" not in run.out

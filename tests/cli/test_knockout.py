@@ -23,14 +23,16 @@ def test_every_head_in_turn(run: Command, folder: Path, pair: uw.Contrast) -> No
     assert run.err == ""
 
 
-def test_what_is_listed_goes_together_or_one_by_one(run: Command, folder: Path, pair: uw.Contrast) -> None:
-    listed = ["--heads", "1.1, q 2.0", "--mlps", "0", "--layers", "1", "--how", "mean"]
-    assert ask(run, folder, *listed, "--at", "S2, end") == 0
-    targets = ["1.1", "q 2.0", "mlp 0", "layer 1"]
-    together = uw.knockout(pair, targets, "mean", ("S2", "end"), joint=True)
-    assert loaded("without.nc").identical(together)
+def test_what_is_listed_goes_one_by_one_and_what_is_joined_together(
+    run: Command, folder: Path, pair: uw.Contrast
+) -> None:
+    listed = ["--heads", "1.1, 2.0 q + 1.2 + mlp 1", "--mlps", "0", "--layers", "1", "--how", "mean"]
+    assert ask(run, folder, *listed, "--at", "S2, end", "--source", "clean") == 0
+    targets = ["1.1", ["q 2.0", "1.2", "mlp 1"], "mlp 0", "layer 1"]
+    expected = uw.knockout(pair, targets, "mean", ("S2", "end"), source="clean")
+    assert loaded("without.nc").identical(expected)
     assert "# replaced by: mean of the clean prompts, at S2 end" in run.out
-    assert ask(run, folder, *listed[:2], "--each", "--measure", "change") == 0
+    assert ask(run, folder, "--heads", "1.1, q 2.0", "--measure", "change") == 0
     assert loaded("without.nc").identical(uw.knockout(pair, ["1.1", "q 2.0"], measure="change"))
 
 
@@ -50,10 +52,10 @@ def test_a_template_of_one_prompt_is_refused_or_kept(run: Command, folder: Path)
 
 
 def test_heads_that_step_in(run: Command, folder: Path, pair: uw.Contrast) -> None:
-    assert ask(run, folder, "--backups", "--heads", "0.1, 0.2", "--at", "end") == 0
+    assert ask(run, folder, "--backups", "--heads", "0.1 + 0.2", "--at", "end") == 0
     expected = uw.backup_heads(pair, ["0.1", "0.2"], at="end")
     assert loaded("without.nc").identical(expected)
-    assert "# replaced by: mean of the clean prompts, at end" in run.out
+    assert "# z 0.1 + z 0.2 together, replaced by: mean of the corrupted prompts, at end" in run.out
     assert "# The logit difference without them is " in run.out
     assert [row[0] for row in run.table()][1:] == [row.label for row in uw.top(expected)]
 
@@ -64,7 +66,7 @@ def test_ctrl_c_keeps_what_was_finished(
     partial = uw.knockout(pair)
     partial[:, 1:] = float("nan")
 
-    def stopped(*_: object) -> None:
+    def stopped(*_: object, **__: object) -> None:
         raise Interrupted("", partial)
 
     monkeypatch.setattr(knockouts, "knockout", stopped)
@@ -74,7 +76,7 @@ def test_ctrl_c_keeps_what_was_finished(
 
 
 def test_an_input_stands_before_its_head_or_behind_it(run: Command, folder: Path, pair: uw.Contrast) -> None:
-    assert ask(run, folder, "--heads", "2.0 q, k 2.1", "--each") == 0
+    assert ask(run, folder, "--heads", "2.0 q, k 2.1") == 0
     assert loaded("without.nc").identical(uw.knockout(pair, ["q 2.0", "k 2.1"]))
 
 
@@ -100,7 +102,10 @@ MISTAKES = [
     (["--backups"], "--backups: it takes heads alone"),
     (["--backups", "--heads", "z"], "--backups: it takes heads alone"),
     (["--backups", "--heads", "1.1", "--mlps", "0"], "--backups: it takes heads alone"),
-    (["--backups", "--heads", "1.1", "--each"], "drop --each"),
+    (["--backups", "--heads", "1.1 + q 1.2"], "--backups: it takes heads alone"),
+    (["--backups", "--heads", "1.1, 1.2"], "write --heads '1.1 + 1.2' for all together"),
+    (["--source", "clean"], "'zero' takes no values from prompts"),
+    (["--heads", "q 2.kv1", "--model", "FOLDER"], "is a key/value head"),
     (["--backups", "--heads", "1.1", "--measure", "drop"], "drop --measure"),
     (["--backups", "--heads", "1.1", "--metric", "kl", "--task", "bare.jsonl", "--model", "FOLDER"], "wrong"),
     (["--out", "folder"], ".nc or .html"),

@@ -21,7 +21,7 @@ def test_it_prints_and_keeps_what_the_library_finds(run: Command, folder: Path, 
     assert loaded("path.nc").identical(expected)
     assert [row[0] for row in run.table()] == ["cell", *(row.label for row in uw.top(expected, 2))]
     assert (
-        "# from every head to 2.1 q, 2.0 v; sent at end, received at end; MLPs live, attention frozen by z" in run.out
+        "# from every head to 2.1 q, 2.kv0 v; sent at end, received at end; MLPs live, attention frozen by z" in run.out
     )
     assert run.err == ""
 
@@ -34,6 +34,9 @@ def test_chosen_senders_roles_and_directions(run: Command, folder: Path, pair: u
     expected = uw.path_patch(pair, receivers, senders, ("S2", None), direction="denoise", mlps="frozen")
     assert loaded("path.nc").identical(expected)
     assert [row[0] for row in run.table()][1:] == [row.label for row in uw.top(expected)]
+    as_called = expected.sender.values.tolist()
+    same = uw.path_patch(pair, receivers, as_called, ("S2", None), direction="denoise", mlps="frozen")
+    assert same.identical(expected)
     assert ask(run, folder, "--senders", "mlps", "--at", ":end") == 0
     assert loaded("path.nc").identical(uw.path_patch(pair, senders="mlps", at=(None, "end")))
 

@@ -32,7 +32,10 @@ def test_given_values_are_patched_at_every_position():
     """Zeros as the donor's `z` are what edits to zero make, also before the first token that differs."""
     pair = tiny_pair(tiny_model("gpt2"))
     zeros = {("z", layer): torch.zeros(3, 7, 4, 4, dtype=torch.float64) for layer in range(N_LAYERS)}
-    scores = Sweep(question_of(pair, "noise", GivenDonor(lambda key, rows: zeros[key][rows])), sheets()).run()
+    scores = Sweep(
+        question_of(pair, "noise", GivenDonor(lambda rows: {key: zero[list(rows)] for key, zero in zeros.items()})),
+        sheets(),
+    ).run()
     rows = torch.arange(3)
     for layer, head in ((0, 1), (2, 3)):
         edit = Edit("z", layer, torch.zeros(1, dtype=torch.float64), head=head)

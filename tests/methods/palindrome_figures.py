@@ -63,7 +63,8 @@ class Subject:
     def lost(self, size: int, site: str, how: str | uw.Replacement) -> np.ndarray:
         """Mean loss gained by a knockout, `[layer, head]`."""
         pair = contrast(self, "ds500" if size > 100 else "ds100", size)
-        return uw.knockout(pair, site, how, measure="change", progress=False).mean("prompt").values
+        source = "clean" if how == "mean" else None
+        return uw.knockout(pair, site, how, measure="change", progress=False, source=source).mean("prompt").values
 
     def qk(self, head: str, over: str, softmax: bool = True):
         return uw.qk_circuit(self.model, [head], over, norm_scale=self.norm_scale, softmax=softmax)[0]

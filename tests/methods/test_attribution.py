@@ -1,5 +1,7 @@
 """Attribution and the lens: the parts sum to the whole, and mean what they say."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -19,6 +21,35 @@ def test_the_parts_and_the_rest_sum_to_the_logit_difference(kind, by):
     whole = parts.sum(parts.dims[1:]) + parts.rest
     np.testing.assert_allclose(whole, pair.clean, atol=1e-10)
     np.testing.assert_allclose(parts.total, pair.clean, atol=1e-10)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("by", ["component", "layer", "head", "neuron"])
+@pytest.mark.parametrize("prompts", ["clean", "corrupted"])
+def test_a_split_is_each_answers_logit_above_the_mean_candidate(kind, by, prompts):
+    pair = tiny_pair(tiny_model(kind))
+    whole = uw.attribute(pair, by=by, prompts=prompts)
+    parts = uw.attribute(pair, by=by, prompts=prompts, split=True)
+    right, wrong = (parts.sel(answer=answer, drop=True) for answer in ("right", "wrong"))
+    np.testing.assert_allclose(right - wrong, whole, atol=1e-10)
+    np.testing.assert_allclose(parts.sum(parts.dims[2:]) + parts.rest, parts.total, atol=1e-10)
+    shown = pair.side(prompts)
+    rows = torch.arange(len(shown))
+    logits = pair.model.run(shown).logits[rows, pair.prompts.role("end")]
+    asked = pair.prompts
+    assert asked.answers is not None
+    assert asked.wrong is not None
+    mean = logits[:, torch.cat([asked.answers, asked.wrong]).unique()].mean(1)
+    for tokens, part in ((asked.answers, right), (asked.wrong, wrong)):
+        np.testing.assert_allclose(part.total, logits[rows, tokens] - mean, atol=1e-10)
+
+
+def test_two_answers_alone_have_no_split():
+    pair = tiny_pair(tiny_model("gpt2"))
+    answers, wrong = torch.full((3,), 4), torch.full((3,), 5)
+    alike = uw.Contrast(pair.model, replace(pair.prompts, answers=answers, wrong=wrong), pair.corrupted, pair.metric)
+    with pytest.raises(uw.InputError, match="split: all prompts have the same two answers"):
+        uw.attribute(alike, split=True)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -73,6 +104,25 @@ def test_the_lens_ends_at_the_models_own_answer(kind):
     stages = N_LAYERS + 1 if kind == "gpt_neox" else 2 * N_LAYERS + 1
     assert lens.shape == (3, stages)
     assert uw.logit_lens(pair, mid=False).shape == (3, N_LAYERS + 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_lens_with_each_stages_own_norm_is_the_model_cut_there(kind):
+    """What a model of the first layers alone answers, read with the norm and unembedding of the whole."""
+    pair = tiny_pair(tiny_model(kind))
+    own, final = uw.logit_lens(pair, norm="own"), uw.logit_lens(pair)
+    assert (own.attrs["norm"], final.attrs["norm"]) == ("own", "final")
+    model, rows = pair.model, torch.arange(3)
+    for layer in range(1, N_LAYERS):
+        weights = replace(model.weights, layers=model.weights.layers[:layer])
+        cut = replace(model, config=replace(model.config, n_layers=layer), weights=weights)
+        logits = cut.run(pair.prompts).logits_at("end")
+        expected = (logits[rows, pair.prompts.answers] - logits[rows, pair.prompts.wrong]).numpy()
+        np.testing.assert_allclose(own.sel(stage=f"{layer}_pre"), expected, atol=1e-10)
+        assert abs(final.sel(stage=f"{layer}_pre") - expected).max() > 1e-2
+    np.testing.assert_allclose(own.sel(stage="final"), pair.clean, atol=1e-10)
+    with pytest.raises(uw.InputError, match="norm"):
+        uw.logit_lens(pair, norm="pre")
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])

@@ -23,7 +23,7 @@ CASES = list(product(FAMILIES, HOWS))
 
 
 def values(side: Both, site: str, how: str) -> list[Tensor]:
-    """What stands in, of every layer: zeros, the clean prompts' mean by position, or the corrupted prompts' run."""
+    """What stands in, of every layer: zeros, the corrupted prompts' mean by position, or their run."""
     asked = side.pair
     clean, other = (trace.sites for trace in unpatched(side.hf, asked))
     layers = range(side.hf.config.num_hidden_layers)
@@ -31,7 +31,7 @@ def values(side: Both, site: str, how: str) -> list[Tensor]:
         return [other[site, n] for n in layers]
     if how == "zero":
         return [torch.zeros_like(clean[site, n]) for n in layers]
-    return [mean_by_position(clean[site, n], asked.lengths, site) for n in layers]
+    return [mean_by_position(other[site, n], asked.lengths, site) for n in layers]
 
 
 def mean_by_position(kept: Tensor, lengths: Tensor, site: str) -> Tensor:

@@ -19,10 +19,10 @@ RUNS = (("unequal", "ABC", "noise", "live"), ("equal", "swap", "denoise", "froze
 CASES = [(name, *run) for name in DEEP for run in RUNS]
 # Heads of layer 0 send, or the embedding; receivers of layer 1 act on those of layer 2.
 RECEIVERS = {
-    "values": (((1, 0, "v"), (1, 2, "v"), (2, 1, "v")), (("v", 1, 0), ("v", 1, 2), ("v", 2, 1))),
+    "values": (((1, 0, "v"), (1, 1, "v"), (2, 1, "v")), (("v", 1, 0), ("v", 1, 1), ("v", 2, 1))),
     "all inputs": (
-        ((0, 1, "k"), (1, 0, "q"), (1, 0, "k"), (1, 2, "v"), (2, 0, "q"), (2, 1, "k")),
-        (("k", 0, 1), ("q", 1, 0), ("k", 1, 0), ("v", 1, 2), ("q", 2, 0), ("k", 2, 1)),
+        ((0, 1, "k"), (1, 0, "q"), (1, 0, "k"), (1, 1, "v"), (2, 0, "q"), (2, 1, "k")),
+        (("k", 0, 1), ("q", 1, 0), ("k", 1, 0), ("v", 1, 1), ("q", 2, 0), ("k", 2, 1)),
     ),
     "with MLPs": (((1, 1, "v"), "mlp 1", "mlp 2"), (("v", 1, 1), ("mlp_in", 1, None), ("mlp_in", 2, None))),
 }

@@ -18,8 +18,8 @@ CASES = [
 ]
 RECEIVERS = {
     "logits": ("logits", None),
-    "values": ([(1, 0, "v"), (1, 2, "v")], (("v", 1, 0), ("v", 1, 2))),
-    "mixed": ([(1, 0, "q"), (1, 2, "k"), (0, 1, "v")], (("q", 1, 0), ("k", 1, 2), ("v", 0, 1))),
+    "values": ([(1, 0, "v"), (1, 1, "v")], (("v", 1, 0), ("v", 1, 1))),
+    "mixed": ([(1, 0, "q"), (1, 1, "k"), (0, 1, "v")], (("q", 1, 0), ("k", 1, 1), ("v", 0, 1))),
     "mlp": (["mlp 1"], (("mlp_in", 1, None),)),
     "both": (["mlp 0", (1, 1, "q")], (("mlp_in", 0, None), ("q", 1, 1))),
     "in a row": ([(0, 1, "v"), "mlp 0", (1, 0, "v")], (("v", 0, 1), ("mlp_in", 0, None), ("v", 1, 0))),
@@ -136,9 +136,49 @@ def test_everything_before_a_layer_sent_to_all_its_inputs_is_its_whole_attention
     name, lengths, corruption, direction = case
     side = both(name, lengths, corruption)
     n_heads = side.contrast.model.config.n_heads
-    receivers = [(1, head, kind) for head, kind in product(range(n_heads), "qkv")]
+    receivers = [(1, head, "q") for head in range(n_heads)]
+    receivers += [(1, head, kind) for head, kind in product(range(side.contrast.model.config.n_kv_heads), "kv")]
     everything = [["embed", *product([0], range(n_heads)), "mlp 0"]]
     got = uw.path_patch(side.contrast, receivers, everything, direction=direction, attention=attention)
     whole = uw.patch_at(side.contrast, [[f"z 1.{head}" for head in range(n_heads)]], direction)
     np.testing.assert_allclose(got.values, whole.values, rtol=0, atol=TOLERANCE)
     assert float(abs(got).max()) > 1e-3
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("kind", "qkv")
+def test_a_head_of_a_site_is_the_same_head_in_every_method(name, kind):
+    """All that comes before a layer, sent to one of its heads' inputs, is that input of the donor: with shared keys and
+    values, the number is a key/value head's in each method.
+    """
+    side = both(name, "equal", "ABC")
+    config = side.contrast.model.config
+    last = (config.n_heads if kind == "q" else config.n_kv_heads) - 1
+    for head in range(last + 1):
+        everything = [["embed", *product([0], range(config.n_heads)), "mlp 0"]]
+        by_path = uw.path_patch(side.contrast, [(1, head, kind)], everything)
+        patched = uw.patch_at(side.contrast, [f"{kind} 1.{head}"], "noise")
+        knocked = uw.knockout(side.contrast, [f"{kind} 1.{head}"], "resample")
+        by_layer = uw.patch(side.contrast, kind, ("layer", "head"), "noise").sel(layer=1)[:, head : head + 1]
+        for other in (patched, knocked, by_layer):
+            np.testing.assert_allclose(by_path.values, other.values, rtol=0, atol=TOLERANCE)
+        assert float(abs(patched).max()) > 1e-3
+    with pytest.raises(uw.InputError, match="heads 0 to"):
+        uw.path_patch(side.contrast, [(1, last + 1, kind)])
+
+
+def test_shared_heads_are_called_and_written_as_such():
+    side = both("llama-grouped", "equal", "ABC")
+    named = uw.path_patch(side.contrast, [(1, 1, "v"), (2, 3, "q")])
+    assert named.attrs["receivers"] == "1.kv1 v, 2.3 q"
+    for written in ("1.kv1 v", "v 1.kv1", "1.1 v", "v 1.1"):
+        assert uw.path_patch(side.contrast, [written, "2.3 q"]).identical(named)
+    assert uw.knockout(side.contrast, ["v 1.kv1", "k 1.0"]).address.values.tolist() == ["v 1.kv1", "k 1.kv0"]
+    notes = [named, uw.patch_at(side.contrast, ["v 1.1"]), uw.knockout(side.contrast, ["v 1.1"])]
+    assert len({result.attrs["notes"] for result in notes}) == 1
+    np.testing.assert_array_equal(uw.patch_at(side.contrast, ["v 1.kv1"]), uw.patch_at(side.contrast, ["v 1.1"]))
+    for query in (lambda: uw.path_patch(side.contrast, ["1.kv1 q"]), lambda: uw.patch_at(side.contrast, ["q 1.kv1"])):
+        with pytest.raises(uw.InputError, match="key/value head"):
+            query()
+    apart = uw.path_patch(both("gpt2", "equal", "ABC").contrast, [(1, 1, "v")])
+    assert (apart.attrs["receivers"], apart.attrs["notes"]) == ("1.1 v", "")

@@ -79,6 +79,19 @@ def test_in_the_last_layer_only_the_end_is_read(side: Both) -> None:
         assert (by_place[at_end] != 0.0).any(), array.name
 
 
+@pytest.mark.parametrize("kind", ["q", "mlp"])
+def test_paths_to_what_no_other_position_reads(side: Both, kind: str) -> None:
+    """In the last layer queries and what the MLP reads matter only at the end; values matter anywhere."""
+    last = side.contrast.model.config.n_layers - 1
+    elsewhere = (side.pair.roles["S2"] != side.pair.roles["end"]).numpy()
+    receiver = f"mlp {last}" if kind == "mlp" else f"{last}.1 q"
+    found = uw.path_patch(side.contrast, [receiver], ["mlp 0"], at="S2", progress=False).values[:, 0]
+    assert (found[elsewhere] == 0.0).all()
+    assert (found[~elsewhere] != 0.0).all()
+    found = uw.path_patch(side.contrast, [receiver, f"{last}.1 v"], ["mlp 0"], at="S2", progress=False).values[:, 0]
+    assert (found != 0.0).all()
+
+
 def test_a_pattern_has_no_sources_ahead_of_its_destination(side: Both) -> None:
     array = tables(side.contrast, ["pattern"], ("layer", "head", "q_pos", "k_pos"))["pattern"].values
     ahead = np.triu(np.ones(array.shape[-2:], dtype=bool), 1)
@@ -105,6 +118,27 @@ def test_a_prompt_that_equals_its_corruption_has_no_effects() -> None:
     for array in (single["resid_pre"], single["z"], together):
         assert (array.values[1] == 0.0).all()
         assert (array.values[[0, 2]] != 0.0).all()
+
+
+@pytest.mark.parametrize(("dtype", "most"), [(torch.float64, 1e-9), (torch.float32, 1e-3)])
+def test_values_that_differ_by_rounding_errors_have_effects_of_that_size(dtype: torch.dtype, most: float) -> None:
+    """The first prompt's corrupted token has the embedding of the clean one, but for the last bit of each number."""
+    model = random_model(uw.small_config(n_layers=2, n_heads=2, d_model=16, d_head=8, d_mlp=8)).to(dtype=dtype)
+    w_e = model.weights.w_e.clone()
+    w_e[1] = torch.nextafter(w_e[0], torch.full_like(w_e[0], 9.0))
+    model = replace(model, weights=replace(model.weights, w_e=w_e))
+    clean = uw.Prompts.from_tokens(torch.tensor([[2, 0, 3], [2, 0, 4]]), [5, 6], [7, 8], {"S2": [1, 1]})
+    asked = uw.Contrast(model, clean, uw.Prompts.from_tokens(torch.tensor([[2, 1, 3], [2, 9, 4]])), uw.LogitDiff())
+    for direction in ("denoise", "noise"):
+        stream = uw.patch(asked, "resid_pre", ("layer",), direction, progress=False)
+        heads = uw.patch(asked, "v", ("layer", "head"), direction, progress=False)
+        paths = uw.path_patch(
+            asked, ["1.0 v", "1.1 k", "mlp 1"], [["embed", "mlp 0"]], direction=direction, progress=False
+        )
+        for effects in (stream, heads, paths):
+            rounded, real = abs(effects.values).reshape(2, -1)
+            assert rounded.max() < most
+            assert real.max() > 0.1
 
 
 def test_a_head_that_writes_nothing_has_no_effects() -> None:

@@ -11,15 +11,16 @@ import unweave as uw
 from tests.methods.by_hand import N_VOCAB, made_model
 from tests.methods.ioi_model import ioi_model
 from tests.tiny import N_HEADS, N_LAYERS, tiny_model, tiny_pair
-from unweave.methods.head_roles import OTHER, Rule, rules_of
+from unweave.methods.head_roles import EFFECTS, OTHER, Rule, rules_of
+from unweave.results.summary import told_from_zero
 
 # So low that random heads earn names too.
 LOW = uw.HeadRules(looks=0.05, direct=0.01, indirect=0.01, copies=0.01, pattern=0.01, growth=0.01, n_tokens=8)
 IO, S1, S2, END = 1, 3, 6, 8
 
 
-def made_pair(sign: int) -> uw.Contrast:
-    """Prompts for the model made by hand, whose head 1.1 looks from the end to IO."""
+def made_pair(sign: int, looks_at: int = IO) -> uw.Contrast:
+    """Prompts for the model made by hand, whose head 1.1 looks from the end to IO, or to another position."""
     draw = torch.Generator().manual_seed(0)
     tokens = torch.stack([torch.randperm(N_VOCAB, generator=draw)[: END + 1] for _ in range(4)])
     tokens[:, S2] = tokens[:, S1]
@@ -27,7 +28,7 @@ def made_pair(sign: int) -> uw.Contrast:
     places = {"IO": IO, "S1": S1, "S1+1": S1 + 1, "S2": S2}
     roles = {name: [place] * 4 for name, place in places.items()}
     clean = uw.Prompts.from_tokens(tokens, answers=tokens[:, IO], wrong=tokens[:, S1], roles=roles)
-    model = made_model((END, IO), sign)
+    model = made_model((END, looks_at), sign)
     return uw.Contrast(model, clean, uw.Prompts.from_tokens(other, roles=roles), uw.LogitDiff())
 
 
@@ -37,9 +38,17 @@ def asked(kind) -> uw.Contrast:
     return uw.Contrast(model, task.prompts, task.corrupt("ABC"), uw.LogitDiff())
 
 
-@pytest.mark.parametrize(("sign", "name"), [(1, "name mover"), (-1, "negative name mover")])
-def test_heads_made_by_hand_get_the_names_that_they_were_made_for(sign, name):
-    found = uw.classify_heads(made_pair(sign), rules=uw.HeadRules(n_tokens=8))
+@pytest.mark.parametrize(
+    ("sign", "looks_at", "name"),
+    [
+        (1, IO, "name mover"),
+        (-1, IO, "negative name mover"),
+        (-1, S2, "subject suppressor"),
+        (-1, S1, "subject suppressor"),
+    ],
+)
+def test_heads_made_by_hand_get_the_names_that_they_were_made_for(sign, looks_at, name):
+    found = uw.classify_heads(made_pair(sign, looks_at), rules=uw.HeadRules(n_tokens=8))
     assert found.groups == {
         name: ((1, 1),),
         "duplicate token": ((0, 1),),
@@ -48,9 +57,17 @@ def test_heads_made_by_hand_get_the_names_that_they_were_made_for(sign, name):
     }
     mover = found.heads[0]
     assert (mover.name, mover.at) == (name, "end")
-    assert set(mover.evidence) == {"direct", "end to IO", "copying" if sign > 0 else "negative copying"}
-    assert mover.evidence["end to IO"] > 0.99
-    assert math.copysign(1, mover.evidence["direct"]) == sign
+    looks = "end to IO" if looks_at == IO else "end to S"
+    read = {"direct", looks, "copying" if sign > 0 else "negative copying", "right", "wrong", "effect"}
+    assert set(mover.evidence) == read
+    assert mover.evidence[looks] > 0.99
+    towards, other = ("right", "wrong") if looks_at == IO else ("wrong", "right")
+    assert abs(mover.evidence[towards]) > 3 * abs(mover.evidence[other])
+    assert mover.evidence["direct"] == pytest.approx(mover.evidence["right"] - mover.evidence["wrong"])
+    assert math.copysign(1, mover.evidence[towards]) == sign
+    low, high = mover.intervals["direct"]
+    assert low <= mover.evidence["direct"] <= high
+    assert set(mover.intervals) == read - {"copying", "negative copying"}
     assert str(found).startswith(f"1.1  {name}: direct ")
 
 
@@ -58,16 +75,46 @@ def test_heads_made_by_hand_get_the_names_that_they_were_made_for(sign, name):
 def test_names_are_earned_by_the_measures_and_by_nothing_else(kind):
     found = uw.classify_heads(asked(kind), rules=replace(LOW, looks=0.15, growth=0.1))
     means = {str(name): array.mean(str(array.dims[0])) for name, array in found.measures.items()}
+    told = {name: told_from_zero(uw.summary(found.measures[name])) for name in EFFECTS}
     named = {head.head: head for head in found.heads}
     assert 3 < len(named) < N_LAYERS * N_HEADS
     for layer in range(N_LAYERS):
         for head in range(N_HEADS):
             values = {name: float(mean[layer, head]) for name, mean in means.items()}
-            holding = [rule.name for rule in found.rules if rule.holds(values)]
+            chance = {name for name, cells in told.items() if not cells[layer, head]}
+            holding = [rule.name for rule in found.rules if rule.holds(values, chance)]
             entry = named.get((layer, head))
             assert holding == ([] if entry is None else [entry.name, *entry.also])
             if entry is not None:
                 assert entry.evidence == {name: values[name] for name in entry.evidence}
+
+
+def test_what_acts_on_movers_comes_before_one():
+    pair = asked("gpt2")
+    found = uw.classify_heads(pair, rules=LOW)
+    movers = [head for name in ("name mover", "subject suppressor") for head in found.groups.get(name, ())]
+    also = [head.head for head in found.heads if {"name mover", "subject suppressor"} & set(head.also)]
+    effects, looks = found.measures["through movers"], found.measures["end to S2"].mean("prompt")
+    assert movers
+    tried = [(layer, head) for layer, head in np.ndindex(looks.shape) if layer < max(movers)[0]]
+    tried = [head for head in tried if looks.values[head] >= LOW.looks]
+    queries = [(*head, "q") for head in dict.fromkeys([*movers, *also])]
+    expected = uw.path_patch(pair, queries, tried, at="end")
+    for place, (layer, head) in enumerate(tried):
+        np.testing.assert_allclose(effects[:, layer, head], expected[:, place], atol=1e-12)
+    assert int(np.isfinite(effects.values[0]).sum()) == len(tried) > 0
+    assert all(head in tried for head in found.groups.get("S-inhibition", ()))
+
+
+def test_an_effect_that_chance_can_make_earns_no_name():
+    rule = rules_of(uw.HeadRules())[0]
+    values = {"direct": 0.9, "end to IO": 0.9, "copying": 0.9}
+    assert rule.holds(values)
+    assert not rule.holds(values, {"direct"})
+    assert rule.holds(values, {"growth"})
+    (alone,) = (made_pair(1),)
+    one = uw.Contrast(alone.model, alone.prompts.take([0]), alone.corrupted.take([0]), alone.metric)
+    assert "name mover" not in uw.classify_heads(one, rules=uw.HeadRules(n_tokens=8)).groups
 
 
 def test_measures_are_what_they_are_called():
@@ -129,8 +176,10 @@ def test_backup_heads_grow_when_the_name_movers_are_out():
 
 def test_rules_are_stated_and_have_bounds():
     rules = {rule.name: rule for rule in rules_of(uw.HeadRules(direct=0.25))}
-    assert len(rules) == 7
-    assert str(rules["negative name mover"]).startswith("negative name mover: direct at most -0.25, end to IO at least")
+    assert len(rules) == 8
+    assert str(rules["negative name mover"]).startswith(
+        "negative name mover: direct at most -0.25 and significant, end to IO"
+    )
     rule = Rule("x", "end", (("a", 0.5, math.inf), ("b", -math.inf, -0.1)))
     assert rule.holds({"a": 0.5, "b": -0.1})
     assert not rule.holds({"a": 0.49, "b": -0.1})

@@ -6,8 +6,11 @@ import torch
 
 import unweave as uw
 from tests.methods.by_hand import made_model
+from tests.readers import word_tokenizer
 from tests.tiny import N_HEADS, N_LAYERS, tiny_model, tiny_pair
+from unweave.models.model import Model
 from unweave.tasks.repeated import draw_repeated
+from unweave.tasks.texts import from_texts
 
 KINDS = ["llama", "gpt2", "gpt_neox"]
 
@@ -28,6 +31,31 @@ def test_scores_are_mean_attention_along_three_diagonals(kind):
         for name, value in expected.items():
             found = float(scores.sel(prompt=prompt, score=name, layer=layer, head=head))
             assert found == pytest.approx(float(value), abs=1e-12)
+
+
+@pytest.mark.parametrize(("bos", "front"), [(None, 1), (True, 1), (False, 0)])
+def test_scores_are_behind_the_beginning_token_as_the_prompts_of_the_model(bos, front):
+    """By hand, and the same number of tokens is read behind it; the tokenizer puts one in front."""
+    base, n = tiny_model("gpt2"), 5
+    model = Model(base.config, base.weights, word_tokenizer(["a b c d e f g"], adds_bos=True))
+    scores = uw.head_scores(model, n, 3, seed=2, bos=bos)
+    tokens = draw_repeated(model, 3, n, 2, bos)
+    assert tokens.shape == (3, 2 * n + front)
+    assert (tokens[:, 0] == model.tokenizer.bos_token_id).all() == bool(front)
+    assert scores.attrs["bos"] == front == int(from_texts(model, ["a b"], bos=bos).bos)
+    pattern = model.run(tokens, keep="pattern")["pattern", 1][0, 2]
+    expected = {
+        "duplicate token": pattern[front + n :, front:].diagonal().mean(),
+        "induction": pattern[front + n :, front + 1 :].diagonal()[:n].mean(),
+        "previous token": pattern[front + 1 : front + n, front:].diagonal().mean(),
+    }
+    for name, value in expected.items():
+        assert float(scores.sel(prompt=0, score=name, layer=1, head=2)) == pytest.approx(float(value), abs=1e-12)
+
+
+def test_a_beginning_token_that_there_is_none_of():
+    with pytest.raises(uw.InputError, match="bos=True: there is no tokenizer"):
+        uw.head_scores(tiny_model("gpt2"), 5, 2, bos=True)
 
 
 def test_heads_made_by_hand_have_the_scores_that_they_were_made_for():

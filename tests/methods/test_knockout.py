@@ -35,13 +35,26 @@ def test_every_head_in_turn_is_a_table_and_a_list_is_named():
     heads = uw.knockout(pair)
     assert heads.dims == ("prompt", "layer", "head")
     assert heads.attrs["method"] == "knockout"
-    assert (heads.attrs["how"], heads.attrs["at"], heads.attrs["reference"]) == ("zero", "all positions", "")
+    assert (heads.attrs["how"], heads.attrs["at"], heads.attrs["source"]) == ("zero", "all positions", "")
     listed = uw.knockout(pair, [(1, 2), "q 0.3", "mlp 2"], "mean", at=["S1", "end"])
     assert listed.address.values.tolist() == ["z 1.2 @S1 @end", "q 0.3 @S1 @end", "mlp 2 @S1 @end"]
     assert listed.attrs["at"] == "S1 end"
-    assert listed.attrs["reference"] == "clean"
-    joint = uw.knockout(pair, ["1.2", (0, 1)], joint=True)
+    assert listed.attrs["source"] == "corrupted"
+
+
+def test_a_list_in_the_list_is_together_and_one_word_says_whose_values_stand_in():
+    pair = tiny_pair(tiny_model("llama"))
+    joint = uw.knockout(pair, ["1.2", (0, 1)], "mean", joint=True)
     assert joint.address.values.tolist() == ["z 1.2 + z 0.1"]
+    for together in ([["1.2", (0, 1)]], ["1.2 + 0.1"], "1.2 + 0.1", [["1.2", (0, 1)], "mlp 1"]):
+        listed = uw.knockout(pair, together, "mean")
+        assert listed.address.values[0] == "z 1.2 + z 0.1"
+        np.testing.assert_allclose(listed[:, 0], joint[:, 0], atol=1e-12)
+    apart = uw.knockout(pair, ["1.2", (0, 1)], "mean")
+    assert apart.address.values.tolist() == ["z 1.2", "z 0.1"]
+    assert float(abs(apart.sum("address") - joint[:, 0]).max()) > 1e-3
+    rows = uw.knockout(pair, [[1, 2], [0, 1]], "mean")  # heads as the rows of an array
+    np.testing.assert_array_equal(rows, apart)
 
 
 def test_grouped_keys_and_values_say_that_they_are_shared():
@@ -101,7 +114,7 @@ def test_what_is_not_read_again_has_effect_exactly_zero():
 
 def test_means_by_hand_over_the_prompts_that_reach_a_position():
     pair = tiny_pair(tiny_model("gpt2"), (7, 5, 7))
-    made, note = replaced_values(pair, [("z", 1), ("pattern", 1)], uw.Replacement("mean"))
+    made, note = replaced_values(pair, [("z", 1), ("pattern", 1)], uw.Replacement("mean", "clean"))
     run = pair.model.run(pair.prompts, keep=["z", "pattern"])
     torch.testing.assert_close(made["z", 1][2, 4], run["z", 1][:, 4].mean(0))
     torch.testing.assert_close(made["z", 1][0, 5], run["z", 1][[0, 2], 5].mean(0))
@@ -114,9 +127,22 @@ def test_means_of_other_prompts():
     more = uw.Prompts.from_tokens(torch.cat([pair.corrupted.tokens, pair.prompts.tokens]))
     made, _ = replaced_values(pair, [("z", 0)], uw.Replacement("mean", reference=more))
     torch.testing.assert_close(made["z", 0][1], pair.model.run(more, keep="z")["z", 0].mean(0))
-    corrupted = uw.knockout(pair, how=uw.Replacement("mean", reference="corrupted"))
-    assert corrupted.attrs["reference"] == "corrupted"
-    assert float(abs(corrupted - uw.knockout(pair, how="mean")).max()) > 1e-3
+
+
+@pytest.mark.parametrize("how", ["mean", "resample", "template"])
+def test_values_are_the_corrupted_prompts_unless_a_source_is_named(how):
+    pair = grouped([2, 2, 2])
+    for attribute in (uw.knockout, lambda pair, **given: uw.knockout_attribution(pair, "1.2", **given)):
+        left_out = attribute(pair, how=how)
+        corrupted, clean = (attribute(pair, how=how, source=source) for source in ("corrupted", "clean"))
+        assert [found.attrs["source"] for found in (left_out, corrupted, clean)] == ["corrupted", "corrupted", "clean"]
+        assert {found.attrs["how"] for found in (left_out, corrupted, clean)} == {how}
+        assert left_out.identical(corrupted)
+        assert left_out.identical(attribute(pair, how=uw.Replacement(how, reference="corrupted")))
+        assert float(abs(corrupted - clean).max()) > 1e-3
+        others = attribute(pair, how=how, source=pair.prompts)
+        np.testing.assert_allclose(others, clean, atol=1e-12)
+        assert others.attrs["source"] == "other prompts"
 
 
 def test_a_template_of_one_prompt_is_refused_and_kept_only_when_asked():
@@ -238,6 +264,14 @@ def _stream(layer: int) -> torch.Generator:
         ({"how": "noise"}, "expected one of zero, mean, template, resample, gaussian, got 'noise'"),
         ({"measure": "percent"}, "expected one of effect, drop, change, got 'percent'"),
         ({"joint": True}, "takes a list"),
+        ({"heads": [["0.1", "0.2"], "1.1"], "joint": True}, r"one knockout.*got several: z 0.1 \+ z 0.2, z 1.1"),
+        ({"heads": [["0.1", "z 0.1"]]}, "z 0.1 is named twice"),
+        ({"heads": [["0.1", "0.2"], "0.1 + 0.2"]}, r"z 0.1 \+ z 0.2 is named twice"),
+        ({"heads": [[]]}, "none was given"),
+        ({"heads": ["q 0.kv1"]}, "is a key/value head"),
+        ({"source": "clean"}, "'zero' takes no values from prompts"),
+        ({"how": "mean", "source": "dirty"}, "source: expected 'clean', 'corrupted' or prompts, got 'dirty'"),
+        ({"how": uw.Replacement("mean"), "source": "clean"}, "source: how= has its own"),
         ({"heads": ["result 0.1", "z 0.2"], "how": "gaussian", "joint": True}, "cannot be replaced together"),
     ],
 )

@@ -1,4 +1,4 @@
-"""A metric that is NaN for patched runs gives NaN effects, however the runs are cut; and an interrupt leaves no zeros."""
+"""A metric that is NaN for patched runs gives NaN effects, however they are cut; an interrupt leaves no zeros."""
 
 from collections.abc import Callable
 

@@ -13,7 +13,8 @@ TOLERANCE = 1e-5
 
 def lost(pair: uw.Contrast, site: str, how: str | uw.Replacement) -> np.ndarray:
     """Mean loss with each head knocked out, less the mean loss: `[layer, head]`."""
-    return uw.knockout(pair, site, how, measure="change", progress=False).mean("prompt").values
+    source = "clean" if how == "mean" else None
+    return uw.knockout(pair, site, how, measure="change", progress=False, source=source).mean("prompt").values
 
 
 def test_the_loss_itself(shared_data: Path) -> None:

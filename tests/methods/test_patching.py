@@ -71,6 +71,7 @@ def test_several_addresses_at_once_are_one_patch():
     heads = [f"z 1.{head}" for head in range(N_HEADS)]
     together = uw.patch_at(pair, [heads, *heads], direction="noise")
     assert together.address.values[0] == "z 1.0 + z 1.1 + z 1.2 + z 1.3"
+    assert uw.patch_at(pair, [" + ".join(heads), *heads], direction="noise").identical(together)  # as results call it
     layer = uw.patch(pair, "attn_out", ("layer",), "noise").sel(layer=1)
     np.testing.assert_allclose(together[:, 0], layer, atol=1e-12)
     assert float(abs(together[:, 1:].sum("address") - together[:, 0]).max()) > 1e-6  # effects do not add up

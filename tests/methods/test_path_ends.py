@@ -30,7 +30,7 @@ def pair():
         ({"senders": [[]]}, "a list of no sender"),
         ({"at": "IO2"}, "role 'IO2' is not among"),
         ({"at": ("S2", "IO2")}, "role 'IO2' is not among"),
-        ({"receivers": [(1, 0, "v"), (-2, 0, "v")]}, "receivers: '1.0 v' is named twice"),
+        ({"receivers": [(1, 0, "v"), (-2, 0, "v")]}, "receivers: '1.kv0 v' is named twice"),
         ({"receivers": ["mlp 1", (1, 0, "v"), "mlp 1"]}, "receivers: 'mlp 1' is named twice"),
         ({"senders": ["0.1", (0, 1)]}, "senders: '0.1' is named twice"),
         ({"senders": [["mlp 0", "0.1", "mlp 0"]]}, "senders: 'mlp 0' is named twice"),
@@ -59,7 +59,7 @@ def test_the_result_names_its_conventions(pair):
     assert attrs["mlps"] == "live"
     assert attrs["sender_at"] == "S2"
     assert attrs["receiver_at"] == "end"
-    assert attrs["receivers"] == "1.0 v"
+    assert attrs["receivers"] == "1.kv0 v"
     assert attrs["measure"] == "effect"
     assert "shared by 2 query heads" in attrs["notes"]
     other = uw.path_patch(pair, at="S2", attention="qkv", mlps="frozen").attrs
@@ -71,7 +71,7 @@ def test_the_result_names_its_conventions(pair):
 
 def test_a_layer_may_be_counted_from_the_end(pair):
     named, counted = (uw.path_patch(pair, [(layer, 1, "q"), (1, 0, "k")]) for layer in (2, -1))
-    assert counted.attrs["receivers"] == "2.1 q, 1.0 k"
+    assert counted.attrs["receivers"] == "2.1 q, 1.kv0 k"
     assert (named == counted).all()
 
 
@@ -115,11 +115,11 @@ def test_embeddings_that_stay_where_the_logits_are_read_have_effect_exactly_0(pa
     assert (effects[~stays] != 0.0).all()
 
 
-@pytest.mark.parametrize("receiver", [(1, 0, "v"), [1, 0, "v"], (np.int64(1), 0, "v"), "1.0 v", "v 1.0", "L1H0 v"])
+@pytest.mark.parametrize("receiver", [(1, 0, "v"), [1, 0, "v"], (np.int64(1), 0, "v"), "1.0 v", "v 1.kv0", "L1H0 v"])
 def test_one_receiver_may_be_written_in_many_ways(pair, receiver):
     with unchecked():
         for given in (receiver, [receiver]):
-            assert named_receivers(pair.model.config, given) == {"1.0 v": (1, 0, "v")}
+            assert named_receivers(pair.model.config, given) == {"1.kv0 v": (1, 0, "v")}
 
 
 @pytest.mark.parametrize("sender", [(0, 1), [0, 1], (np.int64(0), 1), "0.1", "L0H1", "mlp 0", "embed"])

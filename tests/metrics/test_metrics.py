@@ -1,11 +1,13 @@
 import math
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from typing import Any
 
 import pytest
 import torch
 
+import unweave as uw
 from tests.readers import unchecked
+from tests.tiny import tiny_model, tiny_pair
 from unweave.errors import InputError
 from unweave.metrics import (
     METRICS,
@@ -151,3 +153,60 @@ def test_accuracy_against_what():
 
 def test_names_of_the_command():
     assert list(METRICS) == ["logit-diff", "prob-diff", "logprob", "kl", "cross-entropy", "accuracy", "rank"]
+
+
+RUNS = [uw.LogitDiff, uw.ProbDiff, uw.LogProb, uw.CrossEntropy, uw.KLToClean, uw.Accuracy, uw.Rank]
+
+
+@pytest.mark.parametrize("role", ["end", "S2"])
+@pytest.mark.parametrize("made", [*RUNS, lambda role: Accuracy(role, against="all")])
+def test_a_metric_scores_runs_and_whole_logits(made, role):
+    """Each prompt's own end: the middle one is shorter."""
+    pair, metric = tiny_pair(tiny_model("gpt2")), made(role=role)
+    prompts, run, corrupted = pair.prompts, pair.clean_run, pair.spoiled_run
+    contrast = uw.Contrast(pair.model, prompts, pair.corrupted, metric) if metric.name != "accuracy" else None
+    scores = metric(corrupted, prompts, run)
+    if contrast is not None:
+        torch.testing.assert_close(scores, contrast.spoiled)
+    at = corrupted.logits[torch.arange(3), prompts.role(role)]
+    torch.testing.assert_close(metric(corrupted.logits, prompts, run.logits), scores)
+    torch.testing.assert_close(metric(at, prompts, run), scores)
+    half = metric(corrupted.logits.half(), prompts, run)
+    torch.testing.assert_close(half, scores, rtol=0.05, atol=0.05, check_dtype=False)
+    if role == "end" and not metric.needs_reference:
+        torch.testing.assert_close(metric(run), metric(run, prompts))
+
+
+@pytest.mark.parametrize("metric", ALL, ids=lambda metric: metric.name)
+@pytest.mark.parametrize(
+    "logits", [torch.zeros(3, 23), torch.zeros(2, 2, 4), torch.zeros(4), torch.zeros(2, 0, 3), "run", None]
+)
+def test_logits_that_are_not_of_the_prompts_are_refused(metric, logits):
+    """Of another number of prompts, shorter than they are, one-dimensional, none."""
+    with unchecked(), pytest.raises(InputError, match=r"expected|positions"):
+        metric(logits, PROMPTS)
+    with unchecked(), pytest.raises(InputError, match="prompts: expected"):
+        metric(torch.zeros(2, 4), None)
+
+
+@pytest.mark.parametrize("metric", [LogitDiff(), Accuracy()], ids=lambda metric: metric.name)
+@pytest.mark.parametrize("shape", [(2, 4), (2, 3), (2, 1), (2, 3, 4), (3, 2), (2,)])
+def test_score_takes_the_columns_that_the_metric_names(metric, shape):
+    with unchecked(), pytest.raises(InputError, match=r"\[2, 2\].*metric\(run, prompts\)"):
+        metric.score(torch.zeros(shape), PROMPTS)
+
+
+@pytest.mark.parametrize("metric", [metric for metric in ALL if metric.columns(PROMPTS) is None], ids=lambda m: m.name)
+@pytest.mark.parametrize("shape", [(3, 4), (2, 3, 4), (4,)])
+def test_score_takes_one_row_a_prompt(metric, shape):
+    with unchecked(), pytest.raises(InputError, match=r"\[2, d_vocab\]"):
+        metric.score(torch.zeros(shape), PROMPTS, torch.zeros(shape))
+
+
+@pytest.mark.parametrize("metric", [LogProb(), CrossEntropy(), ProbDiff(), Rank(), Accuracy(against="all")])
+def test_answers_outside_of_the_logits_are_named(metric):
+    for answers, number in (([0, 4], 2), ([9, 1], 1)):
+        outside = replace(PROMPTS, answers=torch.tensor(answers))
+        for score in (metric.score, metric):
+            with pytest.raises(InputError, match=f"answers: prompt {number} has {max(answers)}"):
+                score(LOGITS, outside)

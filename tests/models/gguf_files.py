@@ -36,11 +36,12 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=built, unk_token="<unk>", bos_token="<s>", eos_token="</s>")
 
 
-def write_gguf(file: Path, *, extra: str = "", rope_scaling: bool = False) -> Path:
+def write_gguf(file: Path, *, extra: str = "", rope_scaling: bool = False, kind: str = "model") -> Path:
     """A random Llama in `file`. `extra` names one more tensor; `rope_scaling` states an option that must be refused."""
     tokens, merges = vocabulary()
     writer = gguf.GGUFWriter(file, "llama")
     writer.add_name("tiny")
+    writer.add_type(kind)
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
     writer.add_context_length(32)
     writer.add_embedding_length(D_MODEL)

@@ -102,6 +102,31 @@ def test_checkpoint_with_another_unembedding_is_not_tied() -> None:
     assert torch.equal(weights.w_u, state["lm_head.weight"])
 
 
+def test_one_of_two_tied_tensors_is_enough() -> None:
+    hf = random_model(llama(tie_word_embeddings=True))
+    state = dict(hf.state_dict())
+    for missing in ("lm_head.weight", "model.embed_tokens.weight"):
+        _, weights = convert(hf.config.to_dict(), {name: t for name, t in state.items() if name != missing})
+        assert weights.w_u is weights.w_e
+        assert torch.equal(weights.w_e, state["lm_head.weight"])
+
+
+def test_copies_in_two_dtypes_are_tied_if_they_hold_the_same_values() -> None:
+    hf = random_model(llama(tie_word_embeddings=True))
+    state = dict(hf.state_dict())
+    rounded = state["lm_head.weight"].half()
+    assert not convert(hf.config.to_dict(), state | {"lm_head.weight": rounded})[0].tied_unembed
+    same = {"lm_head.weight": rounded, "model.embed_tokens.weight": rounded.float()}
+    assert convert(hf.config.to_dict(), state | same)[0].tied_unembed
+
+
+@pytest.mark.parametrize("name", ["q_proj.lora_A.default.weight", "q_proj.base_layer.weight"])
+def test_tensors_of_an_adapter_are_refused_as_such(name: str) -> None:
+    hf = random_model(llama())
+    with pytest.raises(ModelError, match=rf"{name} belongs to an adapter.*merge"):
+        convert(hf.config.to_dict(), hf.state_dict() | {f"model.layers.0.self_attn.{name}": torch.zeros(1)})
+
+
 def test_rotary_frequencies_stay_float32() -> None:
     freq = ours(random_model(neox())).weights.rotary_freq
     assert freq is not None

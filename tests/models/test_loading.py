@@ -12,12 +12,14 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, BertConfig, BertModel
+from transformers import AutoModelForCausalLM, BertConfig, BertModel, LlamaConfig
 
 from tests.models.gguf_files import tokenizer, write_gguf
 from tests.models.reference import gpt2, llama, neox, random_model, reference_logits
+from tests.readers import unchecked
 from unweave.errors import InputError, ModelError
 from unweave.models.loading import load_model
+from unweave.models.native import save_model
 
 
 @pytest.fixture
@@ -154,10 +156,100 @@ def test_config_that_cannot_be_used(folder: Path, text: str, told: str) -> None:
     assert str(caught.value).startswith(f"{folder / 'config.json'}: {told}")
 
 
-def test_broken_tokenizer(folder: Path) -> None:
+def broken(folder: Path) -> None:
     (folder / "tokenizer.json").write_text("{")
-    with pytest.raises(ModelError, match="cannot read the tokenizer"):
+
+
+def sentencepiece(folder: Path) -> None:
+    """Only a file that needs a package which is not installed, or is no file of that package."""
+    for file in folder.glob("tokenizer*"):
+        file.unlink()
+    (folder / "tokenizer.model").write_bytes(b"\0")
+
+
+@pytest.mark.parametrize("spoil", [broken, sentencepiece])
+def test_a_tokenizer_that_cannot_be_read_is_not_needed(folder: Path, spoil: Any, tokens: torch.Tensor) -> None:
+    expected = load_model(folder).run(tokens).logits
+    spoil(folder)
+    with pytest.raises(ModelError, match=r"cannot read the tokenizer.*tokenizer=.*tokenizer=False"):
         load_model(folder)
+    words = tokenizer()
+    assert load_model(folder, tokenizer=words).tokenizer is words
+    assert load_model(folder, tokenizer=False).tokenizer is None
+    assert torch.equal(load_model(folder, tokenizer=False).run(tokens).logits, expected)
+
+
+def test_a_given_tokenizer_is_used_whatever_the_source(tmp_path: Path, folder: Path) -> None:
+    words = tokenizer()
+    save_model(load_model(folder), tmp_path / "mine")
+    broken(tmp_path / "mine")
+    file = write_gguf(tmp_path / "tiny.gguf")
+    broken(tmp_path)
+    for source in (folder, tmp_path / "mine", file, "palindrome"):
+        assert load_model(source, tokenizer=words).tokenizer is words
+        assert load_model(source, tokenizer=False).tokenizer is None
+    with pytest.raises(InputError, match=r"tokenizer: .*'gpt2'"):
+        load_model(folder, tokenizer="gpt2")
+
+
+@pytest.mark.parametrize("kept", ["*", "adapter*"])
+def test_an_adapter_is_refused(folder: Path, kept: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": "org/base"}')
+    (folder / "adapter_model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
+    for file in set(folder.iterdir()) - set(folder.glob(kept)):
+        file.unlink()
+    with pytest.raises(ModelError, match=r"adapter_config\.json.*merge"):
+        load_model(folder)
+    asked: list[str] = []
+
+    def snapshot(allow_patterns: list[str], **_: Any) -> str:
+        asked.extend(allow_patterns)
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    with pytest.raises(ModelError, match=r"adapter_config\.json.*merge"):
+        load_model("org/adapter")
+    assert "adapter_config.json" in asked
+
+
+def test_an_adapter_beside_a_gguf_file_is_refused(tmp_path: Path) -> None:
+    file = write_gguf(tmp_path / "tiny.gguf")
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"adapter_config\.json.*merge"):
+        load_model(file)
+    (tmp_path / "adapter_config.json").unlink()
+    with pytest.raises(ModelError, match=r"tiny\.gguf: is an adapter.*merge"):
+        load_model(write_gguf(tmp_path / "tiny.gguf", kind="adapter"))
+
+
+@pytest.mark.parametrize("text", ["{}", '{"weight_map": []}', '{"weight_map": {"w": 3}}', "[", '{"weight_map": {}}'])
+def test_an_index_that_names_no_files(folder: Path, text: str) -> None:
+    (folder / "model.safetensors").rename(folder / "model-1.safetensors")
+    (folder / "model.safetensors.index.json").write_text(text)
+    with pytest.raises(ModelError, match=r"model\.safetensors\.index\.json"):
+        load_model(folder)
+
+
+def test_half_precision_on_disk(folder: Path, tokens: torch.Tensor) -> None:
+    file = folder / "model.safetensors"
+    stored = {name: t.half() if "norm" in name else t.bfloat16() for name, t in load_file(file).items()}
+    save_file(stored, file)
+    model = load_model(folder)
+    assert model.dtype == torch.float32
+    torch.testing.assert_close(model.run(tokens).logits, read_back(folder, tokens), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"temperature": "hot", "eos_token_id": 10000000}'])
+def test_how_a_model_generates_is_not_read(folder: Path, text: str, tokens: torch.Tensor) -> None:
+    expected = load_model(folder).run(tokens).logits
+    (folder / "generation_config.json").write_text(text)
+    assert torch.equal(load_model(folder).run(tokens).logits, expected)
+
+
+@pytest.mark.parametrize("source", [None, 3, ["smollm2-135m"], LlamaConfig()])
+def test_what_is_no_source(source: Any) -> None:
+    with unchecked(), pytest.raises(InputError, match=rf"source: .*got {type(source).__name__}"):
+        load_model(source)
 
 
 @pytest.mark.parametrize("make", [llama, gpt2, neox])

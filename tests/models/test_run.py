@@ -1,11 +1,14 @@
 """Runs: what is kept, under which names, and what edits change."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 import unweave as uw
-from tests.readers import unchecked
+from tests.readers import unchecked, word_tokenizer
+from tests.small import small_model
 from tests.tiny import N_HEADS, N_LAYERS, tiny_model
 from unweave.models.run import Edit, keys_to_keep
 from unweave.models.sites import SITES, parse_site
@@ -143,6 +146,37 @@ def test_padding_is_never_read():
     assert torch.equal(*logits)
 
 
+@pytest.mark.parametrize("pad", [-100, 23, 10**6])
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "both ways"])
+def test_padding_may_be_outside_the_vocabulary(kind, pad):
+    model = small_model("layer") if kind == "both ways" else tiny_model(kind)
+    tokens = torch.tensor([[0, 3, 4, 5], [0, 4, 0, 0]])
+    outside = tokens.clone()
+    outside[1, 2:] = pad
+    wide = torch.nn.functional.pad(outside, (0, model.config.n_ctx), value=pad)  # wider than the model reads
+    made = [model.run(uw.Prompts.from_tokens(t, lengths=[4, 2])).logits_at("end") for t in (tokens, outside, wide)]
+    for logits in made[1:]:
+        torch.testing.assert_close(logits, made[0], rtol=0, atol=1e-12)
+
+
+def test_texts_of_unequal_length_need_no_padding_token_of_the_model():
+    tokenizer = word_tokenizer(["When Mary and John"], pad_token="<pad>")
+    tokenizer.add_tokens([f"<{n}>" for n in range(40)])
+    tokenizer.pad_token = "<39>"
+    model = replace(tiny_model("llama"), tokenizer=tokenizer)
+    assert tokenizer.pad_token_id >= model.config.d_vocab
+    both = model.run(["When Mary and", "When"]).logits_at("end")
+    assert torch.allclose(both[1], model.run("When").logits_at("end")[0], rtol=0, atol=1e-12)
+
+
+def test_a_token_outside_the_vocabulary_is_named_with_its_place():
+    model = tiny_model("llama")
+    for number in (-1, 23):
+        tokens = torch.tensor([[1, 2, 3], [2, number, 2]])
+        with pytest.raises(uw.InputError, match=f"prompt 2 has token id {number} at position 1"):
+            model.run(tokens)
+
+
 def test_weight_stacks_are_the_projections():
     model = tiny_model("llama")
     run = model.run(TOKENS, keep=["resid_pre", "k", "z", "attn_out"])
@@ -186,12 +220,6 @@ def test_an_edit_may_be_one_and_its_value_a_number():
     assert torch.equal(
         model.run(TOKENS, edits=Edit("z", 1, 0.0, head=2)).logits, model.run(TOKENS, edits=[zeros]).logits
     )
-
-
-@pytest.mark.parametrize("given", [[[3, 1, 4]], None, 5, [torch.tensor([1])]])
-def test_what_are_no_prompts_are_refused_in_words(given):
-    with unchecked(), pytest.raises(uw.InputError, match="prompts: expected prompts, texts, or a tensor of token ids"):
-        tiny_model("gpt2").run(given)
 
 
 def test_token_ids_are_whole_numbers():

@@ -10,6 +10,10 @@ import torch
 from safetensors.torch import save_file
 
 import unweave as uw
+from tests.models.gguf_files import tokenizer
+from tests.models.reference import gpt2, llama, neox, reference_logits
+from tests.models.reference import random_model as hf_model
+from tests.readers import unchecked
 from tests.small import random_model, random_state
 from tests.tiny import tiny_model
 from unweave.models.state_dict import shapes_of, state_dict_of, weights_from_state_dict
@@ -129,6 +133,64 @@ def test_the_config_is_asked_for(tmp_path: Path) -> None:
     file = file_of(tmp_path, random_state(CONFIG))
     with pytest.raises(uw.InputError, match=r"config: tiny\.pt holds weights alone.*config=uw\.small_config"):
         uw.load_model(file)
+
+
+def test_a_dict_in_memory() -> None:
+    state, tokens = random_state(CONFIG), torch.tensor([[0, 3, 5, 6]])
+    expected = random_model(CONFIG).run(tokens).logits
+    fields = {"n_layers": 2, "n_heads": 2, "d_model": 8, "d_head": 4, "d_vocab": 7, "n_ctx": 6, "d_mlp": 5}
+    wrapped = {f"module._orig_mod.{name}": value for name, value in state.items()}
+    for given, config in ((state, CONFIG), (wrapped, CONFIG), (state, {**fields, "d_vocab_out": 3})):
+        model = uw.load_model(given, config=config, dtype="float64", device="cpu")
+        assert torch.equal(model.run(tokens).logits, expected)
+    model.weights.w_e.fill_(7)
+    assert not state["embed.W_E"].eq(7).any()
+    with pytest.raises(uw.InputError, match=r"config: .*config=uw\.small_config"):
+        uw.load_model(state)
+
+
+@pytest.mark.parametrize("make", [gpt2, llama, neox])
+def test_names_of_transformers_go_with_its_config(make: Any, tmp_path: Path) -> None:
+    hf = hf_model(make())
+    tokens = torch.tensor([[0, 3, 5, 6]])
+    expected = reference_logits(hf, tokens)
+    torch.save(hf.state_dict(), tmp_path / "tiny.pt")
+    hf.config.to_json_file(tmp_path / "config.json")
+    words = tokenizer()
+    for source in (hf.state_dict(), tmp_path / "tiny.pt"):
+        for config in (hf.config, hf.config.to_dict(), tmp_path / "config.json"):
+            model = uw.load_model(source, config=config, dtype="float64", tokenizer=words)
+            torch.testing.assert_close(model.run(tokens).logits, expected, atol=1e-9, rtol=0)
+            assert (model.config.family, len(model.config.revision)) == (hf.config.model_type, 12)
+            assert model.tokenizer is words
+
+
+def test_each_naming_has_its_config() -> None:
+    hf = hf_model(llama())
+    with pytest.raises(uw.ModelError, match=r"model\.embed_tokens\.weight.*embed\.W_E.*config of transformers"):
+        uw.load_model(hf.state_dict(), config=CONFIG)
+    with pytest.raises(uw.InputError, match=r"config: .*TransformerLens.*small_config"):
+        uw.load_model(random_state(CONFIG), config=hf.config)
+    with pytest.raises(uw.ModelError, match="config: model_type is 'bert'"):
+        uw.load_model(hf.state_dict(), config={"model_type": "bert"})
+
+
+@pytest.mark.parametrize(
+    ("source", "told"), [({"model": {}}, "'model'"), ({1: torch.zeros(2)}, "entry 1"), ({"w": [1.0]}, "'w'")]
+)
+def test_a_dict_that_is_no_state_dict(source: Any, told: str) -> None:
+    with unchecked(), pytest.raises(uw.ModelError, match=f"in memory: expected a state dict.*{told}"):
+        uw.load_model(source, config=CONFIG)
+
+
+def test_copies_in_two_dtypes_are_tied_if_they_hold_the_same_values() -> None:
+    config = replace(CONFIG, tied_unembed=True, d_vocab_out=7)
+    state = random_state(config)
+    rounded = state["embed.W_E"].half()
+    weights = weights_from_state_dict(config, {**state, "embed.W_E": rounded, "unembed.W_U": rounded.T.double()})
+    assert weights.w_u is weights.w_e
+    with pytest.raises(uw.ModelError, match="tied_unembed=False"):
+        weights_from_state_dict(config, {**state, "unembed.W_U": rounded.T})
 
 
 def test_a_config_where_none_belongs(tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from tests.readers import byte_tokenizer, metaspace_tokenizer, word_tokenizer
+from tests.readers import byte_tokenizer, metaspace_tokenizer, unchecked, word_tokenizer
 from unweave.errors import InputError
-from unweave.models.tokens import encode, is_single_token, single_token, str_tokens
+from unweave.models.tokens import encode, is_single_token, pieces, single_token, str_tokens
 
 TEXTS = ["When Mary and John", "After John", " Mary John"]
 
@@ -67,6 +67,37 @@ def test_a_beginning_that_the_text_holds_itself_is_the_one(kind, request):
         encode(tokenizer, ["<s>When"], False)
 
 
+@pytest.mark.parametrize("bos", [None, True])
+def test_a_beginning_is_never_put_before_another(beginning, bos):
+    row = encode(beginning, ["<s>When Mary"], bos)[0][0].tolist()
+    assert row.count(beginning.bos_token_id) == 1
+    assert row == encode(beginning, ["When Mary"], True)[0][0].tolist()
+    assert encode(beginning, ["<s>When", "After John"], bos)[0][:, 0].tolist() == [beginning.bos_token_id] * 2
+
+
+def test_a_beginning_that_ends_texts_too_is_put_once():
+    tokenizer = word_tokenizer(TEXTS, adds_bos=True, adds_eos=True)
+    assert encode(tokenizer, ["<s>When"], None)[0].tolist() == encode(tokenizer, ["When"], True)[0].tolist()
+
+
+@pytest.mark.parametrize("kind", ["plain", "bytewise", "sentencepiece"])
+def test_pieces_make_up_the_text(kind, request):
+    tokenizer = request.getfixturevalue(kind)
+    ids = encode(tokenizer, [" Mary and John"], False)[0][0]
+    assert pieces(tokenizer, ids) == str_tokens(tokenizer, ids)
+
+
+def test_a_character_of_several_tokens_stands_in_its_last(bytewise):
+    for text in ("é日x", " 日", "Mary 👩‍👩‍👧 and 日本"):
+        ids = bytewise(text)["input_ids"]
+        assert "".join(pieces(bytewise, ids)) == text
+        assert "�" in "".join(str_tokens(bytewise, ids))
+    assert pieces(bytewise, bytewise("日x")["input_ids"]) == ("", "", "日", "x")
+    # A text that itself holds the sign for a part of a character, and one that breaks off within a character.
+    assert "".join(pieces(bytewise, bytewise("a � b")["input_ids"])) == "a � b"
+    assert "".join(pieces(bytewise, bytewise("a日")["input_ids"][:-1])) == "a"
+
+
 def test_a_tokenizer_without_beginning_refuses_one():
     tokenizer = word_tokenizer(TEXTS)
     tokenizer.bos_token = None
@@ -96,6 +127,12 @@ def test_token_texts_keep_their_leading_space(kind, request):
     assert words[-3:] == (" Mary", " and", " John")
     assert "".join(words).strip() == "Mary and John"
     assert str_tokens(tokenizer, tokens.tolist()) == words
+
+
+@pytest.mark.parametrize("ids", [[-1], [1.5], [10**20], ["Mary"], [[1, 2]]])
+def test_what_is_no_token_id_is_refused(ids, plain):
+    with unchecked(), pytest.raises(InputError, match="tokens: expected token ids"):
+        str_tokens(plain, ids)
 
 
 def test_special_tokens_and_pieces_of_characters_have_a_text(bytewise):

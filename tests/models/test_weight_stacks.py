@@ -1,5 +1,7 @@
 """A model's weights by their TransformerLens names: the tensors of its state dict, layers stacked."""
 
+from typing import Literal
+
 import pytest
 import torch
 
@@ -36,3 +38,18 @@ def test_matrices_that_a_model_lacks_are_named() -> None:
         _ = tiny_model("gpt2").W_gate
     with pytest.raises(uw.InputError, match="W_pos: tiny llama has no learned position embeddings"):
         _ = tiny_model("llama").W_pos
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "gpt_neox"])
+def test_weights_say_what_they_hold_without_their_numbers(kind: Literal["gpt2", "llama", "gpt_neox"]) -> None:
+    model = tiny_model(kind)
+    layer = model.weights.layers[0]
+    factored = uw.ov_matrices(model)
+    for value in (model, model.config, model.weights, layer, layer.norm1, factored, factored.svd()):
+        assert repr(value).startswith(f"{type(value).__name__}(")
+        assert "tensor(" not in repr(value)
+        assert "object at" not in repr(value)
+        assert len(repr(value)) < 500
+    assert f"w_qkv {[*layer.w_qkv.shape]}" in repr(layer)
+    assert ("b_qkv" in repr(layer)) == (layer.b_qkv is not None)
+    assert ("bias" in repr(layer.norm1)) == (kind != "llama")

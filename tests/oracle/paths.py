@@ -22,7 +22,8 @@ from tests.oracle.sweeps import index_of, logit_difference, unpatched
 
 @dataclass(frozen=True)
 class Path:
-    """Senders `("z", layer, head)`, `("mlp_out", layer, None)`, `("embed", 0, None)`; receivers `(input, layer, head)`.
+    """Senders `("z", layer, head)`, `("mlp_out", layer, None)`, `("embed", 0, None)`; receivers `(input, layer, head)`,
+    of keys and values the key/value head.
 
     `receivers` None stands for the logits, and a role None for all positions.
     """
@@ -72,9 +73,7 @@ def held_inputs(hf: PreTrainedModel, path: Path, ours: Trace) -> list[Edit]:
     """Queries, keys and values of all heads held one by one, except those that receive."""
     edits = []
     for layer, site in product(range(hf.config.num_hidden_layers), ("q", "k", "v")):
-        shared = n_heads(hf, "z") // n_heads(hf, site)
-        live = [head for kind, at, head in path.receivers or () if (kind, at) == (site, layer)]
-        receive = {head // shared for head in live if head is not None}
+        receive = {head for kind, at, head in path.receivers or () if (kind, at) == (site, layer)}
         for head in range(n_heads(hf, site)):
             if head not in receive:
                 edits.append(Edit(site, layer, index_of(site, head=head), ours.sites[site, layer]))
@@ -87,9 +86,8 @@ def received(hf: PreTrainedModel, pair: Pair, path: Path, second: Trace, receive
     at = {} if path.receives_at is None else {"role": pair.roles[path.receives_at]}
     if site == "mlp_in":
         return Edit("mlp_in", layer, index_of("mlp_in", **at), second.sites["mlp_in", layer])
-    shared = n_heads(hf, "z") // n_heads(hf, site)
     assert head is not None
-    return Edit(site, layer, index_of(site, **at, head=head // shared), second.sites[site, layer])
+    return Edit(site, layer, index_of(site, **at, head=head), second.sites[site, layer])
 
 
 def run_kept(hf: PreTrainedModel, tokens: Tensor, edits: Sequence[Edit], keep: Sequence[str]) -> Trace:

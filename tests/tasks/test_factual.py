@@ -97,9 +97,9 @@ def test_words_of_unequal_length():
         ([WHITE], [WHITE], "should differ in one word, and differ in 0"),
         ([WHITE], ["The Haunted House is where a"], "should differ in one word, and differ in 2; uw.tasks.pairs"),
         ([WHITE], ["The Haunted House"], "differ in their number of words"),
-        ([WHITE], [], "two lists of texts, equally long"),
-        ([WHITE], [[]], "corrupted: prompt 1 has no text"),
-        ([], [], "not empty"),
+        ([WHITE], [], "corrupted: .* 1 prompts, got 0"),
+        ([WHITE], [[]], "corrupted: prompt 1: expected at least one"),
+        ([], [], "clean: expected at least one"),
     ],
 )
 def test_what_is_no_swap(model, clean, corrupted, message):

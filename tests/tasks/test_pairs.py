@@ -1,10 +1,12 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 import torch
+from tokenizers import normalizers
 
-from tests.readers import entries_of, reader, word_tokenizer
+from tests.readers import entries_of, reader, unchecked, word_tokenizer
 from unweave.errors import InputError
 from unweave.tasks import TASKS, make_task, pairs, read_pairs
 
@@ -193,3 +195,73 @@ def test_tasks_are_made_by_name_or_path(model, tmp_path):
         make_task(model, "iou")
     with pytest.raises(InputError, match="takes no n_prompts; it takes bos, space"):
         make_task(model, str(path), {"n_prompts": 3})
+
+
+@pytest.mark.parametrize(("space", "answer"), [("check", " Ann"), ("as_is", " Ann"), ("add", " Ann"), ("add", "Ann")])
+def test_an_answer_that_is_the_wrong_one_too_is_named(model, space, answer):
+    with pytest.raises(InputError, match="prompt 2"):
+        pairs(model, CLEAN, CORRUPTED, [" Mary", answer], [" John", " Ann"], space=space)
+
+
+def test_words_of_one_token_are_one_answer(model):
+    tokenizer = word_tokenizer([*CLEAN, " mary john"])
+    tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
+    with pytest.raises(InputError, match="prompt 1"):
+        pairs(reader(tokenizer), CLEAN, CORRUPTED, [" Mary", " john"], [" mary", " mary"], space="as_is")
+
+
+@pytest.mark.parametrize("twin", [CLEAN[1], "After Xerxes met Bob, Ann said hello to"])
+def test_a_prompt_that_is_its_own_corruption_is_named(model, twin):
+    """Also where the texts differ in a word that the tokenizer does not know."""
+    clean = CLEAN[1] if twin == CLEAN[1] else twin.replace("Xerxes", "Yvonne")
+    with pytest.raises(InputError, match=r"prompt 2: .*same tokens"):
+        pairs(model, [CLEAN[0], clean], [CORRUPTED[0], twin], [" Mary", " Bob"])
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json", ".jsonl"])
+@pytest.mark.parametrize(
+    "changed", [{"wrong": " Mary"}, {"wrong": "Mary"}, {"corrupted": CLEAN[0]}, {"cluster": ""}], ids=str
+)
+def test_a_pair_that_asks_nothing_is_named_with_its_line(model, tmp_path, suffix, changed):
+    rows = [{**row, "cluster": "x"} for row in ROWS]
+    path = write(tmp_path / f"mine{suffix}", [rows[1], {**rows[0], **changed}])
+    with pytest.raises(InputError, match=f"mine{suffix} {'entry 2' if suffix == '.json' else 'line 3'}"):
+        read_pairs(model, path, space="add")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json", ".jsonl"])
+def test_pairs_name_their_clusters(model, tmp_path, suffix):
+    path = write(
+        tmp_path / f"mine{suffix}", [{**row, "cluster": name} for row, name in zip(ROWS * 2, "baca", strict=True)]
+    )
+    task = read_pairs(model, path)
+    assert entries_of(task.prompts, "clusters") == entries_of(task.corrupt(), "clusters") == [0, 1, 2, 1]
+    both = pairs(model, CLEAN * 2, CORRUPTED * 2, [" Mary", " Bob"] * 2, clusters=["x", "y", "z", "z"])
+    assert entries_of(both.prompts, "clusters") == [0, 1, 2, 2]
+
+
+def test_pairs_that_are_each_others_corruption_are_one_cluster(model):
+    assert pairs(model, CLEAN, CORRUPTED, [" Mary", " Bob"]).prompts.clusters is None
+    task = pairs(model, [*CLEAN, CORRUPTED[0]], [*CORRUPTED, CLEAN[0]], [" Mary", " Bob", " John"])
+    assert entries_of(task.prompts, "clusters") == entries_of(task.corrupt(), "clusters") == [0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("column", "given"),
+    [
+        (column, given)
+        for column in ("clean", "corrupted", "answer", "wrong")
+        for given in ({" Mary", " Bob"}, " Mary", [{" Mary"}, {" Bob"}], [3, 4], [" Mary"], {"a": " Mary"}, 3)
+    ],
+    ids=str,
+)
+def test_what_is_no_column_of_texts_is_named(model, column, given):
+    columns = {"clean": CLEAN, "corrupted": CORRUPTED, "answer": [" Mary", " Bob"], "wrong": [" John", " Ann"]}
+    with unchecked(), pytest.raises(InputError, match=f"{column}|texts|1 prompts"):
+        pairs(model, **{**columns, column: given})
+
+
+def test_columns_of_arrays(model):
+    columns = [CLEAN, CORRUPTED, [" Mary", " Bob"], [" John", " Ann"]]
+    task = pairs(model, *map(np.array, columns), roles={"S2": np.array([8, 6])})
+    assert task.prompts == pairs(model, *columns, roles={"S2": [8, 6]}).prompts

@@ -4,11 +4,13 @@ from dataclasses import replace
 import pytest
 
 import unweave as uw
-from tests.readers import ioi_texts, reader, word_tokenizer
+from tests.readers import entries_of, ioi_texts, reader, word_tokenizer
 from tests.tasks.test_factual import own_texts
 from tests.tasks.test_syllogism import KNOWN, own_reader
 from unweave.models.config import Config
-from unweave.tasks import TASKS, make_task
+from unweave.tasks import TASKS, make_task, syllogism
+from unweave.tasks.syllogism_words import own_words
+from unweave.tasks.templates import own_templates
 
 
 def classifier(config: Config) -> Config:
@@ -45,9 +47,52 @@ def test_every_task_is_as_its_entry_says(models, name):
         twin = task.corrupt(how)
         assert len(twin) == len(task.prompts)
         assert (twin.lengths == task.prompts.lengths).all()
-        assert (twin.tokens != task.prompts.tokens).any()
+        assert (twin.tokens != task.prompts.tokens).any(1).all()
+        assert replace(task.prompts, clusters=twin.clusters) == task.prompts
         assert twin.source["corruption"] == how
     assert task.prompts.source["task"] == name
+
+
+@pytest.mark.parametrize(
+    ("name", "n_prompts", "expected"),
+    [
+        ("ioi", 20, [*range(18), 0, 1]),
+        ("ioi-fixed", None, [0, 0, 1, 1, 2, 2, 3, 3]),
+        ("palindromes", 4, None),
+        ("repeated-tokens", 4, None),
+    ],
+)
+def test_prompts_that_belong_together_are_clusters(models, name, n_prompts, expected):
+    clusters = make_task(models[name], name, {"n_prompts": n_prompts}).prompts.clusters
+    assert (None if clusters is None else clusters.tolist()) == expected
+
+
+def test_syllogisms_of_one_pair_of_opposites_are_a_cluster(models):
+    prompts = syllogism(models["syllogism"], 100, threshold=None).prompts
+    opposites = [frozenset(pair) for pair in zip(entries_of(prompts), entries_of(prompts, "wrong"), strict=True)]
+    numbers = {pair: number for number, pair in enumerate(dict.fromkeys(opposites))}
+    assert entries_of(prompts, "clusters") == [numbers[pair] for pair in opposites]
+    assert 2 < len(numbers) < 50
+
+
+def test_facts_that_share_a_word_are_a_cluster(models):
+    prompts = make_task(models["factual"], "factual").prompts
+    clusters, words = entries_of(prompts, "clusters"), [set(text.split()) for text in prompts.texts]
+    assert clusters[0::2] == clusters[1::2]
+    of_france = {number for number, found in zip(clusters, words, strict=True) if "France" in found}
+    assert len([found for found in words if "France" in found]) > 1
+    assert len(of_france) == 1
+    assert len(set(clusters)) > 10
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_what_a_task_is_made_of_prints_in_a_line(models, name):
+    options = {"threshold": None} if name == "syllogism" else {}
+    task = TASKS[name].build(models[name], **options)
+    for each in (task, task.make, TASKS[name], own_words(), own_templates()):
+        assert len(repr(each)) < 700
+        assert " at 0x" not in repr(each)
+        assert "\n" not in repr(each)
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -54,3 +54,11 @@ def test_sequences_that_cannot_be_made():
         repeated_tokens(10, 0, 5)
     with pytest.raises(InputError, match="at least 2 tokens that are not special, got 1"):
         repeated_tokens(1, 2, 5)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_corruptions_and_wrong_answers_differ_in_the_smallest_vocabulary(seed):
+    task = repeated_tokens(2, n=20, length=2, seed=seed)
+    assert (task.prompts.tokens != task.corrupt().tokens).any(1).all()
+    assert set(task.corrupt().tokens.unique().tolist()) == {0, 1}
+    assert entries_of(task.prompts) == [1 - wrong for wrong in entries_of(task.prompts, "wrong")]

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tokenizers import Regex, pre_tokenizers
 
 import unweave as uw
 from tests.readers import byte_tokenizer, entries_of, reader, word_tokenizer
@@ -142,6 +143,29 @@ def test_words_are_chosen_by_their_count():
     assert len(set(task.prompts.lengths.tolist())) == 1
     with pytest.raises(InputError, match=r"none of the 70 categories .*TokenCounts\(category=77"):
         fitting(tokenizer, replace(own_words(), counts=TokenCounts(category=77)))
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        (replace(WORDS, opposites=(("hot", "drier"), ("colder", "wet"))), "opposites"),
+        (replace(WORDS, opposites=(("zzz", "hot"),)), "opposites"),
+        (replace(WORDS, categories=("zzz",)), "categories"),
+        (replace(WORDS, nouns=("zzz",)), "nouns"),
+    ],
+)
+def test_words_that_do_not_fit_are_told_with_their_tokens(words, kind):
+    """No number of tokens was asked for, so none is said to be."""
+    tokenizer = word_tokenizer([KNOWN, "er"])
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(r" ?\w+?(?=er\b)|er\b| ?\w+| ?[^\w\s]|\s"), "isolated")]
+    )
+    with pytest.raises(InputError, match=rf"^words: none of the \d {kind}") as error:
+        syllogism(reader(tokenizer), 2, threshold=None, words=words)
+    assert "asked" not in str(error.value)
+    assert "TokenCounts" not in str(error.value)
+    with pytest.raises(InputError, match=r"asked for, TokenCounts\((category|descriptor|noun)=9"):
+        fitting(tokenizer, replace(words, counts=TokenCounts(9, 9, 9)))
 
 
 def test_words_that_the_tokenizer_does_not_know_are_left_out():

@@ -20,6 +20,8 @@ def test_our_own_are_enough_and_distinct():
     assert len(own.templates) >= 15
     assert len(set(own.names)) == len(own.names) >= 100
     assert min(len(own.places), len(own.objects)) >= 8
+    assert f"names {len(own.names)}" in repr(own)  # not the names themselves
+    assert own.names[0] not in repr(own)
 
 
 def test_a_file_with_all_its_words(tmp_path):

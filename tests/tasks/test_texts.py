@@ -185,5 +185,56 @@ def test_unknown_handling_of_spaces(model):
 
 
 def test_no_texts(model):
-    with pytest.raises(InputError, match="at least one text"):
+    with pytest.raises(InputError, match="texts: expected at least one"):
         from_texts(model, [])
+
+
+SPLIT = [
+    ("Столица России - Москва, а не Киев", "Москва", "Столица России - Москва"),
+    ("Столица России - Москва, а не Киев", "Столица", "Столица"),
+    ("日本の首都は", "日本", "日本"),
+    ("私は日本語を", "日本語", "私は日本語"),
+    ("a walk 🦄 to John", "🦄", "a walk 🦄"),
+    ("a walk 🦄 to John", "John", "a walk 🦄 to John"),
+    ("a 👍🏽 walk", "👍🏽", "a 👍🏽"),
+    ("a cafe\u0301 walk", "cafe\u0301", "a cafe\u0301"),
+    ("a cafe\u0301 walk", "café", "a cafe\u0301"),
+    ("a café walk", "cafe\u0301", "a café"),
+    ("cafe\u0301 or cafe", "cafe", "cafe\u0301 or cafe"),
+    ("हिन्दी भाषा", "हिन्दी", "हिन्दी"),
+]
+
+
+@pytest.mark.parametrize(("text", "word", "until"), SPLIT)
+def test_a_word_is_found_though_its_letters_take_several_tokens(pieces, text, word, until):
+    """Until its last token, the text up to the word's end is there, and one token earlier it is not."""
+    place = int(from_texts(pieces, [text], roles={"here": [word]}).role("here"))
+    ids = pieces.tokenizer(text)["input_ids"]
+    assert len(ids) > len(text.split())
+    assert pieces.tokenizer.decode(ids[: place + 1]).startswith(until)
+    assert not pieces.tokenizer.decode(ids[:place]).startswith(until)
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("हिन्दी भाषा", "हिन्द"),
+        ("a cafe\u0301 walk", "cafe"),
+        ("Москва", "Моск"),
+        ("a 👍🏽 walk", "👍"),
+        ("日本", "東京"),
+    ],
+)
+def test_a_part_of_a_word_is_not_the_word(pieces, text, word):
+    with pytest.raises(InputError, match="is not a word of"):
+        from_texts(pieces, [text], roles={"here": [word]})
+
+
+@pytest.mark.parametrize("place", [None, 1.5, {"Mary"}])
+def test_a_role_is_a_word_or_a_position(model, place):
+    with unchecked(), pytest.raises(InputError, match=r"roles\['S'\]: .*prompt 2"):
+        from_texts(model, [TEXT, LONG], roles={"S": ["Mary", place]})
+
+
+def test_the_end_may_stand_elsewhere(model):
+    assert from_texts(model, [TEXT, LONG], roles={"end": ["Mary", 3]}).role("end").tolist() == [1, 3]

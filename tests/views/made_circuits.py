@@ -30,12 +30,14 @@ class Edge:
     low: float | None = None
     high: float | None = None
     role: str = ""
+    shared: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Circuit:
     groups: tuple[Group, ...]
     edges: tuple[Edge, ...] = ()
+    attrs: Mapping[str, str | int | float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Named:
     at: str
     evidence: Mapping[str, float]
     also: tuple[str, ...] = ()
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ def faithfulness(ratio: float = 0.8, randoms: Sequence[float] = (0.05, -0.03), n
     """F(M) is 4 on average; the circuit has the given share of it."""
     kept = ["model", "circuit", "nothing", *(f"random {place + 1}" for place in range(len(randoms)))]
     ratios = np.array([1.0, ratio, 0.0, *randoms])
-    attrs = {"method": "faithfulness", "metric": "logit difference", "model_heads": 18, "ablation": "template"}
+    attrs = {"method": "faithfulness", "metric": "logit difference", "model_heads": 18, "how": "template"}
     wide = 0.1 if n_prompts > 1 else np.nan
     coords = {
         "heads": [18, 5, 0, *[5] * len(randoms)],
@@ -94,8 +97,32 @@ def faithfulness(ratio: float = 0.8, randoms: Sequence[float] = (0.05, -0.03), n
         "ratio": ratios,
         "ratio_low": ratios - wide,
         "ratio_high": ratios + wide,
+        "share": ratios,
+        "share_low": ratios - wide,
+        "share_high": ratios + wide,
     }
     return _test({"score": 4 * ratios}, ("kept", kept), coords, attrs, n_prompts)
+
+
+def curve(better: str = "higher") -> xr.Dataset:
+    """5.1 alone has half of the score, which goes from 0 to 4, or, where lower is better, from 4 to 0.8."""
+    joined = ["", *HEADS]
+    ratio = np.array([0.0, 0.5, 0.7, 0.8, 0.7, 0.8])
+    rest = np.array([0.8, 0.3, 0.1, 0.1, 0.0, 0.0])
+    higher = better == "higher"
+    columns = {"score": 4 * ratio, "rest": 4 * rest} if higher else {"score": 4 * (1 - ratio), "rest": 4 * (1 - rest)}
+    whole = 4.0 if higher else 0.8
+    coords: dict[str, object] = {"address": joined, "members": [" ".join(joined[1 : n + 1]) for n in range(6)]}
+    for prefix, shares, scores in (("", ratio, columns["score"]), ("rest_", rest, columns["rest"])):
+        coords[f"{prefix}difference"] = whole - scores
+        for name, values in (("ratio", scores / whole), ("share", shares if higher else shares / 0.8)):
+            coords |= {
+                f"{prefix}{name}": values,
+                f"{prefix}{name}_low": values - 0.1,
+                f"{prefix}{name}_high": values + 0.1,
+            }
+    attrs = {"method": "faithfulness curve", "better": better, "chosen_on": 12, "measured_on": 8, "how": "template"}
+    return _test(columns, ("size", list(range(6))), coords, attrs)  # type: ignore[arg-type]
 
 
 def completeness() -> xr.Dataset:
@@ -113,7 +140,7 @@ def completeness() -> xr.Dataset:
         "difference_high": circuit - model + 0.2,
         "gap": np.abs(circuit - model),
     }
-    attrs = {"method": "completeness", "ablation": "template"}
+    attrs = {"method": "completeness", "how": "template"}
     return _test({"circuit": circuit, "model": model}, ("removed", removed), coords, attrs)
 
 
@@ -129,12 +156,17 @@ def minimality() -> xr.Dataset:
         "size": np.abs(share),
     }
     columns = {"change": share, "without_k": share * 4, "without_both": share * 0}
-    return _test(columns, ("address", list(HEADS)), coords, {"method": "minimality", "ablation": "template"})
+    return _test(columns, ("address", list(HEADS)), coords, {"method": "minimality", "how": "template"})
 
 
 def evaluation() -> xr.DataTree:
     """The three tests, as `uw.evaluate` returns them."""
-    tests = {"faithfulness": faithfulness(), "completeness": completeness(), "minimality": minimality()}
+    tests = {
+        "faithfulness": faithfulness(),
+        "curve": curve(),
+        "completeness": completeness(),
+        "minimality": minimality(),
+    }
     return xr.DataTree.from_dict(tests)
 
 

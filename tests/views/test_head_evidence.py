@@ -1,4 +1,5 @@
 import unweave as uw
+from tests.tiny import tiny_model, tiny_pair
 from tests.views import made_circuits as made
 from tests.views.drawn import traces
 from unweave.views.blocks import Figure, Table
@@ -19,6 +20,32 @@ def test_names_are_counted_and_their_numbers_listed():
     without = roles_table(made.Roles(made.NAMED.heads[::2]))
     assert without.header == ("head", "name", "evidence")
     assert "name mover: copies" in table.caption
+
+
+def test_a_mover_that_raises_both_names_is_said_to_and_what_that_does():
+    def shown(wrong: float, low: float) -> str:
+        evidence = {"direct": 0.1, "right": 0.3, "wrong": wrong, "effect": 0.05}
+        mover = made.Named((5, 1), "name mover", "end", evidence, (), {"effect": (low, 0.08)})
+        table = roles_table(made.Roles((mover,)))
+        assert "effect 0.050 (" in table.rows[0][2]
+        return said(table.caption)
+
+    assert "5.1 raises both names" in shown(0.2, 0.02)
+    assert "larger by 5.0 % of the gap." in shown(0.2, 0.02)
+    assert "not significant" in shown(0.2, -0.01)
+    assert "both names" not in shown(-0.2, 0.02)
+
+
+def test_a_split_says_what_each_part_does_to_either_answer():
+    pair = tiny_pair(tiny_model("gpt2"))
+    for by in ("head", "layer", "component", "neuron"):
+        result = uw.attribute(pair, by=by, split=True)
+        (block,) = blocks_of(result)
+        assert isinstance(block, Figure)
+        first = uw.top(result.sel(answer="right") - result.sel(answer="wrong"), 1)[0]
+        assert block.title.startswith(f"{first.label} writes ")
+    heads = uw.attribute(pair, by="head", split=True)
+    assert len(uw.show(heads.sel(answer="wrong")).blocks) > 0
 
 
 def test_no_names_say_so():

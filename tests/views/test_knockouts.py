@@ -9,63 +9,14 @@ from unweave.views.knockouts import (
     attribution_change_finding,
     backup_finding,
     backup_table,
-    knockout_finding,
     prediction_table,
 )
+from unweave.views.titles import effect_finding, leaders
 from unweave.views.wording import SPACE
-
-
-def knocked(cells: dict, measure: str = "effect", how: str = "mean", site: str = "z"):
-    return made.heads(cells, direction="noise", method="knockout", how=how, measure=measure, site=site)
 
 
 def said(text: str) -> str:
     return text.replace(SPACE, " ")
-
-
-def test_what_is_missed_is_named_with_its_cost():
-    found = said(knockout_finding(summary(knocked({(5, 1): -0.5, (3, 0): -0.3, (4, 2): 0.2}))))
-    assert found == (
-        "5.1 and 3.0 are missed most: the mean in place of their output costs 50 % and 30 %; "
-        "without 4.2 the answer gains 20 %"
-    )
-
-
-def test_changes_are_said_in_units_and_not_as_shares():
-    found = knockout_finding(summary(knocked({(5, 1): -1.5}, measure="change", how="zero")))
-    assert found == "5.1 is missed most: zero in place of its output costs 1.50"
-
-
-def test_nothing_missed_says_so():
-    found = said(knockout_finding(summary(knocked({}, how="resample"))))
-    assert found.startswith("No output is missed: with another prompt's in its place the largest of 18 means is ")
-
-
-def test_one_value_that_is_not_told_from_0_is_not_said_to_be_0():
-    one = knocked({(5, 1): -0.3}).isel(prompt=slice(3), layer=[5], head=[1])
-    found = said(knockout_finding(summary(one - one.mean() + 0.01 * np.array([-3, 1, -1])[:, None, None])))
-    assert found.startswith("With the mean in its place the effect is −1.0 % ")
-    assert found.endswith(", not told from 0")
-
-
-def test_only_a_gain():
-    found = said(knockout_finding(summary(knocked({(4, 2): 0.2}))))
-    assert found == "Without 4.2 the answer gains 20 %"
-
-
-def test_layers_have_bars_under_the_same_title():
-    result = made.result(
-        {"layer": range(6)},
-        {(2,): -0.4},
-        method="knockout",
-        site="mlp",
-        how="zero",
-        measure="effect",
-        direction="noise",
-    )
-    (block,) = blocks_of(result)
-    assert isinstance(block, Figure)
-    assert said(block.title) == "Layer 2 is missed most: zero in place of its MLP costs 40 %"
 
 
 def test_what_the_others_write_then_leaves_out_the_heads_that_are_gone():
@@ -96,28 +47,51 @@ def test_a_scale_that_works_the_other_way_is_said():
 
 def test_backups_are_named_and_told_from_heads_that_oppose_less():
     result = made_circuits.backup({(4, 2): 0.2, (5, 2): 0.1}, "5.2", "4.2")
-    assert said(backup_finding(result)) == "Without 5.1, 5.2 (10 %) stands in"
+    found = said(backup_finding(result))
+    assert found.startswith("Without 5.1, 5.2 (0.40 logits) stands in; all others gain 1.20 logits")
     rows = backup_table(result).rows
     assert [(row[0], row[1], said(row[2])) for row in rows] == [
-        ("4.2", "works against it less", "20 %"),
-        ("5.2", "stands in", "10 %"),
+        ("4.2", "works against it less", "0.80"),
+        ("5.2", "stands in", "0.40"),
     ]
 
 
-def test_without_backups_it_says_so():
-    weakened = made_circuits.backup({(4, 2): 0.2}, "", "4.2")
-    assert said(backup_finding(weakened)) == "No head stands in for 5.1; 4.2 (20 %) works against it less"
-    assert backup_finding(made_circuits.backup({})).startswith("No head stands in for 5.1: the largest of 18 means")
+def test_without_backups_the_others_joint_gain_is_told_with_its_interval():
+    weakened = said(backup_finding(made_circuits.backup({(4, 2): 0.2}, "", "4.2")))
+    assert weakened.startswith(
+        "No single head stands in for 5.1; 4.2 (0.80) works against it less; all others gain 0.80"
+    )
+    assert "not significant" not in weakened
+    nothing = made_circuits.backup({})
+    nothing -= nothing.sum(("layer", "head")).mean() / nothing[0].size  # the sum of all is chance
+    found = backup_finding(nothing)
+    assert found.startswith("No single head stands in for 5.1; all others ")
+    assert found.endswith(", not significantly different from 0")
+
+
+def test_the_largest_is_named_also_where_it_may_be_chance():
+    result = made.heads({(5, 1): -0.5, (4, 2): 0.3}, direction="noise", method="knockout", how="mean", site="z")
+    wild = result.copy()
+    wild[:, 2, 0] += np.where(np.arange(wild.sizes["prompt"]) == 0, 0.4 * wild.sizes["prompt"], 0.0)
+    found = leaders(summary(wild), sign=-1)
+    assert [row.label for row in (*found.helping, *found.against)] == ["5.1", "4.2"]
+    (row,) = found.unsure
+    assert row.label == "2.0"
+    assert row.mean > found.against[0].mean
+    assert "2.0" in effect_finding(summary(wild))
+    assert leaders(summary(result), sign=-1).unsure == ()
 
 
 def test_the_prediction_stands_beside_what_came_true():
     table = prediction_table(made_circuits.backup({(5, 2): 0.1}, "5.2"))
-    assert table.title == "The logit difference without them is 0.90 more than if no head reacted"
+    assert table.title == "The logit difference without it is 0.90 more than if no head reacted"
     assert [row[:2] for row in table.rows] == [
         ("with all heads", "4.00"),
         ("of it, by 5.1", "2.00"),
         ("to be expected without", "2.00"),
         ("without", "2.90"),
+        ("others' growth together", "0.40"),
+        ("more than expected", "0.90"),
     ]
 
 

@@ -20,6 +20,17 @@ def test_what_is_carried_follows_the_numbers(position: float, token: float, expe
     assert signal_finding(made.signals(position, token)).startswith(expected)
 
 
+def test_heads_that_do_not_matter_by_themselves_are_not_named():
+    result = made.signals(2.0, 0.3, ("3.0", "4.2", "5.1"))
+    assert all(name in signal_finding(result) for name in ("3.0", "4.2", "5.1"))
+    full = result["full_range"].copy()
+    full.loc[{"address": "4.2"}] *= 0.01  # significant and small
+    full.loc[{"address": "5.1"}] -= full.sel(address="5.1").mean("prompt")  # chance
+    found = signal_finding(result.assign(full_range=full))
+    assert found.startswith("The 3 heads together carry the position")
+    assert [name in found for name in ("3.0", "4.2", "5.1")] == [True, False, False]
+
+
 def test_neither_is_said_where_neither_is_told_from_zero():
     result = made.signals(0.0, 0.0)
     noise = np.random.default_rng(0).normal(size=result["full_range"].shape)

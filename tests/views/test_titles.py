@@ -4,12 +4,14 @@ import pytest
 from tests.views import made
 from unweave.results import summary
 from unweave.views.baselines import Baseline
+from unweave.views.choice import blocks_of
 from unweave.views.titles import (
     attention_finding,
     attribution_finding,
+    finding,
     leaders,
     lens_finding,
-    patch_finding,
+    receivers_said,
     task_finding,
     told_from_zero,
 )
@@ -24,52 +26,63 @@ def labels(rows) -> list[str]:
     return [row.label for row in rows]
 
 
-def test_heads_that_carry_are_named_with_their_sizes():
-    title = said(patch_finding(summary(made.heads()), "z"))
-    assert (
-        title
-        == "5.1 and 3.0 carry the answer: patching their output restores 50 % and 40 %; 4.2 works against it (−20 %)"
-    )
+def title(result) -> str:
+    return said(finding(summary(result)))
+
+
+def paths(cells: dict, receivers: str = "logits", direction: str = "noise", **attrs):
+    return made.heads(cells, direction=direction, method="path patching", receivers=receivers, site="", **attrs)
+
+
+def knocked(cells: dict, how: str = "mean", **attrs):
+    return made.heads(cells, direction="noise", method="knockout", how=how, **attrs)
+
+
+def test_heads_that_carry_are_named_with_their_sizes_and_those_against_after_them():
+    helping, against = title(made.heads()).split(";")
+    assert helping.startswith("5.1 and 3.0 carry the answer")
+    assert "50 % and 40 %" in helping
+    assert "4.2" in against
+    assert "−20 %" in against
 
 
 def test_one_head_is_spoken_of_in_the_singular():
-    title = said(patch_finding(summary(made.heads({(2, 1): 0.31})), "v"))
-    assert title == "2.1 carries the answer: patching its value restores 31 %"
+    assert title(made.heads({(2, 1): 0.31}, site="v")).startswith("2.1 carries the answer: patching its value ")
 
 
-def test_noise_direction_costs():
-    cells = {(5, 1): -0.6, (4, 2): 0.2}
-    title = said(patch_finding(summary(made.heads(cells, direction="noise")), "z", "noise"))
-    assert title == "5.1 carries the answer: spoiling its output costs 60 %; 4.2 works against it (20 %)"
-
-
-def test_nothing_found_says_so_with_the_largest():
-    title = said(patch_finding(summary(made.heads({})), "z"))
-    assert title.startswith("No single output carries the answer: the largest of 18 means is ")
-    assert " to " in title
+@pytest.mark.parametrize("made_of", [made.heads, paths, knocked])
+def test_nothing_found_says_so_with_the_largest(made_of):
+    found = title(made_of({}))
+    assert found.startswith("No ")
+    assert "the largest of 18 means is " in found
+    assert " to " in found
 
 
 def test_a_sure_but_tiny_effect_carries_nothing():
     table = summary(made.heads({(2, 1): 0.03}))
     assert told_from_zero(table)[2, 1]
-    assert patch_finding(table, "z").startswith("No single output carries the answer")
+    assert finding(table).startswith("No single output carries the answer")
 
 
 def test_a_large_but_unsure_effect_carries_nothing():
     result = made.heads({})
     values = result.values.copy()
     values[:, 2, 1] = np.where(np.arange(made.N_PROMPTS) < 10, 2.0, -1.9)
-    assert patch_finding(summary(result.copy(data=values)), "z").startswith("No single output carries")
+    assert title(result.copy(data=values)).startswith("No single output carries")
 
 
 def test_all_effects_exactly_zero():
     zeros = made.heads().copy(data=np.zeros((made.N_PROMPTS, 6, 3)))
-    assert patch_finding(summary(zeros), "z") == "No single output carries the answer: every effect is 0"
+    assert title(zeros).endswith(": every effect is 0")
 
 
-def test_only_a_head_against():
-    title = said(patch_finding(summary(made.heads({(4, 2): -0.2})), "z"))
-    assert title == "4.2 works against the answer (−20 %)"
+@pytest.mark.parametrize(("made_of", "size"), [(made.heads, -0.2), (paths, 0.2), (knocked, 0.2)])
+def test_only_a_head_against(made_of, size: float):
+    found = title(made_of({(4, 2): size}))
+    assert "4.2" in found
+    assert "20 %" in found
+    assert "the answer" in found
+    assert not any(word in found for word in ("carries", "missed", "acts", " it "))
 
 
 def test_few_prompts_are_judged_by_intervals():
@@ -79,8 +92,14 @@ def test_few_prompts_are_judged_by_intervals():
     assert not told_from_zero(summary(made.heads({}, n_prompts=5)))[0, 0]
 
 
-def test_one_prompt_has_no_leaders():
-    assert leaders(summary(made.heads(n_prompts=1))).helping == ()
+def test_one_prompt_and_averages_have_no_leaders_and_claim_nothing():
+    one = summary(made.heads(n_prompts=1))
+    assert leaders(one).helping == ()
+    means = made.heads().mean("prompt", keep_attrs=True)
+    for result in (made.heads(n_prompts=1), made.heads().isel(prompt=3), means):
+        (block, _) = blocks_of(result)
+        assert "5.1 (0.5" in block.title  # type: ignore[attr-defined]
+        assert not any(word in block.title for word in ("No ", "carr", "against"))  # type: ignore[attr-defined]
 
 
 def test_smaller_heads_are_not_named():
@@ -90,31 +109,66 @@ def test_smaller_heads_are_not_named():
 
 def test_a_shared_place_is_said_once():
     axes = {"layer": range(4), "head": range(2), "role": list(made.ROLES)}
-    table = summary(made.result(axes, {(3, 1, "end"): 0.5, (2, 0, "end"): 0.4}))
-    assert said(patch_finding(table, "z")) == (
-        "3.1 and 2.0 carry the answer at end: patching their output there restores 50 % and 40 %"
-    )
+    found = title(made.result(axes, {(3, 1, "end"): 0.5, (2, 0, "end"): 0.4}))
+    assert found.startswith("3.1 and 2.0 carry the answer at end: ")
+    assert found.count(" end") == 1
 
 
 def test_different_places_are_said_each():
     axes = {"layer": range(4), "role": list(made.ROLES)}
-    table = summary(made.result(axes, {(3, "end"): 0.5, (1, "S2"): 0.4}))
-    assert said(patch_finding(table, "attn_out")) == (
-        "Layer 3 at end and layer 1 at S2 carry the answer: patching their attention output restores 50 % and 40 %"
-    )
+    found = title(made.result(axes, {(3, "end"): 0.5, (1, "S2"): 0.4}, site="attn_out"))
+    assert found.startswith("Layer 3 at end and layer 1 at S2 carry the answer: patching their attention output ")
 
 
 def test_the_stream_by_role_and_by_token():
-    assert said(patch_finding(summary(made.stream("role")), "resid_pre")) == (
-        "The answer is carried at S2 in layers 0 to 2 and at end from layer 4 on: "
-        "there one position restores 50 % or more"
-    )
-    assert "at token 7 ·John in layers 0 to 2" in patch_finding(summary(made.stream()), "resid_pre")
+    assert "at S2 in layers 0 to 2 and at end from layer 4 on" in title(made.stream("role"))
+    assert "at token 7 ·John in layers 0 to 2" in title(made.stream())
 
 
 def test_a_stream_that_nowhere_holds_half():
-    table = summary(made.result({"layer": range(4), "role": list(made.ROLES)}, {(1, "S2"): 0.3}))
-    assert patch_finding(table, "resid_pre").startswith("No one position holds half of the answer: the largest")
+    result = made.result({"layer": range(4), "role": list(made.ROLES)}, {(1, "S2"): 0.3}, site="resid_pre")
+    assert title(result).startswith("No one position holds half of the answer: the largest")
+
+
+def test_what_is_missed_is_named_with_its_cost_and_what_stood_in_its_place():
+    missed, without = title(knocked({(5, 1): -0.5, (3, 0): -0.3, (4, 2): 0.2})).split(";")
+    assert missed.startswith("5.1 and 3.0 are missed most: the mean in place of their output costs 50 % and 30 %")
+    assert without.startswith(" without 4.2 the answer gains 20 %")
+    assert "another prompt's" in title(knocked({(5, 1): -0.5}, how="resample"))
+    about = {"method": "knockout", "direction": "noise", "site": "mlp", "how": "zero"}
+    layers = made.result({"layer": range(6)}, {(2,): -0.4}, **about)
+    assert title(layers).startswith("Layer 2 is missed most: zero in place of its MLP ")
+
+
+def test_one_value_that_is_not_told_from_0_is_not_said_to_be_0():
+    one = knocked({(5, 1): -0.3}).isel(prompt=slice(3), layer=[5], head=[1])
+    found = title(one - one.mean() + 0.01 * np.array([-3, 1, -1])[:, None, None])
+    assert "−1.0 %" in found
+    assert "ot told from 0" in found
+
+
+def test_paths_name_their_receivers_by_their_inputs():
+    assert title(paths({(5, 1): -0.5})).startswith("5.1 acts directly on the logits: spoiling this path costs 50 %")
+    assert "brings back 50 %" in title(paths({(5, 1): 0.5}, direction="denoise"))
+    assert "through the values of 5.1 and 5.0" in title(paths({(1, 1): -0.3}, "5.1 v, 5.0 v"))
+    assert "through the query of 5.1" in title(paths({(1, 1): 0.3}, "5.1 q"))
+    senders = {"method": "path patching", "receivers": "logits", "direction": "noise"}
+    joint = made.result({"sender": ["9.6", "mlp 3 + embed"]}, {("mlp 3 + embed",): -0.4}, **senders)
+    assert title(joint).startswith("mlp 3 + embed acts directly on the logits")
+
+
+@pytest.mark.parametrize(
+    ("receivers", "expected"),
+    [
+        ("logits", "the logits"),
+        ("8.6 v", "the value of 8.6"),
+        ("8.6 v, 8.10 v, mlp 9", "the values of 8.6 and 8.10 and MLP 9"),
+        ("8.6 q, 8.6 k", "the query of 8.6 and the key of 8.6"),
+        ("1.0 q, 1.1 q, 1.2 q, 1.3 q, 1.4 q", "the queries of 5 heads"),
+    ],
+)
+def test_receivers_in_words(receivers: str, expected: str):
+    assert receivers_said(receivers) == expected
 
 
 def test_lens_that_rises_late():

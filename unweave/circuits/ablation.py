@@ -1,29 +1,29 @@
 """Ablation of what is not in a circuit, row by row: where a head's output stays, and what stands elsewhere.
 
 Wang et al. 2022 (arXiv 2211.00593): `z` of a head is replaced by its mean over reference prompts of the
-same template, position by position. Of a circuit's head it stays at the positions of its group's roles, in each prompt
-its own. MLPs, embeddings and norms are never ablated.
+same template, position by position: over the corrupted prompts, unless `source="clean"`. Of a circuit's head it stays
+at the positions of its group's roles, in each prompt its own. MLPs, embeddings and norms are never ablated.
 
     F(C \\ K)   the circuit without K stays, every other head is ablated everywhere
     F(M \\ K)   the whole model stays but for K, ablated only where its heads count
 
-`kept` is a mask `[layer prompt pos head]`, true where `z` stays.
+What stays is a `Kept`; its mask `[layer prompt pos head]` is made for the prompts in hand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 
 from unweave.circuits.circuit import Circuit
 from unweave.circuits.reference import drawn_reference
 from unweave.errors import InputError
 from unweave.methods.heads import Head
-from unweave.methods.replacement import Replacement, replaced_values
+from unweave.methods.replacement import Replacement, Values, replacement_of, replacing
 from unweave.metrics.contrast import Contrast
 from unweave.models.prompts import Prompts
 
@@ -32,40 +32,48 @@ FEW = 5
 
 
 @dataclass(frozen=True)
+class Kept:
+    """Where `z` stays: of these heads at these places, and of no other head; `inverted`: everywhere but there."""
+
+    places: Mapping[Head, Bool[Tensor, "prompt pos"]]
+    inverted: bool = False
+
+    def mask(self, pair: Contrast, rows: Sequence[int]) -> Bool[Tensor, "layer prompt pos head"]:
+        """The mask of some prompts."""
+        config, tokens = pair.model.config, pair.prompts.tokens
+        at = torch.tensor(rows, device=tokens.device)
+        shape = (config.n_layers, len(at), tokens.shape[1], config.n_heads)
+        mask = torch.zeros(shape, dtype=torch.bool, device=tokens.device)
+        for (layer, head), where in self.places.items():
+            mask[layer, :, :, head] = where[at]
+        return ~mask if self.inverted else mask
+
+
+NOTHING = Kept({})
+
+
+@dataclass(frozen=True)
 class Ablation:
     """What the runs of one circuit on one pair share: what stands in, and where each of the circuit's heads counts.
 
     Args:
-        values: `[prompt pos head d_head]` of each layer, in place of `z`.
-        places: of each head of the circuit, the positions where it counts.
+        values: of some prompts, `[prompt pos head d_head]` of each (`"z"`, layer), in place of `z`.
+        places: of each head of the circuit, the positions where it counts. Roles at one position are one place.
         about: how it was done, as attributes of a result.
     """
 
     pair: Contrast
-    values: Mapping[int, Float[Tensor, "prompt pos head d_head"]] = field(repr=False)
+    values: Values = field(repr=False)
     places: Mapping[Head, Bool[Tensor, "prompt pos"]] = field(repr=False)
     about: Mapping[str, str | int | float] = field(default_factory=dict)
 
-    @property
-    def nothing(self) -> Bool[Tensor, "layer prompt pos head"]:
-        """The mask that keeps no head."""
-        config, tokens = self.pair.model.config, self.pair.prompts.tokens
-        return torch.zeros(config.n_layers, *tokens.shape, config.n_heads, dtype=torch.bool, device=tokens.device)
+    def only(self, heads: Iterable[Head]) -> Kept:
+        """These heads of the circuit stay where they count: `only(C \\ K)` is the circuit without K."""
+        return Kept({head: self.places[head] for head in heads})
 
-    def keeping(self, places: Mapping[Head, Bool[Tensor, "prompt pos"]]) -> Bool[Tensor, "layer prompt pos head"]:
-        """The mask that keeps some heads, each at its places."""
-        kept = self.nothing
-        for (layer, head), where in places.items():
-            kept[layer, :, :, head] = where
-        return kept
-
-    def only(self, heads: Iterable[Head]) -> Bool[Tensor, "layer prompt pos head"]:
-        """The mask that keeps these heads of the circuit where they count: `only(C \\ K)` is the circuit without K."""
-        return self.keeping({head: self.places[head] for head in heads})
-
-    def all_but(self, heads: Iterable[Head]) -> Bool[Tensor, "layer prompt pos head"]:
-        """The mask that keeps everything except these heads where they count: the whole model without K."""
-        return ~self.only(heads)
+    def all_but(self, heads: Iterable[Head]) -> Kept:
+        """Everything stays except these heads where they count: the whole model without K."""
+        return replace(self.only(heads), inverted=True)
 
 
 def ablation_of(
@@ -74,6 +82,9 @@ def ablation_of(
     how: str | Replacement | None = None,
     reference: Prompts | None = None,
     union: bool = False,
+    *,
+    source: str | Prompts | None = None,
+    memory: int | float | None = None,
 ) -> Ablation:
     """The ablation of a circuit on a pair; the arguments are those of `uw.evaluate`.
 
@@ -81,18 +92,15 @@ def ablation_of(
         InputError: a circuit that does not fit the pair, or reference prompts that give no means.
     """
     circuit.check(pair)
-    how, note = _replacement(pair, how, reference)
-    layers = range(pair.model.config.n_layers)
-    values, more = replaced_values(pair, [("z", layer) for layer in layers], how)
-    by_layer = {layer: values["z", layer] for layer in layers}
+    how, note = _replacement(pair, how, reference, source)
+    values, more = replacing(pair, [("z", layer) for layer in range(pair.model.config.n_layers)], how, memory)
     about = {
-        "ablation": how.how,
-        "reference": how.reference_name,
+        **how.attrs,
         "positions": "union over prompts" if union else "each prompt's own",
         "ablated": "z of every head that is not kept; MLPs are never ablated",
         "notes": "; ".join(part for part in (note, more) if part),
     }
-    return Ablation(pair, by_layer, places_of(circuit, pair.prompts, union), about)
+    return Ablation(pair, values, places_of(circuit, pair.prompts, union), about)
 
 
 def places_of(circuit: Circuit, prompts: Prompts, union: bool = False) -> dict[Head, Bool[Tensor, "prompt pos"]]:
@@ -113,22 +121,23 @@ def places_of(circuit: Circuit, prompts: Prompts, union: bool = False) -> dict[H
     return places
 
 
-def _replacement(pair: Contrast, how: str | Replacement | None, reference: Prompts | None) -> tuple[Replacement, str]:
+def _replacement(
+    pair: Contrast, how: str | Replacement | None, reference: Prompts | None, source: str | Prompts | None
+) -> tuple[Replacement, str]:
     """What stands in, and a note on how that was chosen."""
+    if reference is not None and source is not None:
+        raise InputError("source: the values are those of reference=; leave one of them out")
+    whose = source if reference is None else reference
     if isinstance(how, Replacement):
-        if reference is not None:
-            raise InputError("reference: how= has its own; give Replacement(…, reference=…) alone")
-        return how, ""
-    if how is None and pair.prompts.groups is None:
-        note = "the prompts have no templates, so a mean is over all reference prompts by position"
-        return Replacement("mean", "corrupted" if reference is None else reference), note
-    kind = how or "template"
-    if reference is not None or kind != "template":
-        return Replacement(kind, "corrupted" if kind == "mean" and reference is None else reference), ""
-    drawn = None if _enough(pair) else drawn_reference(pair)
-    if drawn is None:
-        return Replacement("template"), ""
-    return replace(Replacement("template"), reference=drawn), _said(drawn)
+        return replacement_of(how, whose), ""
+    kind = how or ("mean" if pair.prompts.groups is None else "template")
+    fill = replacement_of(kind, whose)
+    if kind == "template" and not isinstance(whose, Prompts) and not _enough(pair):
+        drawn = drawn_reference(pair, source=fill.reference_name)
+        if drawn is not None:
+            return Replacement(kind, drawn), _said(drawn, fill.reference_name)
+    note = "the prompts have no templates, so a mean is over all reference prompts by position"
+    return fill, note if how is None and kind == "mean" else ""
 
 
 def _enough(pair: Contrast) -> bool:
@@ -136,7 +145,8 @@ def _enough(pair: Contrast) -> bool:
     return groups is None or int(groups.unique(return_counts=True)[1].min()) >= FEW
 
 
-def _said(drawn: Prompts) -> str:
+def _said(drawn: Prompts, source: str) -> str:
     assert drawn.groups is not None
-    what = f"{len(drawn)} {drawn.source['corruption']} prompts of {len(drawn.groups.unique())} templates"
+    kind = drawn.source["corruption"] if source == "corrupted" else source
+    what = f"{len(drawn)} {kind} prompts of {len(drawn.groups.unique())} templates"
     return f"means over {what}, drawn on as the pair's own (seed {drawn.source['seed']}), which are too few for them"

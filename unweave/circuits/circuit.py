@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, final
 
 from unweave.errors import InputError
-from unweave.methods.heads import Head, head_name, is_head
+from unweave.methods.heads import Head, head_name, is_head, listed
 from unweave.metrics.contrast import Contrast
 from unweave.models.config import Config
 from unweave.models.sites import whole
@@ -45,8 +45,7 @@ class Group:
     mlps: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        heads = self.heads if isinstance(self.heads, Sequence) and not isinstance(self.heads, str) else [self.heads]
-        object.__setattr__(self, "heads", tuple(_head(head) for head in heads))
+        object.__setattr__(self, "heads", tuple(_head(head) for head in listed(self.heads)))
         object.__setattr__(self, "mlps", tuple(whole("mlps", layer) for layer in self.mlps))
         if not isinstance(self.roles, str):
             object.__setattr__(self, "roles", tuple(self.roles))
@@ -59,6 +58,7 @@ class Edge:
 
     `input` is the receiver's "q", "k" or "v", and "" where it has one input. `effect` is the path's effect on the
     metric, between `low` and `high` where an interval is known. `role` is where the receiver reads, "" for everywhere.
+    `shared` names other heads of the circuit that read the same key or value: one path, which they receive together.
     """
 
     sender: str
@@ -68,6 +68,7 @@ class Edge:
     low: float | None = None
     high: float | None = None
     role: str = ""
+    shared: tuple[str, ...] = ()
 
 
 @final
@@ -84,6 +85,8 @@ class Circuit:
         notes: where the circuit came from.
         minimality: for a head, the heads K beside which it is shown to matter (see `unweave.circuits.minimality`);
             a head that is not there is tried beside the others of its group.
+        attrs: how the edges' effects were measured: `metric`, `unit`, `better`, `gap` (of which they are shares),
+            `chosen_on` and `measured_on` (numbers of prompts), `halves`.
 
     Raises:
         InputError: an empty circuit, a head, MLP or group named twice, an edge of what is not in it.
@@ -96,6 +99,7 @@ class Circuit:
     task: str = ""
     notes: str = ""
     minimality: Mapping[Head, tuple[Head, ...]] = field(default_factory=dict)
+    attrs: Mapping[str, str | int | float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "groups", tuple(self.groups))
@@ -173,7 +177,7 @@ class Circuit:
         return replace(
             self,
             groups=tuple(group for group in groups if group.heads or group.mlps),
-            edges=tuple(edge for edge in self.edges if not names & {edge.sender, edge.receiver}),
+            edges=tuple(edge for each in self.edges for edge in _left(each, names)),
             minimality={head: _but(others, gone) for head, others in self.minimality.items() if head not in gone},
         )
 
@@ -226,7 +230,8 @@ class Circuit:
         if edge.input not in INPUTS:
             raise InputError(f"{where}: input: expected 'q', 'k', 'v' or '', got {edge.input!r}")
         members = {*map(head_name, self.heads), *(f"{layer}_mlp" for layer in self.mlps)}
-        for node, outside in ((edge.sender, ("embed", "pos_embed")), (edge.receiver, ("logits",))):
+        shared = ((other, ()) for other in edge.shared)
+        for node, outside in ((edge.sender, ("embed", "pos_embed")), (edge.receiver, ("logits",)), *shared):
             if not _NODE.fullmatch(node):
                 raise InputError(f"{where}: {node!r} is no node; write '9.9', '9_mlp', 'embed' or 'logits'")
             if node not in members and node not in outside:
@@ -250,7 +255,7 @@ def _head(given: object) -> Head:
 
 def read_head(text: str) -> Head:
     """The head that `head_name` writes, of any model. Raises InputError with an example."""
-    match = re.fullmatch(r"(\d+)\.(\d+)", text)
+    match = re.fullmatch(r"(?:z )?(\d+)\.(\d+)", text)
     if not match:
         raise InputError(f"head: {text!r} cannot be read; write layer.head, such as '9.6'")
     return int(match[1]), int(match[2])
@@ -272,6 +277,12 @@ def _names(heads: Iterable[Head]) -> str:
 
 def _but(heads: Iterable[Head], gone: set[Head]) -> tuple[Head, ...]:
     return tuple(head for head in heads if head not in gone)
+
+
+def _left(edge: Edge, gone: Collection[str]) -> list[Edge]:
+    """The edge without the heads that are gone: one that others receive too stays with them."""
+    ends = [name for name in (edge.receiver, *edge.shared) if name not in gone]
+    return [replace(edge, receiver=ends[0], shared=tuple(ends[1:]))] if ends and edge.sender not in gone else []
 
 
 def _check_once(kind: str, names: Sequence[str]) -> None:

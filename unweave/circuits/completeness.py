@@ -8,6 +8,9 @@ out of both: |F(C \\ K) - F(M \\ K)| is small for every K of its heads. K is
 3. what a greedy search finds: from the empty set, in each step some heads are drawn that are not in K yet, and the one
    that widens the gap most joins it, if any does. These sets are the worst that were found, so their gap says how bad
    it can be, not how bad it is on average.
+
+The search is on one half of the prompts, and all gaps are reported on the other (`unweave.circuits.halves`): on the
+prompts that it searched, its gaps would be too wide.
 """
 
 from __future__ import annotations
@@ -63,8 +66,8 @@ def completeness(
     sets += _numbered("random", random_subsets(runs.circuit.heads, subsets, seed))
     sets += _numbered("greedy", greedy_search(runs, *greedy, seed=seed, told=told))
     removed = [one.heads for one in sets]
-    circuit, model = runs.circuit_without(removed), runs.model_without(removed)
-    low, high = interval(circuit - model)
+    circuit, model = (ask(removed, runs.measured) for ask in (runs.circuit_without, runs.model_without))
+    low, high = interval(runs, circuit - model)
     coords = {
         "kind": [one.kind for one in sets],
         "members": [names(one.heads) for one in sets],
@@ -81,6 +84,7 @@ def completeness(
         "subsets": subsets,
         "greedy": "{} searches of {} steps, {} heads drawn in each".format(*greedy),
         "subsets_seed": seed,
+        **runs.halved,
     }
     return table(runs, ("removed", [one.label for one in sets]), {"circuit": circuit, "model": model}, coords, attrs)
 
@@ -115,10 +119,10 @@ def greedy_search(
 
 
 def gaps(runs: CircuitRuns, sets: Sequence[Heads]) -> np.ndarray:
-    """|F(C \\ K) - F(M \\ K)| of means over prompts, for each K."""
+    """|F(C \\ K) - F(M \\ K)| of means over the prompts that are searched on, for each K."""
     if not sets:
         return np.zeros(0)
-    return np.abs(mean(runs.circuit_without(sets) - runs.model_without(sets)))
+    return np.abs(mean(runs.circuit_without(sets, runs.chosen) - runs.model_without(sets, runs.chosen)))
 
 
 def _tried(runs: CircuitRuns, found: Heads, candidates: int, rng: random.Random) -> list[Heads]:

@@ -1,4 +1,4 @@
-"""The three tests of a circuit, from one call: faithfulness, completeness, minimality (arXiv 2211.00593).
+"""The tests of a circuit, from one call: faithfulness and its curve, completeness, minimality (arXiv 2211.00593).
 
 What they share are ablated runs (`unweave.circuits.masked_runs`); what they mean stands in their modules.
 """
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, final
 from unweave.circuits.ablation import ablation_of
 from unweave.circuits.circuit import Circuit
 from unweave.circuits.completeness import completeness
+from unweave.circuits.curve import curve
 from unweave.circuits.faithfulness import faithfulness
 from unweave.circuits.minimality import minimality
 from unweave.circuits.runs import CircuitRuns
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-TESTS = ("faithfulness", "completeness", "minimality")
+TESTS = ("faithfulness", "curve", "completeness", "minimality")
 
 
 @final
@@ -36,6 +37,7 @@ class Effort:
     Args:
         controls: random circuits of the same size.
         subsets: random subsets of the circuit, for completeness.
+        best: heads that are searched for one by one, for the curve of faithfulness.
         searches, steps, candidates: greedy searches for completeness, steps of each, heads drawn in each step.
         seed: of all draws.
         union: keep the positions of all prompts together in each prompt, as some published code does, in place of each
@@ -45,7 +47,8 @@ class Effort:
         InputError: a negative number.
     """
 
-    controls: int = 3
+    controls: int = 20
+    best: int = 6
     subsets: int = 10
     searches: int = 2
     steps: int = 10
@@ -59,7 +62,7 @@ class Effort:
         return self.searches, self.steps, self.candidates
 
     def __post_init__(self) -> None:
-        for name in ("controls", "subsets", "searches", "steps", "candidates"):
+        for name in ("controls", "best", "subsets", "searches", "steps", "candidates"):
             if getattr(self, name) < 0:
                 raise InputError(f"effort: {name}: expected 0 or more, got {getattr(self, name)}")
 
@@ -70,7 +73,9 @@ def evaluate(
     reference: Prompts | None = None,
     *,
     how: str | Replacement | None = None,
+    source: str | Prompts | None = None,
     effort: Effort | None = None,
+    memory: int | float | None = None,
     progress: Progress | bool | None = None,
 ) -> xr.DataTree:
     """Ablates what is not in a circuit, and says how well the rest does the task.
@@ -83,12 +88,16 @@ def evaluate(
             cannot be, the corrupted prompts, and a template of one is refused.
         how: "template" (the default where prompts have templates), "mean", "zero" or "resample", or a
             `Replacement("template", lone="keep")`, which takes the mean of a single prompt for what it is.
+        source: "corrupted" (the default), "clean" or prompts: whose mean or value stands in, as in `knockout`. Of too
+            few prompts per template more are drawn, as above.
         effort: how many random circuits, subsets and searches; `Effort()` by default.
+        memory: as in `patch`; prompts and masks are taken in batches that fit.
         progress: None for a bar on a terminal, True, False, or a function of what is done and what there is.
 
     Returns:
-        Three Datasets, `score["faithfulness"]`, `score["completeness"]` and `score["minimality"]`, described at the
-        functions of these names. Intervals are over prompts.
+        Four Datasets, `score["faithfulness"]`, `score["curve"]`, `score["completeness"]` and `score["minimality"]`,
+        described at the functions of these names. Intervals are over prompts. What the curve and completeness search
+        for is chosen on one half of the prompts and reported on the other, if there are 8 or more (`halves`).
 
     Raises:
         InputError: a circuit of another model, a head or role that is not there, or reference prompts that give no
@@ -103,11 +112,14 @@ def evaluate(
     effort = effort or Effort()
     tables: dict[str, xr.Dataset] = {}
     with shown(progress, "evaluate") as report:
-        tell = _counter(report, 3 + effort.steps * bool(effort.searches))
+        tell = _counter(report, 4 + effort.steps * bool(effort.searches))
         try:
-            runs = CircuitRuns(circuit, ablation_of(circuit, pair, how, reference, effort.union))
+            ablation = ablation_of(circuit, pair, how, reference, effort.union, source=source, memory=memory)
+            runs = CircuitRuns(circuit, ablation, memory)
             _check_scale(runs)
             tables["faithfulness"] = faithfulness(runs, effort.controls, effort.seed)
+            tell()
+            tables["curve"] = curve(runs, effort.best)
             tell()
             tables["minimality"] = minimality(runs)
             tell()
@@ -119,46 +131,6 @@ def evaluate(
                 f"in the evaluation of a circuit; finished: {done}", xr.DataTree.from_dict(tables)
             ) from None
     return xr.DataTree.from_dict({name: tables[name] for name in TESTS})
-
-
-def findings(score: xr.DataTree) -> list[str]:
-    """What an evaluation found: a line for each test."""
-    return [_faithful(score["faithfulness"].to_dataset()), _complete(score), _minimal(score)]
-
-
-def _faithful(table: xr.Dataset) -> str:
-    mean = table["score"].mean("prompt").to_series()
-    own = table.sel(kept="circuit")
-    span = f"[{float(own.ratio_low):.2f}, {float(own.ratio_high):.2f}]"
-    apart = f"[{float(own.difference_low):.2f}, {float(own.difference_high):.2f}]"
-    controls = [value for name, value in mean.items() if str(name).startswith("random")]
-    spread = f"{min(controls):.2f} to {max(controls):.2f}" if controls else ""
-    random = f"; {len(controls)} random circuits as large {spread}" if controls else ""
-    return (
-        f"faithfulness: {int(own.heads)} of {table.attrs['model_heads']} heads give F(C) {mean['circuit']:.2f} "
-        f"of F(M) {mean['model']:.2f}, ratio {float(own.ratio):.2f} {span}, difference {float(own.difference):.2f} "
-        f"{apart}; no head {mean['nothing']:.2f}{random}"
-    )
-
-
-def _complete(score: xr.DataTree) -> str:
-    table = score["completeness"].to_dataset()
-    worst = table.isel(removed=int(table["gap"].values.argmax()))
-    which = f"{worst.removed.item()}: {worst.members.item()}"
-    return (
-        f"completeness: the gap |F(C \\ K) - F(M \\ K)| is {float(table['gap'].mean()):.2f} on average over "
-        f"{table.sizes['removed']} K, and {float(worst.gap):.2f} at worst ({which})"
-    )
-
-
-def _minimal(score: xr.DataTree) -> str:
-    table = score["minimality"].to_dataset()
-    least = table.isel(address=int(table["size"].values.argmin()))
-    needed = int(((table["share_low"] > 0) | (table["share_high"] < 0)).sum())
-    return (
-        f"minimality: {needed} of {table.sizes['address']} heads change F beyond their interval; the least is "
-        f"{least.address.item()}, {float(least.size):.1%} of F(M) without {least.members.item() or 'nothing else'}"
-    )
 
 
 def _check_scale(runs: CircuitRuns) -> None:

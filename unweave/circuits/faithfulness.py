@@ -1,8 +1,9 @@
 """Faithfulness: does the circuit alone do what the model does?
 
 Wang et al. 2022 (arXiv 2211.00593), section 4: F(M) - F(C) should be small, F being the metric's mean over prompts.
-Also F(C) / F(M). Neither is clamped: a circuit may do more than the model. Two controls stand beside them: F with
-every head ablated, and F of random circuits of the same groups and sizes.
+Also F(C) / F(M), and the share above the floor, (F(C) - F(no head)) / (F(M) - F(no head)), since a metric may be far
+from 0 with every head ablated: prompts have a prior. Nothing is clamped: a circuit may do more than the model. The
+control is F of random circuits of the same groups and sizes.
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from unweave.circuits.ablation import places_of
+from unweave.circuits.ablation import Kept, places_of
 from unweave.circuits.circuit import Circuit
 from unweave.circuits.runs import CircuitRuns
-from unweave.circuits.tables import interval, mean, names, ratio_interval, table
+from unweave.circuits.tables import SCALES, names, scales, table
 from unweave.models.config import Config
 
 if TYPE_CHECKING:
     import xarray as xr
 
 
-def faithfulness(runs: CircuitRuns, controls: int = 3, seed: int = 0) -> xr.Dataset:
+def faithfulness(runs: CircuitRuns, controls: int = 20, seed: int = 0) -> xr.Dataset:
     """Scores of the model, the circuit and the controls.
 
     Args:
@@ -33,33 +34,21 @@ def faithfulness(runs: CircuitRuns, controls: int = 3, seed: int = 0) -> xr.Data
 
     Returns:
         `score` (prompt, kept), where `kept` is "model", "circuit", "nothing", "random 1", …; coordinates along `kept`:
-        `members`, `heads` (their number), `difference` = F(M) - F and `ratio` = F / F(M), of means over prompts, each
-        with `_low` and `_high`.
+        `members`, `heads` (their number), and `scales` of the scores.
     """
     union = runs.ablation.about["positions"] != "each prompt's own"
     others = random_circuits(runs.circuit, runs.pair.model.config, controls, seed)
-    masks = [runs.ablation.nothing]
-    masks += [runs.ablation.keeping(places_of(other, runs.pair.prompts, union)) for other in others]
-    score = torch.cat([runs.whole.values[None], runs.own.values[None], runs.own.scores(masks)])
-    whole = runs.whole.values
-    difference, ratio = interval(whole - score), ratio_interval(score, whole)
+    kept = [Kept(places_of(other, runs.pair.prompts, union)) for other in others]
+    bases = torch.stack([runs.whole.values, runs.own.values, runs.none.values])
+    score = torch.cat([bases, runs.none.scores(kept)])
     n_all = runs.pair.model.config.n_layers * runs.pair.model.config.n_heads
     coords = {
         "heads": [n_all, len(runs.circuit.heads), 0, *(len(other.heads) for other in others)],
         "members": ["all", names(runs.circuit.heads), "", *(names(other.heads) for other in others)],
-        "difference": mean(whole - score),
-        "difference_low": difference[0],
-        "difference_high": difference[1],
-        "ratio": mean(score) / mean(whole[None]),
-        "ratio_low": ratio[0],
-        "ratio_high": ratio[1],
+        **scales(runs, score),
     }
     labels = ["model", "circuit", "nothing", *(f"random {number}" for number in range(1, controls + 1))]
-    attrs = {
-        "method": "faithfulness",
-        "convention": "difference = F(M) - F, ratio = F / F(M), of means over prompts; neither is clamped",
-        "controls_seed": seed,
-    }
+    attrs = {"method": "faithfulness", "convention": SCALES, "controls_seed": seed}
     return table(runs, ("kept", labels), {"score": score}, coords, attrs)
 
 

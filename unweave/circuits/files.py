@@ -6,8 +6,9 @@
      "notes": "…",
      "groups": [{"name": "name mover", "heads": ["9.9", "10.0"], "roles": ["end"], "mlps": []}, …],
      "edges": [{"sender": "8.6", "receiver": "9.9", "input": "q", "effect": -0.1, "low": null, "high": null,
-                "role": "end"}, …],
-     "minimality": {"10.0": ["9.9"], …}}
+                "role": "end", "shared": []}, …],
+     "minimality": {"10.0": ["9.9"], …},
+     "attrs": {"metric": "logit difference", "gap": 3.1, …}}
 
 `groups` must be there, each with `name` and `heads`; `roles` is a list or "all" (the default). The rest may be left
 out. Keys stand in this order, so that the same circuit gives the same bytes.
@@ -24,10 +25,10 @@ from unweave.files import placed
 from unweave.methods.heads import Head, head_name
 
 FORMAT = 1
-_TOP = ("format", "model", "task", "notes", "groups", "edges", "minimality")
+_TOP = ("format", "model", "task", "notes", "groups", "edges", "minimality", "attrs")
 _MODEL = ("name", "layers", "heads")
 _GROUP = ("name", "heads", "roles", "mlps")
-_EDGE = ("sender", "receiver", "input", "effect", "low", "high", "role")
+_EDGE = ("sender", "receiver", "input", "effect", "low", "high", "role", "shared")
 
 
 def write_circuit(circuit: Circuit, path: Path) -> Path:
@@ -78,11 +79,12 @@ def as_fields(circuit: Circuit) -> dict[str, object]:
             }
             for group in circuit.groups
         ],
-        "edges": [{key: getattr(edge, key) for key in _EDGE} for edge in circuit.edges],
+        "edges": [{key: getattr(edge, key) for key in _EDGE} for edge in circuit.edges],  # a tuple is written as a list
         "minimality": {
             head_name(head): [head_name(other) for other in others]
             for head, others in sorted(circuit.minimality.items())
         },
+        "attrs": dict(circuit.attrs),
     }
 
 
@@ -94,6 +96,9 @@ def _circuit(fields: Mapping[str, Any]) -> Circuit:
     table = fields.get("minimality", {})
     if not isinstance(table, dict):
         raise InputError('minimality: expected an object such as {"10.0": ["9.9"]}')
+    attrs = fields.get("attrs", {})
+    if not isinstance(attrs, dict) or any(isinstance(value, (dict, list)) for value in attrs.values()):
+        raise InputError('attrs: expected an object of texts and numbers such as {"metric": "logit difference"}')
     groups, edges = (_list(fields.get(key, []), key, dict) for key in ("groups", "edges"))
     return Circuit(
         groups=tuple(_group(entry, f"groups[{n}]") for n, entry in enumerate(groups)),
@@ -103,6 +108,7 @@ def _circuit(fields: Mapping[str, Any]) -> Circuit:
         task=_text(fields, "circuit", "task"),
         notes=_text(fields, "circuit", "notes"),
         minimality={read_head(head): _heads(others, f"minimality {head}") for head, others in table.items()},
+        attrs=attrs,
     )
 
 
@@ -124,7 +130,8 @@ def _edge(entry: Mapping[str, Any], where: str) -> Edge:
         if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
             raise InputError(f"{where}: {key}: expected a number or null, got {value!r}")
     texts = {key: _text(entry, where, key) for key in ("sender", "receiver", "input", "role")}
-    return Edge(**texts, effect=entry.get("effect"), low=entry.get("low"), high=entry.get("high"))
+    numbers = {key: entry.get(key) for key in ("effect", "low", "high")}
+    return Edge(**texts, **numbers, shared=tuple(_list(entry.get("shared", []), f"{where}: shared", str)))
 
 
 def _record(entry: Any, where: str, known: tuple[str, ...], needed: tuple[str, ...] = ()) -> Mapping[str, Any]:

@@ -1,35 +1,40 @@
 """Many ablated runs that differ little from one of them: only what differs is computed.
 
-1. One ablated run, the base, is made of all prompts: the whole model, or the circuit. Its residual stream, keys and
-   values are kept.
-2. A variant is another mask. Of each prompt it is the base up to the first layer and the first position where the masks
-   differ, so it joins a wavefront there, and reads the base's keys and values before. What differs only where nothing
-   leads to the position that is read has exactly the base's score.
+1. One ablated run, the base, is made of a batch of prompts: the whole model, the circuit, or no head. Its residual
+   stream, keys and values are kept.
+2. A variant is another choice of what stays. Of each prompt it is the base up to the first layer and the first
+   position where the masks differ, so it joins a wavefront there, and reads the base's keys and values before. What
+   differs only where nothing leads to the position that is read has exactly the base's score.
 3. In flight, `z` is replaced by the variant's mask at each layer.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from unweave.circuits.ablation import Ablation
+from unweave.circuits.ablation import Ablation, Kept
 from unweave.engine.arrivals import Arrival
 from unweave.engine.donor import GivenDonor
-from unweave.engine.memory import Room, budget_bytes, is_out_of_memory, room_within
-from unweave.engine.question import Question, question_of
+from unweave.engine.memory import (
+    Room,
+    budget_bytes,
+    is_out_of_memory,
+    recording_bytes,
+    room_within,
+)
+from unweave.engine.question import question_of
 from unweave.engine.reach import positions
 from unweave.engine.recording import Recording, sites_to_keep
 from unweave.engine.wavefront import Group, Wavefront, rows_of
 from unweave.models.forward import forward, sight_of
+from unweave.models.precision import without_autocast
 from unweave.models.run import Recorder
-
-Mask = Bool[Tensor, "layer prompt pos head"]
 
 
 @dataclass(frozen=True)
@@ -43,52 +48,95 @@ class Joining:
 
 
 class MaskedRuns:
-    """Ablated runs around a base. `values[prompt]` are the base's scores."""
+    """Ablated runs around a base. `values[prompt]` are the base's scores.
 
-    def __init__(self, ablation: Ablation, base: Mask) -> None:
-        self.ablation, self.base, self.question = (
-            ablation,
-            base,
-            question_of(ablation.pair, "noise", GivenDonor(lambda *_: torch.empty(0))),
-        )
-        self.reach = self.question.reach(range(len(ablation.pair.prompts)))
-        self.last, self.read = (torch.tensor(at, device=base.device) for at in (self.reach.last, self.reach.read))
-        self.recording = _recorded(ablation, self.question, base)
-        rows = torch.arange(len(self.read), device=base.device)
-        stream = self.recording.stream(2 * self.question.config.n_layers)
-        whole = ~self._counts(~base).flatten(2).any(2).any(0)
-        scores = self.question.score(stream[rows, self.read], rows)
-        # A run in which nothing is ablated is the model's own, to the bit.
-        self.values: Float[Tensor, " prompt"] = torch.where(whole, ablation.pair.clean, scores)
+    Prompts are taken in batches that fit a sixth of `memory`: the circuit, the whole model and no head are three bases.
+    A base of a single batch is recorded once, of several at every call.
+    """
 
-    def scores(self, masks: Sequence[Mask]) -> Float[Tensor, "variant prompt"]:
-        """The score of every prompt under each mask."""
-        values = self.values.repeat(len(masks), 1)
-        if not masks:
-            return values
-        with torch.no_grad():
-            stack = torch.stack(list(masks))
-            room, left = self._room(), self._joinings(stack)
-            while left:
-                wave, rest = self._filled(left, room.rows)
-                try:
-                    variant, prompt, stream = self._fly(wave, room, stack)
-                except (RuntimeError, MemoryError) as error:
-                    if not is_out_of_memory(error) or room.rows <= self._longest:
-                        raise
-                    room = room.halved(self._longest)
-                    continue
-                values[variant, prompt] = self.question.score(stream, prompt)
-                left = rest
+    @without_autocast
+    def __init__(self, ablation: Ablation, base: Kept, memory: int | float | None = None) -> None:
+        self.ablation, self.base = ablation, base
+        config, (n_prompts, n_pos) = ablation.pair.model.config, ablation.pair.prompts.tokens.shape
+        self.budget = budget_bytes(memory, ablation.pair.model.device)
+        itemsize = ablation.pair.model.weights.w_e.element_size()
+        values = n_pos * config.n_layers * config.n_heads * config.d_head * itemsize
+        each = recording_bytes(config, n_pos, sites_to_keep(config, ())[0], itemsize) + values
+        size = max(1, self.budget // 6 // each)
+        self.batches = [range(start, min(start + size, n_prompts)) for start in range(0, n_prompts, size)]
+        self._kept: MaskedBatch | None = None
+        self.values: Float[Tensor, " prompt"] = torch.cat([self._batch(rows).values for rows in self.batches])
+
+    @without_autocast
+    def scores(self, kept: Sequence[Kept], of: Collection[int] | None = None) -> Float[Tensor, "variant prompt"]:
+        """The score of every prompt with each choice of what stays; NaN for prompts that are not among `of`."""
+        values = self.values.repeat(len(kept), 1)
+        wanted = range(len(self.values)) if of is None else of
+        values[:, [row for row in range(len(self.values)) if row not in wanted]] = float("nan")
+        for rows in self.batches if kept else []:
+            if any(row in wanted for row in rows):
+                self._batch(rows).fill(values, kept, wanted)
         return values
+
+    def _batch(self, rows: range) -> MaskedBatch:
+        if self._kept is not None:
+            return self._kept
+        made = MaskedBatch(self.ablation, self.base, rows, self.budget)
+        if len(self.batches) == 1:
+            self._kept = made
+        return made
+
+
+class MaskedBatch:
+    """The runs of one batch of prompts."""
+
+    def __init__(self, ablation: Ablation, base: Kept, rows: range, budget: int) -> None:
+        self.pair, self.rows, self.budget = ablation.pair, rows, budget
+        self.base, self.instead = base.mask(ablation.pair, rows), ablation.values(rows)
+        self.question = question_of(ablation.pair, "noise", GivenDonor(lambda _: {}))
+        self.reach = self.question.reach(rows)
+        device = self.base.device
+        self.number = torch.tensor(rows, device=device)
+        self.last, self.read = (torch.tensor(at, device=device) for at in (self.reach.last, self.reach.read))
+        self.recording = self._recorded()
+        stream = self.recording.stream(2 * self.question.config.n_layers)
+        whole = ~self._counts(~self.base).flatten(2).any(2).any(0)
+        scores = self.question.score(stream[torch.arange(len(rows), device=device), self.read], self.number)
+        # A run in which nothing is ablated is the model's own, to the bit.
+        self.values: Float[Tensor, " prompt"] = torch.where(whole, ablation.pair.clean[self.number], scores)
+
+    def fill(
+        self, values: Float[Tensor, "variant every_prompt"], kept: Sequence[Kept], wanted: Collection[int]
+    ) -> None:
+        """Puts the scores of the batch's prompts in their place, if they are not the base's."""
+        size = max(1, self.budget // 8 // (4 * self.base.numel()))  # masks, and what they are compared by
+        with torch.no_grad():
+            for start in range(0, len(kept), size):
+                masks = torch.stack([one.mask(self.pair, self.rows) for one in kept[start : start + size]])
+                joinings = [one for one in self._joinings(masks) if self.rows[one.prompt] in wanted]
+                for variant, prompt, score in self._flown(joinings, masks):
+                    values[start + variant, self.number[prompt]] = score
+
+    def _flown(
+        self, left: list[Joining], masks: Bool[Tensor, "variant layer prompt pos head"]
+    ) -> Iterator[tuple[Int[Tensor, " run"], Int[Tensor, " run"], Float[Tensor, " run"]]]:
+        """Variant, prompt and score of all runs, wave by wave."""
+        room = room_within(self.question.config, self.budget // 4, self.question.itemsize, self._longest)
+        while left:
+            wave, rest = self._filled(left, room.rows)
+            try:
+                variant, prompt, stream = self._fly(wave, room, masks)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error) or room.rows <= self._longest:
+                    raise
+                room = room.halved(self._longest)
+                continue
+            yield variant, prompt, self.question.score(stream, self.number[prompt])
+            left = rest
 
     @property
     def _longest(self) -> int:
         return int(self.last.max()) + 1
-
-    def _room(self) -> Room:
-        budget = budget_bytes(None, self.values.device) // 2
-        return room_within(self.question.config, budget, self.question.itemsize, self._longest)
 
     def _counts(
         self, differs: Bool[Tensor, "*variant layer prompt pos head"]
@@ -155,21 +203,20 @@ class MaskedRuns:
         span = slice(group.first, group.last + 1)
         for rows in rows_of(group):
             kept = masks[rows.variant, layer, rows.prompt, span, :, None]
-            instead = self.ablation.values[layer][rows.prompt, span]
+            instead = self.instead["z", layer][rows.prompt, span]
             z[rows.index] = torch.where(kept, rows.of(z), instead).flatten(0, 1)
 
+    def _recorded(self) -> Recording:
+        """The base's run, with what the variants read of it."""
+        config, weights = self.question.config, self.question.weights
+        recorder = Recorder(config, sites_to_keep(config, ())[0])
 
-def _recorded(ablation: Ablation, question: Question, base: Mask) -> Recording:
-    """The base's run, with what the variants read of it."""
-    config, weights = question.config, question.weights
-    recorder = Recorder(config, sites_to_keep(config, ())[0])
+        def tap(site: str, layer: int, value: Tensor) -> Tensor:
+            if site == "z":
+                value = torch.where(self.base[layer, ..., None], value, self.instead["z", layer])
+            return recorder(site, layer, value)
 
-    def tap(site: str, layer: int, value: Tensor) -> Tensor:
-        if site == "z":
-            value = torch.where(base[layer, ..., None], value, ablation.values[layer])
-        return recorder(site, layer, value)
-
-    tokens, lengths = question.recipient.tokens, question.recipient.lengths
-    with torch.no_grad():
-        forward(config, weights, tokens, tap, lengths)
-    return Recording(config, weights, recorder.kept, {}, sight_of(config, weights, tokens, lengths))
+        tokens, lengths = self.question.recipient.tokens[self.number], self.question.recipient.lengths[self.number]
+        with torch.no_grad():
+            forward(config, weights, tokens, tap, lengths)
+        return Recording(config, weights, recorder.kept, {}, sight_of(config, weights, tokens, lengths))

@@ -13,7 +13,7 @@ import numpy as np
 
 from unweave.circuits.circuit import Circuit
 from unweave.circuits.runs import CircuitRuns, Heads
-from unweave.circuits.tables import mean, names, ratio_interval, table
+from unweave.circuits.tables import interval, mean, names, ratio_interval, table
 from unweave.methods.heads import Head, head_name
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ def minimality(runs: CircuitRuns) -> xr.Dataset:
     Returns:
         `without_k` = F(C \\ K) and `without_both` = F(C \\ (K + v)), (prompt, address), in the metric's unit, and
         `change`, their difference as a share of F(M); coordinates along `address` ("9.9"): `group`, `members` (K),
-        `share` = mean `change` with `share_low` and `share_high`, and `size`, its absolute value.
+        `share` = mean `change` with `share_low` and `share_high`, `size`, its absolute value, and `difference`, the
+        same in the metric's unit.
     """
     heads = runs.circuit.heads
     beside = [without_for(runs.circuit, head) for head in heads]
@@ -34,8 +35,10 @@ def minimality(runs: CircuitRuns) -> xr.Dataset:
     scores = runs.circuit_without([*beside, *both])
     without_k, without_both = scores[: len(heads)], scores[len(heads) :]
     whole = runs.whole.values
-    share = mean(without_k - without_both) / mean(whole[None])
-    low, high = ratio_interval(without_k - without_both, whole)
+    change = without_k - without_both
+    share = mean(change) / mean(whole[None])
+    low, high = ratio_interval(runs, change, whole)
+    change_low, change_high = interval(runs, change)
     coords = {
         "group": [runs.circuit.group_of(head).name for head in heads],
         "members": [names(one) for one in beside],
@@ -43,9 +46,12 @@ def minimality(runs: CircuitRuns) -> xr.Dataset:
         "share_low": low,
         "share_high": high,
         "size": np.abs(share),
+        "difference": mean(change),
+        "difference_low": change_low,
+        "difference_high": change_high,
     }
     columns = {
-        "change": (without_k - without_both) / whole.mean(),
+        "change": change / whole.mean(),
         "without_k": without_k,
         "without_both": without_both,
     }

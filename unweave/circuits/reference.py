@@ -34,8 +34,8 @@ def reference_prompts(pair: Contrast, per_template: int = PER_TEMPLATE) -> Promp
     return drawn
 
 
-def drawn_reference(pair: Contrast, per_template: int = PER_TEMPLATE) -> Prompts | None:
-    """As `reference_prompts`; None where they cannot be drawn."""
+def drawn_reference(pair: Contrast, per_template: int = PER_TEMPLATE, source: str = "corrupted") -> Prompts | None:
+    """As `reference_prompts`, or clean ones; None where they cannot be drawn."""
     prompts, source, corruption = pair.prompts, pair.prompts.source, pair.corrupted.source.get("corruption")
     made_here = source.get("task") == "ioi" and source.get("templates") == "unweave"
     if not made_here or corruption is None or prompts.groups is None or pair.model.tokenizer is None:
@@ -47,7 +47,7 @@ def drawn_reference(pair: Contrast, per_template: int = PER_TEMPLATE) -> Prompts
         order=source["order"],  # type: ignore[arg-type]
         bos=prompts.bos,
     )
-    drawn = task.corrupt(str(corruption))
+    drawn = task.corrupt(str(corruption)) if source == "corrupted" else task.prompts
     assert drawn.groups is not None
     wanted = torch.isin(drawn.groups, prompts.groups.cpu())
     return drawn.take(wanted.nonzero()[:, 0])

@@ -13,11 +13,13 @@ p-values, which take the sizes as given, mean what they say, and are adjusted ov
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, final
 
 import numpy as np
 import torch
+from jaxtyping import Bool
+from torch import Tensor
 
 from unweave.errors import InputError
 from unweave.methods.frame import labelled
@@ -39,11 +41,21 @@ class Senders:
         threshold: the smallest mean effect of interest.
         screen: prompts on which all heads are tried first; 0, or as many as there are, runs all heads on every prompt,
             and so do prompts that score as their corrupted ones.
+        own: by role, the prompts where effects at it count (see `unweave.circuits.sketch`); elsewhere they are 0.
     """
 
-    def __init__(self, pair: Contrast, threshold: float, screen: int, memory: int | float | None = None) -> None:
-        self.pair, self.threshold, self.memory = pair, threshold, memory
-        self.few = _some(pair, screen) if 0 < screen < len(pair.prompts) else None
+    def __init__(
+        self,
+        pair: Contrast,
+        threshold: float,
+        screen: int,
+        memory: int | float | None = None,
+        own: Mapping[str, Bool[Tensor, " prompt"]] | None = None,
+    ) -> None:
+        self.pair, self.threshold, self.memory, self.own = pair, threshold, memory, own or {}
+        at = np.linspace(0, len(pair.prompts) - 1, screen).round().astype(int).tolist()
+        self.few = _some(pair, at) if 0 < screen < len(pair.prompts) else None
+        self.tried = at
 
     def direct(self, role: str) -> xr.DataArray:
         """Direct effects of all heads at a role on the logits, `(prompt, layer, head)`."""
@@ -61,22 +73,27 @@ class Senders:
             layers, heads = np.transpose(likely)
             effects[:, layers, heads] = torch.from_numpy(self.through(receivers, likely, role).values)
         axes = {name: tried[name].values.tolist() for name in ("layer", "head")}
-        attrs = {**tried.attrs, "n_prompts": len(self.pair.prompts)}
+        attrs = {**tried.attrs, "n_prompts": len(self.pair.prompts), "gap": self.pair.gap}
         return labelled(self.pair, effects, axes, attrs, self.pair.prompts)
 
-    def through(self, receivers: Sequence[Receiver], senders: Sequence[Head], role: str) -> xr.DataArray:
+    def through(self, receivers: str | Sequence[Receiver], senders: Sequence[Head], role: str) -> xr.DataArray:
         """Effects of some heads, `(prompt, sender)`, on every prompt."""
         return self._patch(self.pair, receivers, list(senders), role)
 
     def _patch(
         self, pair: Contrast, receivers: str | Sequence[Receiver], senders: str | Sequence[Sender], role: str
     ) -> xr.DataArray:
-        return path_patch(pair, receivers, senders, at=role, memory=self.memory, progress=False)
+        import xarray as xr
+
+        effects = path_patch(pair, receivers, senders, at=role, memory=self.memory, progress=False)
+        if role not in self.own:
+            return effects
+        counts = self.own[role].cpu().numpy()[slice(None) if pair is self.pair else self.tried]
+        return effects.where(xr.DataArray(counts, dims="prompt"), 0.0)
 
 
-def _some(pair: Contrast, count: int) -> Contrast | None:
-    """The pair on a few of its prompts, evenly spaced; None where these score alike, which leaves no scale."""
-    at = np.linspace(0, len(pair.prompts) - 1, count).round().astype(int).tolist()
+def _some(pair: Contrast, at: Sequence[int]) -> Contrast | None:
+    """The pair on a few of its prompts; None where these score alike, which leaves no scale."""
     try:
         return Contrast(pair.model, pair.prompts.take(at), pair.corrupted.take(at), pair.metric)
     except InputError:

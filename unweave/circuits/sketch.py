@@ -7,36 +7,47 @@ Wang et al. 2022 (arXiv 2211.00593), section 3, made mechanical:
    these write, and through their keys and values, at the roles that they attend to. Heads that support the answer
    and heads that speak against it are followed apart: what acts through both would cancel;
 3. a sender is kept where its mean effect is larger than a threshold and is told from 0 over the prompts: by the p-value
-   of its sign flips, or by its interval where there are too few prompts for any p-value to be small. The p-value is
-   not adjusted for the heads that are tried: with a few prompts that would leave out most of a circuit. It is the
-   threshold that keeps chance out, and `evaluate` that says whether too much or too little was kept;
-4. every kept sender's effect through each receiver alone makes the edges.
+   of its sign flips, or by its interval if there are too few prompts, or clusters of them, for any p-value to be small.
+   The p-value is not adjusted for the heads that are tried: with a few prompts that would leave out most of a circuit.
+   It is the threshold that keeps chance out, and `evaluate` that says whether too much or too little was kept;
+4. every kept sender's effect through each receiver alone makes the edges, of those that are told from 0 alike. Key and
+   value heads that query heads share receive once;
+5. heads and edges are chosen on one half of the prompts, and edges have the effect that they have on the other
+   (`unweave.circuits.halves`): the largest of many effects is too large on the prompts that it was chosen on.
 
 A node is a head at a role. Positions do not mix between a sender and a receiver's input, so both stand at one role.
-Effects are shares of the gap between the baselines that the path carries: positive where the path supports the
-answer. Nothing is drawn at random: the same prompts give the same sketch. Heads alone are sketched; MLPs stay live,
-inside the paths.
+Roles that stand at one position of a prompt are one place, and count once: see `own_roles`. Effects are shares of the
+gap between the baselines that the path carries: positive where the path supports the answer. Nothing is drawn at
+random: the same prompts give the same sketch. Heads alone are sketched; MLPs stay live, inside the paths.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
 import torch
+from jaxtyping import Bool
+from torch import Tensor
 
 from unweave.circuits.circuit import Circuit, Edge, Group
+from unweave.circuits.halves import halves
 from unweave.circuits.senders import Senders
 from unweave.errors import InputError, Interrupted
 from unweave.methods.axes import several
 from unweave.methods.heads import Head, head_name
+from unweave.methods.role_attention import role_attention
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.progress import Progress, shown
 from unweave.results.summary import summary
 
 if TYPE_CHECKING:
     import xarray as xr
+
+# One input: layer, number, and "q", "k" or "v"; the number of a query head, or of a key/value head.
+Input = tuple[int, int, str]
 
 
 @dataclass(frozen=True)
@@ -71,28 +82,38 @@ class Node:
 
 @dataclass(frozen=True)
 class Step:
-    """One input (`q`, `k` or `v`) of some heads at one role, to be followed backwards."""
+    """Inputs of one kind (`q`, `k` or `v`) at one role, to be followed backwards together."""
 
-    kind: str
     role: str
-    receivers: tuple[Head, ...]
+    inputs: tuple[Input, ...]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Where a node was first met: its level, its effect on the prompts that chose it, and whether it supports the
+    answer: whether the metric becomes worse when it is corrupted.
+    """
+
+    level: int
+    size: float
+    supports: bool
 
 
 @dataclass
 class _Found:
-    """Nodes by level, those that support the answer, and edges, as they are found."""
+    """Nodes, who reads which input at which role, and effects of senders through inputs, as they are found."""
 
-    levels: dict[Node, int] = field(default_factory=dict)
-    supporting: set[Node] = field(default_factory=set)
-    edges: dict[tuple[str, str, str, str], Edge] = field(default_factory=dict)
+    nodes: dict[Node, Seen] = field(default_factory=dict)
+    readers: dict[tuple[Input, str], list[Head]] = field(default_factory=dict)
+    effects: dict[tuple[Head, Input | None, str], xr.Dataset] = field(default_factory=dict)
 
     def enter(self, node: Node, level: int, row: xr.Dataset) -> bool:
         """Takes in a node with its effect; False where it was found before."""
-        if node in self.levels:
+        if node in self.nodes:
             return False
-        self.levels[node] = level
-        if float(row["mean"]) < 0:  # corrupting it takes from the answer
-            self.supporting.add(node)
+        mean, attrs = float(row["mean"]), row.attrs
+        change = mean * float(attrs["gap"]) * (1 if attrs["better"] == "higher" else -1)
+        self.nodes[node] = Seen(level, abs(mean), change < 0)
         return True
 
 
@@ -128,154 +149,213 @@ def sketch(
     named = several(roles)
     for role in named or ():
         pair.prompts.role(role)
-    found = _Found()
-    with shown(progress, "sketching the circuit") as report:
+    found, parts = _Found(), _halved(pair)
+    own = own_roles(pair, named)
+    search, report = (
+        Senders(part, rules.threshold, rules.screen, memory, {role: rows[list(at)] for role, rows in own.items()})
+        for part, at in parts
+    )
+    with shown(progress, "sketching the circuit") as tell:
         try:
-            senders = Senders(pair, rules.threshold, rules.screen, memory)
-            _search(senders, rules, _distinct(pair, named), found, report)
+            _search(search, report, rules, tuple(own), found, tell)
         except KeyboardInterrupt as stop:
-            partial = _circuit(pair, rules, found) if found.levels else None
+            partial = _circuit(pair, search, report, rules, found) if found.nodes else None
             raise Interrupted("interrupted; the circuit found so far is in .partial", partial) from stop
-    return _circuit(pair, rules, found)
+    return _circuit(pair, search, report, rules, found)
 
 
-def _search(senders: Senders, rules: SketchRules, roles: Sequence[str], found: _Found, report: Progress | None) -> None:
-    pair, end = senders.pair, senders.pair.metric.role
-    table = summary(senders.direct(end))
+def _halved(pair: Contrast) -> list[tuple[Contrast, Sequence[int]]]:
+    """The pair on the prompts to choose on and on those to report on, with their numbers; whole where a half has no
+    scale.
+    """
+    parts = halves(pair.prompts)
+    whole = range(len(pair.prompts))
+    if parts[0] == parts[1]:
+        return [(pair, whole)] * 2
+    try:
+        return [(Contrast(pair.model, pair.prompts.take(at), pair.corrupted.take(at), pair.metric), at) for at in parts]
+    except InputError:
+        return [(pair, whole)] * 2
+
+
+def own_roles(pair: Contrast, roles: Sequence[str] | None = None) -> dict[str, Bool[Tensor, " prompt"]]:
+    """Of each role, the prompts where what is sent there is its own: not before anything differs, and not where
+    another role stands. Roles without any are left out.
+
+    Of roles that stand at one position, it is the metric's, else that at which something differs in more prompts, else
+    the first.
+    """
+    differs = (pair.prompts.tokens != pair.corrupted.tokens).cumsum(1) > 0
+    if not pair.model.config.causal:  # nothing comes before
+        differs = differs[:, -1:].expand_as(differs)
+    rows = torch.arange(len(pair.prompts), device=differs.device)
+    end, names = pair.metric.role, list(roles or pair.prompts.roles)
+    reached = {role: differs[rows, pair.prompts.role(role)] for role in dict.fromkeys([end, *names])}
+    own: dict[str, Bool[Tensor, " prompt"]] = {}
+    for role in sorted(reached, key=lambda role: (role != end, -int(reached[role].sum()))):
+        place = pair.prompts.role(role)
+        others = [place == pair.prompts.role(other) for other in own]
+        own[role] = reached[role] & ~torch.stack([torch.zeros_like(reached[role]), *others]).any(0)
+    return {role: own[role] for role in reached if role == end or own[role].any()}
+
+
+def _search(
+    search: Senders, report: Senders, rules: SketchRules, roles: Sequence[str], found: _Found, tell: Progress | None
+) -> None:
+    end = search.pair.metric.role
+    table = summary(search.direct(end))
     frontier = [Node(head, end) for head in _kept(table, rules.threshold, rules.alpha)]
     if not frontier:
         largest = float(abs(table["mean"]).max())
         raise InputError(
             f"sketch: no head has a direct effect of {rules.threshold:.1%} or more that is told from 0 over "
-            f"{len(pair.prompts)} prompts (the largest is {largest:.1%}); lower threshold, or give more prompts"
+            f"{len(search.pair.prompts)} prompts (the largest is {largest:.1%}); lower threshold, or give more prompts"
         )
+    rows = {node.head: table.sel(layer=node.head[0], head=node.head[1]) for node in frontier}
     for node in frontier:
-        row = table.sel(layer=node.head[0], head=node.head[1])
-        found.enter(node, 1, row)
-        _add(found, node, "logits", "", end, row)
+        found.enter(node, 1, rows[node.head])
+    _report(search, report, None, end, rows, found)
+    looks = _attention(search, roles)
     for level in range(2, rules.levels + 1):
-        steps = _steps(pair, frontier, roles, rules.attends, found.supporting)
+        steps = _steps(search, frontier, looks, rules.attends, found)
         frontier = []
         for number, step in enumerate(steps):
-            for node, row in _follow(senders, rules, step, found):
+            for node, row in _follow(search, report, rules, step, found):
                 if found.enter(node, level, row):
                     frontier.append(node)
-            if report is not None:
+            if tell is not None:
                 share = (level - 2 + (number + 1) / len(steps)) / (rules.levels - 1)
-                report(100.0 * share, 100.0)
+                tell(100.0 * share, 100.0)
         if not frontier:
             break
 
 
-def _follow(senders: Senders, rules: SketchRules, step: Step, found: _Found) -> list[tuple[Node, xr.Dataset]]:
-    """The nodes that act through a step's receivers, each with its effect; their edges are added to what was found."""
-    if max(layer for layer, _ in step.receivers) == 0:
-        return []
-    inputs = [(layer, head, step.kind) for layer, head in step.receivers]
-    table = summary(senders.effects(inputs, step.role))
+def _follow(
+    search: Senders, report: Senders, rules: SketchRules, step: Step, found: _Found
+) -> list[tuple[Node, xr.Dataset]]:
+    """The nodes that act through a step's inputs, each with its effect; their edges are added to what was found."""
+    table = summary(search.effects(step.inputs, step.role))
     effect = {head: table.sel(layer=head[0], head=head[1]) for head in _kept(table, rules.threshold, rules.alpha)}
-    for layer, head, kind in inputs:
-        earlier = [sender for sender in effect if sender[0] < layer]
-        if not earlier:
-            continue
-        alone = effect
-        if len(inputs) > 1:
-            each = summary(senders.through([(layer, head, kind)], earlier, step.role))
-            alone = {sender: each.sel(sender=head_name(sender)) for sender in earlier}
-        for sender in earlier:
-            if abs(float(alone[sender]["mean"])) >= rules.edge_threshold and _differs(alone[sender]):
-                _add(found, Node(sender, step.role), head_name((layer, head)), kind, step.role, alone[sender])
+    for one in step.inputs:
+        alone = {sender: row for sender, row in effect.items() if sender[0] < one[0]}
+        if len(step.inputs) > 1 and alone:
+            each = summary(search.through([one], list(alone), step.role))
+            alone = {sender: each.sel(sender=head_name(sender)) for sender in alone}
+        large = {
+            sender: row
+            for sender, row in alone.items()
+            if abs(float(row["mean"])) >= rules.edge_threshold and _differs(row, rules.alpha)
+        }
+        _report(search, report, one, step.role, large, found)
     return [(Node(sender, step.role), row) for sender, row in effect.items()]
 
 
-def _steps(
-    pair: Contrast, frontier: Sequence[Node], roles: Sequence[str], attends: float, supporting: Collection[Node]
-) -> list[Step]:
-    """Inputs to follow, in a fixed order."""
-    steps: dict[tuple[str, str, bool], list[Head]] = {}
-    attention = _attention(pair, frontier, roles)
-    for node in sorted(frontier, key=lambda node: (node.role, node.head)):
-        steps.setdefault(("q", node.role, node in supporting), []).append(node.head)
-        for role in roles:
-            if attention[node, role] >= attends:
-                for kind in ("k", "v"):
-                    steps.setdefault((kind, role, node in supporting), []).append(node.head)
-    return [Step(kind, role, tuple(dict.fromkeys(heads))) for (kind, role, _), heads in steps.items()]
+def _report(
+    search: Senders,
+    report: Senders,
+    receiver: Input | None,
+    role: str,
+    rows: Mapping[Head, xr.Dataset],
+    found: _Found,
+) -> None:
+    """Effects of chosen senders through one input (None: on the logits), on the prompts that did not choose them."""
+    if rows and report.pair is not search.pair:
+        again = summary(report.through("logits" if receiver is None else [receiver], list(rows), role))
+        rows = {sender: again.sel(sender=head_name(sender)) for sender in rows}
+    found.effects |= {(sender, receiver, role): row for sender, row in rows.items()}
 
 
-def _attention(pair: Contrast, nodes: Sequence[Node], roles: Sequence[str]) -> dict[tuple[Node, str], float]:
-    """Mean attention of each node from its role to every role, on the clean prompts."""
-    run = pair.model.run(pair.prompts, keep=[("pattern", layer) for layer in sorted({node.head[0] for node in nodes})])
-    rows = torch.arange(len(pair.prompts), device=pair.model.device)
-    seen = {}
-    for node in nodes:
-        pattern = run["pattern", node.head[0]][rows, node.head[1], pair.prompts.role(node.role)]
-        for role in roles:
-            seen[node, role] = float(pattern[rows, pair.prompts.role(role)].mean())
-    return seen
+def _attention(search: Senders, roles: Sequence[str]) -> xr.DataArray:
+    """Mean attention of every head from each role to each role, on the clean prompts."""
+    return role_attention(search.pair, roles, memory=search.memory).mean("prompt")
 
 
-def _distinct(pair: Contrast, roles: Sequence[str] | None) -> list[str]:
-    """The roles, but those before anything differs, and those that stand where an earlier one always stands."""
-    kept: list[str] = []
-    differs = (pair.prompts.tokens != pair.corrupted.tokens).cumsum(1) > 0
-    if not pair.model.config.causal:  # nothing comes before
-        differs = differs[:, -1:].expand_as(differs)
-    rows = torch.arange(len(pair.prompts), device=differs.device)
-    for role in roles or pair.prompts.roles:
-        place = pair.prompts.role(role)
-        if differs[rows, place].any() and not any(torch.equal(place, pair.prompts.role(other)) for other in kept):
-            kept.append(role)
-    return kept
+def _steps(search: Senders, frontier: Sequence[Node], looks: xr.DataArray, attends: float, found: _Found) -> list[Step]:
+    """Inputs to follow, in a fixed order: each once, whoever reads it, with those that support the answer if any of
+    its readers does. Nothing writes before the first layer.
+    """
+    share = search.pair.model.config.heads_per_kv
+    steps: dict[tuple[str, str, bool], list[Input]] = {}
+    for node in sorted(frontier, key=lambda node: (not found.nodes[node].supports, node.role, node.head)):
+        layer, head = node.head
+        there = looks.sel(layer=layer, head=head, q_role=node.role)
+        roles = [str(role) for role in looks["k_role"].values if float(there.sel(k_role=role)) >= attends]
+        reads = [((layer, head, "q"), node.role)]
+        reads += [((layer, head // share, kind), role) for role in roles for kind in ("k", "v")]
+        for one, role in reads if layer else ():
+            readers = found.readers.setdefault((one, role), [])
+            if not readers:
+                steps.setdefault((one[2], role, found.nodes[node].supports), []).append(one)
+            if node.head not in readers:
+                readers.append(node.head)
+    return [Step(role, tuple(inputs)) for (_, role, _), inputs in steps.items()]
 
 
 def _kept(table: xr.Dataset, threshold: float, alpha: float) -> list[Head]:
     """Heads whose effect is large enough and told from 0, the largest first."""
-    attainable = 0.5 ** (int(table.attrs["n_prompts"]) - 1) <= alpha  # all signs alike, one way or the other
-    interval = (table["low"] > 0) | (table["high"] < 0)
-    told = (table["p"] <= alpha) if attainable else interval
-    size = abs(table["mean"]).where(told & (abs(table["mean"]) >= threshold), 0.0)
+    size = abs(table["mean"]).where(_differs(table, alpha) & (abs(table["mean"]) >= threshold), 0.0)
     heads = [(int(layer), int(head)) for layer, head in zip(*size.values.nonzero(), strict=True)]
     return sorted(heads, key=lambda head: (-float(size[head]), head))
 
 
-def _differs(row: xr.Dataset) -> bool:
-    return bool(row["low"] > 0) or bool(row["high"] < 0)
+def _differs(table: xr.Dataset, alpha: float) -> xr.DataArray:
+    """Which effects are told from 0."""
+    attainable = 0.5 ** (int(table.attrs["n_clusters"]) - 1) <= alpha  # all signs alike, one way or the other
+    return table["p"] <= alpha if attainable else (table["low"] > 0) | (table["high"] < 0)
 
 
-def _add(found: _Found, sender: Node, receiver: str, kind: str, role: str, row: xr.Dataset) -> None:
-    """An edge, as the share of the gap that the path carries: what is lost when it is corrupted, its sign turned."""
-    name = head_name(sender.head)
-    effect, low, high = -float(row["mean"]), -float(row["high"]), -float(row["low"])
-    found.edges[name, receiver, kind, role] = Edge(name, receiver, kind, effect, low, high, role)
-
-
-def _circuit(pair: Contrast, rules: SketchRules, found: _Found) -> Circuit:
-    """Every head in the group of the level where it was first found, with all its roles."""
+def _circuit(pair: Contrast, search: Senders, report: Senders, rules: SketchRules, found: _Found) -> Circuit:
+    """Every head in the group of the level where it was first found and of its sign there, with all its roles."""
     order = list(pair.prompts.roles)
-    first: dict[Head, int] = {}
-    where: dict[Head, list[str]] = {}
-    for node, level in found.levels.items():
-        first.setdefault(node.head, level)
-        where.setdefault(node.head, []).append(node.role)
-    groups: dict[tuple[int, tuple[str, ...]], list[Head]] = {}
-    for head, level in first.items():
-        groups.setdefault((level, tuple(sorted(where[head], key=order.index))), []).append(head)
-    config = pair.model.config
-    chosen = ", ".join(f"{rule.name} {getattr(rules, rule.name):g}" for rule in fields(rules))
+    nodes: dict[Head, list[Node]] = {}
+    for node in found.nodes:
+        nodes.setdefault(node.head, []).append(node)
+    groups: dict[tuple[int, bool, tuple[str, ...]], list[Head]] = {}
+    for head, its in nodes.items():
+        first = min((found.nodes[node] for node in its), key=lambda seen: (seen.level, -seen.size))
+        roles = tuple(sorted((node.role for node in its), key=order.index))
+        groups.setdefault((first.level, not first.supports, roles), []).append(head)
+    config, metric = pair.model.config, pair.metric
+    same = report.pair is search.pair
+    chosen, measured = len(search.pair.prompts), len(report.pair.prompts)
+    how = "the same prompts, so effects are too large" if same else f"the other {measured}"
+    values = ", ".join(f"{rule.name} {getattr(rules, rule.name):g}" for rule in fields(rules))
     return Circuit(
         groups=tuple(
-            Group(f"level {level} @{' '.join(roles)}", tuple(sorted(heads)), roles)
-            for (level, roles), heads in sorted(groups.items())
+            Group(f"level {level}{' against' * against} @{' '.join(roles)}", tuple(sorted(heads)), roles)
+            for (level, against, roles), heads in sorted(groups.items())
         ),
-        edges=tuple(_of_members(found.edges.values(), first)),
+        edges=tuple(_edges(found, nodes)),
         model=config.name,
         shape=(config.n_layers, config.n_heads),
         task=str(pair.prompts.source.get("task", "")),
-        notes=f"sketched by path patching on {len(pair.prompts)} prompts: {chosen}",
+        notes=f"sketched by path patching on {len(pair.prompts)} prompts: {values}; "
+        f"chosen on {chosen}, effects measured on {how}",
+        attrs={
+            "metric": metric.name,
+            "unit": metric.unit,
+            "better": "higher" if metric.higher_is_better else "lower",
+            "gap": report.pair.gap,
+            "chosen_on": chosen,
+            "measured_on": measured,
+            "halves": "the same prompts" if same else "chosen on one half of the prompts, measured on the other",
+        },
     )
 
 
-def _of_members(edges: Iterable[Edge], heads: Iterable[Head]) -> list[Edge]:
-    names = {head_name(head) for head in heads} | {"logits"}
-    return [edge for edge in edges if edge.sender in names and edge.receiver in names]
+def _edges(found: _Found, heads: Collection[Head]) -> list[Edge]:
+    """The edges between heads of the circuit. An effect is what the answer loses when the path is corrupted: the mean
+    with its sign turned, unless the corrupted prompts score better than the clean ones.
+    """
+    edges = []
+    for (sender, receiver, role), row in found.effects.items():
+        sign = -1 if float(row.attrs["gap"]) * (1 if row.attrs["better"] == "higher" else -1) > 0 else 1
+        effect, *ends = sign * float(row["mean"]), *sorted(sign * float(row[end]) for end in ("low", "high"))
+        low, high = ends if all(map(math.isfinite, ends)) else (None, None)
+        name = head_name(sender)
+        if sender in heads and receiver is None:
+            edges.append(Edge(name, "logits", "", effect, low, high, role))
+        elif sender in heads and receiver is not None:
+            first, *others = map(head_name, found.readers[receiver, role])
+            edges.append(Edge(name, first, receiver[2], effect, low, high, role, tuple(others)))
+    return edges

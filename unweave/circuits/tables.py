@@ -6,44 +6,45 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from unweave.circuits.runs import CircuitRuns
 from unweave.methods.frame import Coords, attributes, labelled
 from unweave.methods.heads import Head, head_name
-from unweave.results.statistics import bootstrap_interval, bootstrap_ratio_interval
+from unweave.results import statistics
 
 if TYPE_CHECKING:
     import xarray as xr
 
 LEVEL = 0.95
-N_BOOT = 2000
-SEED = 0
+_ENDS = ("", "_low", "_high")
 
 
 def table(
     runs: CircuitRuns,
-    axis: tuple[str, Sequence[str]],
+    axis: tuple[str, Sequence[str] | Sequence[int]],
     columns: Mapping[str, Float[Tensor, "cell prompt"]],
     coords: Mapping[str, Sequence | np.ndarray],
     attrs: Mapping[str, str | int | float],
 ) -> xr.Dataset:
-    """Columns `(prompt, axis)`, with coordinates along the axis, and attributes that say how it was done."""
+    """Columns `(prompt, axis)`, with coordinates along the axis, and attributes that say how it was done.
+
+    Prompts that were not measured stay NaN.
+    """
     import xarray as xr
 
     name, labels = axis
-    n = len(runs.pair.prompts)
+    of = measured(next(iter(columns.values())))
     extra: Coords = {key: ((name,), values) for key, values in coords.items()}
     circuit = runs.circuit
-    over = f"percentile bootstrap over {n} prompts, {N_BOOT} resamples, seed {SEED}"
     said: dict[str, str | int | float] = {
         "quantity": runs.pair.metric.name,
         "circuit_heads": len(circuit.heads),
         "model_heads": runs.pair.model.config.n_layers * runs.pair.model.config.n_heads,
         "circuit_notes": circuit.notes,
         "level": LEVEL,
-        "interval": over if n > 1 else "none: one prompt",
+        **statistics.sample_attrs(statistics.SKEWED, int(of.sum()), _clusters(runs, of)),
         **runs.ablation.about,
     }
     arrays = {
@@ -52,25 +53,46 @@ def table(
     return xr.Dataset(arrays, attrs={**attributes(runs.pair), **said, **attrs})
 
 
-def interval(values: Float[Tensor, "cell prompt"]) -> tuple[np.ndarray, np.ndarray]:
-    """Ends of the bootstrap interval of each cell's mean; NaN of one prompt."""
-    if values.shape[1] < 2:
-        return _unknown(values)
-    return bootstrap_interval(_wide(values), LEVEL, N_BOOT, SEED)
+def interval(runs: CircuitRuns, values: Float[Tensor, "cell prompt"]) -> tuple[np.ndarray, np.ndarray]:
+    """Ends of the interval of each cell's mean over the prompts that were measured; NaN of one prompt."""
+    of = measured(values)
+    return statistics.mean_interval(_wide(values[:, of]), LEVEL, _clusters(runs, of))
 
 
 def ratio_interval(
-    above: Float[Tensor, "cell prompt"], below: Float[Tensor, " prompt"]
+    runs: CircuitRuns, above: Float[Tensor, "cell prompt"], below: Float[Tensor, " prompt"]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ends of the bootstrap interval of each cell's mean over the mean of `below`; NaN of one prompt."""
-    if above.shape[1] < 2:
-        return _unknown(above)
-    return bootstrap_ratio_interval(_wide(above), _wide(below), LEVEL, N_BOOT, SEED)
+    """Ends of the interval of each cell's mean over the mean of `below`; NaN of one prompt."""
+    of = measured(above)
+    return statistics.ratio_interval(_wide(above[:, of]), _wide(below[of]), LEVEL, _clusters(runs, of))
+
+
+SCALES = (
+    "difference = F(M) - F, ratio = F / F(M), share = (F - F(no head)) / (F(M) - F(no head)), of means over prompts; "
+    "none is clamped"
+)
+
+
+def scales(runs: CircuitRuns, score: Float[Tensor, "cell prompt"]) -> dict[str, np.ndarray]:
+    """`difference`, `ratio` and `share` of each cell (see `SCALES`), each with `_low` and `_high`."""
+    whole, none = runs.whole.values, runs.none.values
+    above, of = score - none, measured(score)
+    values = {
+        "difference": (mean(whole - score), *interval(runs, whole - score)),
+        "ratio": (mean(score) / mean(whole[of][None]), *ratio_interval(runs, score, whole)),
+        "share": (mean(above) / mean((whole - none)[of][None]), *ratio_interval(runs, above, whole - none)),
+    }
+    return {name + end: column for name, three in values.items() for end, column in zip(_ENDS, three, strict=True)}
+
+
+def measured(values: Float[Tensor, "cell prompt"]) -> Bool[Tensor, " prompt"]:
+    """The prompts that were measured: those that are not NaN in every cell."""
+    return ~values.isnan().all(0)
 
 
 def mean(values: Float[Tensor, "cell prompt"]) -> np.ndarray:
-    """Each cell's mean over prompts."""
-    return _wide(values).mean(-1)
+    """Each cell's mean over the prompts that were measured."""
+    return _wide(values[:, measured(values)]).mean(-1)
 
 
 def names(heads: Iterable[Head]) -> str:
@@ -82,5 +104,6 @@ def _wide(values: Tensor) -> np.ndarray:
     return values.detach().cpu().double().numpy()
 
 
-def _unknown(values: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    return np.full(len(values), np.nan), np.full(len(values), np.nan)
+def _clusters(runs: CircuitRuns, of: Bool[Tensor, " prompt"]) -> np.ndarray | None:
+    clusters = runs.pair.prompts.clusters
+    return None if clusters is None else clusters[of].cpu().numpy()

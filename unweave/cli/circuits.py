@@ -58,6 +58,7 @@ def show(result: "Circuit | xarray.DataTree", out: Path | None, top: int) -> Non
 
 def give(circuit: "Circuit", top: int) -> None:
     """Prints a circuit: of what it is, its groups, its strongest paths."""
+    from unweave.views.circuit.paths import edges_said
     from unweave.views.circuit.tables import edge_table, group_table
     from unweave.views.wording import counted
 
@@ -71,8 +72,9 @@ def give(circuit: "Circuit", top: int) -> None:
     output.print_table(group_table(circuit))
     if circuit.edges:
         n = len(circuit.edges)
+        output.say(edges_said(circuit.edges, circuit.attrs))
         output.say(f"the {top} strongest of {n} paths" if n > top else counted(n, "path"))
-        output.print_table(edge_table(circuit.edges, n=top))
+        output.print_table(edge_table(circuit.edges, n=top, attrs=circuit.attrs))
 
 
 def kept(stop: Interrupted, out: Path) -> Interrupted:
@@ -88,7 +90,12 @@ def kept(stop: Interrupted, out: Path) -> Interrupted:
 def give_score(tests: Tests) -> None:
     """Prints an evaluation: what was tested on what, a finding a test, the scores of circuit and controls."""
     from unweave.views.circuit.scores import faithfulness_table
-    from unweave.views.circuit.titles import completeness_finding, faithfulness_finding, minimality_finding
+    from unweave.views.circuit.titles import (
+        completeness_finding,
+        curve_finding,
+        faithfulness_finding,
+        minimality_finding,
+    )
 
     first = next(iter(tests.values()))
     size = f"{first.attrs['circuit_heads']} of {first.attrs['model_heads']} heads"
@@ -96,6 +103,7 @@ def give_score(tests: Tests) -> None:
         output.say(line)
     says = {
         "faithfulness": faithfulness_finding,
+        "curve": curve_finding,
         "completeness": completeness_finding,
         "minimality": minimality_finding,
     }
@@ -115,11 +123,12 @@ def kept_score(stop: Interrupted, out: Path | None) -> Interrupted:
     import xarray as xr
 
     from unweave.results import save
+    from unweave.views.wording import listed
 
     if not isinstance(stop.partial, xr.DataTree) or not stop.partial.children:
         return Interrupted("no test was finished, so nothing is kept")
     place = save(stop.partial, (out or Path()) / PARTIAL_SCORE)
-    done = " and ".join(stop.partial.children)
+    done = listed(list(stop.partial.children))
     verb = "was" if len(stop.partial.children) == 1 else "were"
     where = "is" if len(stop.partial.children) == 1 else "are"
     return Interrupted(f"{done} {verb} finished and {where} kept in {place}", stop.partial)

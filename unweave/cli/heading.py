@@ -14,6 +14,7 @@ def heading(result: "xarray.DataArray | xarray.Dataset | xarray.DataTree") -> li
     """The lines: model, task and prompts; the scores; the scale; how the method was asked; notes, and findings."""
     from unweave.results.labels import number
     from unweave.views.charts.captions import meaning
+    from unweave.views.facts import scope_of, sense_of
     from unweave.views.wording import counted
 
     # A summary of several sites has its attributes in each of them.
@@ -31,7 +32,9 @@ def heading(result: "xarray.DataArray | xarray.Dataset | xarray.DataTree") -> li
         lines.append(f"mean {says.get('metric', 'metric')}: {scores}{unit}")
     scale = meaning(says)
     lines += ["; ".join(scale)] if scale else []
+    lines += [sense_of(first).note()] if sense_of(first).note() else []
     lines += [_HOW[method](says, tuple(map(str, first.dims)))] if method in _HOW else []
+    lines += [scope_of(first)] if scope_of(first) else []
     lines += [says["notes"]] if says.get("notes") else []
     return [*lines, *_backups(result)] if method == "backup heads" and "prompt" in result.dims else lines
 
@@ -55,8 +58,10 @@ def _knockout(says: Says, dims: Dims) -> str:
 
 
 def _replaced(says: Says, _: Dims) -> str:
-    of = f" of the {says['reference']} prompts" if says["reference"] in ("clean", "corrupted") else ""
-    return f"replaced by: {says['how']}{of}, at {says['at']}"
+    of = f" of the {says['source']} prompts" if says["source"] in ("clean", "corrupted") else ""
+    whom = says.get("knocked_out", "")
+    whom += " together, " if "+" in whom else ", " if whom else ""
+    return f"{whom}replaced by: {says['how']}{of}, at {says['at']}"
 
 
 def _backups(result: "xarray.DataArray | xarray.Dataset | xarray.DataTree") -> list[str]:

@@ -91,8 +91,6 @@ def write(result: "xarray.DataArray | xarray.Dataset | xarray.DataTree", out: Pa
     if out.suffix == ".html":
         from unweave.views import report
 
-        if "prompt" not in result.dims:
-            raise InputError("--out: a summary has no figure, as its prompts are averaged; give the result itself")
         report([result], out)  # type: ignore[list-item]
     else:
         from unweave.results import save

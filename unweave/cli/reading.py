@@ -12,9 +12,10 @@ Sender = str | tuple[str, ...]
 
 _UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 _BY_HEAD = {"z", "q", "k", "v", "pattern"}
-_RECEIVERS = "write logits, or inputs of heads and MLPs, such as '8.6 v, 8.10 q, mlp 9'"
+_RECEIVERS = "write logits, or inputs of heads and MLPs, such as '8.1 v, 8.10 q, mlp 9'"
 _SENDERS = "write heads, mlps, or a list such as '9.6, mlp 3, embed', with 9.6+9.9 for two that send together"
 _HEAD, _MLP = r"\d+\.\d+", r"mlp \d+"
+_INPUT = rf"{_HEAD} q|\d+\.(kv)?\d+ [kv]"
 
 
 def memory(text: str | None) -> int | float | None:
@@ -34,8 +35,8 @@ def are_addresses(sites: Sequence[str]) -> bool:
     from unweave.models.sites import parse_site
 
     single = [" " in site.strip() for site in sites]
-    for site in sites:
-        parse_site(Address.parse(site).site if any(single) else site)
+    for place in (part for site in sites for part in site.split("+")):
+        parse_site(Address.parse(place).site if any(single) else place)
     _check_once([" ".join(site.split()) for site in sites], "sites")
     return any(single)
 
@@ -91,12 +92,12 @@ def _list(text: str, option: str, read: Callable[[str], V]) -> list[V]:
 def _receiver(text: str) -> Receiver:
     if re.fullmatch(_MLP, text):
         return text
-    if re.fullmatch(rf"[qkv] {_HEAD}", text):  # as knockouts write it
+    if text[:2] in ("q ", "k ", "v "):  # as knockouts write it
         text = " ".join(reversed(text.split()))
-    if not re.fullmatch(rf"{_HEAD} [qkv]", text):
+    if not re.fullmatch(_INPUT, text):
         raise InputError(f"--receivers: {text!r} cannot be read; {_RECEIVERS}")
     head, kind = text.split()
-    layer, number = head.split(".")
+    layer, number = head.replace("kv", "").split(".")
     return int(layer), int(number), kind
 
 

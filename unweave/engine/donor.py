@@ -1,6 +1,6 @@
 """Where the values of a sweep come from: a run of prompts, or tensors that were made beforehand (means, zeros)."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -54,15 +54,13 @@ class RunDonor:
 
 @dataclass(frozen=True)
 class GivenDonor:
-    """Values that are made when they are asked for, `[prompt …]`, and may differ from the recipient's everywhere.
+    """Values that `make` gives for some prompts, and that may differ from the recipient's everywhere."""
 
-    `make` takes a site and layer, and the prompts that are wanted.
-    """
-
-    make: Callable[[Key, list[int]], Tensor]
+    make: Callable[[Sequence[int]], Mapping[Key, Tensor]]
 
     def first(self, recipient: Prompts) -> tuple[int, ...]:
         return (0,) * len(recipient)
 
     def values(self, config: Config, weights: Weights, keys: Iterable[Key], batch: Sequence[int]) -> dict[Key, Tensor]:
-        return {key: self.make(key, list(batch)) for key in keys}
+        made = self.make(batch)
+        return {key: made[key] for key in keys}

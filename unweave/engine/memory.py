@@ -39,16 +39,19 @@ def budget_bytes(memory: int | float | None, device: torch.device) -> int:
 
 def recording_bytes(config: Config, n_pos: int, kept: Iterable[Key], itemsize: int) -> int:
     """What one prompt's recording holds: the sites kept of either run, and what the layer in hand takes."""
-    return n_pos * sum(width(config, SITES[site], n_pos) for site, _ in kept) * itemsize + block_bytes(
-        config, n_pos, itemsize
-    )
+    sizes = (width(config, SITES[site], n_pos) * _itemsize(site, itemsize) for site, _ in kept)
+    return n_pos * sum(sizes) + forward_bytes(config, n_pos, itemsize)
 
 
-def block_bytes(config: Config, n_pos: int, itemsize: int) -> int:
-    """What one prompt takes in one layer of a plain run, or where the layer's attention is computed again."""
-    heads = config.n_heads * config.d_head
-    attention = 2 * projected(config) + 2 * heads + 5 * config.n_heads * n_pos
-    return n_pos * (4 * config.d_model + max(attention, 3 * config.d_mlp)) * itemsize
+def _itemsize(site: str, itemsize: int) -> int:
+    """Attention is computed, and kept, in float32 at least."""
+    return max(itemsize, 4) if SITES[site].rows == "attention" else itemsize
+
+
+def forward_bytes(config: Config, n_pos: int, itemsize: int) -> int:
+    """What a forward pass of one prompt holds at its widest, none of it kept; sums in half precision are in float32."""
+    attention = 2 * projected(config) + 2 * config.n_heads * config.d_head + 5 * config.n_heads * n_pos
+    return n_pos * (4 * config.d_model + attention + 3 * config.d_mlp) * max(itemsize, 4)
 
 
 def projected(config: Config) -> int:

@@ -34,7 +34,8 @@ from unweave.engine.recording import Recording, record, sites_to_keep
 from unweave.engine.scores import Scores
 from unweave.engine.sheet import Joint, Sheet
 from unweave.engine.wavefront import Override, Wavefront
-from unweave.models.run import Key, exact
+from unweave.models.precision import without_autocast
+from unweave.models.run import Key
 from unweave.progress import Progress
 
 # What receivers read: for ("qkv" or "mlp", layer), the values of some rows and each row's variant, prompt and position.
@@ -58,12 +59,13 @@ class PathSweep:
         self.scores = Scores(sum(sender.size for sender in self.senders), self.question.baseline, self.progress)
         self.budget = budget_bytes(self.memory, self.question.weights.w_e.device)
 
+    @without_autocast
     def run(self) -> Float[Tensor, "variant prompt"]:
         """All scores."""
         q, n_pos = self.question, self.question.recipient.tokens.shape[1]
         kept = [key for keys in sites_to_keep(q.config, *self._kept()) for key in keys]
         one = recording_bytes(q.config, n_pos, kept, q.itemsize)
-        with exact(q.weights.w_e.device):
+        with torch.no_grad():
             size = min(self.budget // 2 // one, self.budget // 4 // (n_pos * self._row_bytes()))
             in_portions(len(q.recipient), size, self._run_batch)
         return self.scores.values
@@ -226,12 +228,24 @@ class PathBatch:
             row = place.new_full((len(numbers), *own.shape[:2]), -1)
             row[variant, prompt, pos if places is None else 0] = torch.arange(len(place), device=place.device)
             edits[kind][layer] = Override(columns, values, row, own, places)
-            stage = self._stage(kind, layer)
+            stage, last = self._stage(kind, layer), last_attention(self.recording.config)
+            # in the last layer only keys and values go on to another position
+            goes_on = stage < last or (stage == last and self._passed_on(kind, columns))
             for run, at in zip(zip(variant.tolist(), prompt.tolist(), strict=True), pos.tolist(), strict=True):
-                if stage <= last_attention(self.recording.config) or at == self.reach.read[run[1]]:
+                if goes_on or at == self.reach.read[run[1]]:
                     first, earliest = begins.get(run, (stage, at))
                     begins[run] = min(first, stage), min(earliest, at)
         return edits, begins
+
+    def _passed_on(self, kind: str, columns: Int[Tensor, " column"]) -> bool:
+        """Whether other positions read what is received: keys or values are among the columns."""
+        config = self.question.config
+        return kind == "qkv" and int(columns.max()) >= config.n_heads * config.d_head
+
+    def _passed_on(self, kind: str, columns: Int[Tensor, " column"]) -> bool:
+        """Whether other positions read what is received: keys or values are among the columns."""
+        config = self.recording.config
+        return kind == "qkv" and int(columns.max()) >= config.n_heads * config.d_head
 
     def _stage(self, kind: str, layer: int) -> int:
         """The stage where a layer's attention or MLP reads."""

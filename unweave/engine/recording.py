@@ -128,7 +128,8 @@ class Recording:
         """The change of a prompt's `z` at a place when single entries of the pattern's row there are the donor's."""
         share = self.config.heads_per_kv
         v = repeat(self.recipient["v", layer][prompt, sources], "k_pos kv e -> k_pos (kv share) e", share=share)
-        return einsum(self.difference("pattern", layer)[prompt, :, place, sources], v, "head k, k head e -> k head e")
+        change = self.difference("pattern", layer)[prompt, :, place, sources].to(v.dtype)
+        return einsum(change, v, "head k, k head e -> k head e")
 
     def _rotated(self, side: Mapping[Key, Tensor], site: str, layer: int) -> Float[Tensor, "prompt heads pos d_head"]:
         key = (id(side), site, layer, "rotated")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from unweave.engine.arrivals import arrivals
 from unweave.engine.flight import Ticket, fly
-from unweave.engine.memory import block_bytes, budget_bytes, in_portions, recording_bytes, room_within
+from unweave.engine.memory import budget_bytes, forward_bytes, in_portions, recording_bytes, room_within
 from unweave.engine.question import Question
 from unweave.engine.reach import Reach, entry_stage
 from unweave.engine.recording import Recording, record, sites_to_keep
@@ -24,7 +24,7 @@ from unweave.engine.resume import resume
 from unweave.engine.scores import Scores
 from unweave.engine.sheet import Joint, Sheet
 from unweave.engine.wavefront import Wavefront
-from unweave.models.run import exact
+from unweave.models.precision import without_autocast
 from unweave.progress import Progress
 
 
@@ -44,12 +44,13 @@ class Sweep:
         self.scores = Scores(sum(sheet.size for sheet in self.sheets), self.question.baseline, self.progress)
         self.budget = budget_bytes(self.memory, self.question.weights.w_e.device)
 
+    @without_autocast
     def run(self) -> Float[Tensor, "variant prompt"]:
         """All scores."""
         q, n_pos = self.question, self.question.recipient.tokens.shape[1]
         kept = [key for keys in sites_to_keep(q.config, self._patched()) for key in keys]
         size = self.budget // 2 // recording_bytes(q.config, n_pos, kept, q.itemsize)
-        with exact(q.weights.w_e.device):
+        with torch.no_grad():
             in_portions(len(q.recipient), size, self._run_batch)
         return self.scores.values
 
@@ -66,7 +67,7 @@ class Sweep:
         tickets = []
         for patch in self.sheets:
             if isinstance(patch, Joint):
-                size = budget // 2 // block_bytes(q.config, longest, q.itemsize)
+                size = budget // 2 // forward_bytes(q.config, longest, q.itemsize)
                 run = partial(self._run_joint, patch.of(batch), batch, recording, reach, room.scored)
                 in_portions(len(batch), size, run)
                 continue

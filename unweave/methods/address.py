@@ -17,7 +17,7 @@ class Address:
     """One activation: a site and a layer, and where given a head (or neuron) and a position or a role.
 
     What is None is patched as a whole: all heads, all positions. Written `"z 23.3"`, `"resid_pre 5 @S2"`, `"q 9.6
-    @12"`.
+    @12"`. At `k` and `v` the head is a key/value head, also written `"v 20.kv1"`.
     """
 
     site: str
@@ -28,10 +28,12 @@ class Address:
     @classmethod
     def parse(cls, text: str) -> Address:
         """The address that `str(address)` writes. Raises InputError with examples."""
-        match = re.fullmatch(r"(\S+)\s+(-?\d+)(?:\.(\d+))?(?:\s+@(\S+))?", text.strip())
+        match = re.fullmatch(r"(\S+)\s+(-?\d+)(?:\.(kv)?(\d+))?(?:\s+@(\S+))?", text.strip())
         if not match:
             raise InputError(f"address: {text!r} cannot be read; write 'z 23.3', 'resid_pre 5 @S2' or 'q 9.6 @12'")
-        site, layer, part, at = match.groups()
+        site, layer, shared, part, at = match.groups()
+        if shared and parse_site(site)[0].rows != "kv_head":
+            raise InputError(f"address: {text!r} names a key/value head, which k and v have; write '{site} {layer}.1'")
         place = int(at) if at and at.isdecimal() else at
         return cls(site, int(layer), None if part is None else int(part), place)
 

@@ -5,22 +5,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
+from unweave.engine.reading import read_sites
 from unweave.methods.frame import labelled
 from unweave.methods.heads import Heads, head_name, parse_heads
 from unweave.metrics.contrast import Contrast, check_pair
+from unweave.models.run import Key
 
 if TYPE_CHECKING:
     import xarray as xr
 
 
-def attention(pair: Contrast, heads: Heads, prompts: str = "clean") -> xr.DataArray:
+def attention(pair: Contrast, heads: Heads, prompts: str = "clean", memory: int | float | None = None) -> xr.DataArray:
     """Where heads look.
 
     Args:
         pair: model and prompts.
         heads: `(23, 3)` or `"23.3"`, one or a list, shown in this order.
         prompts: which of the two sets is run.
+        memory: as in `patch`.
 
     Returns:
         Patterns `[prompt, address, q_pos, k_pos]`, addresses written `"23.3"`; each row sums to 1.
@@ -31,8 +35,13 @@ def attention(pair: Contrast, heads: Heads, prompts: str = "clean") -> xr.DataAr
     check_pair(pair)
     chosen = parse_heads(pair.model.config, heads)
     shown = pair.side(prompts)
-    run = pair.model.run(shown, keep=[("pattern", layer) for layer in sorted({layer for layer, _ in chosen})])
-    patterns = torch.stack([run["pattern", layer][:, head] for layer, head in chosen], dim=1)
+    of_layer = {layer: [head for n, head in chosen if n == layer] for layer, _ in chosen}
+
+    def pick(key: Key, value: Tensor, rows: slice) -> Tensor:
+        return value[:, of_layer[key[1]]]
+
+    found = read_sites(pair.model, shown, [("pattern", layer) for layer in of_layer], pick, memory)
+    patterns = torch.stack([found["pattern", n][:, of_layer[n].index(head)] for n, head in chosen], dim=1)
     places = range(shown.tokens.shape[1])
     axes = {"address": [head_name(head) for head in chosen], "q_pos": places, "k_pos": places}
     attrs = {

@@ -23,6 +23,7 @@ from unweave.methods.heads import Head, HeadName, head_name, parse_head
 from unweave.methods.weights.head_matrices import class_direction, ov_matrices
 from unweave.models.forward import norm_scale
 from unweave.models.model import Model
+from unweave.models.precision import widened, without_autocast
 from unweave.models.prompts import Prompts
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 LOOKING = ("run", "self")
 
 
+@without_autocast
 def attribution_through(
     model: Model,
     prompts: Prompts | str | Sequence[str] | Int[Tensor, "prompt pos"],
@@ -81,11 +83,11 @@ def _sent(model: Model, batch: Prompts, head: Head) -> Float[Tensor, "prompt pos
     """What the head writes in the run, without the output bias, which belongs to no head."""
     layer, number = head
     w_o = rearrange(model.weights.layers[layer].w_o, "d (head e) -> head e d", head=model.config.n_heads)
-    return model.run(batch, keep=("z", layer))["z", layer][:, :, number] @ w_o[number]
+    return widened(model.run(batch, keep=("z", layer))["z", layer][:, :, number]) @ widened(w_o[number])
 
 
 def _offered(model: Model, batch: Prompts, head: Head) -> Float[Tensor, "prompt pos d_model"]:
     """What the head would write at each position if it looked at that position alone, without biases."""
-    x = model.run(batch, keep=("resid_pre", head[0]))["resid_pre", head[0]]
+    x = widened(model.run(batch, keep=("resid_pre", head[0]))["resid_pre", head[0]])
     ov = ov_matrices(model, [head])[0]
     return x @ ov.left @ ov.right / norm_scale(model.config, x)

@@ -6,7 +6,8 @@ Wang et al. 2022 (arXiv 2211.00593), section 3.4; McGrath et al. 2023 (arXiv 230
 2. Each head's contribution to the logit difference is read off both, each with its own final norm's scale.
 3. Of the change, the part that the scale alone makes is what the heads' outputs of the second run say differently at
    the two scales: `after - after at the scale before`. The rest is heads that write something else.
-4. A backup head is one whose rest is larger than a threshold, and that speaks for the answer afterwards.
+4. A backup head is one whose rest is larger than a threshold and significantly different from 0 (adjusted for all heads
+   that react), and that speaks for the answer afterwards.
 
 The naive prediction of the logit difference without the heads is what it was, less their own attribution. It comes true
 where nothing reacts.
@@ -14,7 +15,7 @@ where nothing reacts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,16 +23,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from unweave.engine.reading import read_at
 from unweave.errors import InputError
 from unweave.methods.attribution import Reading, by_head, reading_of
 from unweave.methods.frame import Coords, array_of, labelled
-from unweave.methods.heads import Head, Heads, head_name, parse_heads
+from unweave.methods.heads import Head, Knockouts, head_name
 from unweave.methods.knockout import At, edits_of, roles_of
-from unweave.methods.knockout_targets import targets_of
+from unweave.methods.knockout_targets import Target, knockout_name, one_knockout
 from unweave.methods.replacement import Replacement, replaced_values, replacement_of
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.forward import norm_scale
-from unweave.models.run import Run
+from unweave.models.precision import without_autocast
+from unweave.models.prompts import Prompts
+from unweave.models.run import Edit, Key
+from unweave.results.summary import summary, told_from_zero
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -39,13 +44,20 @@ if TYPE_CHECKING:
 RUNS = ("before", "after", "change", "from scale")
 
 
-def knockout_attribution(pair: Contrast, heads: Heads, how: str | Replacement = "mean", at: At = None) -> xr.DataArray:
+@without_autocast
+def knockout_attribution(
+    pair: Contrast,
+    knocked_out: Knockouts,
+    how: str | Replacement = "mean",
+    at: At = None,
+    source: str | Prompts | None = None,
+) -> xr.DataArray:
     """Each head's contribution to the logit difference before and after a knockout, and what changed it.
 
     Args:
         pair: its clean prompts are read, at the metric's role.
-        heads: what is knocked out together, as in `knockout`: `[(9, 9)]`, `["mlp 3"]`.
-        how, at: as in `knockout`.
+        knocked_out: one knockout, together: `[(9, 9), "mlp 3"]` has neither head nor MLP.
+        how, at, source: as in `knockout`.
 
     Returns:
         Contributions in logits `[prompt, run, layer, head]`, where `run` is `before`, `after`, `change` (after less
@@ -57,17 +69,16 @@ def knockout_attribution(pair: Contrast, heads: Heads, how: str | Replacement = 
         InputError: as `knockout`; prompts without answers or wrong answers.
     """
     check_pair(pair)
-    fill = replacement_of(how)
-    targets = targets_of(pair.model.config, heads)
+    fill = replacement_of(how, source)
+    targets = one_knockout(pair.model.config, knocked_out)
     keys = [(address.site, address.layer) for target in targets for address in target.addresses]
     given, note = replaced_values(pair, keys, fill)
-    whole = pair.model.run(pair.prompts, keep=_kept(pair))
-    before, reading, total_before = _read(pair, whole)
-    without = pair.model.run(pair.prompts, keep=_kept(pair), edits=edits_of(pair, targets, given, at))
-    after, _, total_after = _read(pair, without)
+    whole, without = _read(pair), _read(pair, edits_of(pair, targets, given, at))
+    (before, reading, total_before), (after, _, total_after) = (_contributions(pair, x) for x in (whole, without))
     at_scale_before = _heads(pair, without, reading)
     table = torch.stack([before, after, after - before, after - at_scale_before], dim=1)
-    ratio = _scale(pair, without, reading) / _scale(pair, whole, reading)
+    scales = [norm_scale(pair.model.config, x[_last(pair)])[:, 0] for x in (whole, without)]
+    ratio = scales[1] / scales[0]
     extra: Coords = {
         name: (("prompt",), array_of(value))
         for name, value in (("scale_ratio", ratio), ("total_before", total_before), ("total_after", total_after))
@@ -78,9 +89,8 @@ def knockout_attribution(pair: Contrast, heads: Heads, how: str | Replacement = 
         "unit": "logits",
         "zero": "no say in the answer",
         "one": "one logit towards the right answer",
-        "knocked_out": ", ".join(target.name for target in targets),
-        "how": fill.how,
-        "reference": fill.reference_name,
+        "knocked_out": knockout_name(targets),
+        **fill.attrs,
         "at": " ".join(roles_of(pair, at)) or "all positions",
         "notes": note,
     }
@@ -91,23 +101,24 @@ def knockout_attribution(pair: Contrast, heads: Heads, how: str | Replacement = 
 
 def backup_heads(
     pair: Contrast,
-    heads: Heads,
+    knocked_out: Knockouts,
     how: str | Replacement = "mean",
     at: At = None,
     threshold: float = 0.02,
+    source: str | Prompts | None = None,
 ) -> xr.DataArray:
     """Heads that speak more for the answer when others are knocked out.
 
     Args:
-        pair, how, at: as in `knockout`.
-        heads: the heads that are knocked out together, name movers as a rule.
+        pair, how, at, source: as in `knockout`.
+        knocked_out: the heads that are knocked out together, name movers as a rule: one knockout.
         threshold: the mean growth of a backup head, as a share of the clean logit difference.
 
     Returns:
         Growth `[prompt, layer, head]`: what each head's contribution gained, without the part that the final norm's
         scale makes, over the size of the mean clean logit difference; 0 for the heads that are out. The attributes
-        `backups` and `weakened` name the heads that grew above the threshold and speak for the answer, or still
-        against it.
+        `backups` and `weakened` name the heads that grew above the threshold, significantly, and speak for the answer,
+        or still against it.
         Coordinates, in logits, by prompt: `own` (attribution of the heads that are out), `naive` (the logit difference
         less `own`), `without` (the real logit difference without them); `total` is the logit difference itself.
 
@@ -115,16 +126,17 @@ def backup_heads(
         InputError: as `knockout`, or a clean logit difference of 0 on average.
     """
     check_pair(pair)
-    out = parse_heads(pair.model.config, heads)
-    parts = knockout_attribution(pair, out, how, at)
+    out = [_head(target) for target in one_knockout(pair.model.config, knocked_out)]
+    parts = knockout_attribution(pair, out, how, at, source)
     total = parts.coords["total_before"]
     growth = growth_of(parts, out)
     before, after = (parts.sel(run=run, drop=True) for run in ("before", "after"))
     own = sum(before.sel(layer=layer, head=head, drop=True) for layer, head in out)
-    grew = growth.mean("prompt").values > threshold
+    grew = (growth.mean("prompt").values > threshold) & told_from_zero(summary(growth))
     speaks = after.mean("prompt").values > 0
     growth.attrs |= {
         "method": "backup heads",
+        "share_of": "total",
         "quantity": "growth",
         "unit": "share of the clean logit difference",
         "zero": "no reaction",
@@ -153,25 +165,36 @@ def growth_of(parts: xr.DataArray, out: Sequence[Head]) -> xr.DataArray:
     return growth.assign_attrs(parts.attrs)
 
 
+def _head(target: Target) -> Head:
+    """The head of a target. Raises InputError for what is none."""
+    (at, *more) = target.addresses
+    if at.site != "z" or at.part is None or more:
+        raise InputError(f"knocked_out: backup heads are those of heads, got {target.name!r}; give heads: ['9.9']")
+    return at.layer, at.part
+
+
 def _names(chosen: np.ndarray) -> str:
     return " ".join(head_name((layer, head)) for layer, head in np.argwhere(chosen).tolist())
 
 
-def _kept(pair: Contrast) -> list[str | tuple[str, int]]:
-    return ["z", ("resid_post", pair.model.config.n_layers - 1)]
+def _last(pair: Contrast) -> Key:
+    return "resid_post", pair.model.config.n_layers - 1
 
 
-def _read(pair: Contrast, run: Run) -> tuple[Float[Tensor, "prompt layer head"], Reading, Float[Tensor, " prompt"]]:
+def _read(pair: Contrast, edits: Sequence[Edit] = ()) -> dict[Key, Tensor]:
+    """What contributions are read off, at the metric's role, in a run with some edits."""
+    keys = [*(("z", layer) for layer in range(pair.model.config.n_layers)), _last(pair)]
+    return read_at(pair.model, pair.prompts, keys, pair.prompts.role(pair.metric.role), edits=edits)
+
+
+def _contributions(
+    pair: Contrast, x: Mapping[Key, Tensor]
+) -> tuple[Float[Tensor, "prompt layer head"], Reading, Float[Tensor, " prompt"]]:
     """Contributions of a run's heads, how they are read, and the run's logit difference."""
-    stream = run["resid_post", -1]
-    reading = reading_of(pair.model, stream, pair.prompts, pair.metric.role)
-    return _heads(pair, run, reading), reading, reading.of(reading.pick(stream)) + reading.constant
+    reading = reading_of(pair.model, x[_last(pair)], pair.prompts)
+    return _heads(pair, x, reading), reading, reading.of(x[_last(pair)]) + reading.constant
 
 
-def _heads(pair: Contrast, run: Run, reading: Reading) -> Float[Tensor, "prompt layer head"]:
+def _heads(pair: Contrast, x: Mapping[Key, Tensor], reading: Reading) -> Float[Tensor, "prompt layer head"]:
     layers = range(pair.model.config.n_layers)
-    return torch.stack([by_head(pair.model, reading, reading.pick(run["z", n]), n) for n in layers], dim=1)
-
-
-def _scale(pair: Contrast, run: Run, reading: Reading) -> Float[Tensor, " prompt"]:
-    return norm_scale(pair.model.config, reading.pick(run["resid_post", -1]))[:, 0]
+    return torch.stack([by_head(pair.model, reading, x["z", n], n) for n in layers], dim=1)

@@ -10,25 +10,28 @@ Unlike `attribute`, this asks the same question of all prompts, whatever their a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from unweave.engine.reading import read_at
 from unweave.methods.attribution import Reading, by_head
 from unweave.methods.frame import Coords, array_of, labelled_run
 from unweave.methods.weights.head_matrices import answer_direction, class_direction
 from unweave.models.forward import norm_scale
 from unweave.models.model import Model
+from unweave.models.precision import without_autocast
 from unweave.models.prompts import Prompts
-from unweave.models.run import Run
+from unweave.models.run import Key
 
 if TYPE_CHECKING:
     import xarray as xr
 
 
+@without_autocast
 def class_attribution(
     model: Model,
     prompts: Prompts | str | Sequence[str] | Int[Tensor, "prompt pos"],
@@ -36,6 +39,7 @@ def class_attribution(
     *,
     final_norm: bool = True,
     role: str = "end",
+    memory: int | float | None = None,
 ) -> xr.DataArray:
     """What each part says for the first of two outputs and against the second.
 
@@ -45,6 +49,7 @@ def class_attribution(
         outputs: two classes, or entries of the vocabulary.
         final_norm: whether to divide by the last norm's scale. Without it the parts do not sum to the logit difference.
         role: where the outputs are read.
+        memory: as in `patch`.
 
     Returns:
         Logits `[prompt, component]`: `embed`, `pos_embed`, heads `0.0` …, `0_mlp` …, and `bias`, what output biases and
@@ -57,17 +62,17 @@ def class_attribution(
     class_direction(model, outputs)
     batch, config = model.prompts(prompts), model.config
     embeddings = ["embed", "pos_embed"] if config.positions == "learned" else ["embed"]
-    mlps = ["mlp_out"] if config.d_mlp else []
-    run = model.run(batch, keep=[*embeddings, "z", *mlps, ("resid_post", config.n_layers - 1)])
+    sites = ("z", "mlp_out") if config.d_mlp else ("z",)
+    last = ("resid_post", config.n_layers - 1)
+    keys = [*((site, -1) for site in embeddings), *((site, n) for n in range(config.n_layers) for site in sites), last]
+    x = read_at(model, batch, keys, batch.role(role), memory)
     answer, wrong = (torch.full_like(batch.lengths, output) for output in outputs)
     direction, constant = answer_direction(model, answer, wrong)
-    at = batch.role(role)
-    unscaled = Reading(direction, constant, at)
-    stream = unscaled.pick(run["resid_post", -1])
-    scale = norm_scale(config, stream)
-    parts = _parts(model, run, unscaled, embeddings)
-    rest = unscaled.of(stream) - torch.stack(list(parts.values())).sum(0)
-    total = unscaled.of(stream) / scale[:, 0] + constant
+    unscaled = Reading(direction, constant)
+    scale = norm_scale(config, x[last])
+    parts = _parts(model, x, unscaled, embeddings)
+    rest = unscaled.of(x[last]) - torch.stack(list(parts.values())).sum(0)
+    total = unscaled.of(x[last]) / scale[:, 0] + constant
     table = torch.stack(list(parts.values()), dim=1)
     if final_norm:
         table, rest = table / scale, rest / scale[:, 0]
@@ -76,14 +81,16 @@ def class_attribution(
     return labelled_run(model, batch, table, {"component": [*parts, "bias"]}, attrs, _coords(batch, total))
 
 
-def _parts(model: Model, run: Run, reading: Reading, embeddings: Sequence[str]) -> dict[str, Float[Tensor, " prompt"]]:
+def _parts(
+    model: Model, x: Mapping[Key, Tensor], reading: Reading, embeddings: Sequence[str]
+) -> dict[str, Float[Tensor, " prompt"]]:
     """Contributions by name, in the order in which they are written."""
-    found = {site: reading.of(reading.pick(run[site])) for site in embeddings}
+    found = {site: reading.of(x[site, -1]) for site in embeddings}
     for layer in range(model.config.n_layers):
-        heads = by_head(model, reading, reading.pick(run["z", layer]), layer)
+        heads = by_head(model, reading, x["z", layer], layer)
         found |= {f"{layer}.{head}": heads[:, head] for head in range(model.config.n_heads)}
         if model.config.d_mlp:
-            found[f"{layer}_mlp"] = reading.of(reading.pick(run["mlp_out", layer]))
+            found[f"{layer}_mlp"] = reading.of(x["mlp_out", layer])
     return found
 
 

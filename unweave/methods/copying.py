@@ -25,6 +25,7 @@ from unweave.methods.frame import labelled_weights
 from unweave.methods.weights.vocabulary import chosen_tokens
 from unweave.models.forward import mlp, norm, unembed
 from unweave.models.model import Model, check_model
+from unweave.models.precision import without_autocast
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 SIGNS = ("copying", "negative copying")
 
 
+@without_autocast
 def copying_scores(model: Model, words: Sequence[str] | Sequence[int] | Tensor, top: int = 5) -> xr.DataArray:
     """Whether each head copies each word, or its opposite.
 
@@ -90,7 +92,7 @@ def _copied(
     for written in _through_heads(model, layer, x):
         final = norm(model.config, replace(model.weights.norm_final, bias=None), written)
         # The last norm is odd but for its shift, so one product serves both signs.
-        logits = final @ model.weights.w_u.T
+        logits = unembed(replace(model.weights, b_u=None), final)
         found.append(torch.stack([_among(sign * logits + shift, tokens, top) for sign in (1, -1)], dim=1))
     return torch.stack(found, dim=2)
 

@@ -13,13 +13,11 @@ from unweave.errors import Interrupted
 from unweave.metrics.contrast import Contrast
 from unweave.models.model import Model
 from unweave.models.prompts import Prompts
+from unweave.results.labels import TOKENS
 from unweave.version import __version__
 
 if TYPE_CHECKING:
     import xarray as xr
-
-# Axes of positions, and the coordinate that holds their tokens.
-_POSITIONS = {"pos": "token", "q_pos": "q_token", "k_pos": "k_token"}
 
 # Of each coordinate: the dimensions that it runs along, and its values.
 Coords = dict[str, tuple[tuple[str, ...], Sequence | np.ndarray]]
@@ -59,9 +57,8 @@ def labelled(
     dims = ("prompt", *axes)
     coords: Coords = {name: ((name,), list(values_of)) for name, values_of in axes.items()}
     coords |= _prompt_coords(pair, shown) | _token_coords(shown, axes, pair.prompts) | (extra or {})
-    return xr.DataArray(
-        array_of(_within(shown, values, axes)), dims=dims, coords=coords, attrs={**attributes(pair), **attrs}
-    )
+    about = {**attributes(pair), "over": " ".join(axes), **attrs}
+    return xr.DataArray(array_of(_within(shown, values, axes)), dims=dims, coords=coords, attrs=about)
 
 
 def labelled_weights(
@@ -103,7 +100,7 @@ def _within(prompts: Prompts, values: Tensor, axes: Mapping[str, Sequence]) -> T
     """Values `[prompt, *axes]`, NaN at positions that a prompt does not have."""
     lengths = prompts.lengths.to(values.device)
     for number, name in enumerate(axes):
-        if name in _POSITIONS:
+        if name in TOKENS:
             beyond = torch.tensor(list(axes[name]), device=values.device) >= lengths[:, None]
             others = [1] * (len(axes) - 1 - number)
             beyond = beyond.reshape(len(prompts), *[1] * number, -1, *others)
@@ -131,6 +128,9 @@ def attributes(pair: Contrast) -> dict[str, str | int | float]:
         "metric_unit": pair.metric.unit,
         "better": "higher" if pair.metric.higher_is_better else "lower",
         "gap": pair.gap,
+        "clean_mean": float(pair.clean.mean()),
+        "n_pos": pair.prompts.tokens.shape[1],
+        "roles": ", ".join(pair.prompts.roles),
         "unit": pair.metric.unit,
         "role": pair.metric.role,
         "version": __version__,
@@ -148,6 +148,10 @@ def model_attributes(model: Model) -> dict[str, str | int | float]:
         "quantization": config.quantization,
         "processing": " ".join(config.processing),
         "dtype": str(model.dtype).removeprefix("torch."),
+        "n_layers": config.n_layers,
+        "n_heads": config.n_heads,
+        "n_kv_heads": config.n_kv_heads,
+        "n_neurons": config.d_mlp,
     }
 
 
@@ -166,11 +170,14 @@ def _text_coords(shown: Prompts) -> Coords:
 
 
 def _token_coords(shown: Prompts, axes: Mapping[str, Sequence], placed: Prompts) -> Coords:
-    """Tokens of each prompt along its position axes, "" beyond its end; and where the roles of `placed` stand."""
+    """Tokens of each prompt along its position axes, "" beyond its end; those of `placed` where they are others, since
+    positions are its; and where its roles stand."""
     coords: Coords = {}
-    for axis, name in _POSITIONS.items():
+    for axis, name in TOKENS.items():
         if axis in axes:
-            coords[name] = (("prompt", axis), [_tokens_at(row, axes[axis]) for row in _str_tokens(shown)])
+            own, clean = ([_tokens_at(row, axes[axis]) for row in _str_tokens(of)] for of in (shown, placed))
+            coords[name] = (("prompt", axis), own)
+            coords |= {f"clean_{name}": (("prompt", axis), clean)} if own != clean else {}
     if "role" in axes:
         places = [placed.role(role).tolist() for role in axes["role"]]
         coords["role_pos"] = (("prompt", "role"), [list(row) for row in zip(*places, strict=True)])

@@ -4,44 +4,60 @@ The classes of Wang et al. 2022 (arXiv 2211.00593), by rules over measures (mean
 sequences):
 
     direct              own contribution to the logit difference, as a share of the size of the clean one
-    indirect            effect of the corrupted prompts' output of the head at the end, beyond its direct part
-    end to IO, …        attention from role to role on the clean prompts
+    right, wrong        of it, to the right and to the wrong answer, each against the mean name; it is their difference
+    effect              of the corrupted prompts' output of the head at the end: 0 unharmed, -1 as bad as corrupted
+    indirect            the effect beyond its direct part
+    through movers      effect on the queries of name movers and subject suppressors of later layers (path patching)
+    end to IO, …        attention from role to role on the clean prompts; S is S1 and S2
     copying, …          share of the task's names that the OV circuit raises (lowers) to their own top five
-    duplicate token, …  attention on repeated random tokens
+    duplicate token, …  attention on repeated random tokens (`head_scores`, with `bos` as the prompts have it)
     growth, after       contribution gained, and had, when all name movers found are replaced by their mean at the end
 
-A head gets the first name whose rule holds; other names that hold too are listed beside it. The rules state what a head
-does, not that the task needs it: test that by knocking out the groups.
+A head gets the first name whose rule holds; other names that hold too are listed beside it. What a rule reads of
+contributions and effects (`EFFECTS`) must also be significantly different from 0, adjusted for all heads that are
+tried. The subject suppressor is not of that paper: it looks at the subject, and writes against it. The rules state what
+a head does, not that the task needs it: test that by knocking out the groups.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, final
 
+import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
+from unweave.engine.reading import read_at
 from unweave.errors import InputError
-from unweave.methods.attribution import by_head, reading_of
+from unweave.methods.attribution import ANSWERS, Reading, by_head, candidates_of, reading_of, split_readings
 from unweave.methods.backup import growth_of, knockout_attribution
 from unweave.methods.copying import copying_scores
 from unweave.methods.frame import labelled
 from unweave.methods.head_scores import head_scores
 from unweave.methods.heads import Head, Heads, head_name, parse_heads
 from unweave.methods.patching import patch
+from unweave.methods.path_patching import path_patch
 from unweave.methods.role_attention import role_attention
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.metrics.logit_diff import LogitDiff
+from unweave.models.precision import without_autocast
+from unweave.models.run import Key
+from unweave.results.summary import summary, told_from_zero
 
 if TYPE_CHECKING:
     import xarray as xr
 
+# Measures that chance can make: they count where they differ significantly from 0.
+EFFECTS = ("direct", "wrong", "through movers", "growth")
 ROLES = ("IO", "S1", "S1+1", "S2", "end")
-OTHER = "other"
+MOVER, SUPPRESSOR, OTHER = "name mover", "subject suppressor", "other"
 # Where a measure is attention on the task: from, to.
 LOOKS = {
+    "end to S1": ("end", "S1"),
     "end to IO": ("end", "IO"),
     "end to S2": ("end", "S2"),
     "S2 to S1": ("S2", "S1"),
@@ -58,7 +74,7 @@ class HeadRules:
     Args:
         looks: least attention from role to role.
         direct: least size of the direct contribution, as a share of the clean logit difference.
-        indirect: least size of the effect through other heads and MLPs.
+        indirect: least size of the effect through the queries of movers.
         copies: least share of names in their own top five.
         pattern: least attention on repeated random tokens.
         growth: least growth of a backup head, as a share of the clean logit difference.
@@ -78,21 +94,25 @@ class HeadRules:
 
 @dataclass(frozen=True)
 class Rule:
-    """A name, the role at which its heads act, and bounds of the measures: `(measure, least, most)`."""
+    """A name, the role at which its heads act, and bounds of the measures: `(measure, least, most)`.
+
+    `shown` are measures that are listed beside those that are bounded.
+    """
 
     name: str
     at: str
     bounds: tuple[tuple[str, float, float], ...]
+    shown: tuple[str, ...] = ()
 
-    def holds(self, measures: Mapping[str, float]) -> bool:
-        """Whether every measure lies within its bounds."""
-        return all(least <= measures[name] <= most for name, least, most in self.bounds)
+    def holds(self, measures: Mapping[str, float], chance: Collection[str] = ()) -> bool:
+        """Whether every measure lies within its bounds, and none of them is among those that may be chance."""
+        return all(least <= measures[name] <= most and name not in chance for name, least, most in self.bounds)
 
     def __str__(self) -> str:
-        said = [
-            f"{name} at least {least:g}" if most == math.inf else f"{name} at most {most:g}"
-            for name, least, most in self.bounds
-        ]
+        said = []
+        for name, least, most in self.bounds:
+            bound = f"{name} at least {least:g}" if most == math.inf else f"{name} at most {most:g}"
+            said.append(f"{bound} and significant" if name in EFFECTS else bound)
         return f"{self.name}: {', '.join(said)}"
 
 
@@ -103,35 +123,41 @@ def rules_of(limits: HeadRules) -> tuple[Rule, ...]:
     def looks(way: str) -> tuple[str, float, float]:
         return (way, limits.looks, top)
 
+    copies, opposes = ("copying", limits.copies, top), ("negative copying", limits.copies, top)
+    supports, both = ("direct", limits.direct, top), ("right", "wrong", "effect")
     return (
-        Rule(
-            "name mover", "end", (("direct", limits.direct, top), looks("end to IO"), ("copying", limits.copies, top))
-        ),
-        Rule(
-            "negative name mover",
-            "end",
-            (("direct", -top, -limits.direct), looks("end to IO"), ("negative copying", limits.copies, top)),
-        ),
-        Rule("S-inhibition", "end", (looks("end to S2"), ("indirect", -top, -limits.indirect))),
+        Rule(MOVER, "end", (supports, looks("end to IO"), copies), both),
+        Rule(SUPPRESSOR, "end", (supports, looks("end to S"), opposes, ("wrong", -top, -limits.direct)), both),
+        Rule("negative name mover", "end", (("direct", -top, -limits.direct), looks("end to IO"), opposes), both),
+        Rule("S-inhibition", "end", (looks("end to S2"), ("through movers", -top, -limits.indirect))),
         Rule("duplicate token", "S2", (looks("S2 to S1"), ("duplicate token", limits.pattern, top))),
         Rule("induction", "S2", (looks("S2 to S1+1"), ("induction", limits.pattern, top))),
         Rule("previous token", "S1+1", (looks("S1+1 to S1"), ("previous token", limits.pattern, top))),
-        Rule("backup name mover", "end", (("growth", limits.growth, top), ("after", 0.0, top))),
+        Rule(
+            "backup name mover",
+            "end",
+            (("growth", limits.growth, top), ("after", 0.0, top), looks("end to IO"), copies),
+        ),
     )
 
 
 @dataclass(frozen=True)
 class NamedHead:
-    """A head's name, the role where it acts, the measures that its rule reads, and other names that hold too."""
+    """A head's name, the role where it acts, the measures that its rule reads, and other names that hold too.
+
+    `intervals` are those of the measures over prompts.
+    """
 
     head: Head
     name: str
     at: str
     evidence: Mapping[str, float]
     also: tuple[str, ...] = ()
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        numbers = ", ".join(f"{name} {value:.2f}" for name, value in self.evidence.items())
+        spread = {name: f" ({low:.2f} to {high:.2f})" for name, (low, high) in self.intervals.items()}
+        numbers = ", ".join(f"{name} {value:.2f}{spread.get(name, '')}" for name, value in self.evidence.items())
         also = f" (also {', '.join(self.also)})" if self.also else ""
         return f"{head_name(self.head)}  {self.name}: {numbers}{also}"
 
@@ -158,6 +184,7 @@ class HeadRoles:
     __repr__ = __str__
 
 
+@without_autocast
 def classify_heads(pair: Contrast, heads: Heads | None = None, rules: HeadRules | None = None) -> HeadRoles:
     """Names for the heads of the indirect-object task.
 
@@ -179,14 +206,13 @@ def classify_heads(pair: Contrast, heads: Heads | None = None, rules: HeadRules 
     limits = HeadRules() if rules is None else rules
     every = tuple((layer, head) for layer in range(config.n_layers) for head in range(config.n_heads))
     wanted = every if heads is None else parse_heads(config, heads)
-    tried = rules_of(limits)
-    measures = _measures(pair, limits)
-    means = {str(name): array.mean(str(array.dims[0])).values for name, array in measures.items()}
-    movers = [head for head in every if tried[0].holds({name: float(mean[head]) for name, mean in means.items()})]
-    for name, array in _backup(pair, movers).items():
-        measures[name] = array
-        means[name] = array.mean("prompt").values
-    named = [_named(head, tried, {name: float(mean[head]) for name, mean in means.items()}) for head in wanted]
+    tried, measures = rules_of(limits), _measures(pair, limits)
+    read = _read(measures)
+    movers, others = ([head for head in every if rule.holds(*read(head))] for rule in tried[:2])
+    measures["through movers"] = _bare(_through(pair, [*movers, *others], measures["end to S2"], limits.looks))
+    measures = measures.assign(_backup(pair, movers))
+    read = _read(measures)
+    named = [_named(head, tried, measures, *read(head)) for head in wanted]
     kept = named if heads is not None else [head for head in named if head.name != OTHER]
     rank = {rule.name: number for number, rule in enumerate(tried)}
     kept.sort(key=lambda head: (rank.get(head.name, len(rank)), head.head))
@@ -204,13 +230,31 @@ def _check(pair: Contrast) -> None:
         raise InputError(f"pair: heads are named by their logit difference, got {pair.metric.name}; use uw.LogitDiff()")
 
 
-def _named(head: Head, rules: Sequence[Rule], measures: Mapping[str, float]) -> NamedHead:
-    holding = [rule for rule in rules if rule.holds(measures)]
+def _read(measures: xr.Dataset) -> Callable[[Head], tuple[dict[str, float], set[str]]]:
+    """From a head to the means of its measures, and the effects among them that may be chance."""
+    means = {str(name): array.mean(str(array.dims[0])).values for name, array in measures.items()}
+    told = {name: told_from_zero(summary(measures[name])) for name in EFFECTS if name in measures}
+
+    def read(head: Head) -> tuple[dict[str, float], set[str]]:
+        chance = {name for name, cells in told.items() if not cells[head]}
+        return {name: float(mean[head]) for name, mean in means.items()}, chance
+
+    return read
+
+
+def _named(
+    head: Head, rules: Sequence[Rule], measures: xr.Dataset, means: Mapping[str, float], chance: set[str]
+) -> NamedHead:
+    holding = [rule for rule in rules if rule.holds(means, chance)]
     if not holding:
-        return NamedHead(head, OTHER, "", dict(measures))
+        return NamedHead(head, OTHER, "", dict(means))
     first, *others = holding
-    evidence = {name: measures[name] for name, _, _ in first.bounds}
-    return NamedHead(head, first.name, first.at, evidence, tuple(rule.name for rule in others))
+    names = [*(name for name, _, _ in first.bounds), *first.shown]
+    evidence = {name: means[name] for name in dict.fromkeys(names)}
+    over_prompts = [measures[name][:, head[0], head[1]] for name in evidence if "prompt" in measures[name].dims]
+    tables = {str(values.name): summary(values) for values in over_prompts}
+    intervals = {name: (float(table["low"]), float(table["high"])) for name, table in tables.items()}
+    return NamedHead(head, first.name, first.at, evidence, tuple(rule.name for rule in others), intervals)
 
 
 def _measures(pair: Contrast, limits: HeadRules) -> xr.Dataset:
@@ -221,11 +265,9 @@ def _measures(pair: Contrast, limits: HeadRules) -> xr.Dataset:
     looks = role_attention(pair, ROLES)
     for name, (source, target) in LOOKS.items():
         found[name] = looks.sel(q_role=source, k_role=target, drop=True)
-    assert pair.prompts.answers is not None
-    assert pair.prompts.wrong is not None
-    words = torch.cat([pair.prompts.answers, pair.prompts.wrong]).unique()
-    copied = copying_scores(pair.model, words)
-    scores = head_scores(pair.model, limits.n_tokens, limits.n_sequences, limits.seed).rename(prompt="sequence")
+    found["end to S"] = found["end to S1"] + found["end to S2"]
+    copied, bos = copying_scores(pair.model, candidates_of(pair.prompts)), pair.prompts.bos
+    scores = head_scores(pair.model, limits.n_tokens, limits.n_sequences, limits.seed, bos).rename(prompt="sequence")
     for table in (copied, scores):
         found |= {str(name): table.sel(score=name, drop=True) for name in table.coords["score"].values}
     own = ("method", "quantity", "unit", "zero", "one")
@@ -234,24 +276,50 @@ def _measures(pair: Contrast, limits: HeadRules) -> xr.Dataset:
 
 
 def _bare(array: xr.DataArray) -> xr.DataArray:
-    """Without coordinates that no dimension carries, so that measures of different origin stand in one table."""
-    return array.reset_coords([name for name in array.coords if name not in array.dims], drop=True)
+    """Without coordinates that no dimension carries, so that measures of different origin stand in one table.
+
+    What intervals read stays: which prompts belong together, and how they score.
+    """
+    kept = (*array.dims, "cluster", "clean", "corrupted")
+    return array.reset_coords([name for name in array.coords if name not in kept], drop=True)
 
 
 def _direct_and_indirect(pair: Contrast) -> dict[str, xr.DataArray]:
-    config = pair.model.config
-    keep = ["z", ("resid_post", config.n_layers - 1)]
-    clean, corrupted = (pair.model.run(prompts, keep=keep) for prompts in (pair.prompts, pair.corrupted))
-    reading = reading_of(pair.model, clean["resid_post", -1], pair.prompts, pair.metric.role)
-    ours, theirs = (
-        torch.stack([by_head(pair.model, reading, reading.pick(run["z", n]), n) for n in range(config.n_layers)], 1)
-        for run in (clean, corrupted)
-    )
-    axes = {"layer": range(config.n_layers), "head": range(config.n_heads)}
-    end = pair.metric.role
-    resampled = patch(pair, "z", {**dict.fromkeys(axes), "role": [end]}, "noise", progress=False).sel(role=end)
-    direct = labelled(pair, ours / abs(float(pair.clean.mean())), axes, {})
-    return {"direct": direct, "indirect": resampled - labelled(pair, (theirs - ours) / pair.gap, axes, {})}
+    config, at = pair.model.config, pair.prompts.role(pair.metric.role)
+    last, heads = ("resid_post", config.n_layers - 1), [("z", layer) for layer in range(config.n_layers)]
+    clean, corrupted = (read_at(pair.model, side, [*heads, last], at) for side in (pair.prompts, pair.corrupted))
+    whole = reading_of(pair.model, clean[last], pair.prompts)
+    # Of two names alone each lies as far from their mean as the other.
+    parts = split_readings(pair.model, clean[last], pair.prompts) if len(candidates_of(pair.prompts)) > 2 else ()
+
+    def written(reading: Reading, x: Mapping[Key, Tensor]) -> Float[Tensor, "prompt layer head"]:
+        return torch.stack([by_head(pair.model, reading, x[key], key[1]) for key in heads], 1)
+
+    own, axes = written(whole, clean), {"layer": range(config.n_layers), "head": range(config.n_heads)}
+    end, scale = pair.metric.role, abs(float(pair.clean.mean()))
+    effect = patch(pair, "z", {**dict.fromkeys(axes), "role": [end]}, "noise", progress=False).sel(role=end)
+    shares = {"direct": own, **dict.fromkeys(ANSWERS, torch.full_like(own, float("nan")))}
+    shares |= {name: written(part, clean) for name, part in zip(ANSWERS, parts, strict=False)}
+    found = {name: labelled(pair, values / scale, axes, {}) for name, values in shares.items()}
+    moved = labelled(pair, (written(whole, corrupted) - own) / pair.gap, axes, {})
+    return found | {"effect": effect, "indirect": effect - moved}
+
+
+def _through(pair: Contrast, movers: Sequence[Head], looks: xr.DataArray, least: float) -> xr.DataArray:
+    """Effects through the movers' queries, of heads that look at S2 and come before a mover; NaN for all others."""
+    import xarray as xr
+
+    last = max((layer for layer, _ in movers), default=0)
+    tried = [
+        (layer, head) for layer, head in np.argwhere(looks.mean("prompt").values >= least).tolist() if layer < last
+    ]
+    effects = xr.full_like(looks, np.nan, dtype=np.float64)
+    if tried:
+        queries = [(layer, head, "q") for layer, head in movers]
+        found = path_patch(pair, queries, tried, at=pair.metric.role, progress=False)
+        for place, (layer, head) in enumerate(tried):
+            effects[:, layer, head] = found.values[:, place]
+    return effects
 
 
 def _backup(pair: Contrast, movers: Sequence[Head]) -> dict[str, xr.DataArray]:

@@ -1,8 +1,8 @@
 """Scores of every head on repeated random tokens: previous-token, duplicate-token and induction attention.
 
 Elhage et al. 2021 ("A Mathematical Framework for Transformer Circuits"), Olsson et al. 2022 (arXiv 2209.11895). A
-sequence is n random tokens and the same n again, without a beginning-of-sequence token. The mean attention, with
-i = 0 … n - 1, is
+sequence is n random tokens and the same n again, behind a beginning-of-sequence token if the model's prompts have one:
+many heads rest on it. The mean attention, with i = 0 … n - 1 counted without that token, is
 
     duplicate token   from n + i   to i        the same token, before
     induction         from n + i   to i + 1    the token that followed it
@@ -21,7 +21,7 @@ from unweave.errors import InputError
 from unweave.methods.frame import labelled_weights
 from unweave.models.forward import forward
 from unweave.models.model import Model, check_model
-from unweave.tasks.repeated import draw_repeated
+from unweave.tasks.repeated import beginning, check_length, draw_repeated
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -31,7 +31,9 @@ SCORES = ("duplicate token", "previous token", "induction")
 _AT_ONCE = 2**24
 
 
-def head_scores(model: Model, n_tokens: int = 50, n_sequences: int = 50, seed: int = 0) -> xr.DataArray:
+def head_scores(
+    model: Model, n_tokens: int = 50, n_sequences: int = 50, seed: int = 0, bos: bool | None = None
+) -> xr.DataArray:
     """How much each head attends as a duplicate-token, previous-token or induction head would.
 
     Args:
@@ -39,24 +41,22 @@ def head_scores(model: Model, n_tokens: int = 50, n_sequences: int = 50, seed: i
         n_tokens: length of the half that is repeated.
         n_sequences: sequences drawn.
         seed: of the draws.
+        bos: a beginning-of-sequence token in front: None as the tokenizer does it, True, or False.
 
     Returns:
         Mean attention, 0 to 1, `[prompt, score, layer, head]`, where a prompt is one sequence and `score` is `duplicate
         token`, `previous token` or `induction`.
 
     Raises:
-        InputError: fewer than 2 tokens, no sequence, or more tokens than the model reads.
+        InputError: fewer than 2 tokens, no sequence, more tokens than the model reads, or no such token.
     """
     check_model(model)
     config = model.config
     if n_tokens < 2 or n_sequences < 1:
         raise InputError(f"n_tokens, n_sequences: expected at least 2 and 1, got {n_tokens} and {n_sequences}")
-    if 2 * n_tokens > config.n_ctx:
-        raise InputError(
-            f"n_tokens: {n_tokens} tokens twice are {2 * n_tokens}, and {config.name} reads {config.n_ctx}; "
-            f"give at most {config.n_ctx // 2}"
-        )
-    tokens = draw_repeated(model, n_sequences, n_tokens, seed).to(model.device)
+    n_front = len(beginning(model, bos))
+    check_length("n_tokens", model, n_tokens, n_front)
+    tokens = draw_repeated(model, n_sequences, n_tokens, seed, bos).to(model.device)
     each = config.n_heads * tokens.shape[1] ** 2
     table = torch.cat([_scores(model, part) for part in tokens.split(max(1, _AT_ONCE // each))])
     coords = {
@@ -72,6 +72,7 @@ def head_scores(model: Model, n_tokens: int = 50, n_sequences: int = 50, seed: i
         "zero": "does not look there",
         "one": "looks there alone",
         "task": "repeated random tokens",
+        "bos": n_front,
         "n_tokens": n_tokens,
         "n_prompts": n_sequences,
         "seed": seed,
@@ -81,12 +82,13 @@ def head_scores(model: Model, n_tokens: int = 50, n_sequences: int = 50, seed: i
 
 def _scores(model: Model, tokens: Int[Tensor, "prompt pos"]) -> Float[Tensor, "prompt score layer head"]:
     """Scores of some sequences: each layer's patterns are read as they pass."""
-    n = tokens.shape[1] // 2
+    n, front = divmod(tokens.shape[1], 2)
     read: list[Tensor] = []
 
     def tap(site: str, layer: int, value: Tensor) -> Tensor:
         if site == "pattern":
-            repeat, first = value[:, :, n:], value[:, :, :n, :n]
+            drawn = value[:, :, front:, front:]
+            repeat, first = drawn[:, :, n:], drawn[:, :, :n, :n]
             kinds = (repeat.diagonal(0, 2, 3), first.diagonal(-1, 2, 3), repeat.diagonal(1, 2, 3)[..., :n])
             read.append(torch.stack([kind.mean(-1) for kind in kinds], dim=1))
         return value

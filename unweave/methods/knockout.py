@@ -4,7 +4,7 @@ Wang et al. 2022 (arXiv 2211.00593) for means by template. Steps:
 
 1. `unweave.methods.replacement` makes the values that stand in.
 2. Every head in turn: one sweep, whose donor has these values at the positions asked for. A list: one patch for each
-   of its members, or all of them at once, later ones seeing what the earlier ones changed.
+   of its members. A list in the list is one patch of several, later ones seeing what the earlier ones changed.
 3. Scores become effects of the clean run: 0 is unharmed.
 
 A query that is zero, and a key that is zero, are the same knockout: all scores are 0, and attention is uniform.
@@ -20,19 +20,28 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from unweave.engine.donor import RunDonor
+from unweave.engine.donor import GivenDonor, RunDonor
 from unweave.engine.masked_donor import MaskedDonor
 from unweave.engine.question import question_of
 from unweave.engine.sheet import Joint, Sheet
 from unweave.engine.sweep import Sweep
 from unweave.errors import InputError
 from unweave.methods.frame import finished, labelled, stopped_in
-from unweave.methods.heads import Heads
-from unweave.methods.knockout_targets import Target, every_target, singular, sites_of, targets_of
+from unweave.methods.heads import Knockouts, shared_note
+from unweave.methods.knockout_targets import (
+    Target,
+    every_target,
+    knockout_name,
+    knockouts_of,
+    one_knockout,
+    singular,
+    sites_of,
+)
 from unweave.methods.measures import check_measure, measure_attrs, measured
-from unweave.methods.replacement import Replacement, donor_of, replacement_of
+from unweave.methods.replacement import Replacement, replacement_of, replacing
 from unweave.methods.result_noise import NoiseRuns
 from unweave.metrics.contrast import Contrast, check_pair
+from unweave.models.prompts import Prompts
 from unweave.models.run import Edit, where
 from unweave.models.sites import SITES, n_heads_at
 from unweave.progress import Progress, shown
@@ -45,13 +54,14 @@ At = str | Sequence[str] | None
 
 def knockout(
     pair: Contrast,
-    heads: Heads | None = None,
+    heads: Knockouts | None = None,
     how: str | Replacement = "zero",
     at: At = None,
     joint: bool = False,
     measure: str = "effect",
     memory: int | float | None = None,
     progress: Progress | bool | None = None,
+    source: str | Prompts | None = None,
 ) -> xr.DataArray:
     """Effects of knocking activations out of the clean run.
 
@@ -59,15 +69,18 @@ def knockout(
         pair: the model, both sets of prompts, and the metric.
         heads: a kind, each of which is knocked out in turn: `"heads"` (their `z`, also when left out), `"q"`, `"k"`,
             `"v"`, `"pattern"`, `"result"`, `"mlps"`, `"attn_out"`, `"layers"`; or one or a list of `(9, 6)`, `"9.6"`,
-            `"q 9.6"`, `"mlp 3"`, `"layer 3"`.
-        how: `"zero"`, `"mean"` (over the clean prompts by position), `"template"` (mean over the corrupted prompts of a
-            template by position), `"resample"` (the corrupted prompt's), `"gaussian"`; or a `Replacement` with other
-            reference prompts or seed.
+            `"q 9.6"`, `"v 9.kv1"`, `"mlp 3"`, `"layer 3"`, which are knocked out one by one. A list in the list, or
+            `"9.6 + mlp 3"`, is knocked out together.
+        how: `"zero"`, `"mean"` (over prompts by position), `"template"` (over the prompts of a template by position),
+            `"resample"` (the prompt's of the same number), `"gaussian"`; or a `Replacement` with a seed, or with
+            templates of one prompt kept.
         at: a role, or roles that are knocked out together; None for all positions. For a pattern, the destination.
-        joint: knock the whole list out at once.
+        joint: knock the whole list out together, as a list in a list.
         measure: `"effect"`: (m - clean) / (mean clean - mean corrupted), 0 unharmed, -1 as bad as corrupted; `"drop"`:
             (m - clean) / mean clean, -1 nothing left; `"change"`: m - clean, in the metric's unit.
         memory, progress: as in `patch`.
+        source: the prompts that means and resampled values are taken from: `"corrupted"` (if left out), `"clean"`, or
+            others.
 
     Returns:
         `[prompt, layer, head]` (`kv_head` where keys and values are grouped), `[prompt, layer]` for MLPs and layers, or
@@ -79,7 +92,7 @@ def knockout(
         Interrupted: Ctrl-C; `partial` holds what was finished.
     """
     check_pair(pair)
-    fill = replacement_of(how)
+    fill = replacement_of(how, source)
     _check(pair, heads, joint, measure)
     plan = _plan(pair, "z" if heads is None else heads, at, joint)
     noisy, note = plan.noisy and fill.how == "gaussian", ""
@@ -87,9 +100,9 @@ def knockout(
         if noisy:
             runs = NoiseRuns(pair, plan.chosen, fill.seed, mask_of(pair, at), memory, report)
         else:
-            donor, note = donor_of(pair, plan.keys, fill, memory)
-            mask = mask_of(pair, at) if plan.sheets else None  # joint patches name their positions themselves
-            if mask is not None:
+            values, note = replacing(pair, plan.keys, fill, memory)
+            donor, mask = GivenDonor(values), mask_of(pair, at) if plan.sheets else None
+            if mask is not None:  # joint patches name their positions themselves
                 donor = MaskedDonor(donor, RunDonor(pair.prompts, pair.clean_run), mask)
             runs = Sweep(question_of(pair, "noise", donor), plan.sheets or plan.joints, memory, report)
         stopped = stopped_in(runs.run)
@@ -172,14 +185,13 @@ def _is_kind(heads: object) -> bool:
     return isinstance(heads, str) and not any(letter.isdecimal() for letter in heads)
 
 
-def _plan(pair: Contrast, heads: Heads, at: At, joint: bool) -> Plan:
+def _plan(pair: Contrast, heads: Knockouts, at: At, joint: bool) -> Plan:
     config = pair.model.config
     if _is_kind(heads):
         return _in_turn(pair, singular(str(heads)), at)
-    targets = tuple(targets_of(config, heads))
-    chosen = (targets,) if joint else tuple((target,) for target in targets)
-    names = [" + ".join(target.name for target in together) for together in chosen]
-    kinds = {target.name.split()[0] for target in targets}
+    chosen = (one_knockout(config, heads),) if joint else tuple(knockouts_of(config, heads))
+    names = [knockout_name(targets) for targets in chosen]
+    kinds = {target.name.split()[0] for targets in chosen for target in targets}
     kind = kinds.pop() if len(kinds) == 1 else "addresses"
     suffix = "".join(f" @{role}" for role in roles_of(pair, at))
     return Plan({"address": [name + suffix for name in names]}, kind, chosen, joints=_joints(pair, chosen, at))
@@ -198,7 +210,7 @@ def _in_turn(pair: Contrast, kind: str, at: At) -> Plan:
         return Plan({"layer": layers}, kind, (), tuple(Sheet(site, layer, layer) for layer in layers))
     heads = tuple(range(n_heads))
     results = [f"result {n}.{head}" for n in layers for head in heads] if kind == "result" else []
-    chosen = tuple((target,) for name in results for target in targets_of(config, [name]))
+    chosen = tuple(knockouts_of(config, results)) if results else ()
     axis = "kv_head" if SITES[site].rows == "kv_head" and config.grouped else "head"
     sheets = tuple(Sheet(site, layer, layer * n_heads, heads) for layer in layers)
     return Plan({"layer": layers, axis: heads}, kind, chosen, sheets)
@@ -231,8 +243,7 @@ def _attrs(pair: Contrast, how: Replacement, at: At, plan: Plan) -> dict[str, st
     return {
         "method": "knockout",
         "site": plan.kind,
-        "how": how.how,
-        "reference": how.reference_name,
+        **how.attrs,
         "noise_seed": how.seed if how.how == "gaussian" else -1,
         "at": " ".join(roles_of(pair, at)) or "all positions",
     }
@@ -240,7 +251,6 @@ def _attrs(pair: Contrast, how: Replacement, at: At, plan: Plan) -> dict[str, st
 
 def _notes(pair: Contrast, plan: Plan, uniform: bool) -> list[str]:
     """What shared heads, and zeros at all positions (`uniform`), make of a knockout of queries, keys or values."""
-    share, sites = pair.model.config.heads_per_kv, {site for site, _ in plan.keys}
-    shared = f"each key and value head is shared by {share} query heads; knocking one out changes all of them"
+    sites = {site for site, _ in plan.keys}
     same = "zero queries, and zero keys that they meet, are one knockout, uniform attention, not two pieces of evidence"
-    return [shared] * (share > 1 and bool(sites & {"k", "v"})) + [same] * (uniform and bool(sites & {"q", "k"}))
+    return [shared_note(pair.model.config, sites)] + [same] * (uniform and bool(sites & {"q", "k"}))

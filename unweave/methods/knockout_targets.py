@@ -3,19 +3,22 @@
 Targets are written so:
 
     (9, 6)  "9.6"  "z 9.6"               a head's output; "result 9.6" is the same, in the residual stream
-    "q 9.6"  "k 9.1"  "v 9.1"            a head's query, a key, a value
+    "q 9.6"  "k 9.1"  "v 9.kv1"          a head's query; a key, a value of a key/value head
     "pattern 9.6"                        its attention
     "mlp 3"  "mlp_out 3"  "attn_out 3"   what an MLP, or all heads of a layer, write, bias included
     "layer 3"                            both
+
+A list names knockouts that are tried one by one. A list in the list, and `"9.6 + mlp 3"`, is one knockout of several.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unweave.errors import InputError
 from unweave.methods.address import Address
-from unweave.methods.heads import Head, HeadName, Heads, check_once, listed, parse_head
+from unweave.methods.heads import HeadName, Knockouts, check_once, head_name_at, listed, parse_head
 from unweave.models.config import Config
-from unweave.models.sites import SITES, check_head, check_layer, check_site, n_heads_at
+from unweave.models.sites import SITES, check_layer, check_site, n_heads_at
 
 SITES_OF_KIND = {
     **{site: (site,) for site in ("z", "q", "k", "v", "pattern", "attn_out", "mlp_out")},
@@ -57,17 +60,43 @@ def every_target(config: Config, kind: str) -> list[Target]:
     return [Target(f"{kind} {n}", tuple(Address(site, n) for site in sites)) for n in range(config.n_layers)]
 
 
-def targets_of(config: Config, heads: Heads) -> list[Target]:
-    """Targets, in the order given.
+def knockouts_of(config: Config, heads: Knockouts) -> list[tuple[Target, ...]]:
+    """Knockouts, in the order given, each of one target, or of several together.
 
     Raises:
         InputError: no target, one that cannot be read or that the model lacks, or one that is named twice.
     """
-    targets = [_target(config, head) for head in listed(heads)]
-    if not targets:
+    knockouts = [tuple(_target(config, head) for head in _together(each)) for each in listed(heads)]
+    if not all(knockouts) or not knockouts:
         raise InputError("heads: none was given; write [(9, 6), 'mlp 3'], or leave it out for every head in turn")
+    for several in (knockout for knockout in knockouts if len(knockout) > 1):
+        _check_once(several)
+    _check_once([knockout[0] for knockout in knockouts if len(knockout) == 1])
+    check_once([knockout_name(targets) for targets in knockouts])
+    return knockouts
+
+
+def one_knockout(config: Config, heads: Knockouts) -> tuple[Target, ...]:
+    """What is knocked out together: `[(9, 6), "9.9"]`. Raises InputError as `knockouts_of`, and for several lists."""
+    knockouts = knockouts_of(config, heads)
+    if len(knockouts) > 1 and any(len(targets) > 1 for targets in knockouts):
+        names = ", ".join(map(knockout_name, knockouts))
+        raise InputError(f"heads: expected one knockout, all of it together, got several: {names}; give one list")
+    return tuple(target for targets in knockouts for target in targets)
+
+
+def _check_once(targets: Sequence[Target]) -> None:
     check_once([str(address) for target in targets for address in target.addresses])
-    return targets
+
+
+def knockout_name(targets: Sequence[Target]) -> str:
+    """`z 9.6 + mlp 3`: targets that are knocked out together."""
+    return " + ".join(target.name for target in targets)
+
+
+def _together(given: Knockouts) -> list[HeadName]:
+    """One target, or those of a list in the list, or of `"9.6 + 9.9"`."""
+    return given.split("+") if isinstance(given, str) else listed(given)
 
 
 def _target(config: Config, head: HeadName) -> Target:
@@ -82,15 +111,5 @@ def _target(config: Config, head: HeadName) -> Target:
             raise InputError(f"heads: {head!r} cannot be read; a layer is wanted: '{kind} 3'")
         layer = check_layer(config, int(place))
         return Target(f"{kind} {layer}", tuple(Address(site, layer) for site in sites))
-    layer, part = _layer_and_part(config, sites[0], place)
-    return Target(f"{kind} {layer}.{part}", (Address(sites[0], layer, part),))
-
-
-def _layer_and_part(config: Config, site: str, place: str) -> Head:
-    """Layer and head of `"9.6"`; a key and value head for `k` and `v`."""
-    if site not in ("k", "v"):
-        return parse_head(config, place)
-    layer, dot, part = place.partition(".")
-    if not dot or not layer.lstrip("-").isdecimal() or not part.isdecimal():
-        raise InputError(f"heads: '{site} {place}' cannot be read; write '{site} 9.1'")
-    return check_layer(config, int(layer)), check_head(config, SITES[site], int(part))
+    layer, part = parse_head(config, place, sites[0])
+    return Target(f"{kind} {head_name_at(config, sites[0], (layer, part))}", (Address(sites[0], layer, part),))

@@ -9,17 +9,28 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from unweave.engine.reading import read_sites
 from unweave.methods.frame import labelled_run
 from unweave.models.forward import norm_scale
 from unweave.models.model import Model
 from unweave.models.prompts import Prompts
+from unweave.models.run import Key
 
 if TYPE_CHECKING:
     import xarray as xr
 
 
-def norm_scales(model: Model, prompts: Prompts | str | Sequence[str] | Int[Tensor, "prompt pos"]) -> xr.DataArray:
+def norm_scales(
+    model: Model,
+    prompts: Prompts | str | Sequence[str] | Int[Tensor, "prompt pos"],
+    memory: int | float | None = None,
+) -> xr.DataArray:
     """The scale of every layer's first norm: the root mean square of the stream, for LayerNorm without its mean.
+
+    Args:
+        model: any model.
+        prompts: prompts, texts, or token ids `[prompt pos]`.
+        memory: as in `patch`.
 
     Returns:
         Scales `[prompt, layer, pos]`, NaN beyond a prompt's end; 1 throughout where the model has no norm.
@@ -28,8 +39,12 @@ def norm_scales(model: Model, prompts: Prompts | str | Sequence[str] | Int[Tenso
         InputError: prompts that do not fit the model.
     """
     batch = model.prompts(prompts)
-    run = model.run(batch, keep="resid_pre")
-    scales = torch.stack([norm_scale(model.config, x)[..., 0] for x in run["resid_pre"]], dim=1)
+
+    def pick(key: Key, value: Tensor, rows: slice) -> Tensor:
+        return norm_scale(model.config, value)[..., 0]
+
+    found = read_sites(model, batch, [("resid_pre", layer) for layer in range(model.config.n_layers)], pick, memory)
+    scales = torch.stack(list(found.values()), dim=1)
     axes = {"layer": range(model.config.n_layers), "pos": range(batch.tokens.shape[1])}
     attrs = {
         "method": "norm scales",

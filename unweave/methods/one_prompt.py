@@ -125,7 +125,7 @@ def test_prompt(
     tokens = model.to_tokens(prompt, bos)[0][0]
     ids = _answer_ids(model, f" {answer}" if prepend_space and not answer[0].isspace() else answer)
     run = model.run(rearrange(torch.cat([tokens, torch.tensor(ids[:-1], dtype=torch.long)]), "pos -> 1 pos"))
-    logits = run.logits[0, len(tokens) - 1 :].float().cpu()
+    logits = run.logits[0, len(tokens) - 1 :].cpu()
     steps = tuple(_step(model, row, number, top) for row, number in zip(logits, ids, strict=True))
     return PromptTest(model.config.name, model.to_str_tokens(tokens), steps)
 

@@ -25,16 +25,18 @@ from unweave.errors import InputError
 from unweave.methods.address import Address, checked, patchable_site
 from unweave.methods.axes import Axes, Over, axes_of, sheets_of
 from unweave.methods.frame import finished, labelled, stopped_in
+from unweave.methods.heads import shared_note, written
 from unweave.methods.measures import EFFECT, MEANING
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.prompts import Prompts
 from unweave.models.sites import check_pos
 from unweave.progress import Progress, shown
+from unweave.results.top import Row, Top
 
 if TYPE_CHECKING:
     import xarray as xr
 
-Place = Address | str | Sequence[Address | str]
+Place = Address | str | Row | Sequence[Address | str]
 
 
 @overload
@@ -83,8 +85,10 @@ def patch(
 
     Returns:
         Effects `[prompt, *over]`: an array for one site, a dataset for several. Grouped keys and values have the axis
-        `kv_head`. A patch that cannot matter has effect exactly 0. NaN stands at positions beyond a prompt's end, and
-        if the metric is NaN for the patched run: the attribute `notes` says of how many.
+        `kv_head`. A patch that cannot matter has effect exactly 0, and so has one whose value is, bit for bit, the one
+        that it replaces. If the two differ by rounding errors only, the effect is a number of the size of rounding
+        errors, which may be 0. NaN stands at positions beyond a prompt's end, and if the metric is NaN for the patched
+        run: the attribute `notes` says of how many.
 
     Raises:
         InputError: a site, axis or coordinate that does not exist.
@@ -110,7 +114,7 @@ def patch(
 
 def patch_at(
     pair: Contrast,
-    addresses: Address | str | Sequence[Place],
+    addresses: Address | str | Sequence[Place] | Top,
     direction: str = "denoise",
     memory: int | float | None = None,
     progress: Progress | bool | None = None,
@@ -120,7 +124,8 @@ def patch_at(
     Args:
         pair: the model, both sets of prompts, and the metric.
         addresses: each an address, `"z 23.3"` (a head), `"resid_pre 5 @S2"` (a layer at a role), `"q 9.6 @12"` (at a
-            position, counted from 0); or a list of addresses that are patched at once.
+            position, counted from 0), `"v 20.1"` (a key/value head); or several that are patched together: a list in
+            the list, or `"z 9.6 + z 9.9"`. Rows of `uw.top` are patched where they stand.
         direction, memory, progress: as in `patch`.
 
     Returns:
@@ -131,7 +136,7 @@ def patch_at(
         Interrupted: Ctrl-C; `partial` holds what was finished.
     """
     check_pair(pair)
-    places = [addresses] if isinstance(addresses, (Address, str)) else addresses
+    places = [addresses] if isinstance(addresses, (Address, str)) else [written(place) for place in addresses]
     if not places:
         raise InputError("addresses: none was given; write ['z 23.3', 'resid_pre 5 @S2']")
     sheets = [_sheet_of(pair, place, offset) for offset, place in enumerate(places)]
@@ -140,7 +145,9 @@ def patch_at(
     recipient = pair.sides(direction)[0].prompts
     effects = pair.effect(scores.values.to(pair.clean.device), direction)
     effects = effects.masked_fill(_beyond(sheets, recipient).to(effects.device), float("nan"))
-    attrs = {**_attrs(direction), "site": "addresses", "notes": scores.note()}
+    shared = shared_note(pair.model.config, {member.site for sheet in sheets for member in sheet.members})
+    notes = "; ".join(filter(None, [shared, scores.note()]))
+    attrs = {**_attrs(direction), "site": "addresses", "notes": notes}
     return finished(labelled(pair, effects.T, {"address": names}, attrs, recipient), stopped)
 
 
@@ -163,10 +170,9 @@ def _array(pair: Contrast, axes: Axes, scores: Scores, variants: slice, directio
     table = effects.T.reshape(len(pair.prompts), *axes.shape)
     order = [axes.engine_order.index(name) for name in axes.names]
     table = table.permute(0, *(1 + n for n in order))
-    share = pair.model.config.heads_per_kv
-    shared = f"each key and value head is shared by {share} query heads; a patch of one changes all of them"
-    notes = [shared if axes.site.rows == "kv_head" and share > 1 else "", scores.note(variants)]
-    attrs = {**_attrs(direction), "site": axes.site.name, "notes": "; ".join(filter(None, notes))}
+    site = axes.site.name
+    notes = "; ".join(filter(None, [shared_note(pair.model.config, {site}), scores.note(variants)]))
+    attrs = {**_attrs(direction), "site": site, "notes": notes}
     return labelled(pair, table, axes.coords, attrs, pair.sides(direction)[0].prompts)
 
 
@@ -183,6 +189,8 @@ def _dataset(arrays: dict[str, xr.DataArray]) -> xr.Dataset:
 
 
 def _sheet_of(pair: Contrast, place: Place, offset: int) -> Sheet | Joint:
+    if isinstance(place, str) and "+" in place:
+        place = place.split("+")
     if not isinstance(place, (str, Address)):
         members = tuple(_sheet_of(pair, member, 0) for member in place)
         if not members:

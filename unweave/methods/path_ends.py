@@ -1,13 +1,14 @@
 """The ends of paths as users write them: senders, receivers, and where both stand, read into what the engine runs.
 
-    receivers   "logits", or [(8, 6, "v"), "8.10 q", "mlp 9"]: inputs of heads and of MLPs, received together
+    receivers   "logits", or [(8, 1, "v"), "8.10 q", "mlp 9"]: inputs of heads and of MLPs, received together
     senders     "heads" or "mlps", each in turn, or [(9, 6), "9.6", "mlp 3", "embed", [(2, 2), (4, 11)]]: a list in
-                the list is sent together
+                the list, or "2.2 + 4.11", is sent together
 
 A single one may stand without its list.
     at          a role for both, (the senders' role, the receivers' role), or None for all positions
 
-A receiver's key or value is that of its key and value head, which other query heads may share.
+Keys and values are those of key/value heads, as wherever sites are named: `(8, 1, "v")` is the value that query heads
+3 to 5 read where each three share one. Such a receiver is called `8.kv1 v`, and may be written so.
 """
 
 from collections.abc import Sequence
@@ -21,10 +22,11 @@ from unweave.engine.reach import entry_stage
 from unweave.engine.receivers import Receivers
 from unweave.engine.sheet import Joint, Sheet
 from unweave.errors import InputError
-from unweave.methods.heads import HeadName, is_head, is_head_name, parse_head
+from unweave.methods.heads import HeadName, head_name_at, is_head, is_head_name, parse_head, written
 from unweave.metrics.contrast import Contrast
 from unweave.models.config import Config
 from unweave.models.sites import SITES, check_layer, check_site
+from unweave.results.top import Top
 
 Receiver = tuple[int, int, str] | str
 Sender = HeadName
@@ -48,8 +50,8 @@ def places_of(pair: Contrast, role: str | None) -> Places | None:
     return None if role is None else pair.prompts.role(role).cpu()
 
 
-def named_receivers(config: Config, receivers: str | Sequence[object]) -> dict[str, Receiver]:
-    """Each receiver by its name, `"8.6 v"` or `"mlp 9"`; none for the logits.
+def named_receivers(config: Config, receivers: str | Sequence[object] | Top) -> dict[str, Receiver]:
+    """Each receiver by its name, `"8.6 q"`, `"8.kv1 v"` or `"mlp 9"`; none for the logits.
 
     Raises:
         InputError: a receiver that does not exist, cannot be read, or is named twice.
@@ -63,7 +65,7 @@ def named_receivers(config: Config, receivers: str | Sequence[object]) -> dict[s
         raise InputError("receivers: none was given; write 'logits' or [(8, 6, 'v')]")
     named: dict[str, Receiver] = {}
     for given in [receivers] if isinstance(receivers, str) or _is_input(receivers) else receivers:
-        name, receiver = _receiver(config, given)
+        name, receiver = _receiver(config, written(given))
         if name in named:
             raise InputError(f"receivers: {name!r} is named twice")
         named[name] = receiver
@@ -86,7 +88,7 @@ def receiving(config: Config, receivers: Sequence[Receiver], places: Places | No
 
 
 def sending(
-    config: Config, senders: Sender | Sequence[Sender | Sequence[Sender]], places: Places | None
+    config: Config, senders: Sender | Sequence[Sender | Sequence[Sender]] | Top, places: Places | None
 ) -> tuple[dict[str, Sequence], list[Sheet | Joint]]:
     """The result's axes, and the engine's senders.
 
@@ -108,7 +110,7 @@ def sending(
     listed: dict[str, Sheet | Joint] = {}
     each: Sequence[object] = [senders] if single else senders  # pyright: ignore[reportAssignmentType]
     for sender in each:
-        name, members = _together(config, sender, sent_at)
+        name, members = _together(config, written(sender), sent_at)
         if name in listed:
             raise InputError(f"senders: {name!r} is named twice")
         listed[name] = Joint(members, len(listed))
@@ -136,8 +138,8 @@ def _receiver(config: Config, given: object) -> tuple[str, Receiver]:
     head, kind = _input(given)
     if kind not in INPUTS:
         raise InputError(f"receivers: a head's inputs are 'q', 'k' and 'v', got {kind!r}")
-    layer, number = parse_head(config, head)
-    return f"{layer}.{number} {kind}", (layer, number, kind)
+    layer, number = parse_head(config, head, kind)
+    return f"{head_name_at(config, kind, (layer, number))} {kind}", (layer, number, kind)
 
 
 def _input(given: Any) -> tuple[Any, str]:
@@ -157,8 +159,7 @@ def _is_input(given: object) -> bool:
 
 def _block(config: Config, head: int, kind: str) -> int:
     """The place of a head's input among the query, key and value heads of the fused projection."""
-    shared = head // config.heads_per_kv
-    return {"q": head, "k": config.n_heads + shared, "v": config.n_heads + config.n_kv_heads + shared}[kind]
+    return {"q": 0, "k": config.n_heads, "v": config.n_heads + config.n_kv_heads}[kind] + head
 
 
 def _mlp_layer(config: Config, name: str, argument: str) -> int:
@@ -173,6 +174,8 @@ def _mlp_layer(config: Config, name: str, argument: str) -> int:
 
 def _together(config: Config, sender: Any, places: Int[Tensor, "1 prompt"] | None) -> tuple[str, tuple[Sheet, ...]]:
     """The name and the sheets of one sender, or of several that are sent at once."""
+    if isinstance(sender, str) and "+" in sender:
+        sender = [part.strip() for part in sender.split("+")]
     several = isinstance(sender, (list, tuple)) and not is_head(sender)
     members: dict[str, Sheet] = {}
     for one in sender if several else [sender]:

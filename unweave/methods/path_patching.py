@@ -31,6 +31,7 @@ from unweave.engine.paths import PathSweep
 from unweave.engine.question import question_of
 from unweave.errors import InputError
 from unweave.methods.frame import finished, labelled, stopped_in
+from unweave.methods.heads import shared_note
 from unweave.methods.measures import check_measure, measure_attrs, measured
 from unweave.methods.path_ends import (
     At,
@@ -44,8 +45,8 @@ from unweave.methods.path_ends import (
     sending,
 )
 from unweave.metrics.contrast import Contrast, check_pair
-from unweave.models.config import Config
 from unweave.progress import Progress, shown
+from unweave.results.top import Top
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -79,8 +80,8 @@ class Convention:
 
 def path_patch(
     pair: Contrast,
-    receivers: Receiver | Sequence[Receiver] = "logits",
-    senders: Sender | Sequence[Sender | Sequence[Sender]] = "heads",
+    receivers: Receiver | Sequence[Receiver] | Top = "logits",
+    senders: Sender | Sequence[Sender | Sequence[Sender]] | Top = "heads",
     at: At = None,
     *,
     direction: str = "noise",
@@ -94,7 +95,8 @@ def path_patch(
 
     Args:
         pair: the model, both sets of prompts, and the metric.
-        receivers: `"logits"`, or inputs of heads and MLPs, patched together: `[(8, 6, "v"), "8.10 q", "mlp 9"]`.
+        receivers: `"logits"`, or inputs of heads and MLPs, patched together: `[(8, 1, "v"), "8.10 q", "mlp 9"]`. Of
+            `"k"` and `"v"` the number is a key/value head's, which several query heads may share.
         senders: `"heads"` or `"mlps"`, each in turn; or one or a list of `(layer, head)`, `"9.6"`, `"mlp 3"`,
             `"embed"`, where a list inside the list is several senders at once.
         at: a role where senders send and receivers receive; `(sender's role, receivers' role)`, None in either place
@@ -109,7 +111,10 @@ def path_patch(
 
     Returns:
         `[prompt, layer, head]`, `[prompt, layer]` for `"mlps"`, or `[prompt, sender]` for a list. A sender that comes
-        after all receivers has effect exactly 0. NaN is the metric's own, and `notes` says of how many runs.
+        after all receivers has effect exactly 0; so has one whose value is, bit for bit, the one that it replaces, and
+        one that reaches no receiver that leads to where the metric reads. If values differ by rounding errors only, the
+        effect is a number of the size of rounding errors, which may be 0. NaN is the metric's own, and `notes` says of
+        how many runs.
 
     Raises:
         InputError: a receiver, sender, role or option that does not exist, an end named twice, receivers that no sender
@@ -129,7 +134,8 @@ def path_patch(
         stopped = stopped_in(sweep.run)
     receiver_at = receives if ends else pair.metric.role
     places = {"sender_at": sends or "all positions", "receiver_at": receiver_at or "all positions"}
-    notes = "; ".join(filter(None, [_shared(config, ends), sweep.scores.note()]))
+    shared = shared_note(config, {name.split()[-1] for name in ends})
+    notes = "; ".join(filter(None, [shared, sweep.scores.note()]))
     attrs = {**places, "receivers": ", ".join(ends) or "logits", "notes": notes}
     return finished(_result(pair, axes, sweep.scores.values, convention, attrs), stopped)
 
@@ -145,9 +151,3 @@ def _result(
     table = numbers.reshape(len(pair.prompts), *(len(coords) for coords in axes.values()))
     attrs = {"method": "path patching", **attrs, **convention.attrs()}
     return labelled(pair, table, axes, attrs, pair.sides(convention.direction)[0].prompts)
-
-
-def _shared(config: Config, ends: Mapping[str, Receiver]) -> str:
-    """A note on key and value heads that receive; nothing where they are not shared."""
-    grouped = config.grouped and any(name.endswith((" k", " v")) for name in ends)
-    return f"each key and value head is shared by {config.heads_per_kv} query heads; all of them receive" * grouped

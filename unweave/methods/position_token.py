@@ -29,6 +29,7 @@ from unweave.errors import InputError
 from unweave.methods.frame import labelled
 from unweave.methods.heads import Head, Heads, head_name, parse_heads
 from unweave.metrics.contrast import Contrast, check_pair
+from unweave.models.precision import without_autocast
 from unweave.models.prompts import Prompts
 from unweave.progress import Progress, shown
 from unweave.tasks.task import Task
@@ -94,6 +95,7 @@ def position_token(
     return _dataset(pair, scores, names)
 
 
+@without_autocast
 def additive_fit(
     scores: Float[Tensor, "*cell token position"],
 ) -> tuple[Float[Tensor, "*cell term"], Float[Tensor, "*cell token position"]]:
@@ -155,7 +157,17 @@ def _dataset(
         "residual": (residual, table, "residual", unit),
     }
     arrays = {
-        name: labelled(pair, values, axes, {"quantity": quantity, "unit": unit_of, "corruption": "six flips"})
+        name: labelled(
+            pair,
+            values,
+            axes,
+            {
+                "quantity": quantity,
+                "unit": unit_of,
+                "corruption": "six flips",
+                "share_of": "clean" if name == "change" else "",
+            },
+        )
         for name, (values, axes, quantity, unit_of) in kinds.items()
     }
     shared = dict(arrays["score"].attrs) | {"method": "position and token", "site": "z"}

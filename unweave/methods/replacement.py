@@ -13,24 +13,27 @@ prompts of a template to have aligned tokens, hence equal lengths.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
 import torch
-from einops import einsum
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
-from unweave.engine.donor import Donor, GivenDonor, RunDonor
-from unweave.engine.memory import budget_bytes, in_portions, recording_bytes
+from unweave.engine.memory import budget_bytes, forward_bytes
 from unweave.errors import InputError
 from unweave.metrics.contrast import Contrast
 from unweave.models.config import Config
 from unweave.models.forward import seen_keys
+from unweave.models.precision import widened, without_autocast
 from unweave.models.prompts import Prompts
 from unweave.models.run import Key
 from unweave.models.sites import SITES, n_heads_at
+
+# Values in the place of some sites, of the prompts with these numbers.
+Values = Callable[[Sequence[int]], dict[Key, Tensor]]
 
 KINDS = ("zero", "mean", "template", "resample", "gaussian")
 _SIDES = ("clean", "corrupted")
@@ -43,8 +46,8 @@ class Replacement:
 
     Args:
         how: `zero mean template resample gaussian`.
-        reference: the prompts that means and resampled activations are taken from: `"clean"`, `"corrupted"`, or other
-            prompts. By default the clean ones for `mean`, the corrupted ones for `template` and `resample`.
+        reference: the prompts that means and resampled activations are taken from: `"clean"`, `"corrupted"` (the
+            default), or other prompts.
         seed: of the Gaussian draws.
         lone: what to do with a template of one prompt, whose mean is that prompt itself: `"refuse"`, or `"keep"`.
 
@@ -70,12 +73,17 @@ class Replacement:
         return self.how in ("mean", "template", "resample")
 
     @property
+    def attrs(self) -> dict[str, str]:
+        """As results say it: how values were made, and whose they are."""
+        return {"how": self.how, "source": self.reference_name}
+
+    @property
     def reference_name(self) -> str:
         """`clean`, `corrupted` or `other prompts`; empty where none are used."""
         if not self.uses_reference:
             return ""
         if self.reference is None:
-            return "clean" if self.how == "mean" else "corrupted"
+            return "corrupted"
         return self.reference if isinstance(self.reference, str) else "other prompts"
 
     def reference_of(self, pair: Contrast) -> Prompts:
@@ -85,48 +93,59 @@ class Replacement:
         return pair.side(self.reference_name)
 
 
-def replacement_of(how: str | Replacement) -> Replacement:
-    """`how` with its default options. Raises InputError where it is neither."""
-    return how if isinstance(how, Replacement) else Replacement(how)
-
-
-def replaced_values(pair: Contrast, keys: Iterable[Key], how: Replacement) -> tuple[dict[Key, Tensor], str]:
-    """The values that stand in at these sites and layers, each in its site's shape, and a note on them.
+def replacement_of(how: str | Replacement, source: str | Prompts | None = None) -> Replacement:
+    """`how` with its default options, of values from `source`.
 
     Raises:
-        InputError: as `donor_of`.
+        InputError: an unknown `how` or `source`, or a `source` where there is nothing to take from it.
     """
-    wanted = list(dict.fromkeys(keys))
-    donor, note = donor_of(pair, wanted, how)
-    return donor.values(pair.model.config, pair.model.weights, wanted, range(len(pair.prompts))), note
+    if source is None:
+        return how if isinstance(how, Replacement) else Replacement(how)
+    if isinstance(how, Replacement):
+        raise InputError("source: how= has its own; give Replacement(…, reference=…) alone")
+    if isinstance(source, str) and source not in _SIDES:
+        raise InputError(f"source: expected 'clean', 'corrupted' or prompts, got {source!r}")
+    fill = Replacement(how, source)
+    if not fill.uses_reference:
+        raise InputError(f"source: {how!r} takes no values from prompts; leave source out, or use how='mean'")
+    return fill
 
 
-def donor_of(
-    pair: Contrast, keys: Iterable[Key], how: Replacement, memory: int | float | None = None
-) -> tuple[Donor, str]:
-    """What gives the values that stand in at these sites and layers, for the prompts that are asked for; and a note.
+@without_autocast
+def replaced_values(pair: Contrast, keys: Iterable[Key], how: Replacement) -> tuple[dict[Key, Tensor], str]:
+    """The values that stand in at these sites and layers, each in its site's shape, and a note on them.
 
     Raises:
         InputError: reference prompts that do not fit the clean ones; for `template`, prompts without templates, of
             unequal lengths in one template, or a template of one prompt (unless `lone="keep"`).
     """
-    n_prompts, n_pos = pair.prompts.tokens.shape
-    if how.uses_reference:
-        reference = how.reference_of(pair)
-        if how.how == "resample":
-            return _run_of(pair, _paired(pair.prompts, reference)), ""
-        group, group_of, note = _groups(pair.prompts, reference, how)
-        means = _means(pair, reference, list(dict.fromkeys(keys)), group, memory)
-        return GivenDonor(
-            lambda key, rows: _within(pair, key[0], _laid(means[key], group_of[rows], n_pos, key), rows)
-        ), note
+    values, note = replacing(pair, keys, how)
+    return values(range(len(pair.prompts))), note
 
-    def made(key: Key, rows: list[int]) -> Tensor:
-        shape = site_shape(pair.model.config, key[0], n_prompts, n_pos)
-        drawn = torch.zeros(len(rows), *shape[1:]) if how.how == "zero" else gaussian(shape, how.seed, *key)[rows]
-        return _within(pair, key[0], drawn.to(pair.model.weights.w_e), rows)
 
-    return GivenDonor(made), ""
+def replacing(
+    pair: Contrast, keys: Iterable[Key], how: Replacement, memory: int | float | None = None
+) -> tuple[Values, str]:
+    """As `replaced_values`, for some of the prompts at a time: a function of their numbers, and a note.
+
+    Means are kept once per group, summed in float32 or wider; reference prompts are run in batches that fit a quarter
+    of `memory`.
+    """
+    wanted = list(dict.fromkeys(keys))
+    if not how.uses_reference:
+        return lambda rows: {key: _made(pair, key, how, rows) for key in wanted}, ""
+    reference = how.reference_of(pair)
+    if how.how == "resample":
+        reference = _paired(pair.prompts, reference)
+        return lambda rows: pair.model.run(reference.take(rows), keep=wanted).kept, ""
+    group, group_of, note = _groups(pair.prompts, reference, how)
+    means = _group_means(pair, reference, wanted, group, memory)
+
+    def values(rows: Sequence[int]) -> dict[Key, Tensor]:
+        of = group_of[list(rows)]
+        return {key: _laid(pair, key[0], mean[of.to(mean.device)], rows) for key, mean in means.items()}
+
+    return values, note
 
 
 def site_shape(config: Config, site: str, n_prompts: int, n_pos: int) -> tuple[int, ...]:
@@ -143,26 +162,34 @@ def gaussian(shape: tuple[int, ...], seed: int, site: str, layer: int) -> Tensor
     return torch.randn(shape, generator=torch.Generator().manual_seed(number))
 
 
-def _within(pair: Contrast, site: str, value: Tensor, rows: list[int]) -> Tensor:
-    """A pattern's values for some prompts, 0 where these have no entry; any other site's as they are."""
+def _zeros(key: Key, shape: tuple[int, ...], seed: int) -> Tensor:
+    return torch.zeros(shape)
+
+
+def _gaussian(key: Key, shape: tuple[int, ...], seed: int) -> Tensor:
+    return gaussian(shape, seed, *key)
+
+
+def _made(pair: Contrast, key: Key, how: Replacement, rows: Sequence[int]) -> Tensor:
+    """Zeros or draws for some prompts. All prompts are drawn: a prompt's draws do not depend on its batch."""
+    shape = site_shape(pair.model.config, key[0], *pair.prompts.tokens.shape)
+    fill = _zeros if how.how == "zero" else _gaussian
+    return _within(pair, key[0], fill(key, shape, how.seed)[list(rows)].to(pair.model.weights.w_e), rows)
+
+
+def _within(pair: Contrast, site: str, value: Tensor, rows: Sequence[int]) -> Tensor:
+    """A pattern's values, 0 where the clean prompts have no entry; any other site's as they are."""
     if site != "pattern":
         return value
-    seen = seen_keys(pair.model.config, pair.prompts.tokens[rows], pair.prompts.lengths[rows])
+    clean = pair.prompts.take(rows)
+    seen = seen_keys(pair.model.config, clean.tokens, clean.lengths)
     return value.tril() if seen is None else value * seen[:, None, None]
 
 
-def _run_of(pair: Contrast, prompts: Prompts) -> RunDonor:
-    """The run of some prompts, which is not made again where they are the pair's own."""
-    known = next((run for run in (pair.clean_run, pair.spoiled_run) if run.prompts is prompts), None)
-    return RunDonor(prompts, known)
-
-
-def _groups(
-    clean: Prompts, reference: Prompts, how: Replacement
-) -> tuple[Int[Tensor, " reference"], Int[Tensor, " prompt"], str]:
-    """The group of each reference prompt, of which a mean is taken, and of each clean one; and a note."""
+def _groups(clean: Prompts, reference: Prompts, how: Replacement) -> tuple[Tensor, Tensor, str]:
+    """The group of each reference prompt, the group whose mean each clean prompt gets, and a note."""
     if how.how == "template":
-        return _templates(clean, reference, how.lone)
+        return _template_groups(clean, reference, how.lone)
     longest, reach = int(clean.lengths.max()), int(reference.lengths.max())
     if reach < longest:
         raise InputError(
@@ -175,10 +202,8 @@ def _groups(
     return everyone, each, note
 
 
-def _templates(
-    clean: Prompts, reference: Prompts, lone: str
-) -> tuple[Int[Tensor, " reference"], Int[Tensor, " prompt"], str]:
-    """As `_groups`, by template. Reference prompts without templates of their own are paired with the clean ones."""
+def _template_groups(clean: Prompts, reference: Prompts, lone: str) -> tuple[Tensor, Tensor, str]:
+    """A group per template. Reference prompts without templates of their own are paired with the clean ones."""
     if clean.groups is None:
         raise InputError(
             "how: the prompts have no templates, so there is no mean by template; give Prompts groups=, "
@@ -223,43 +248,39 @@ def _counted(names: list[int]) -> str:
     return f"template {listed} has" if len(names) == 1 else f"templates {listed} have"
 
 
-def _means(
-    pair: Contrast, reference: Prompts, keys: list[Key], group: Int[Tensor, " reference"], memory: int | float | None
-) -> dict[Key, Float[Tensor, "group pos ..."]]:
-    """Means over the reference prompts of each group by position, over those that reach it; 0 where none does.
-
-    They are summed in float32 or wider, some prompts at a time.
-    """
-    model, (n_reference, n_pos) = pair.model, reference.tokens.shape
-    reached = torch.arange(n_pos, device=model.device) < reference.lengths[:, None]
-    member = torch.nn.functional.one_hot(group, int(group.max()) + 1).T.to(model.device)
-    weight = (member[:, :, None] * reached).to(torch.promote_types(model.dtype, torch.float32))
-    totals: dict[Key, Tensor] = {}
-
-    def add(rows: range) -> None:
-        kept = _run_of(pair, reference).values(model.config, model.weights, keys, rows)
-        sums = {
-            # a pattern's destination comes second, as any position
-            key: einsum(weight[:, list(rows)], _by_pos(key, kept.pop(key)).to(weight), "g n p, n p ... -> g p ...")
-            for key in keys
-        }
-        totals.update({key: totals[key] + part if key in totals else part for key, part in sums.items()})
-
-    one = recording_bytes(model.config, n_pos, keys, model.dtype.itemsize)
-    in_portions(n_reference, budget_bytes(memory, model.device) // 2 // one, add)
-    count = weight.sum(1).clamp_min(1)
-    return {key: (x / count.reshape(*count.shape, *(1,) * (x.ndim - 2))).to(model.dtype) for key, x in totals.items()}
+def _group_means(
+    pair: Contrast,
+    reference: Prompts,
+    keys: Sequence[Key],
+    group: Int[Tensor, " reference"],
+    memory: int | float | None,
+) -> dict[Key, Tensor]:
+    """Means over the reference prompts of each group by position, `[group pos …]`; 0 where none reaches a position."""
+    device, n_pos = pair.model.device, reference.tokens.shape[1]
+    reached = torch.arange(n_pos) < reference.lengths.cpu()[:, None]
+    weight = torch.nn.functional.one_hot(group, int(group.max()) + 1).T[:, :, None] * reached
+    count = weight.sum(1).clamp_min(1).to(device)
+    itemsize = pair.model.dtype.itemsize
+    kept = sum(math.prod(site_shape(pair.model.config, site, 1, n_pos)) for site, _ in keys) * itemsize
+    at_once = budget_bytes(memory, device) // 4 // (kept + forward_bytes(pair.model.config, n_pos, itemsize))
+    means: dict[Key, Tensor] = {}
+    for batch in torch.arange(len(reference)).split(max(1, at_once)):
+        run = pair.model.run(reference.take(batch), keep=keys)
+        for key in keys:
+            wide = widened(run[key].movedim(2, 1) if SITES[key[0]].rows == "attention" else run[key])
+            total = torch.einsum("gnp,np...->gp...", weight[:, batch].to(wide), wide)
+            part = total / count.reshape(*count.shape, *(1,) * (total.ndim - 2))
+            means[key] = means[key] + part if key in means else part
+    return {key: mean.to(run[key].dtype) for key, mean in means.items()}
 
 
-def _by_pos(key: Key, value: Tensor) -> Tensor:
-    """A site's tensor with positions second; the same again turns it back."""
-    return value.movedim(2, 1) if SITES[key[0]].rows == "attention" else value
-
-
-def _laid(means: Float[Tensor, "group pos ..."], group: Int[Tensor, " prompt"], n_pos: int, key: Key) -> Tensor:
-    """Means of some prompts' groups, in their site's shape."""
-    laid = _by_pos(key, _fit(means[group.to(means.device)], n_pos, 1))
-    return _fit(laid, n_pos, 3) if SITES[key[0]].rows == "attention" else laid
+def _laid(pair: Contrast, site: str, mean: Tensor, rows: Sequence[int]) -> Tensor:
+    """Each prompt's mean, `[prompt pos …]`, as values of its site, for the positions of the clean prompts."""
+    n_pos = pair.prompts.tokens.shape[1]
+    laid = _fit(mean, n_pos, 1)
+    if SITES[site].rows == "attention":  # a pattern's destination comes second, as any position
+        laid = _fit(laid.movedim(1, 2), n_pos, 3)
+    return _within(pair, site, laid, rows)
 
 
 def _fit(values: Tensor, n_pos: int, dim: int) -> Tensor:
@@ -273,12 +294,10 @@ def _fit(values: Tensor, n_pos: int, dim: int) -> Tensor:
 
 
 def _paired(clean: Prompts, reference: Prompts) -> Prompts:
-    """Reference prompts, one for each clean one, padded alike. Raises InputError where they are not."""
-    n_pos = clean.tokens.shape[1]
+    """Reference prompts, one for each clean one, padded no further. Raises InputError where they are not."""
     if not torch.equal(reference.lengths.cpu(), clean.lengths.cpu()):
         raise InputError(
             f"reference: expected {len(clean)} prompts of the clean prompts' lengths, one for each, got "
             f"{len(reference)}; use how='mean' for prompts of another number or length"
         )
-    as_wide = reference.tokens.shape[1] == n_pos
-    return reference if as_wide else replace(reference, tokens=reference.tokens[:, :n_pos])
+    return replace(reference, tokens=reference.tokens[:, : clean.tokens.shape[1]])

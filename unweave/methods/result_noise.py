@@ -20,6 +20,7 @@ from unweave.errors import InputError
 from unweave.methods.knockout_targets import Target
 from unweave.methods.replacement import gaussian
 from unweave.metrics.contrast import Contrast, read_logits
+from unweave.models.precision import widened
 from unweave.models.run import Edit
 from unweave.progress import Progress
 
@@ -85,6 +86,6 @@ def _with_noise(
     w_o = rearrange(pair.model.weights.layers[layer].w_o, "d (head e) -> head e d", e=config.d_head)
     own = einsum(run["z", layer][:, :, heads], w_o[heads], "prompt pos head e, head e d -> prompt pos d")
     shape = (*pair.prompts.tokens.shape, config.n_heads, config.d_model)
-    noise = gaussian(shape, seed, "attn_out", layer)[at][:, :, heads].to(own).sum(2)
+    noise = gaussian(shape, seed, "attn_out", layer)[at].to(widened(own))[:, :, heads].sum(2)
     change = noise - own
     return run["attn_out", layer] + (change if mask is None else change * mask[at, :, None])

@@ -14,13 +14,17 @@ from einops import einsum, rearrange, repeat
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from unweave.engine.reading import read_at, read_sites
 from unweave.errors import InputError
 from unweave.methods.axes import several
 from unweave.methods.frame import labelled
+from unweave.methods.weights.head_matrices import through_norm
 from unweave.metrics.contrast import Contrast, check_pair
+from unweave.models.config import Config
 from unweave.models.forward import norm_scale
+from unweave.models.precision import widened, without_autocast
 from unweave.models.prompts import Prompts
-from unweave.models.run import Run
+from unweave.models.run import Key
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -29,7 +33,11 @@ _SHARE = {"unit": "share", "zero": "does not look there", "one": "looks there al
 
 
 def role_attention(
-    pair: Contrast, roles: str | Sequence[str] | None = None, prompts: str = "clean", by_value: bool = False
+    pair: Contrast,
+    roles: str | Sequence[str] | None = None,
+    prompts: str = "clean",
+    by_value: bool = False,
+    memory: int | float | None = None,
 ) -> xr.DataArray:
     """Attention of every head from each role to each role.
 
@@ -38,6 +46,7 @@ def role_attention(
         roles: the roles that look and are looked at; all of the task's by default.
         prompts: which of the two sets is run.
         by_value: weight each source by the length of its value vector, and scale the row to sum to 1.
+        memory: as in `patch`.
 
     Returns:
         Shares, 0 to 1, `[prompt, layer, head, q_role, k_role]`; 0 where the source comes later.
@@ -51,7 +60,7 @@ def role_attention(
     if not names:
         raise InputError("roles: none was given; leave it out for all of the task's roles")
     places = torch.stack([pair.prompts.role(name) for name in names], dim=1)
-    table = _attention(pair, shown, places, places, by_value)
+    table = _attention(pair, shown, places, places, by_value, memory)
     attrs = {
         "method": "attention between roles",
         "quantity": "value-weighted attention" if by_value else "attention",
@@ -61,8 +70,12 @@ def role_attention(
     return labelled(pair, table, {**_heads(pair), "q_role": names, "k_role": names}, attrs, shown)
 
 
+@without_autocast
 def attention_contribution(
-    pair: Contrast, roles: str | Sequence[str] = ("IO", "S1"), by_value: bool = False
+    pair: Contrast,
+    roles: str | Sequence[str] = ("IO", "S1"),
+    by_value: bool = False,
+    memory: int | float | None = None,
 ) -> xr.Dataset:
     """How much each head looks at a role's token, and how much it then writes for that token.
 
@@ -70,6 +83,7 @@ def attention_contribution(
         pair: its clean prompts are run, and read at the metric's role.
         roles: where the tokens stand.
         by_value: as in `role_attention`.
+        memory: as in `patch`.
 
     Returns:
         Two variables `[prompt, role, layer, head]`: `attention` from the metric's role to this role (a share), and
@@ -90,9 +104,9 @@ def attention_contribution(
     end = pair.prompts.role(pair.metric.role)
     names = list(several(roles) or ())
     places = torch.stack([pair.prompts.role(name) for name in names], dim=1)
-    looks = _attention(pair, pair.prompts, end[:, None], places, by_value)
+    looks = _attention(pair, pair.prompts, end[:, None], places, by_value, memory)
     looks = rearrange(looks, "prompt layer head 1 role -> prompt role layer head")
-    writes = _contributions(pair, pair.prompts.tokens.gather(1, places))
+    writes = _contributions(pair, pair.prompts.tokens.gather(1, places), memory)
     attrs = {"method": "attention against contribution"}
     axes = {"role": names, **_heads(pair)}
     logits = {"unit": "logits", "zero": "writes nothing for the token", "one": "one logit for the token"}
@@ -113,43 +127,46 @@ def _attention(
     queries: Int[Tensor, "prompt query"],
     keys: Int[Tensor, "prompt key"],
     by_value: bool,
+    memory: int | float | None,
 ) -> Float[Tensor, "prompt layer head query key"]:
     """Attention between positions of each prompt."""
-    config = pair.model.config
-    run = pair.model.run(prompts, keep=("pattern", "v") if by_value else "pattern")
-    layers = []
-    for layer in range(config.n_layers):
-        rows = run["pattern", layer].take_along_dim(queries[:, None, :, None], 2)
-        if by_value:
-            rows = _weighted(run, layer, rows)
-        layers.append(rows.take_along_dim(keys[:, None, None, :], 3))
-    return torch.stack(layers, dim=1)
+    config, lengths = pair.model.config, {}
+
+    def pick(key: Key, value: Tensor, rows: slice) -> Tensor | None:
+        if key[0] == "v":  # passes before the pattern of its layer
+            lengths[key[1]] = widened(value).norm(dim=-1)
+            return None
+        looks = value.take_along_dim(queries[rows, None, :, None], 2)
+        looks = _weighted(config, looks, lengths.pop(key[1])) if by_value else looks
+        return looks.take_along_dim(keys[rows, None, None, :], 3)
+
+    sites = ("v", "pattern") if by_value else ("pattern",)
+    wanted = [(site, layer) for layer in range(config.n_layers) for site in sites]
+    found = read_sites(pair.model, prompts, wanted, pick, memory)
+    return torch.stack([found["pattern", layer] for layer in range(config.n_layers)], dim=1)
 
 
 def _weighted(
-    run: Run, layer: int, rows: Float[Tensor, "prompt head query k_pos"]
+    config: Config, rows: Float[Tensor, "prompt head query k_pos"], length: Float[Tensor, "prompt k_pos kv_head"]
 ) -> Float[Tensor, "prompt head query k_pos"]:
     """Rows of a pattern by the length of each source's value, summing to 1."""
-    length = run["v", layer].norm(dim=-1)
-    length = repeat(length, "prompt k_pos kv -> prompt (kv share) k_pos", share=run.config.heads_per_kv)
+    length = repeat(length, "prompt k_pos kv -> prompt (kv share) k_pos", share=config.heads_per_kv)
     weighted = rows * length[:, :, None, :]
     return weighted / weighted.sum(-1, keepdim=True).clamp_min(torch.finfo(rows.dtype).tiny)
 
 
-def _contributions(pair: Contrast, tokens: Int[Tensor, "prompt role"]) -> Float[Tensor, "prompt role layer head"]:
+def _contributions(
+    pair: Contrast, tokens: Int[Tensor, "prompt role"], memory: int | float | None
+) -> Float[Tensor, "prompt role layer head"]:
     """What each head writes at the metric's role for each token, in logits, at the run's scale of the last norm."""
     model, config = pair.model, pair.model.config
-    run = model.run(pair.prompts, keep=["z", ("resid_post", config.n_layers - 1)])
-    rows, at = torch.arange(len(tokens), device=model.device), pair.prompts.role(pair.metric.role)
-    direction = model.weights.w_u[tokens]
-    if model.weights.norm_final.weight is not None:
-        direction = direction * model.weights.norm_final.weight
-    if config.norm == "layer":
-        direction = direction - direction.mean(-1, keepdim=True)
-    direction = direction / norm_scale(config, run["resid_post", -1][rows, at])[:, None]
+    last, at = ("resid_post", config.n_layers - 1), pair.prompts.role(pair.metric.role)
+    x = read_at(model, pair.prompts, [*(("z", n) for n in range(config.n_layers)), last], at, memory)
+    direction = through_norm(config, model.weights.norm_final, model.weights.w_u[tokens])
+    direction = direction / norm_scale(config, x[last])[:, None]
     layers = []
     for layer, weights in enumerate(model.weights.layers):
-        w_o = rearrange(weights.w_o, "d (head e) -> head e d", e=config.d_head)
-        written = einsum(run["z", layer][rows, at], w_o, "prompt head e, head e d -> prompt head d")
-        layers.append(einsum(written, direction, "prompt head d, prompt role d -> prompt role head"))
+        w_o = rearrange(widened(weights.w_o), "d (head e) -> head e d", e=config.d_head)
+        read = einsum(direction, w_o, "prompt role d, head e d -> prompt role head e")
+        layers.append(einsum(widened(x["z", layer]), read, "prompt head e, prompt role head e -> prompt role head"))
     return torch.stack(layers, dim=2)

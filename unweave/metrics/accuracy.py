@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from unweave.errors import InputError
-from unweave.metrics.entries import answer_and_wrong, at, entries
+from unweave.metrics.entries import answer_and_wrong, at, check_read, entries, scored
 from unweave.models.prompts import Prompts
 
 
@@ -28,6 +28,8 @@ class Accuracy:
     higher_is_better: bool = field(default=True, init=False, repr=False)
     needs_reference: bool = field(default=False, init=False, repr=False)
 
+    __call__ = scored
+
     def __post_init__(self) -> None:
         if self.against not in ("wrong", "all"):
             raise InputError(f"against: expected 'wrong' or 'all', got {self.against!r}")
@@ -43,6 +45,7 @@ class Accuracy:
         reference: Float[Tensor, "row column"] | None = None,
     ) -> Float[Tensor, " row"]:
         """1 or 0 a row, in the logits' dtype."""
+        check_read(self, logits, prompts)
         if self.against == "wrong":
             return (logits[:, 0] > logits[:, 1]).to(logits.dtype)
         answer = at(logits, entries(self.name, prompts, "answers"))

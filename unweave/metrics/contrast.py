@@ -21,9 +21,11 @@ from torch import Tensor
 from unweave.errors import InputError
 from unweave.metrics.protocol import Metric
 from unweave.models.forward import unembed
+from unweave.models.inputs import shown
 from unweave.models.keeping import lent_keys
 from unweave.models.model import Model
-from unweave.models.prompts import Prompts
+from unweave.models.precision import widened, without_autocast
+from unweave.models.prompts import Prompts, check_pairs, pair_clusters
 from unweave.models.run import Run
 from unweave.models.weights import Weights
 
@@ -38,8 +40,11 @@ class Contrast:
     at the metric's role where the metric compares with them. `clean_run` and `spoiled_run` keep what sweeps read of
     them, where that takes a small part of the free memory; else a sweep runs its prompts again.
 
+    Prompts that share tokens, or are each other's corruption, become clusters if the prompts name none.
+
     Raises:
-        InputError: prompts of different number or lengths, missing answers, or baselines that coincide.
+        InputError: prompts of different number or lengths, a prompt that is its own corruption, answers that are
+            missing or equal to the wrong ones, or baselines that coincide or are not finite.
     """
 
     model: Model
@@ -52,16 +57,19 @@ class Contrast:
     spoiled_run: Run = field(init=False, repr=False)
     reference: Float[Tensor, "prompt column"] | None = field(init=False, repr=False)
 
+    @without_autocast
     def __post_init__(self) -> None:
         def put(name: str, value: object) -> None:
             object.__setattr__(self, name, value)
 
         self._check_kinds()
-        clean, corrupted = self.model.prompts(self.prompts), self.model.prompts(self.corrupted)
-        _check_alike(clean, corrupted)
+        clean, corrupted = self.model.prompts(self.prompts), self._corrupted_prompts()
+        check_pairs(clean, corrupted)
+        found = pair_clusters(clean, corrupted) if clean.clusters is None else clean.clusters
+        clusters = None if found is None else found.to(clean.tokens.device)
         n_pos = int(clean.lengths.max())  # either may be padded further, and each its own way
-        put("prompts", replace(clean, tokens=clean.tokens[:, :n_pos]))
-        put("corrupted", replace(corrupted, tokens=corrupted.tokens[:, :n_pos]))
+        put("prompts", replace(clean, tokens=clean.tokens[:, :n_pos], clusters=clusters))
+        put("corrupted", replace(corrupted, tokens=corrupted.tokens[:, :n_pos], clusters=clusters))
         lent = lent_keys(self.model.config, self.prompts, self.model.dtype.itemsize)
         put("clean_run", self.model.run(self.prompts, lent))
         put("spoiled_run", self.model.run(self.corrupted, lent))
@@ -70,6 +78,8 @@ class Contrast:
         put("clean", self.metric.score(clean_logits, self.prompts, self.reference))
         logits = read_logits(self.spoiled_run, self.metric, self.prompts)
         put("spoiled", self.metric.score(logits, self.prompts, self.reference))
+        _check_finite("clean", self.metric, clean_logits, self.clean)
+        _check_finite("corrupted", self.metric, logits, self.spoiled)
         scale = float(torch.stack([self.clean, self.spoiled]).abs().max())
         if not abs(self.gap) > 1e-5 * max(scale, 1e-5):
             raise InputError(
@@ -80,16 +90,17 @@ class Contrast:
 
     def _check_kinds(self) -> None:
         if not isinstance(self.model, Model):
-            raise InputError(f"model: expected a Model, got {_kind(self.model)}; uw.load_model makes one")
+            raise InputError(f"model: expected a Model, got {shown(self.model)}; uw.load_model makes one")
         if isinstance(self.metric, type) or not isinstance(self.metric, Metric):
-            raise InputError(f"metric: expected a metric such as uw.LogitDiff(), got {_kind(self.metric)}")
-        for name, given, instead in (
-            ("prompts", self.prompts, "task.prompts"),
-            ("corrupted", self.corrupted, "task.corrupt()"),
-        ):
-            texts = isinstance(self.prompts, str) and isinstance(given, str)
-            if not texts and not isinstance(given, (Prompts, Tensor, list, tuple)):
-                raise InputError(f"{name}: expected prompts, such as {instead}, got {_kind(given)}")
+            raise InputError(f"metric: expected a metric such as uw.LogitDiff(), got {shown(self.metric)}")
+        if isinstance(self.corrupted, str) and not isinstance(self.prompts, str):
+            raise InputError(f"corrupted: expected prompts, such as task.corrupt({self.corrupted!r}), got a text")
+
+    def _corrupted_prompts(self) -> Prompts:
+        try:
+            return self.model.prompts(self.corrupted)
+        except InputError as error:
+            raise InputError(f"corrupted: {str(error).removeprefix('prompts: ')}") from error
 
     def __repr__(self) -> str:
         scores = f"{float(self.clean.mean()):.3g} clean, {float(self.spoiled.mean()):.3g} corrupted"
@@ -123,13 +134,9 @@ def check_pair(pair: object) -> None:
     """Raises InputError where a method that compares two runs is given anything but a contrast."""
     if not isinstance(pair, Contrast):
         raise InputError(
-            f"pair: expected a Contrast, got {_kind(pair)}; make one of a model, its prompts and their corruption: "
+            f"pair: expected a Contrast, got {shown(pair)}; make one of a model, its prompts and their corruption: "
             "uw.Contrast(model, task.prompts, task.corrupt(), uw.LogitDiff())"
         )
-
-
-def _kind(given: object) -> str:
-    return f"the class {given.__name__}" if isinstance(given, type) else f"a {type(given).__name__}"
 
 
 def read_logits(run: Run, metric: Metric, prompts: Prompts) -> Float[Tensor, "prompt column"]:
@@ -143,26 +150,24 @@ def read_logits(run: Run, metric: Metric, prompts: Prompts) -> Float[Tensor, "pr
 def logits_of(
     weights: Weights, final: Float[Tensor, "row d_model"], columns: Int[Tensor, "row column"] | None
 ) -> Float[Tensor, "row column"]:
-    """Each row's logits, at `columns` alone where they are given, in float32 or wider.
-
-    In bfloat16 logits around 20 are 1/8 apart, which is more than most patches change them by.
-    """
-    wide = torch.promote_types(final.dtype, torch.float32)
+    """Each row's logits, only at `columns` if these are given, in float32 or wider (see `unembed`)."""
     if columns is None:
-        return unembed(weights, final).to(wide)
-    logits = einsum(final.to(wide), F.embedding(columns, weights.w_u).to(wide), "row d, row column d -> row column")
+        return unembed(weights, final)
+    logits = einsum(widened(final), widened(F.embedding(columns, weights.w_u)), "row d, row column d -> row column")
     return logits if weights.b_u is None else logits + weights.b_u[columns]
 
 
-def _check_alike(clean: Prompts, corrupted: Prompts) -> None:
-    if len(clean) != len(corrupted):
+def _check_finite(
+    side: str, metric: Metric, logits: Float[Tensor, "prompt column"], scores: Float[Tensor, " prompt"]
+) -> None:
+    """Raises InputError naming the prompts whose score, or logits that a rank or a share would hide, are no numbers."""
+    unread = logits.isnan().any(1)
+    numbers = [number + 1 for number in (unread | ~scores.isfinite()).nonzero()[:, 0].tolist()]
+    if numbers:
+        value = "nan" if unread[numbers[0] - 1] else float(scores[numbers[0] - 1])
+        first = ", ".join(map(str, numbers[:5])) + (", …" if len(numbers) > 5 else "")
         raise InputError(
-            f"corrupted: {len(corrupted)} prompts, and there are {len(clean)} clean ones; each needs its own"
-        )
-    unlike = (clean.lengths != corrupted.lengths).nonzero()[:, 0].tolist()
-    if unlike:
-        n = unlike[0]
-        raise InputError(
-            f"corrupted: prompt {n + 1} has {int(corrupted.lengths[n])} tokens, and its clean prompt has "
-            f"{int(clean.lengths[n])}; a patch needs equal positions, so make them equally long"
+            f"contrast: {metric.name} is {value} for {len(numbers)} of the {len(scores)} {side} prompts ({first}), so "
+            "an effect has no scale; look for NaN in model.run(prompts).logits: half precision overflows where "
+            "dtype='float32' does not"
         )

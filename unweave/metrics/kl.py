@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unweave.errors import InputError
+from unweave.metrics.entries import check_read, scored
 from unweave.models.prompts import Prompts
 
 
@@ -26,6 +27,8 @@ class KLToClean:
     higher_is_better: bool = field(default=False, init=False, repr=False)
     needs_reference: bool = field(default=True, init=False, repr=False)
 
+    __call__ = scored
+
     def columns(self, prompts: Prompts) -> None:
         """The whole vocabulary."""
 
@@ -36,7 +39,10 @@ class KLToClean:
         reference: Float[Tensor, "row column"] | None = None,
     ) -> Float[Tensor, " row"]:
         """The divergence of each row. Raises InputError without the clean run's logits."""
-        if reference is None:
-            raise InputError(f"metric {self.name!r} needs reference=, the clean run's logits; uw.Contrast gives them")
+        check_read(self, logits, prompts)
+        if reference is None or reference.shape != logits.shape:
+            raise InputError(
+                f"metric {self.name!r} needs reference=, the clean run's logits of its prompts; uw.Contrast gives them"
+            )
         clean, run = reference.log_softmax(-1), logits.log_softmax(-1)
         return (clean.exp() * (clean - run)).sum(-1)

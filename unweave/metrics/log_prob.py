@@ -6,7 +6,7 @@ from typing import final
 from jaxtyping import Float
 from torch import Tensor
 
-from unweave.metrics.entries import at, entries
+from unweave.metrics.entries import at, check_read, entries, scored
 from unweave.models.prompts import Prompts
 
 
@@ -22,6 +22,8 @@ class LogProb:
     higher_is_better: bool = field(default=True, init=False, repr=False)
     needs_reference: bool = field(default=False, init=False, repr=False)
 
+    __call__ = scored
+
     def columns(self, prompts: Prompts) -> None:
         """The whole vocabulary."""
 
@@ -32,6 +34,7 @@ class LogProb:
         reference: Float[Tensor, "row column"] | None = None,
     ) -> Float[Tensor, " row"]:
         """The answer's log-probability. Raises InputError where the prompts have no answers."""
+        check_read(self, logits, prompts)
         return answer_log_prob(self.name, logits, prompts)
 
 
@@ -47,6 +50,8 @@ class CrossEntropy:
     higher_is_better: bool = field(default=False, init=False, repr=False)
     needs_reference: bool = field(default=False, init=False, repr=False)
 
+    __call__ = scored
+
     def columns(self, prompts: Prompts) -> None:
         """The whole vocabulary."""
 
@@ -57,6 +62,7 @@ class CrossEntropy:
         reference: Float[Tensor, "row column"] | None = None,
     ) -> Float[Tensor, " row"]:
         """The answer's negative log-probability. Raises InputError where the prompts have no answers."""
+        check_read(self, logits, prompts)
         return -answer_log_prob(self.name, logits, prompts)
 
 

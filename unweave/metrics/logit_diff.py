@@ -6,7 +6,7 @@ from typing import final
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from unweave.metrics.entries import answer_and_wrong
+from unweave.metrics.entries import answer_and_wrong, check_read, scored
 from unweave.models.prompts import Prompts
 
 
@@ -22,6 +22,8 @@ class LogitDiff:
     higher_is_better: bool = field(default=True, init=False, repr=False)
     needs_reference: bool = field(default=False, init=False, repr=False)
 
+    __call__ = scored
+
     def columns(self, prompts: Prompts) -> Int[Tensor, "prompt column"]:
         """Answer and wrong answer. Raises InputError where the prompts have none."""
         return answer_and_wrong(self.name, prompts)
@@ -33,4 +35,5 @@ class LogitDiff:
         reference: Float[Tensor, "row column"] | None = None,
     ) -> Float[Tensor, " row"]:
         """The difference of the two columns."""
+        check_read(self, logits, prompts)
         return logits[:, 0] - logits[:, 1]

@@ -6,7 +6,7 @@ from typing import final
 from jaxtyping import Float
 from torch import Tensor
 
-from unweave.metrics.entries import at, entries
+from unweave.metrics.entries import at, check_read, entries, scored
 from unweave.models.prompts import Prompts
 
 
@@ -22,6 +22,8 @@ class ProbDiff:
     higher_is_better: bool = field(default=True, init=False, repr=False)
     needs_reference: bool = field(default=False, init=False, repr=False)
 
+    __call__ = scored
+
     def columns(self, prompts: Prompts) -> None:
         """The whole vocabulary."""
 
@@ -32,6 +34,7 @@ class ProbDiff:
         reference: Float[Tensor, "row column"] | None = None,
     ) -> Float[Tensor, " row"]:
         """The difference of the two probabilities. Raises InputError where the prompts lack answers or wrong ones."""
+        check_read(self, logits, prompts)
         answers, wrong = (entries(self.name, prompts, which) for which in ("answers", "wrong"))
         probabilities = logits.softmax(-1)
         return at(probabilities, answers) - at(probabilities, wrong)

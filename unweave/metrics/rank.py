@@ -6,7 +6,7 @@ from typing import final
 from jaxtyping import Float
 from torch import Tensor
 
-from unweave.metrics.entries import at, entries
+from unweave.metrics.entries import at, check_read, entries, scored
 from unweave.models.prompts import Prompts
 
 
@@ -22,6 +22,8 @@ class Rank:
     higher_is_better: bool = field(default=False, init=False, repr=False)
     needs_reference: bool = field(default=False, init=False, repr=False)
 
+    __call__ = scored
+
     def columns(self, prompts: Prompts) -> None:
         """The whole vocabulary."""
 
@@ -32,5 +34,6 @@ class Rank:
         reference: Float[Tensor, "row column"] | None = None,
     ) -> Float[Tensor, " row"]:
         """The answer's rank, in the logits' dtype. Raises InputError where the prompts have no answers."""
+        check_read(self, logits, prompts)
         answer = at(logits, entries(self.name, prompts, "answers"))
         return (logits > answer[:, None]).sum(-1).to(logits.dtype)

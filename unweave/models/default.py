@@ -23,6 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from unweave.errors import ModelError
 from unweave.models.checkpoint import Checkpoint
@@ -84,8 +85,8 @@ def home() -> Path:
     return Path(os.environ.get("UNWEAVE_HOME") or "~/.cache/unweave").expanduser()
 
 
-def read_known(name: str) -> Checkpoint:
-    """A known model; the first time it is fetched and converted.
+def read_known(name: str, tokenizer: Any = None) -> Checkpoint:
+    """A known model; the first time it is fetched and converted. `tokenizer`: see `read_tokenizer`.
 
     Raises:
         ModelError: it cannot be fetched, the cache folder cannot be written, or a file in it is not as it was made.
@@ -93,10 +94,10 @@ def read_known(name: str) -> Checkpoint:
     model = KNOWN[name]
     if not model.converted.is_dir():
         build(model)
-    return read_converted(model)
+    return read_converted(model, tokenizer)
 
 
-def read_converted(model: PackagedModel) -> Checkpoint:
+def read_converted(model: PackagedModel, tokenizer: Any = None) -> Checkpoint:
     """The converted model, checked against its manifest."""
     folder = model.converted
     with ThreadPoolExecutor(1) as background:  # reading and hashing half a gigabyte, while transformers is imported
@@ -104,12 +105,13 @@ def read_converted(model: PackagedModel) -> Checkpoint:
         from transformers import PreTrainedTokenizerFast
 
         check.result()
-    with quiet():
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    if tokenizer is None:
+        with quiet():
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
     return Checkpoint(
         options=read_json(folder / "config.json"),
         tensors=read_tensor_file(folder / "model.safetensors"),
-        tokenizer=tokenizer,
+        tokenizer=tokenizer or None,
         name=model.name,
         source=f"{Path(model.member).name} of {model.requirement}",
         revision=model.sha256[:12],

@@ -19,6 +19,8 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from unweave.errors import InputError
+from unweave.models.precision import widened, without_autocast
+from unweave.models.weights import abbreviated
 
 Index = int | slice | EllipsisType | list | Tensor
 
@@ -30,13 +32,16 @@ class SVD(NamedTuple):
     s: Float[Tensor, "*batch rank"]
     vh: Float[Tensor, "*batch rank columns"]
 
+    __repr__ = abbreviated
+
 
 @final
 @dataclass(frozen=True, repr=False, eq=False)
 class FactoredMatrix:
     """`left @ right`, never multiplied out: `[*batch rows inner]` and `[*batch inner columns]`.
 
-    Leading axes (layers, heads) are a batch, and broadcast against each other.
+    Leading axes (layers, heads) are a batch, and broadcast against each other. Factors in half precision become
+    float32: half precision has no decompositions, and products of several matrices overflow in it.
 
     Raises:
         InputError: factors that are no matrices, or whose inner sizes or batches do not fit.
@@ -53,8 +58,8 @@ class FactoredMatrix:
                 f"factors: expected [..., rows, inner] and [..., inner, columns], got {_size(left)} and {_size(right)}"
             )
         batch = _common_batch(left, right)
-        object.__setattr__(self, "left", left.expand(*batch, *left.shape[-2:]))
-        object.__setattr__(self, "right", right.expand(*batch, *right.shape[-2:]))
+        object.__setattr__(self, "left", widened(left).expand(*batch, *left.shape[-2:]))
+        object.__setattr__(self, "right", widened(right).expand(*batch, *right.shape[-2:]))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -62,6 +67,7 @@ class FactoredMatrix:
         return (*self.left.shape[:-1], self.right.shape[-1])
 
     @property
+    @without_autocast
     def matrix(self) -> Float[Tensor, "*batch rows columns"]:
         """The whole, multiplied out."""
         return self.left @ self.right
@@ -71,30 +77,33 @@ class FactoredMatrix:
         """Rows and columns exchanged."""
         return FactoredMatrix(self.right.mT, self.left.mT)
 
+    @without_autocast
     def __matmul__(self, other: "FactoredMatrix | Tensor") -> "FactoredMatrix":
         """`self @ other`, where `other` is a matrix, factored or not; for a vector see `apply`."""
         _check_meets(self.shape, tuple(other.shape))
         if isinstance(other, Tensor):
-            return FactoredMatrix(self.left, self.right @ other)
+            return FactoredMatrix(self.left, self.right @ widened(other))
         core = self.right @ other.left
         # the narrower of the two inner sizes is kept
         if core.shape[-2] <= core.shape[-1]:
             return FactoredMatrix(self.left, core @ other.right)
         return FactoredMatrix(self.left @ core, other.right)
 
+    @without_autocast
     def __rmatmul__(self, other: Tensor) -> "FactoredMatrix":
         """`other @ self`, where `other` is a tensor: a matrix."""
         _check_meets(tuple(other.shape), self.shape)
-        return FactoredMatrix(other @ self.left, self.right)
+        return FactoredMatrix(widened(other) @ self.left, self.right)
 
     def between(self, left: Tensor, right: Tensor) -> "FactoredMatrix":
         """`left @ self @ right`, where both are matrices, such as embeddings."""
         return self.__rmatmul__(left) @ right
 
+    @without_autocast
     def apply(self, vector: Float[Tensor, " columns"]) -> Float[Tensor, "*batch rows"]:
         """`self @ vector`."""
         _check_meets(self.shape, (*vector.shape, 1))
-        return (self.left @ (self.right @ vector)[..., None])[..., 0]
+        return (self.left @ (self.right @ widened(vector))[..., None])[..., 0]
 
     def __getitem__(self, index: Index | tuple[Index, ...]) -> "FactoredMatrix":
         """Part of the batch, `m[0, 3]`, or of rows and columns, `m[..., :5, [1, 2]]`.
@@ -107,16 +116,19 @@ class FactoredMatrix:
         batch, rows, columns = _split_index(entries, n_batch)
         return FactoredMatrix(self.left[*batch][..., rows, :], self.right[*batch][..., columns])
 
+    @without_autocast
     def norm(self) -> Float[Tensor, "*batch"]:
         """Frobenius norm."""
         return torch.linalg.matrix_norm(self._core()[1])
 
+    @without_autocast
     def svd(self) -> SVD:
         """The singular value decomposition, without the vectors of singular values that are 0 for sure."""
         q_left, core, q_right = self._core()
         u, s, vh = torch.linalg.svd(core, full_matrices=False)
         return SVD(q_left @ u, s, vh @ q_right.mT)
 
+    @without_autocast
     def eigenvalues(self) -> Complex[Tensor, "*batch rank"]:
         """The `min(rows, inner)` eigenvalues that may differ from 0, in no order.
 

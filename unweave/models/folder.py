@@ -5,10 +5,13 @@ running any code that they hold (`weights_only`).
 """
 
 import json
+import os
+import re
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from safetensors import SafetensorError
@@ -18,6 +21,7 @@ from torch import Tensor
 from unweave.errors import ModelError
 from unweave.models.checkpoint import Checkpoint
 from unweave.models.families import check_family
+from unweave.models.families.guard import MERGE
 from unweave.models.quiet import quiet
 
 WEIGHT_FILES = (
@@ -26,19 +30,31 @@ WEIGHT_FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
+ADAPTER = "adapter_config.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
+# What DataParallel and torch.compile put before names.
+_WRAPPED = re.compile(r"^module\.|(?:^|(?<=\.))_orig_mod\.")
 
 
-def read_folder(folder: Path) -> Checkpoint:
-    """The model in a folder, its weights as they are stored.
+@runtime_checkable
+class HFConfig(Protocol):
+    """A config of transformers."""
+
+    def to_dict(self) -> dict[str, Any]: ...
+
+
+def read_folder(folder: Path, tokenizer: Any = None) -> Checkpoint:
+    """The model in a folder, its weights as they are stored. `tokenizer`: see `read_tokenizer`.
 
     Raises:
-        ModelError: no config, no weights, a family that there is no converter for, or a file that cannot be read.
+        ModelError: no config, no weights, an adapter, a family that there is no converter for, or a file that cannot be
+            read.
     """
+    refuse_adapter(folder)
     return Checkpoint(
         options=read_options(folder),
         tensors=read_tensors(folder),
-        tokenizer=read_tokenizer(folder),
+        tokenizer=read_tokenizer(folder, tokenizer),
         name=folder.resolve().name,
         source=str(folder),
     )
@@ -63,18 +79,39 @@ def read_options(folder: Path) -> dict[str, Any]:
             f"{folder}: no config.json in this folder; a model folder is what save_pretrained of transformers writes "
             f"(config.json, model.safetensors, tokenizer files)"
         )
-    raw = read_json(file)
+    return _completed(read_json(file), str(file))
+
+
+def hf_options(config: object) -> dict[str, Any] | None:
+    """The options of a config of transformers, given as itself, a dict or a JSON file; None for a config of ours."""
+    if isinstance(config, HFConfig):
+        return config.to_dict()
+    file = Path(config) if isinstance(config, str | os.PathLike) else None
+    raw = read_json(file) if file else config
+    return _completed(raw, str(file or "config")) if isinstance(raw, Mapping) and "model_type" in raw else None
+
+
+def _completed(raw: Mapping[str, Any], told: str) -> dict[str, Any]:
+    """A HF config with older spellings and defaults filled in."""
     try:
         family = check_family(raw.get("model_type"))
     except ModelError as error:
-        raise ModelError(f"{file}: {error}") from None
+        raise ModelError(f"{told}: {error}") from None
     from transformers import CONFIG_MAPPING
 
     try:
         with quiet():
-            return CONFIG_MAPPING[family].from_dict(raw).to_dict()
+            return CONFIG_MAPPING[family].from_dict(dict(raw)).to_dict()
     except Exception as error:  # whatever a hand-edited config makes transformers raise
-        raise ModelError(f"{file}: transformers cannot read this config ({_one_line(error)})") from error
+        raise ModelError(f"{told}: transformers cannot read this config ({one_line(error)})") from error
+
+
+def refuse_adapter(folder: Path) -> None:
+    """Raises ModelError where a folder holds an adapter, which transformers would apply to the weights there."""
+    if (folder / ADAPTER).is_file():
+        raise ModelError(
+            f"{folder}: holds an adapter ({ADAPTER}); {MERGE}; for the model without it, take that file away"
+        )
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
@@ -85,9 +122,11 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     first = folder / there[0]
     if first.suffix != ".json":
         return read_tensor_file(first)
-    shards = sorted(set(read_json(first).get("weight_map", {}).values()))
+    places = read_json(first).get("weight_map")
+    if not isinstance(places, dict) or not places or not all(isinstance(shard, str) for shard in places.values()):
+        raise ModelError(f"{first}: expected a weight_map, names of tensors with their files; fetch it again")
     tensors: dict[str, Tensor] = {}
-    for shard in shards:
+    for shard in sorted(set(places.values())):
         tensors |= read_tensor_file(folder / Path(shard).name)  # a shard lies beside its index, whatever that says
     return tensors
 
@@ -102,33 +141,47 @@ def read_tensor_file(file: Path) -> dict[str, Tensor]:
     except FileNotFoundError as error:
         raise ModelError(f"{file}: no such file, though the index beside it names it; fetch it again") from error
     except SafetensorError as error:
-        raise ModelError(f"{file}: truncated or altered ({_one_line(error)}); fetch it again") from error
+        raise ModelError(f"{file}: truncated or altered ({one_line(error)}); fetch it again") from error
     except UnpicklingError as error:
         raise ModelError(
             f"{file}: cannot be read: it is damaged, or holds more than names and tensors, and no code of a file is "
-            f"run ({_one_line(error)}); fetch it again, or save the model's state_dict() alone"
+            f"run; fetch it again, or save the model's state_dict() alone"
         ) from error
     except Exception as error:  # torch.load raises many kinds for a broken file
-        raise ModelError(f"{file}: cannot be read ({_one_line(error)}); fetch it again") from error
-    if not isinstance(tensors, dict) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in tensors.items()
-    ):
-        raise ModelError(f"{file}: expected a state dict, names with tensors; save the model's state_dict() alone")
-    return tensors
+        raise ModelError(f"{file}: cannot be read ({one_line(error)}); fetch it again") from error
+    return check_state_dict(tensors, str(file))
 
 
-def read_tokenizer(folder: Path) -> Any:
-    """The HF tokenizer in a folder, or None where it holds none."""
-    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+def check_state_dict(tensors: object, told: str) -> dict[str, Tensor]:
+    """Names with tensors, without what DataParallel and torch.compile put before names. Raises ModelError if not."""
+    expected = f"{told}: expected a state dict, names with tensors"
+    if not isinstance(tensors, Mapping):
+        raise ModelError(f"{expected}, got a {type(tensors).__name__}; give the model's state_dict() alone")
+    for name, value in tensors.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise ModelError(
+                f"{expected}; entry {name!r} is of type {type(value).__name__}; give the model's state_dict() alone"
+            )
+    return {_WRAPPED.sub("", name): tensor for name, tensor in tensors.items()}
+
+
+def read_tokenizer(folder: Path, given: Any = None, **where: str) -> Any:
+    """The tokenizer given, none for False; for None the HF tokenizer in a folder, or None where it holds none."""
+    if given is not None:
+        return given or None
+    if not where and not any((folder / name).is_file() for name in TOKENIZER_FILES):
         return None
     from transformers import AutoTokenizer
 
     try:
         with quiet():
-            return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **where)
     except Exception as error:  # whatever a broken tokenizer file makes transformers raise
-        raise ModelError(f"{folder}: transformers cannot read the tokenizer there ({_one_line(error)})") from error
+        raise ModelError(
+            f"{folder / where.get('gguf_file', '')}: transformers cannot read the tokenizer there ({one_line(error)}); "
+            f"give another one as tokenizer=, or tokenizer=False for a model that reads token ids alone"
+        ) from error
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__

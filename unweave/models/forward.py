@@ -22,6 +22,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from unweave.models.config import Config
+from unweave.models.precision import widened, without_autocast
 from unweave.models.weights import LayerWeights, NormWeights, Weights
 
 # Sees the value of a site (layer -1 outside the blocks), and returns the value to go on with.
@@ -37,7 +38,7 @@ def norm(config: Config, weights: NormWeights, x: Float[Tensor, "*rows d_model"]
     """Normalised `x`, computed in float32 or wider."""
     if config.norm == "none":
         return x
-    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    wide = widened(x)
     if config.norm == "rms":
         # one pass for the norm and one for the product, where F.rms_norm takes four on a processor
         square = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square() / x.shape[-1]
@@ -48,10 +49,11 @@ def norm(config: Config, weights: NormWeights, x: Float[Tensor, "*rows d_model"]
 
 
 def norm_scale(config: Config, x: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows 1"]:
-    """What `norm` divides by: the root mean square of `x`, after the mean is taken off for LayerNorm."""
+    """What `norm` divides by, in float32 or wider: the root mean square of `x`, for LayerNorm without its mean."""
+    wide = widened(x)
     if config.norm == "none":
-        return torch.ones_like(x[..., :1])
-    centred = x - x.mean(-1, keepdim=True) if config.norm == "layer" else x
+        return torch.ones_like(wide[..., :1])
+    centred = wide - wide.mean(-1, keepdim=True) if config.norm == "layer" else wide
     return (centred.pow(2).mean(-1, keepdim=True) + config.norm_eps).sqrt()
 
 
@@ -138,13 +140,13 @@ def attention_scores(
     k: Float[Tensor, "run kv_head k_pos d_head"],
     seen: Bool[Tensor, "run k_pos"] | None = None,
 ) -> Float[Tensor, "run head q_pos k_pos"]:
-    """Scaled, masked scores of rotated queries and keys.
+    """Scaled, masked scores of rotated queries and keys, in float32 or wider: in float16 large ones overflow.
 
     In causal models the queries stand at the last `q_pos` positions; in others each reads all keys that are `seen`.
     """
     n_queries, n_keys = q.shape[2], k.shape[2]
     q = rearrange(q, "run (kv_head share) q_pos e -> run kv_head (share q_pos) e", kv_head=k.shape[1])
-    scores = (q @ k.transpose(-1, -2)).mul_(config.score_scale)
+    scores = (widened(q) @ widened(k).transpose(-1, -2)).mul_(config.score_scale)
     scores = rearrange(scores, "run kv_head (share q_pos) k_pos -> run (kv_head share) q_pos k_pos", q_pos=n_queries)
     if seen is not None:
         return scores.masked_fill_(~seen[:, None, None], float("-inf"))
@@ -166,12 +168,12 @@ def attention_pattern(scores: Float[Tensor, "run head q_pos k_pos"]) -> Float[Te
 def attend(
     pattern: Float[Tensor, "run head q_pos k_pos"], v: Float[Tensor, "run kv_head k_pos d_head"]
 ) -> Float[Tensor, "run head q_pos d_head"]:
-    """Values, averaged by the attention pattern."""
+    """Values, averaged by the attention pattern, in the values' dtype."""
     n_queries = pattern.shape[2]
     pattern = rearrange(
         pattern, "run (kv_head share) q_pos k_pos -> run kv_head (share q_pos) k_pos", kv_head=v.shape[1]
     )
-    z = pattern @ v
+    z = pattern.to(v.dtype) @ v
     return rearrange(z, "run kv_head (share q_pos) e -> run (kv_head share) q_pos e", q_pos=n_queries)
 
 
@@ -254,6 +256,7 @@ def embed(weights: Weights, tokens: Int[Tensor, "prompt pos"], tap: Tap) -> Floa
     return x + tap("pos_embed", -1, weights.w_pos[: tokens.shape[1]].expand_as(x))
 
 
+@without_autocast
 def forward(
     config: Config,
     weights: Weights,
@@ -269,6 +272,20 @@ def forward(
     return tap("final", -1, norm(config, weights.norm_final, x))
 
 
+# Entries of the unembedding that are held in float32 beside one in half precision.
+UNEMBED_CHUNK = 2**23
+
+
+@without_autocast
 def unembed(weights: Weights, final: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_vocab_out"]:
-    """Logits of the residual stream after the last norm."""
-    return F.linear(final, weights.w_u, weights.b_u)
+    """Logits of the residual stream after the last norm, in float32 or wider.
+
+    In bfloat16 logits around 20 are 1/8 apart, which is more than most patches change them by. A matrix in half
+    precision is widened in chunks of the vocabulary.
+    """
+    wide, w_u = widened(final), weights.w_u
+    if wide.dtype == w_u.dtype:
+        return F.linear(wide, w_u, weights.b_u)
+    chunk = max(1, UNEMBED_CHUNK // w_u.shape[1])
+    logits = torch.cat([F.linear(wide, widened(rows)) for rows in w_u.split(chunk)], dim=-1)
+    return logits if weights.b_u is None else logits.add_(weights.b_u)

@@ -13,6 +13,8 @@ import torch
 
 from unweave.errors import ModelError
 from unweave.models.checkpoint import Checkpoint
+from unweave.models.families.guard import MERGE
+from unweave.models.folder import one_line, read_tokenizer, refuse_adapter
 from unweave.models.quiet import quiet
 
 if TYPE_CHECKING:
@@ -39,21 +41,24 @@ _KNOWN_KEYS = frozenset(
 )
 
 
-def read_gguf(file: Path) -> Checkpoint:
+def read_gguf(file: Path, tokenizer: Any = None) -> Checkpoint:
     """The model in a GGUF file, in float32. Takes tens of seconds: metadata is read value by value.
 
     Raises:
         ModelError: a truncated file, an architecture that transformers cannot read, options that it would drop.
     """
+    refuse_adapter(file.parent)
     header = _header(file)
+    if header.get_field("general.type") and header.fields["general.type"].contents() == "adapter":
+        raise ModelError(f"{file}: is an adapter; {MERGE}")
     _refuse_dropped_options(file, header)
-    options, tensors, tokenizer = _through_transformers(file)
+    options, tensors = _model_of(file)
     if len(tensors) != len(header.tensors):
         raise ModelError(f"{file}: holds {len(header.tensors)} tensors, and transformers reads {len(tensors)} of them")
     return Checkpoint(
         options=options,
         tensors=tensors,
-        tokenizer=tokenizer,
+        tokenizer=read_tokenizer(file.parent, tokenizer, gguf_file=file.name),
         name=file.stem,
         source=str(file),
         revision=sha256_of(file)[:12],
@@ -73,8 +78,9 @@ def _header(file: Path) -> "GGUFReader":
     try:
         return GGUFReader(file)
     except (ValueError, IndexError, KeyError, OSError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise ModelError(f"{file}: truncated, altered or not a GGUF file ({reason}); fetch it again") from error
+        raise ModelError(
+            f"{file}: truncated, altered or not a GGUF file ({one_line(error)}); fetch it again"
+        ) from error
 
 
 def _refuse_dropped_options(file: Path, header: "GGUFReader") -> None:
@@ -91,17 +97,16 @@ def _refuse_dropped_options(file: Path, header: "GGUFReader") -> None:
         raise ModelError(f"{file}: rope_freqs (scaled rotary positions) is dropped by transformers; give a HF folder")
 
 
-def _through_transformers(file: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor], Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def _model_of(file: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """HF config and state dict. transformers reads the config as tied exactly if the file holds no unembedding."""
+    from transformers import AutoModelForCausalLM
 
     where = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name, "local_files_only": True}
     try:
         with quiet():
             loaded: Any = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32, output_loading_info=True)
-            tokenizer = AutoTokenizer.from_pretrained(**where)
     except Exception as error:  # transformers raises many kinds for files it cannot read
-        reason = " ".join(str(error).split())[:200]
-        raise ModelError(f"{file}: transformers cannot read this file ({reason})") from error
+        raise ModelError(f"{file}: transformers cannot read this file ({one_line(error)})") from error
     model, report = loaded
     missing = sorted(report["missing_keys"])
     if missing:
@@ -112,7 +117,7 @@ def _through_transformers(file: Path) -> tuple[dict[str, Any], dict[str, torch.T
     tensors = {name: tensor.detach() for name, tensor in model.state_dict().items()}
     if options.get("tie_word_embeddings"):
         tensors.pop("lm_head.weight", None)
-    return options, tensors, tokenizer
+    return options, tensors
 
 
 def _quantization(header: "GGUFReader") -> str:

@@ -1,6 +1,6 @@
 """`load_model`: from a name, a folder, a file, a hub id or a loaded HF model to a `Model`.
 
-1. read: HF config, state dict and tokenizer from the source (`folder`, `gguf_file`, `default`, here for the rest);
+1. read: HF config, state dict and tokenizer from the source (`folder`, `gguf_file`, `default`, `loaded_module`);
 2. convert: to our config and weights, by family (`families`);
 3. move to the device and dtype asked for, and process the weights.
 
@@ -17,19 +17,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from unweave.errors import InputError, ModelError, UnweaveError, did_you_mean
 from unweave.models.checkpoint import Checkpoint
 from unweave.models.default import KNOWN, read_known
-from unweave.models.families import check_family, convert
-from unweave.models.folder import read_folder
+from unweave.models.families import convert
+from unweave.models.folder import ADAPTER, HFConfig, check_state_dict, hf_options, read_folder, read_tensor_file
 from unweave.models.gguf_file import read_gguf
+from unweave.models.loaded_module import read_module
 from unweave.models.model import Model
-from unweave.models.native import WEIGHTS, is_native, read_native, read_state_dict
+from unweave.models.native import WEIGHTS, is_native, read_native, read_state_dict, revision_of
 from unweave.models.quiet import quiet, status
 from unweave.models.shipped import SHIPPED, read_shipped
 from unweave.models.small import ConfigSource, config_from
+from unweave.models.tokens import Tokenizer
 
 DEFAULT_MODEL = "smollm2-135m"
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -41,65 +43,102 @@ _HUB_WEIGHTS = (["model.safetensors", "model-*.safetensors", "model.safetensors.
 
 
 def load_model(
-    source: str | os.PathLike[str] | nn.Module = DEFAULT_MODEL,
+    source: str | os.PathLike[str] | nn.Module | Mapping[str, Any] = DEFAULT_MODEL,
     *,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype = torch.float32,
     process: str | Sequence[str] = (),
     revision: str | None = None,
     tokenizer: Any = None,
-    config: ConfigSource | None = None,
+    config: ConfigSource | HFConfig | None = None,
 ) -> Model:
     """A model, ready to run.
 
     Args:
         source: a name that `unweave models` lists; a folder in HF layout, or one that `save_model` wrote; a `.gguf`
-            file; a state dict in TransformerLens naming (`.pt`, `.pth`, `.safetensors`; then with `config`); a hub id
-            ("org/name"); or a HF model that is already loaded, whose weights are copied.
+            file; a state dict, in memory or in a file (`.pt`, `.pth`, `.bin`, `.safetensors`; then with `config`); a
+            hub id ("org/name"); or a HF model that is already loaded. What is in memory is copied.
         device: "cpu", "cuda", "cuda:1", "mps"; None takes a CUDA device where there is one.
         dtype: of the weights, whatever they are stored in: a torch dtype or its name.
         process: weight processing, in order, or "all" for every step that this model allows; see `Model.process`.
         revision: of a hub id: a branch, tag or commit.
-        tokenizer: a HF tokenizer in place of the source's own; an already loaded model comes with none.
-        config: of a state dict: a `Config`, such as `small_config` makes; a dict of its fields; or a JSON file of them.
+        tokenizer: a HF tokenizer in place of the source's own, which is not opened then; False for none. A model or a
+            state dict in memory comes with none.
+        config: of a state dict. In TransformerLens naming: a `Config`, such as `small_config` makes; a dict of its
+            fields; or a JSON file of them. In transformers' naming: a config of transformers, as object, dict or file.
 
     Raises:
         ModelError: the model cannot be found, fetched, read or understood.
         InputError: a device or dtype that cannot be used, a processing step that would change the model's function.
     """
     target, kind = as_device(device), as_dtype(dtype)
-    found = _own(source, config) or _converted(source, revision)
-    own = tokenizer if tokenizer is not None else found.tokenizer
-    model = Model(found.config, found.weights.to(target, kind), own)
+    if not (tokenizer is None or tokenizer is False or isinstance(tokenizer, Tokenizer)):
+        raise InputError(f"tokenizer: expected a tokenizer of transformers, or False for none, got {tokenizer!r}")
+    if not isinstance(source, str | os.PathLike | nn.Module | Mapping):
+        raise InputError(
+            f"source: expected a name, a path, a loaded model or a state dict, got {type(source).__name__}"
+        )
+    if isinstance(source, Mapping) or (not isinstance(source, nn.Module) and _holds_state_dict(source)):
+        model = _of_state_dict(source, config, tokenizer)
+    elif config is not None:
+        native = not isinstance(source, nn.Module) and is_native(Path(source).expanduser())
+        has = "has its own config" if native else f"is not a state dict ({', '.join(STATE_DICTS)})"
+        what = f"a {type(source).__name__}" if isinstance(source, nn.Module) else source
+        raise InputError(f"config: it goes with a state dict, and {what} {has}; leave config out")
+    else:
+        model = _own(source, tokenizer) or _converted(_read(source, revision, tokenizer))
+    model = replace(model, weights=model.weights.to(target, kind))
     return model.process(*([process] if isinstance(process, str) else process))
 
 
-def _own(source: str | os.PathLike[str] | nn.Module, config: ConfigSource | None) -> Model | None:
-    """The model of a name that comes with unweave, a folder in our own format, or a state dict; None for the rest."""
-    if isinstance(source, str) and source in SHIPPED and config is None:
-        return read_shipped(source)
-    path = Path() if isinstance(source, nn.Module) else Path(os.fspath(source)).expanduser()
-    if not isinstance(source, nn.Module) and path.is_file() and path.suffix in STATE_DICTS:
-        beside = path.parent if path.name == WEIGHTS and is_native(path.parent) else None
-        if config is not None and beside is None:
-            options = {"name": path.stem, **config} if isinstance(config, Mapping) else config
-            return read_state_dict(path, config_from(options))
-        if beside is None:
-            raise InputError(
-                f"config: {path.name} holds weights alone, so give its shape: "
-                f"load_model({path.name!r}, config=uw.small_config(n_layers=2, …)), a dict of its fields or a JSON file"
-            )
-        path = beside
-    native = not isinstance(source, nn.Module) and path.is_dir() and is_native(path)
-    if config is not None:
-        has = "has its own config" if native else "is not a state dict (.pt, .pth, .safetensors)"
-        raise InputError(f"config: it goes with a state dict, and {source} {has}; leave config out")
-    return read_native(path) if native else None
+def _holds_state_dict(source: str | os.PathLike[str]) -> bool:
+    """Whether a source is a file of tensors that does not lie in a folder of our own format."""
+    path = Path(source).expanduser()
+    return path.suffix in STATE_DICTS and path.is_file() and not (path.name == WEIGHTS and is_native(path.parent))
 
 
-def _converted(source: str | os.PathLike[str] | nn.Module, revision: str | None) -> Model:
+def _of_state_dict(
+    source: str | os.PathLike[str] | Mapping[str, Any], config: ConfigSource | HFConfig | None, tokenizer: Any
+) -> Model:
+    """The model of a state dict in either naming, with the tokenizer given or none."""
+    file = None if isinstance(source, Mapping) else Path(source).expanduser()
+    told, call = ("a state dict in memory", "state_dict") if file is None else (str(file), repr(file.name))
+    if config is None:
+        raise InputError(
+            f"config: {told if file is None else file.name} holds weights alone, so give its shape: load_model({call}, "
+            f"config=uw.small_config(n_layers=2, …)), a dict of its fields, a JSON file, or a config of transformers"
+        )
+    tensors = read_tensor_file(file) if file else check_state_dict(source, told)
+    if file is None:
+        tensors = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+    options, tokenizer, revision = hf_options(config), tokenizer or None, revision_of(tensors)
+    if options is not None and "embed.W_E" in tensors:
+        raise InputError(
+            f"config: {told} has TransformerLens names, which go with a config of ours: uw.small_config(…)"
+        )
+    if options is not None:
+        name = file.stem if file else str(options.get("_name_or_path") or options["model_type"])
+        return _converted(
+            Checkpoint(options=options, tensors=tensors, tokenizer=tokenizer, name=name, source=told, revision=revision)
+        )
+    assert not isinstance(config, HFConfig)  # which has options
+    fields = {"name": file.stem, **config} if file and isinstance(config, Mapping) else config
+    return read_state_dict(tensors, replace(config_from(fields), source=told, revision=revision), tokenizer)
+
+
+def _own(source: str | os.PathLike[str] | nn.Module, tokenizer: Any) -> Model | None:
+    """The model of a name that comes with unweave, or of a folder in our own format; None for the rest."""
+    if isinstance(source, nn.Module):
+        return None
+    if isinstance(source, str) and source in SHIPPED:
+        return read_shipped(source, tokenizer)
+    path = Path(source).expanduser()
+    folder = path.parent if path.name == WEIGHTS else path
+    return read_native(folder, tokenizer) if is_native(folder) else None
+
+
+def _converted(checkpoint: Checkpoint) -> Model:
     """The model of any HF source, its weights as they are stored."""
-    checkpoint = _read(source, revision)
     try:
         config, weights = convert(checkpoint.options, checkpoint.tensors)
     except UnweaveError as error:  # a config that no model can have is the source's fault, not the caller's
@@ -111,7 +150,7 @@ def _converted(source: str | os.PathLike[str] | nn.Module, revision: str | None)
         revision=checkpoint.revision,
         quantization=checkpoint.quantization,
     )
-    return Model(config, weights, checkpoint.tokenizer)
+    return Model(config, replace(weights, **checkpoint.own), checkpoint.tokenizer)
 
 
 def as_device(device: str | torch.device | None) -> torch.device:
@@ -141,9 +180,9 @@ def as_dtype(dtype: str | torch.dtype) -> torch.dtype:
     return asked
 
 
-def _read(source: str | os.PathLike[str] | nn.Module, revision: str | None) -> Checkpoint:
+def _read(source: str | os.PathLike[str] | nn.Module, revision: str | None, tokenizer: Any) -> Checkpoint:
     if isinstance(source, nn.Module):
-        return _read_module(source)
+        return read_module(source, tokenizer)
     text = os.fspath(source)
     if not text.strip():
         raise ModelError("model: expected a name, a folder, a file or a hub id, got an empty text")
@@ -152,14 +191,14 @@ def _read(source: str | os.PathLike[str] | nn.Module, revision: str | None) -> C
     if revision is not None and not is_hub_id:
         raise InputError(f"revision={revision!r} is for hub ids (org/name); {text} is not one")
     if text in KNOWN:
-        return read_known(text)
+        return read_known(text, tokenizer)
     if path.is_dir():
-        return read_folder(path)
+        return read_folder(path, tokenizer)
     if path.suffix == ".gguf" and path.is_file():
         with status(f"reading {path.name}"):
-            return read_gguf(path)
+            return read_gguf(path, tokenizer)
     if is_hub_id:
-        return _read_hub(text, revision)
+        return _read_hub(text, revision, tokenizer)
     names = (*KNOWN, *SHIPPED)
     found = "a file of a kind that is not read" if path.is_file() else "not found"
     raise ModelError(
@@ -169,39 +208,14 @@ def _read(source: str | os.PathLike[str] | nn.Module, revision: str | None) -> C
     )
 
 
-def _read_module(module: nn.Module) -> Checkpoint:
-    config: Any = getattr(module, "config", None)
-    if not hasattr(config, "to_dict"):
-        raise ModelError(f"a {type(module).__name__} has no HF config; give a model loaded with transformers")
-    options = config.to_dict()
-    name = str(options.get("_name_or_path") or options.get("model_type"))
-    name = Path(name).name if Path(name).is_absolute() else name
-    check_family(options.get("model_type"))
-    # transformers leaves this on models whose weights it has unpacked; packed ones are refused by their dtype.
-    unpacked = (options.get("quantization_config") or {}).get("quant_method") == "gguf"
-    if unpacked:
-        options.pop("quantization_config")
-    tensors: dict[str, Tensor] = {key: value.detach().clone() for key, value in module.state_dict().items()}
-    if options.get("tie_word_embeddings"):
-        tensors.pop("lm_head.weight", None)
-    return Checkpoint(
-        options=options,
-        tensors=tensors,
-        tokenizer=None,
-        name=name,
-        source=f"a loaded {type(module).__name__}",
-        quantization="GGUF" if unpacked else "",
-    )
-
-
-def _read_hub(name: str, revision: str | None) -> Checkpoint:
+def _read_hub(name: str, revision: str | None, tokenizer: Any) -> Checkpoint:
     """A hub repository's files, fetched into the cache of huggingface_hub, where transformers finds them too."""
     from huggingface_hub import snapshot_download
 
     where: dict[str, Any] = {"repo_id": name, "revision": revision, "ignore_patterns": ["*/*"]}
     try:
         with status(f"fetching {name} from the hub"), quiet():
-            folder = Path(snapshot_download(allow_patterns=_HUB_FILES + _HUB_WEIGHTS[0], **where))
+            folder = Path(snapshot_download(allow_patterns=[ADAPTER, *_HUB_FILES, *_HUB_WEIGHTS[0]], **where))
             if not list(folder.glob("*.safetensors")):
                 folder = Path(snapshot_download(allow_patterns=_HUB_FILES + _HUB_WEIGHTS[1], **where))
     except Exception as error:  # network, permission and not-found errors of several libraries
@@ -210,4 +224,4 @@ def _read_hub(name: str, revision: str | None) -> Checkpoint:
             f"{name}: no such folder here, and not to be had from the hub ({reason}); check the name and the network, "
             f"or give a folder or a .gguf file; {', '.join(KNOWN)} comes from the Python package index"
         ) from error
-    return replace(read_folder(folder), name=name, source=f"hub: {name}", revision=folder.name[:12])
+    return replace(read_folder(folder, tokenizer), name=name, source=f"hub: {name}", revision=folder.name[:12])

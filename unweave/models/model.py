@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, final
 
@@ -16,12 +15,34 @@ from unweave.errors import InputError
 from unweave.models import tokens as text
 from unweave.models.config import Config
 from unweave.models.forward import seen_keys
-from unweave.models.prompts import Prompts
+from unweave.models.inputs import column, shown, texts_of
+from unweave.models.prompts import Prompts, check_answers
 from unweave.models.run import Edit, Keep, Run, keys_to_keep, run_model
 from unweave.models.weights import Weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+def _readable(prompts: Prompts, config: Config) -> Prompts:
+    """Prompts whose every token the embedding holds: padding, which is never read, becomes token 0 where it does not.
+
+    Raises:
+        InputError: a prompt that is too long, or a token of one that is no entry of the vocabulary.
+    """
+    longest, tokens = int(prompts.lengths.max()), prompts.tokens[:, : config.n_ctx]
+    if longest > config.n_ctx:
+        raise InputError(f"prompts: {longest} tokens, and {config.name} reads {config.n_ctx}; shorten them")
+    outside = (tokens < 0) | (tokens >= config.d_vocab)
+    wrong = outside & (torch.arange(tokens.shape[1], device=tokens.device) < prompts.lengths[:, None])
+    if wrong.any():
+        row, pos = wrong.nonzero()[0].tolist()
+        raise InputError(
+            f"prompts: prompt {row + 1} has token id {int(tokens[row, pos])} at position {pos}; "
+            f"token ids must lie in 0 to {config.d_vocab - 1}, the vocabulary of {config.name}"
+        )
+    same = tokens.shape == prompts.tokens.shape and not outside.any()
+    return prompts if same else replace(prompts, tokens=tokens.masked_fill(outside, 0))
 
 
 @final
@@ -47,14 +68,14 @@ class Model:
 
     def run(
         self,
-        prompts: Prompts | str | Sequence[str] | Int[Tensor, "prompt pos"],
+        prompts: Prompts | str | Iterable | Mapping,
         keep: Keep | Iterable[Keep] = (),
         edits: Edit | Sequence[Edit] = (),
     ) -> Run:
         """One forward pass.
 
         Args:
-            prompts: prompts, a text, texts, or token ids `[prompt pos]`.
+            prompts: prompts, a text, texts, token ids `[prompt pos]`, or a tokenizer's output with its mask.
             keep: sites to keep: `"z"`, `("z", 9)`, `"blocks.9.attn.hook_z"`, a predicate over such names, or `"all"`.
             edits: values to put in place of what the model computes, one or several, made in the order given.
 
@@ -65,44 +86,39 @@ class Model:
             InputError: a site, layer or head that the model lacks; a value that does not fit; too many tokens.
         """
         batch = self.prompts(prompts)
-        made = [edits] if isinstance(edits, Edit) else edits
-        return run_model(self.config, self.weights, batch, keys_to_keep(self.config, keep), made)
+        return run_model(self.config, self.weights, batch, keys_to_keep(self.config, keep), _edits(edits))
 
-    def prompts(self, prompts: Prompts | str | Sequence[str] | Int[Tensor, "prompt pos"]) -> Prompts:
+    def prompts(self, prompts: Prompts | str | Iterable | Mapping) -> Prompts:
         """`prompts` as `Prompts` on this model's device. Raises InputError where they do not fit the model."""
-        if isinstance(prompts, Tensor):
-            batch = Prompts.from_tokens(prompts)
-        elif isinstance(prompts, Prompts):
-            batch = prompts
-        else:
-            single = isinstance(prompts, str) or not isinstance(prompts, Iterable)
-            texts: list[str] = [prompts] if single else list(prompts)  # pyright: ignore[reportAssignmentType]
-            if not all(isinstance(one, str) for one in texts):
-                raise InputError(
-                    f"prompts: expected prompts, texts, or a tensor of token ids [prompt, pos], got {_short(prompts)}"
-                )
-            ids, lengths = self.to_tokens(texts)
-            batch = replace(
-                Prompts.from_tokens(ids, lengths=lengths),
-                texts=tuple(texts),
-                str_tokens=tuple(self.to_str_tokens(row[:n]) for row, n in zip(ids, lengths.tolist(), strict=True)),
-            )
-        n_pos, largest = batch.tokens.shape[1], int(batch.tokens.max())
-        if n_pos > self.config.n_ctx:
-            raise InputError(f"prompts: {n_pos} tokens, and {self.config.name} reads {self.config.n_ctx}; shorten them")
-        if largest >= self.config.d_vocab or int(batch.tokens.min()) < 0:
-            raise InputError(f"prompts: token ids must lie in 0 to {self.config.d_vocab - 1}, got {largest}")
+        batch = prompts if isinstance(prompts, Prompts) else self._made(prompts)
+        if len(batch) == 0:
+            raise InputError("prompts: expected at least one prompt, got none")
+        bos = batch.bos if self.tokenizer is None else text.begins_with_bos(self.tokenizer, batch.tokens)
+        batch = replace(_readable(batch, self.config), bos=bos)
         seen = seen_keys(self.config, batch.tokens, batch.lengths)
         if seen is not None and not seen.any(1).all():
             number = int((~seen.any(1)).nonzero()[0]) + 1
             raise InputError(f"prompts: prompt {number} is nothing but padding (token {self.config.pad_token})")
+        check_answers(batch, self.config.d_vocab_out)
         return batch.to(self.device)
 
+    def _made(self, given: str | Iterable | Mapping) -> Prompts:
+        """Texts or token ids as prompts."""
+        if isinstance(given, Iterator) and not hasattr(given, "read"):
+            given = list(given)  # a generator can be gone through once; a file is refused
+        texts = texts_of(given)
+        if texts is None:
+            return Prompts.from_tokens(given)
+        ids, lengths = self.to_tokens(texts)
+        words = tuple(self.to_str_tokens(row[:n]) for row, n in zip(ids, lengths.tolist(), strict=True))
+        return replace(Prompts.from_tokens(ids, lengths=lengths), texts=tuple(texts), str_tokens=words)
+
     def to_tokens(
-        self, texts: str | Sequence[str], bos: bool | None = None
+        self, texts: str | Iterable[str], bos: bool | None = None
     ) -> tuple[Int[Tensor, "prompt pos"], Int[Tensor, " prompt"]]:
         """Token ids, right-padded, and each text's length. `bos`: None as the tokenizer does it, True, or False."""
-        return text.encode(self._tokenizer(), [texts] if isinstance(texts, str) else list(texts), bos)
+        given = [texts] if isinstance(texts, str) else column("texts", texts)
+        return text.encode(self._tokenizer(), given, bos)
 
     def to_str_tokens(
         self, tokens: str | Int[Tensor, " pos"] | Sequence[int], bos: bool | None = None
@@ -237,11 +253,19 @@ class Model:
         return self.weights.w_pos
 
 
-def _short(given: object) -> str:
-    return f"{textwrap.shorten(repr(given), 60)} ({type(given).__name__})"
+def _edits(given: object) -> list[Edit]:
+    """Edits as a list. Raises InputError for what is none."""
+    edits = []
+    for edit in given if isinstance(given, Iterable) and not isinstance(given, str) else [given]:
+        if not isinstance(edit, Edit):
+            raise InputError(
+                f"edits: expected uw.Edit values, such as uw.Edit('z', 9, value=0.0, head=6), got {shown(edit)}"
+            )
+        edits.append(edit)
+    return edits
 
 
 def check_model(model: object) -> None:
     """Raises InputError where a method that reads one model is given anything else."""
     if not isinstance(model, Model):
-        raise InputError(f"model: expected a Model, got {_short(model)}; uw.load_model makes one")
+        raise InputError(f"model: expected a Model, got {shown(model)}; uw.load_model makes one")

@@ -65,8 +65,8 @@ def is_native(folder: Path) -> bool:
     return file.is_file() and str(read_json(file).get("format", "")).startswith("unweave ")
 
 
-def read_native(folder: Path) -> Model:
-    """The model in a folder of our own format, its weights as they are stored.
+def read_native(folder: Path, tokenizer: Any = None) -> Model:
+    """The model in a folder of our own format, its weights as they are stored. `tokenizer`: see `read_tokenizer`.
 
     Raises:
         ModelError: another version of the format, a field that is unknown or wrong, weights that are missing, altered
@@ -81,17 +81,19 @@ def read_native(folder: Path) -> Model:
     tensors = read_tensor_file(file)
     if config.revision != revision_of(tensors):
         raise ModelError(f"{file}: not the weights that {CONFIG} was written with; save the model again")
-    return _model(file, config, tensors, read_tokenizer(folder))
+    return read_state_dict(tensors, replace(config, source=str(file)), read_tokenizer(folder, tokenizer))
 
 
-def read_state_dict(file: Path, config: Config) -> Model:
+def read_state_dict(tensors: Mapping[str, Tensor], config: Config, tokenizer: Any = None) -> Model:
     """The model of a state dict in TransformerLens naming, its weights as they are stored.
 
     Raises:
-        ModelError: a file that is no state dict, or one that does not fit the config.
+        ModelError: one that does not fit the config, whose `source` the message begins with.
     """
-    tensors = read_tensor_file(file)
-    return _model(file, replace(config, revision=revision_of(tensors)), tensors, None)
+    try:
+        return Model(config, weights_from_state_dict(config, tensors), tokenizer)
+    except ModelError as error:
+        raise ModelError(f"{config.source}: {error}") from error
 
 
 def revision_of(tensors: Mapping[str, Tensor]) -> str:
@@ -102,14 +104,6 @@ def revision_of(tensors: Mapping[str, Tensor]) -> str:
         found.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
         found.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
     return found.hexdigest()[:12]
-
-
-def _model(file: Path, config: Config, tensors: Mapping[str, Tensor], tokenizer: Any) -> Model:
-    try:
-        weights = weights_from_state_dict(config, tensors)
-    except ModelError as error:
-        raise ModelError(f"{file}: {error}") from error
-    return Model(replace(config, source=str(file)), weights, tokenizer)
 
 
 def write_tensors(target: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:

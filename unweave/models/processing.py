@@ -25,6 +25,7 @@ from torch.nn.functional import pad
 
 from unweave.errors import InputError
 from unweave.models.config import Config
+from unweave.models.precision import without_autocast
 from unweave.models.weights import LayerWeights, NormWeights, Weights
 
 
@@ -134,6 +135,7 @@ PROCESSING: dict[str, Step] = {
 }
 
 
+@without_autocast
 def process(config: Config, weights: Weights, steps: str | Sequence[str]) -> tuple[Config, Weights]:
     """The steps named, in the order given; "all" stands for every step that this model allows, in the right order.
 

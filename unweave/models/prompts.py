@@ -1,14 +1,17 @@
 """Prompts: token rows with named positions and answers."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from itertools import chain
+from typing import SupportsIndex
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from unweave.errors import InputError, did_you_mean
+from unweave.models.inputs import column, numbers, token_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,54 +41,50 @@ class Prompts:
     @classmethod
     def from_tokens(
         cls,
-        tokens: Int[Tensor, "prompt pos"],
-        answers: Int[Tensor, " prompt"] | Sequence[int] | None = None,
-        wrong: Int[Tensor, " prompt"] | Sequence[int] | None = None,
-        roles: Mapping[str, Int[Tensor, " prompt"] | Sequence[int]] | None = None,
-        lengths: Int[Tensor, " prompt"] | Sequence[int] | None = None,
+        tokens: Int[Tensor, "prompt pos"] | Iterable | Mapping,
+        answers: Int[Tensor, " prompt"] | Iterable[SupportsIndex] | None = None,
+        wrong: Int[Tensor, " prompt"] | Iterable[SupportsIndex] | None = None,
+        roles: Mapping[str, Int[Tensor, " prompt"] | Iterable[SupportsIndex]] | None = None,
+        lengths: Int[Tensor, " prompt"] | Iterable[SupportsIndex] | None = None,
+        clusters: Int[Tensor, " prompt"] | Iterable[Hashable] | None = None,
     ) -> "Prompts":
         """Prompts from token ids alone, for models without a tokenizer.
 
         Args:
-            tokens: `[prompt, pos]` vocabulary entries, right-padded where `lengths` says so.
+            tokens: `[prompt, pos]` vocabulary entries: a tensor, an array, or rows that need not be equally long; or
+                a tokenizer's output, of which `attention_mask` says what counts.
             answers, wrong: `[prompt]` the right and a wrong output entry.
             roles: named positions, `[prompt]` each, from 0. `end` is the last token unless it is given.
-            lengths: `[prompt]` tokens that count in each row; all of them by default.
+            lengths: `[prompt]` tokens that count in each row, from its beginning; all of them by default.
+            clusters: `[prompt]` a number or name, equal for prompts that are not independent of each other.
 
         Raises:
-            InputError: a length, role or answer that does not fit the tokens.
+            InputError: tokens, lengths, roles or answers that do not fit each other.
         """
-        if tokens.ndim != 2 or tokens.shape[0] == 0 or tokens.shape[1] == 0:
-            raise InputError(
-                f"tokens: expected [prompt, pos] with at least one of each, got shape {tuple(tokens.shape)}"
-            )
-        if tokens.is_floating_point():
-            raise InputError(f"tokens: expected token ids, which are whole numbers, got {tokens.dtype}")
-        n_prompts, n_pos = tokens.shape
+        ids, own = token_rows(tokens)
         rows = {"lengths": lengths, "answers": answers, "wrong": wrong, **(roles or {})}
-        given = {name: torch.as_tensor(row, dtype=torch.long) for name, row in rows.items() if row is not None}
-        for name, row in given.items():
-            if row.shape != (n_prompts,):
-                raise InputError(
-                    f"{name}: expected one entry for each of the {n_prompts} prompts, got {tuple(row.shape)}"
-                )
-        size = given.get("lengths", torch.full((n_prompts,), n_pos))
-        if bool((size < 1).any()) or bool((size > n_pos).any()):
-            raise InputError(f"lengths: expected 1 to {n_pos} for each prompt, got {size.tolist()}")
+        given = {name: numbers(name, row, len(ids)) for name, row in rows.items() if row is not None}
+        size = given.get("lengths", own)
+        if bool((size < 1).any()) or bool((size > own).any()):
+            raise InputError(f"lengths: expected 1 to {int(own.max())} for each prompt, got {size.tolist()}")
         places = {name: given[name] for name in roles or {}}
         places.setdefault("end", size - 1)
         for name, row in places.items():
             if bool((row < 0).any()) or bool((row >= size).any()):
                 raise InputError(f"roles[{name!r}]: a position lies outside its prompt; positions count from 0")
-        return cls(
-            tokens=tokens.long(),
+        words = tuple(tuple(map(str, row[:n].tolist())) for row, n in zip(ids, size, strict=True))
+        prompts = cls(
+            tokens=ids,
             lengths=size,
             roles=places,
             answers=given.get("answers"),
             wrong=given.get("wrong"),
-            texts=tuple(" ".join(map(str, row[:n].tolist())) for row, n in zip(tokens, size, strict=True)),
-            str_tokens=tuple(tuple(map(str, row[:n].tolist())) for row, n in zip(tokens, size, strict=True)),
+            texts=tuple(map(" ".join, words)),
+            str_tokens=words,
+            clusters=None if clusters is None else named_clusters(clusters, len(ids)),
         )
+        check_answers(prompts)
+        return prompts
 
     def __len__(self) -> int:
         return self.tokens.shape[0]
@@ -99,24 +98,32 @@ class Prompts:
     def __repr__(self) -> str:
         sizes = sorted({int(self.lengths.min()), int(self.lengths.max())})
         first = f", the first {textwrap.shorten(self.texts[0], 80, placeholder=' …')!r}" if self.texts else ""
-        return f"Prompts({len(self)} of {' to '.join(map(str, sizes))} tokens, roles {' '.join(self.roles)}{first})"
+        clusters = "" if self.clusters is None else f", {len(self.clusters.unique())} clusters"
+        told = f"{len(self)} of {' to '.join(map(str, sizes))} tokens, roles {' '.join(self.roles)}{clusters}"
+        return f"Prompts({told}{first})"
 
     def take(self, index: Int[Tensor, " row"] | Sequence[int]) -> "Prompts":
         """The prompts at `index`, in that order; a prompt may be taken more than once."""
         at = torch.as_tensor(index, dtype=torch.long, device=self.tokens.device)
         rows = at.tolist()
         return replace(
-            self,
-            tokens=self.tokens[at],
-            lengths=self.lengths[at],
-            roles={name: row[at] for name, row in self.roles.items()},
-            answers=None if self.answers is None else self.answers[at],
-            wrong=None if self.wrong is None else self.wrong[at],
+            self._each(lambda values: values[at]),
             texts=tuple(self.texts[row] for row in rows) if self.texts else (),
             str_tokens=tuple(self.str_tokens[row] for row in rows) if self.str_tokens else (),
-            groups=None if self.groups is None else self.groups[at],
-            clusters=None if self.clusters is None else self.clusters[at],
         )
+
+    def first(self, n: int) -> list[int]:
+        """The first `n` rows, without those of clusters that are cut there, unless that leaves fewer than half of them.
+
+        So a pair is kept together, and templates that return all the time are not: of 100 prompts from 15 templates, 24
+        are of all templates, and not of three.
+        """
+        rows = list(range(min(n, len(self))))
+        if self.clusters is None:
+            return rows
+        cut = set(self.clusters[len(rows) :].tolist())
+        whole = [row for row in rows if int(self.clusters[row]) not in cut]
+        return whole if 2 * len(whole) >= len(rows) else rows
 
     def role(self, name: str) -> Int[Tensor, " prompt"]:
         """Positions of a role, one a prompt. Raises InputError with the roles that there are."""
@@ -129,16 +136,131 @@ class Prompts:
 
     def to(self, device: torch.device | str) -> "Prompts":
         """The same prompts with their tensors on `device`."""
-        return replace(
-            self,
-            tokens=self.tokens.to(device),
-            lengths=self.lengths.to(device),
-            roles={name: row.to(device) for name, row in self.roles.items()},
-            answers=None if self.answers is None else self.answers.to(device),
-            wrong=None if self.wrong is None else self.wrong.to(device),
-            groups=None if self.groups is None else self.groups.to(device),
-            clusters=None if self.clusters is None else self.clusters.to(device),
+        return self._each(lambda values: values.to(device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Prompts":
+        """The prompts with every tensor changed."""
+        held = {field.name: getattr(self, field.name) for field in fields(self)}
+        changed = {name: change(value) for name, value in held.items() if isinstance(value, Tensor)}
+        return replace(self, **changed, roles={name: change(row) for name, row in self.roles.items()})
+
+
+def check_answers(prompts: Prompts, n_outputs: int | None = None, names: Sequence[str] = ()) -> None:
+    """Raises InputError, naming the prompt, for an answer that is no output entry, or is the wrong answer too.
+
+    Args:
+        prompts: with answers, wrong answers, both or none.
+        n_outputs: entries of the model's output; not checked if None.
+        names: each prompt's name in messages, `pairs.csv line 4`; by default its number from 1.
+    """
+    for name, row in (("answers", prompts.answers), ("wrong", prompts.wrong)):
+        if row is None:
+            continue
+        if row.shape != (len(prompts),):
+            raise InputError(f"{name}: expected one for each of the {len(prompts)} prompts, got {tuple(row.shape)}")
+        outside = (row < 0) if n_outputs is None else (row < 0) | (row >= n_outputs)
+        for number in _first(outside):
+            entries = "counted from 0" if n_outputs is None else f"0 to {n_outputs - 1}"
+            raise InputError(
+                f"{name}: {_named(number, names)} has {int(row[number])}, expected an output entry, {entries}"
+            )
+    if prompts.answers is not None and prompts.wrong is not None:
+        for number in _first(prompts.answers == prompts.wrong):
+            raise InputError(
+                f"{_named(number, names)}: the answer and the wrong answer are both output entry "
+                f"{int(prompts.answers[number])}{_text(prompts, number)}, so there is no difference to measure; give "
+                "another wrong answer"
+            )
+
+
+def check_pairs(clean: Prompts, corrupted: Prompts, names: Sequence[str] = ()) -> None:
+    """Raises InputError, naming the pair, if a prompt and its corruption differ in length, or not at all."""
+    if len(clean) != len(corrupted):
+        raise InputError(
+            f"corrupted: {len(corrupted)} prompts, and there are {len(clean)} clean ones; each needs its own"
         )
+    unlike = clean.lengths != corrupted.lengths
+    for number in _first(unlike):
+        ours, theirs = (side.str_tokens[number] if side.str_tokens else () for side in (clean, corrupted))
+        raise InputError(
+            f"{_named(number, names)}: the clean prompt has {int(clean.lengths[number])} tokens and the "
+            f"corrupted one {int(corrupted.lengths[number])}{_more(unlike)}; make them equally long, since a patch "
+            f"needs equal positions. They part at {_parting(ours, theirs)}"
+        )
+    same = torch.tensor([ours == theirs for ours, theirs in zip(_rows(clean), _rows(corrupted), strict=True)])
+    for number in _first(same):
+        raise InputError(
+            f"{_named(number, names)}: the clean and the corrupted prompt have the same tokens{_more(same)}"
+            f"{_text(clean, number)}, so there is no effect to measure; change what the answer depends on"
+        )
+
+
+def pair_clusters(clean: Prompts, corrupted: Prompts) -> Int[Tensor, " prompt"] | None:
+    """Clusters of pairs that share a clean prompt, or whose clean prompt is another's corruption; None if none do."""
+    ours, theirs = _rows(clean), _rows(corrupted)
+    asked = set(ours)
+    found = clusters_of([{mine, other} & asked for mine, other in zip(ours, theirs, strict=True)])
+    return found if int(found.max()) + 1 < len(clean) else None
+
+
+def clusters_of(keys: Sequence[Iterable[Hashable]]) -> Int[Tensor, " prompt"]:
+    """Numbers of prompts that are connected by the keys that they share, in order of first appearance."""
+    parent = list(range(len(keys)))
+
+    def root(number: int) -> int:
+        while parent[number] != number:
+            number = parent[number]
+        return number
+
+    holder: dict[Hashable, int] = {}
+    for number, own in enumerate(keys):
+        for key in own:
+            parent[root(number)] = root(holder.setdefault(key, number))
+    roots = [root(number) for number in range(len(keys))]
+    numbered = {one: number for number, one in enumerate(dict.fromkeys(roots))}
+    return torch.tensor([numbered[one] for one in roots], dtype=torch.long)
+
+
+def named_clusters(given: object, n_prompts: int, names: Sequence[str] = ()) -> Int[Tensor, " prompt"]:
+    """A column of numbers or names as clusters. Raises InputError if it does not fit or a prompt has none."""
+    labels = column("clusters", given, n_prompts)
+    for number, label in enumerate(labels):
+        if not isinstance(label, Hashable) or label in (None, "") or label != label:  # NaN is not itself
+            raise InputError(
+                f"clusters: expected a number or a name for each prompt, got {label!r} for {_named(number, names)}"
+            )
+    return clusters_of([[label] for label in labels])
+
+
+def _first(where: Tensor) -> list[int]:
+    """The first row that is true, if there is one."""
+    return where.nonzero()[:1, 0].tolist()
+
+
+def _more(where: Tensor) -> str:
+    """How many rows are true, if several are."""
+    return f" ({int(where.sum())} pairs in all)" if int(where.sum()) > 1 else ""
+
+
+def _named(number: int, names: Sequence[str]) -> str:
+    return names[number] if names else f"prompt {number + 1}"
+
+
+def _text(prompts: Prompts, number: int) -> str:
+    """A prompt's text, for the middle of a message."""
+    return f" ({textwrap.shorten(prompts.texts[number], 80, placeholder=' …')!r})" if prompts.texts else ""
+
+
+def _rows(prompts: Prompts) -> list[tuple[int, ...]]:
+    """Each prompt's tokens, without padding."""
+    return [tuple(row[:n]) for row, n in zip(prompts.tokens.tolist(), prompts.lengths.tolist(), strict=True)]
+
+
+def _parting(ours: Sequence[str], theirs: Sequence[str]) -> str:
+    """Both token lists from one token before their first difference, a few tokens each."""
+    ends = chain(zip(ours, theirs, strict=False), [(None, "")])
+    at = max(next(n for n, (mine, other) in enumerate(ends) if mine != other) - 1, 0)
+    return f"{list(ours[at : at + 6])} and {list(theirs[at : at + 6])}"
 
 
 def _same(ours: object, theirs: object) -> bool:

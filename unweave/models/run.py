@@ -1,7 +1,6 @@
 """A run: one forward pass, the activations kept of it, and the edits made in it."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import SupportsIndex
@@ -177,11 +176,11 @@ class Run:
 
     @cached_property
     def logits(self) -> Float[Tensor, "prompt pos d_vocab_out"]:
-        """Logits at every position, made when first asked for."""
+        """Logits at every position, made when first asked for, in float32 or wider."""
         return unembed(self.weights, self.final)
 
     def logits_at(self, role: str = "end") -> Float[Tensor, "prompt d_vocab_out"]:
-        """Logits at one role of each prompt."""
+        """Logits at one role of each prompt, in float32 or wider."""
         rows = torch.arange(len(self.prompts), device=self.final.device)
         return unembed(self.weights, self.final[rows, self.prompts.role(role).to(rows.device)])
 
@@ -207,13 +206,6 @@ class Run:
         return self.kept[site, layer]
 
 
-@contextmanager
-def exact(device: torch.device) -> Iterator[None]:
-    """Without gradients, and in the model's own dtype also under `torch.autocast`."""
-    with torch.no_grad(), torch.autocast(device.type, enabled=False):
-        yield
-
-
 def run_model(
     config: Config, weights: Weights, prompts: Prompts, keep: Iterable[Key] = (), edits: Sequence[Edit] = ()
 ) -> Run:
@@ -221,6 +213,6 @@ def run_model(
     recorder = Recorder(config, keep, edits)
     for edit in edits:
         check_places(edit, prompts)
-    with exact(prompts.tokens.device):
+    with torch.no_grad():
         final = forward(config, weights, prompts.tokens, recorder, prompts.lengths)
     return Run(config, weights, prompts, recorder.kept, final)

@@ -6,6 +6,7 @@ examples came from, and the accuracy after each epoch. `unweave train NAME` with
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from unweave.models.model import Model
 from unweave.models.native import read_native
@@ -35,7 +36,7 @@ SHIPPED = {
 }
 
 
-def read_shipped(name: str) -> Model:
+def read_shipped(name: str, tokenizer: Any = None) -> Model:
     """A model of the package, its weights as they are stored. Raises ModelError where its files are damaged."""
-    model = read_native(SHIPPED[name].folder)
+    model = read_native(SHIPPED[name].folder, tokenizer)
     return replace(model, config=replace(model.config, source=f"comes with unweave as {name!r}"))

@@ -9,7 +9,8 @@ A site is where a value can be read, kept or replaced. Shapes, with `kv_head` wh
     mlp_pre mlp_post                                                        [prompt pos d_mlp]
 
 `q` and `k` are taken before rotation. `scores` are scaled and masked. `mlp_pre` is what the activation function reads,
-`mlp_post` what the output matrix reads. `final` is the residual stream after the last norm.
+`mlp_post` what the output matrix reads. `final` is the residual stream after the last norm. In models in half precision
+`scores` and `pattern` are float32.
 """
 
 import operator

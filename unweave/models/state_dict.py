@@ -23,7 +23,7 @@ from torch import Tensor
 from unweave.errors import ModelError
 from unweave.models.config import Config
 from unweave.models.model import Model
-from unweave.models.weights import LayerWeights, NormWeights, Weights
+from unweave.models.weights import LayerWeights, NormWeights, Weights, same_values
 
 # Buffers that TransformerLens stores beside the weights: they follow from the config.
 _BUFFERS = re.compile(r"blocks\.\d+\.attn\.(mask|IGNORE|rotary_sin|rotary_cos)")
@@ -52,7 +52,7 @@ def weights_from_state_dict(config: Config, tensors: Mapping[str, Tensor]) -> We
     _check(config, tensors)
     layers = tuple(_layer(config, tensors, f"blocks.{index}.") for index in range(config.n_layers))
     w_e, w_u = tensors["embed.W_E"], tensors["unembed.W_U"].T.contiguous()
-    if config.tied_unembed and not torch.equal(w_u, w_e):
+    if config.tied_unembed and not same_values(w_u, w_e):
         raise ModelError("tied_unembed: unembed.W_U is not the transpose of embed.W_E; give tied_unembed=False")
     rotary = config.positions == "rotary"
     return Weights(
@@ -96,6 +96,11 @@ def _check(config: Config, tensors: Mapping[str, Tensor]) -> None:
     """Raises ModelError with all that does not fit."""
     shapes = shapes_of(config)
     given = {name: tensor for name, tensor in tensors.items() if not _BUFFERS.fullmatch(name)}
+    if given and not given.keys() & shapes.keys():
+        raise ModelError(
+            f"none of its names ({', '.join([*given][:3])}, …) is one of TransformerLens, such as embed.W_E; "
+            f"transformers' names go with a config of transformers: config=hf.config, or its config.json"
+        )
     missing = [f"{name} {list(shape)}" for name, shape in shapes.items() if name not in given]
     extra = [f"{name} {list(tensor.shape)}" for name, tensor in given.items() if name not in shapes]
     misshaped = [

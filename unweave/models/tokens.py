@@ -6,16 +6,19 @@ whether they can decode one token alone. These functions hide that: `encode` tak
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, SupportsIndex, runtime_checkable
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from unweave.errors import InputError
+from unweave.models.inputs import shown
 
 # Words are read behind a line break: no tokenizer joins it to a word, and a word's leading space stays with the word.
 _ANCHOR = "\n"
+# What a decoder writes for a part of a character.
+_PART = "\ufffd"
 
 
 @runtime_checkable
@@ -35,13 +38,17 @@ def encode(
     Args:
         tokenizer: any Hugging Face tokenizer; it needs no padding token, since padding is never read.
         texts: one text a prompt. Nothing is put behind a text, also where the tokenizer would end it.
-        bos: None as the tokenizer does it, True exactly one beginning-of-sequence token in front, False none.
+        bos: None as the tokenizer does it, True exactly one beginning-of-sequence token in front, False none. None
+            puts none in front of a text that begins with it.
 
     Raises:
         InputError: no text, an empty text, or a beginning-of-sequence token that the tokenizer lacks or the text holds.
     """
     if not texts:
         raise InputError("texts: expected at least one text, got none")
+    for number, text in enumerate(texts, start=1):
+        if not isinstance(text, str) or not text:
+            raise InputError(f"texts: expected a text that is not empty, got {shown(text)} as text {number}")
     rows = [_with_bos(tokenizer, text, bos) for text in texts]
     for number, row in enumerate(rows, start=1):
         if not row:
@@ -54,10 +61,33 @@ def encode(
 
 
 def str_tokens(tokenizer: Tokenizer, ids: Int[Tensor, " pos"] | Sequence[int]) -> tuple[str, ...]:
-    """The text of each token, with the space that it begins with. A piece of a character that takes several is `�`."""
+    """The text of each token, with the space that it begins with. A piece of a character that takes several is `�`.
+
+    Raises:
+        InputError: an entry that is no token id.
+    """
     numbers = ids.tolist() if isinstance(ids, Tensor) else list(ids)
+    for number in numbers:
+        if not isinstance(number, SupportsIndex) or not 0 <= int(number) < 2**31:
+            raise InputError(f"tokens: expected token ids, whole numbers from 0, got {number!r}")
     text_of = {number: _text_of(tokenizer, number) for number in set(numbers)}
     return tuple(text_of[number] for number in numbers)
+
+
+def pieces(tokenizer: Tokenizer, ids: Int[Tensor, " pos"] | Sequence[int]) -> tuple[str, ...]:
+    """What each token adds to the text. A character that takes several tokens is added by the last of them."""
+    numbers = ids.tolist() if isinstance(ids, Tensor) else list(ids)
+    found: list[str] = []
+    group: list[int] = []  # tokens since the last whole character, and the text that they have added
+    added = ""
+    for number, text in zip(numbers, str_tokens(tokenizer, numbers), strict=True):
+        group.append(number)
+        whole = text if len(group) == 1 else _text_of(tokenizer, *group)
+        found.append(whole.rstrip(_PART)[len(added) :])
+        added += found[-1]
+        if not whole.endswith(_PART):
+            group, added = [], ""
+    return tuple(found)
 
 
 def single_token(tokenizer: Tokenizer, word: str) -> int:
@@ -93,15 +123,23 @@ def bos_id(tokenizer: Tokenizer) -> int | None:
     return getattr(tokenizer, "bos_token_id", None)
 
 
+def begins_with_bos(tokenizer: Tokenizer | None, tokens: Int[Tensor, "prompt pos"]) -> bool:
+    """Whether every row begins with the beginning-of-sequence token."""
+    first = None if tokenizer is None else bos_id(tokenizer)
+    return first is not None and bool((tokens[:, 0] == first).all())
+
+
 def _with_bos(tokenizer: Tokenizer, text: str, bos: bool | None) -> list[int]:
     first, bare = bos_id(tokenizer), _bare(tokenizer, text)
+    written = next((n for n, token in enumerate(bare) if token != first), len(bare))
     if bos is None:
         last, full = getattr(tokenizer, "eos_token_id", None), _ids(tokenizer, text, special=True)
         ended = full[-1:] == [last] and bare[-1:] != [last]
-        return full[:-1] if ended else full
+        full = full[:-1] if ended else full
+        # The text's own first token is the one: a model has seen no text that begins with two.
+        return bare if written and full == [first, *bare] else full
     if bos and first is None:
         raise InputError("bos=True: this tokenizer has no beginning-of-sequence token; give bos=None or bos=False")
-    written = next((n for n, token in enumerate(bare) if token != first), len(bare))
     if not bos and written:
         raise InputError(f"bos=False: the text {text!r} itself begins with that token; take it out, or give bos=None")
     return [first, *bare[written:]] if bos and first is not None else bare
@@ -116,9 +154,9 @@ def _ids(tokenizer: Tokenizer, text: str, special: bool) -> list[int]:
     return list(tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
 
 
-def _text_of(tokenizer: Tokenizer, number: int) -> str:
-    # Decoders drop the space at the beginning of a text, so a token is decoded twice over and the first time cut off.
-    once, twice = tokenizer.decode([number]), tokenizer.decode([number, number])
+def _text_of(tokenizer: Tokenizer, *ids: int) -> str:
+    # Decoders drop the space at the beginning of a text, so tokens are decoded twice over and the first time cut off.
+    once, twice = tokenizer.decode([*ids]), tokenizer.decode([*ids, *ids])
     return twice[len(once) :]
 
 

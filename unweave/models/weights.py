@@ -7,10 +7,29 @@ value heads; a gated MLP's `w_in` holds the gate's rows first, then the linear p
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+
+def abbreviated(self: Any) -> str:
+    """A repr of one line for an object of tensors or long tuples: shapes and numbers of entries; None is left out."""
+
+    def size(part: object) -> str:
+        return str([*part.shape]) if isinstance(part, Tensor) else str(len(part)) if type(part) is tuple else repr(part)
+
+    names = getattr(self, "_fields", None) or [field.name for field in fields(self)]
+    held = {name: getattr(self, name) for name in names}
+    shown = [f"{name} {size(part)}" for name, part in held.items() if part is not None]
+    return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def same_values(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors hold the same numbers, whatever their dtypes and devices."""
+    kind = torch.promote_types(a.dtype, b.dtype)
+    return torch.equal(a.to(b.device, kind), b.to(kind))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -19,6 +38,8 @@ class NormWeights:
 
     weight: Float[Tensor, " d_model"] | None = None
     bias: Float[Tensor, " d_model"] | None = None
+
+    __repr__ = abbreviated
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -35,6 +56,8 @@ class LayerWeights:
     b_in: Float[Tensor, " d_hidden"] | None
     w_out: Float[Tensor, "d_model d_mlp"] | None
     b_out: Float[Tensor, " d_model"] | None
+
+    __repr__ = abbreviated
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -6,7 +6,15 @@ A cell is given by its coordinates, in the names of the glossary. Positions stan
 
 import math
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
+if TYPE_CHECKING:
+    import xarray
+
+# Of each dimension of positions: the coordinate with the tokens there.
+TOKENS: Mapping[str, str] = {"pos": "token", "q_pos": "q_token", "k_pos": "k_token"}
+# What a cell is named by besides its dimensions, where a slice has left it behind.
+FIXED = ("layer", "head", "kv_head", "neuron", "part", "address", "pos", "role", "q_pos", "k_pos")
 _HEADS = {"head": "{layer}.{head}", "kv_head": "{layer}.kv{kv_head}", "neuron": "{layer}.n{neuron}"}
 _ALONE = ("address", "component", "stage", "sender")
 _PLACES = ("pos", "role", "q_pos", "k_pos")
@@ -49,6 +57,26 @@ def _unit(where: Mapping[str, object]) -> str:
 def _place(where: Mapping[str, object]) -> str:
     at = " ".join(str(where[name]) for name in _PLACES if name in where and name != "k_pos")
     return f"{at} ← {where['k_pos']}".lstrip() if "k_pos" in where else at
+
+
+def token_at(
+    table: "xarray.DataArray | xarray.Dataset", dim: str = "pos", place: int | None = None, first: bool = False
+) -> str:
+    """The token at a place of a summary: `" Mary/ John"` where the clean prompt has another one than the corrupted.
+
+    Args:
+        table: a summary, or one of its cells.
+        dim: the dimension of the position.
+        place: where along it; None of a table with one position.
+        first: whether to name the first prompt's token where prompts differ, and not "".
+    """
+    name = TOKENS.get(dim, "")
+    if not first and table.attrs.get("tokens") != "every prompt":
+        return ""
+    coords = [table.coords[known] for known in (f"clean_{name}", name) if known in table.coords]
+    if any(coord.ndim != (place is not None) for coord in coords):
+        return ""
+    return "/".join(dict.fromkeys(str(coord.values[() if place is None else place]) for coord in coords))
 
 
 def number(value: float, digits: int = 2) -> str:

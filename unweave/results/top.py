@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unweave.errors import InputError
-from unweave.results.labels import cell_label, number, p_value
+from unweave.results.labels import FIXED, cell_label, number, p_value, token_at
 from unweave.results.summary import summaries
 from unweave.results.text_table import TextTable
 
@@ -21,6 +21,8 @@ _ORDERS = {"abs": "largest in size", "high": "highest", "low": "lowest"}
 @dataclass(frozen=True)
 class Row:
     """One cell: its name, coordinates and site, the token there if there is one, its mean, interval and adjusted p.
+
+    The name holds what the result was sliced by too, `5.1` of `heads.sel(layer=5)`; `where` has the dimensions alone.
 
     `cumulative` is the share of the result's total absolute mean that this row and those above it hold.
     """
@@ -124,11 +126,12 @@ def top(
 def _row(table: "xarray.Dataset", index: tuple[int, ...], site: str, cumulative: float, named: bool) -> Row:
     cell = table.isel(dict(zip(table["mean"].dims, index, strict=True)))
     where = {str(dim): _plain(cell[dim].item()) for dim in table["mean"].dims}
+    fixed = {name: _plain(table[name].item()) for name in FIXED if name in table.coords and not table[name].dims}
     return Row(
-        label=cell_label(where, site if named else ""),
+        label=cell_label(fixed | where, site if named else ""),
         site=site,
         where=where,
-        token=str(cell["token"].item()) if "token" in cell and table.attrs.get("tokens") == "every prompt" else "",
+        token=token_at(cell),
         mean=cell["mean"].item(),
         low=cell["low"].item(),
         high=cell["high"].item(),

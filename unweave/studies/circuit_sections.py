@@ -4,20 +4,25 @@ from collections.abc import Sequence
 
 import xarray as xr
 
+from unweave.circuits.evaluate import TESTS
+from unweave.circuits.halves import halves
+from unweave.methods.replacement import Replacement
+from unweave.metrics.contrast import Contrast
 from unweave.models.prompts import Prompts
 from unweave.results.labels import number
 from unweave.studies.plan import Record
-from unweave.studies.subject import Subject
+from unweave.studies.scores import scores
+from unweave.studies.subject import Subject, stand_in
+from unweave.views.baselines import baseline
 from unweave.views.blocks import Block, Details, Section, Text
 from unweave.views.choice import blocks_of
 from unweave.views.circuit.drawing import CircuitDrawing, circuit_drawing, group_colours
+from unweave.views.circuit.paths import edges_said
 from unweave.views.circuit.scores import evaluation_blocks
+from unweave.views.circuit.tables import path_tables
 from unweave.views.head_evidence import head_evidence, roles_table
-from unweave.views.path_effects import path_tables
 from unweave.views.sections import DOES, ENOUGH, SAYS, SIGNALS, THROUGH, WITHOUT
-from unweave.views.wording import counted
-
-TESTS = ("faithfulness", "completeness", "minimality")
+from unweave.views.wording import counted, interval
 
 
 def circuit_sections(subject: Subject, record: Record) -> tuple[Section, ...]:
@@ -41,9 +46,9 @@ def drawing_of(subject: Subject, record: Record) -> CircuitDrawing | None:
 
 
 def tests_of(record: Record) -> list[xr.Dataset]:
-    """The three tests of the circuit; none where they were left out."""
+    """The tests of the circuit; none where they were left out."""
     score = record.results.get("evaluation")
-    return [] if score is None else [score[name].to_dataset() for name in TESTS]
+    return [] if score is None else [score[name].to_dataset() for name in TESTS if name in score]
 
 
 def _does(record: Record) -> Section:
@@ -57,13 +62,16 @@ def _through(subject: Subject, record: Record) -> Section:
     text = [*SAYS[THROUGH]]
     if circuit is not None and circuit.edges:
         blocks.append(Details(f"The {counted(len(circuit.edges), 'path')} of the circuit", path_tables(circuit)))
-        text.append("The drawing of the circuit stands beside the answer, at the top.")
-    return _section(THROUGH, [*text, _on(subject)] if blocks else [], blocks)
+        text += [edges_said(circuit.edges, circuit.attrs), "The drawing of the circuit stands beside the answer."]
+    return _section(THROUGH, [*text, _on(subject.paths)] if blocks else [], blocks)
 
 
 def _without(subject: Subject, record: Record) -> Section:
     blocks = _blocks(record, ("knockouts", "backups"))
-    return _section(WITHOUT, [*SAYS[WITHOUT], _means(subject), _on(subject)] if blocks else [], blocks)
+    if not blocks:
+        return Section(WITHOUT)
+    pair = subject.paths
+    return _section(WITHOUT, [*SAYS[WITHOUT], _means(subject.stand_in, pair), _on(pair)], blocks)
 
 
 def _signals(record: Record) -> Section:
@@ -75,26 +83,38 @@ def _enough(subject: Subject, record: Record) -> Section:
     # A group has the same colour in the drawing and in the bars.
     colours = group_colours([group.name for group in circuit.groups]) if circuit else {}
     blocks = [block for table in tests_of(record) for block in evaluation_blocks(table, colours=colours)]
-    return _section(ENOUGH, [*SAYS[ENOUGH], _means(subject), _on(subject)] if blocks else [], blocks)
+    if not blocks:
+        return Section(ENOUGH)
+    pair = subject.judged
+    apart = set(pair.prompts.texts).isdisjoint(_choosing(subject))
+    text = "None of them chose the circuit." if apart else "Some chose the circuit, which looks better on these."
+    return _section(ENOUGH, [*SAYS[ENOUGH], _means(stand_in(pair), pair), f"{_on(pair)} {text}"], blocks)
 
 
-def _means(subject: Subject) -> str:
+def _choosing(subject: Subject) -> list[str]:
+    """The texts of the prompts that chose the circuit."""
+    prompts = subject.paths.prompts
+    return [prompts.texts[row] for row in halves(prompts)[0]]
+
+
+def _means(fill: Replacement, pair: Contrast) -> str:
     """What stands in for a head."""
-    fill = subject.stand_in
     by = "template" if fill.how == "template" else "position"
-    others = fill.reference if isinstance(fill.reference, Prompts) else subject.paths.corrupted
+    others = fill.reference if isinstance(fill.reference, Prompts) else pair.corrupted
     how = others.source.get("corruption", "given")
     return f"In place of a head stands its mean by {by} over {counted(len(others), 'prompt')} corrupted by `{how}`."
 
 
-def _on(subject: Subject) -> str:
+def _on(pair: Contrast) -> str:
     """Which prompts these results are of, where they are not the swept ones."""
-    pair = subject.paths
     how = pair.corrupted.source.get("corruption", "given")
+    table = scores(pair)
+    gap = baseline(table["clean"] - table["corrupted"])
+    spread = f" ({interval(gap.low, gap.high)})" if gap.n > 1 else ""
     return (
         f"These results are of {counted(len(pair.prompts), 'prompt')} under the corruption `{how}`, where the mean "
         f"{pair.metric.name} is {number(float(pair.clean.mean()))} clean and {number(float(pair.spoiled.mean()))} "
-        "corrupted."
+        f"corrupted: a gap of {number(gap.mean)} {pair.metric.unit}{spread}, of which effects are shares."
     )
 
 

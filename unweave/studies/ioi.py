@@ -28,6 +28,8 @@ from unweave.tasks import ioi_fixed
 
 S_INHIBITION = "S-inhibition"
 MOST_SENDERS = 4
+# Prompts for position and token: each is run in six kinds.
+MOST_SIGNALS = 16
 
 
 def own_steps(subject: Subject, steps: list[Step]) -> list[Step]:
@@ -91,7 +93,7 @@ def _circuit(subject: Subject, found: Results, report: Report) -> Circuit:
 def _signals(subject: Subject, found: Results, report: Report) -> xr.Dataset:
     """S-inhibition heads; without them, the heads that act through queries where the answer is read."""
     heads = s_inhibiting(needed(found, "circuit"), found.get("names"), subject.pair.metric.role)
-    task = task_of(subject.model, subject.settings, subject.kind, subject.settings.n_paths)
+    task = task_of(subject.model, subject.settings, subject.kind, min(subject.settings.n_paths, MOST_SIGNALS))
     pair = Contrast(subject.model, task.prompts, task.corrupt("swap"), subject.pair.metric)
     return position_token(pair, task, heads, progress=report)
 
@@ -122,6 +124,7 @@ IOI = Kind(
     roles=("IO", "S1", "S1+1", "S2", "end"),
     does={
         "name mover": ("moves the name", "move the name"),
+        "subject suppressor": ("writes against the subject", "write against the subject"),
         "negative name mover": ("writes against the name", "write against the name"),
         S_INHIBITION: ("keeps the movers off the subject", "keep the movers off the subject"),
         "duplicate token": ("finds the name that stood before", "find the name that stood before"),

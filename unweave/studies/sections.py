@@ -5,7 +5,7 @@ Every title that states a finding is computed from the results (see `unweave.vie
 says what was done, and what a figure can and cannot show.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
@@ -18,7 +18,7 @@ from unweave.results.labels import number
 from unweave.studies.circuit_sections import circuit_sections
 from unweave.studies.findings import N_LEADING, agreement, array, control_values
 from unweave.studies.plan import Record
-from unweave.studies.scores import scores
+from unweave.studies.scores import first_share, scores
 from unweave.studies.subject import Subject
 from unweave.views.baselines import Baseline, baselines
 from unweave.views.blocks import Block, Details, Figure, Section, Table, Text
@@ -27,7 +27,7 @@ from unweave.views.charts.scatter import scatter
 from unweave.views.choice import blocks_of
 from unweave.views.prompts import PromptList, prompt_pairs
 from unweave.views.sections import CARRIES, LOOKS, SAYS, WRITTEN, same_prompts
-from unweave.views.titles import task_finding
+from unweave.views.titles import attention_finding, task_finding
 from unweave.views.wording import SPACE, counted, interval, percent
 
 SHOWN_PROMPTS = 3
@@ -41,7 +41,7 @@ def sections(subject: Subject, record: Record) -> tuple[Section, ...]:
     """All that have something to show."""
     made = (
         _task(subject, record),
-        _section(WRITTEN, SAYS[WRITTEN], record, ("lens", "layers", "heads-direct", "neurons")),
+        _section(WRITTEN, SAYS[WRITTEN], record, ("lens", "layers", "heads-direct", "heads-split", "neurons")),
         _carried(record),
         _compared(record),
         _looks(subject, record),
@@ -56,6 +56,7 @@ def _task(subject: Subject, record: Record) -> Section:
     pair, own = subject.checked, subject.kind.own_groups
     groups = {"all": range(len(pair.prompts)), **(own(pair.prompts) if own else {})}
     table = {name: baselines(scores(pair, rows)) for name, rows in groups.items() if len(rows)}
+    first = {name: first_share(pair, rows) for name, rows in groups.items() if len(rows)}
     tokens = record.results.get("tokens")
     if tokens is not None and not same_prompts(scores(subject.pair), tokens):
         table[f"the {len(tokens['prompt'])} prompts compared by token"] = baselines(tokens)
@@ -67,28 +68,31 @@ def _task(subject: Subject, record: Record) -> Section:
     title = str(figure.layout.meta["title"])  # type: ignore[attr-defined]
     metric = pair.metric.name
     blocks = (
-        _task_table(table, task_finding(table["all"][0], metric), metric),
+        _task_table(table, first, task_finding(table["all"][0], metric), metric),
         *([_figure(figure, title)] if len(pair.prompts) > 1 else []),
         *_prompts(subject),
     )
     return Section(TASK, blocks)
 
 
-def _task_table(groups: dict[str, tuple[Baseline, Baseline]], title: str, metric: str) -> Table:
-    ahead = "right answer ahead" if metric == "logit difference" else "share above 0"
-    header = ("prompts", "n", ahead, f"mean {metric}", f"95{SPACE}% interval", "corrupted")
+def _task_table(
+    groups: dict[str, tuple[Baseline, Baseline]], first: Mapping[str, float], title: str, metric: str
+) -> Table:
+    ahead = "right answer ahead of the wrong one" if metric == "logit difference" else "share above 0"
+    header = ("prompts", "n", ahead, "first of all outputs", f"mean {metric}", f"95{SPACE}% interval", "corrupted")
     rows = tuple(
         (
             name,
             str(clean.n),
             percent(clean.above_zero),
+            percent(first[name]) if name in first else "–",
             number(clean.mean),
             interval(clean.low, clean.high),
             number(corrupted.mean),
         )
         for name, (clean, corrupted) in groups.items()
     )
-    return Table(header, rows, title, align="lrrrrr")
+    return Table(header, rows, title, align="lrrrrrr")
 
 
 def _prompts(subject: Subject) -> list[Block]:
@@ -201,8 +205,9 @@ def _looks(subject: Subject, record: Record) -> Section:
     blocks: list[Block] = []
     if found is not None:
         shown = found.isel(prompt=slice(0, SHOWN_PROMPTS * 2))
-        roles = {name: at[: shown.sizes["prompt"]].tolist() for name, at in subject.pair.prompts.roles.items()}
-        blocks += blocks_of(shown, roles=roles)
+        roles = {name: at.tolist() for name, at in subject.pair.prompts.roles.items()}
+        of = f"on {counted(found.sizes['prompt'], 'prompt')}, the first {shown.sizes['prompt']} of which are shown"
+        blocks += blocks_of(shown, title=f"{attention_finding(found, roles)}, {of}")
     for name in ("role-attention", "contributions"):
         if name in record.results:
             blocks += blocks_of(record.results[name])
@@ -227,7 +232,7 @@ def _checked(record: Record) -> Section:
 
 def _silent(effects: xr.DataArray) -> str:
     """How many positions have no effect at all: those before the first changed token of every prompt."""
-    values = effects.transpose(..., "pos").values
+    values = np.nan_to_num(effects.transpose(..., "pos").values)
     largest = np.abs(values).max(axis=tuple(range(values.ndim - 1)))
     return (
         f"On the {effects.sizes['prompt']} prompts compared by token, patching the residual stream at "

@@ -36,7 +36,7 @@ from unweave.progress import Progress
 from unweave.results import Row, top
 from unweave.studies.findings import array
 from unweave.studies.plan import Results, Step
-from unweave.studies.subject import Subject, changed_roles
+from unweave.studies.subject import Subject, changed_roles, stand_in
 
 STREAM = ("resid_pre", "attn_out", "mlp_out")
 PARTS = ("z", "q", "k", "v", "pattern")
@@ -54,7 +54,7 @@ SHORTER = {
     "greedy searches for completeness": BY_QUICK,
 }
 QUICK_RULES = SketchRules(levels=2, attends=0.2, screen=2)
-QUICK_EFFORT = Effort(controls=2, subsets=5, searches=0)
+QUICK_EFFORT = Effort(best=3, subsets=5, searches=0)
 
 
 def standard_steps(subject: Subject) -> list[Step]:
@@ -65,7 +65,11 @@ def standard_steps(subject: Subject) -> list[Step]:
         *_carried(subject),
         Step("attention", "attention of the leading heads", lambda found, report: attention(pair, leading(found))),
         Step("role-attention", "attention between roles", lambda found, report: _role_attention(subject)),
-        Step("head-scores", "heads on random tokens", lambda found, report: head_scores(subject.model, 25, 10)),
+        Step(
+            "head-scores",
+            "heads on random tokens",
+            lambda found, report: head_scores(subject.model, 25, 10, bos=pair.prompts.bos),
+        ),
         *_acting(subject),
         Step("controls", "controls", lambda found, report: patch_at(pair, _controls(pair), progress=report)),
     ]
@@ -76,6 +80,7 @@ def _written(pair: Contrast) -> list[Step]:
         Step("lens", "logit lens", lambda found, report: logit_lens(pair)),
         Step("layers", "attribution by layer", lambda found, report: attribute(pair, "layer")),
         Step("heads-direct", "attribution by head", lambda found, report: attribute(pair, "head")),
+        Step("heads-split", "attribution to each answer", lambda found, report: attribute(pair, "head", split=True)),
         Step("neurons", "attribution by neuron", lambda found, report: attribute(pair, "neuron", [_mlp(found)])),
     ]
 
@@ -190,7 +195,8 @@ def _named(subject: Subject) -> Sequence[str]:
 
 def _knockouts(subject: Subject, report: Report) -> xr.DataArray:
     pair = subject.paths
-    return knockout(pair, "z", subject.stand_in, pair.metric.role, progress=report)
+    # In the metric's own unit, as the backups beside them.
+    return knockout(pair, "z", subject.stand_in, pair.metric.role, measure="change", progress=report)
 
 
 def _backups(subject: Subject, found: Results) -> xr.DataArray:
@@ -200,8 +206,8 @@ def _backups(subject: Subject, found: Results) -> xr.DataArray:
 
 def _evaluated(subject: Subject, found: Results, report: Report) -> xr.DataTree:
     effort = QUICK_EFFORT if subject.settings.quick else Effort()
-    circuit = needed(found, "circuit")
-    return evaluate(circuit, subject.paths, how=subject.stand_in, effort=effort, progress=report)
+    circuit, pair = needed(found, "circuit"), subject.judged
+    return evaluate(circuit, pair, how=stand_in(pair), effort=effort, progress=report)
 
 
 def _controls(pair: Contrast) -> list[str]:

@@ -15,7 +15,7 @@ from unweave.results.labels import number
 from unweave.studies.circuit_sections import drawing_of, tests_of
 from unweave.studies.findings import control_values, finding_of
 from unweave.studies.plan import FOLDER, Record, Result
-from unweave.studies.scores import scores
+from unweave.studies.scores import first_share, scores
 from unweave.studies.sections import sections
 from unweave.studies.subject import Settings, Subject
 from unweave.studies.versions import versions
@@ -41,7 +41,8 @@ _SAID = {"written": "lens", "directly by": "heads-direct", "where it sits": "rol
 
 def task_line(subject: Subject) -> str:
     """Whether the model does the task, in a line."""
-    return f"{subject.model.config.name}: {task_finding(baselines(scores(subject.checked))[0])}"
+    clean, _ = baselines(scores(subject.checked))
+    return f"{subject.model.config.name}: {task_finding(clean, subject.checked.metric.name)}"
 
 
 def study_report(subject: Subject, record: Record, seconds: float, shortfall: str = "") -> Report:
@@ -81,7 +82,6 @@ def _facts(subject: Subject, record: Record, seconds: float, shortfall: str) -> 
     facts += _headlines(subject, record)
     if "circuit" in found:
         facts += group_facts(found["circuit"], {**_LEVELS, **(subject.kind.does or {})})
-    facts += _controls(record)
     said = _BESIDE if "circuit" in found else _SAID
     facts += [Fact(label, finding_of(found[name])) for label, name in said.items() if name in found]
     if record.stopped:
@@ -98,7 +98,9 @@ def _headlines(subject: Subject, record: Record) -> list[Fact]:
         Fact("on the corrupted prompts", number(corrupted.mean), _spread(corrupted), True),
     ]
     if subject.checked.prompts.wrong is not None:
-        ahead = Fact("right answer ahead", percent(clean.above_zero), f"of {counted(clean.n, 'prompt')}", True)
+        first = f"first of all outputs on {percent(first_share(subject.checked))}"
+        of = f"of {counted(clean.n, 'prompt')}; {first}"
+        ahead = Fact("right answer ahead of the wrong one", percent(clean.above_zero), of, True)
         facts.insert(0, ahead)
     facts += score_facts(tests_of(record))
     if "controls" in record.results:
@@ -106,21 +108,6 @@ def _headlines(subject: Subject, record: Record) -> list[Fact]:
         note = f"the largest effect of {control.n} patches before the first changed token"
         facts.append(Fact("must be 0", number(control.largest), note, True))
     return facts
-
-
-def _controls(record: Record) -> list[Fact]:
-    """What random circuits give, and no head at all."""
-    table = next(iter(tests_of(record)), None)
-    if table is None:
-        return []
-    random = [float(table["ratio"].sel(kept=name)) for name in table["kept"].values if str(name).startswith("random")]
-    if not random:
-        return []
-    spread = " to ".join(dict.fromkeys((percent(min(random)), percent(max(random)))))
-    own = percent(float(table["ratio"].sel(kept="circuit")))
-    none = percent(float(table["ratio"].sel(kept="nothing")))
-    said = f"{counted(len(random), 'circuit')} of as many random heads give {spread} of F(M)"
-    return [Fact("negative control", f"{said}, no head {none}, this one {own}")]
 
 
 def _made(subject: Subject, record: Record, seconds: float) -> list[Fact]:
@@ -131,6 +118,8 @@ def _made(subject: Subject, record: Record, seconds: float) -> list[Fact]:
     swept = f"{len(subject.pair.prompts)} of {counted(n, 'prompt')} swept, corruption `{_how(subject.pair)}`"
     if "paths" in record.results and subject.paths.corrupted.texts != subject.pair.corrupted.texts:
         swept += f"; for paths and the circuit {len(subject.paths.prompts)}, corruption `{_how(subject.paths)}`"
+    if "evaluation" in record.results:
+        swept += f"; the circuit is tested on {len(subject.judged.prompts)}"
     return [
         Fact("model", config.name, weights),
         Fact("prompts", swept, "" if seed is None else f"seed {seed}"),

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from unweave.circuits.ablation import FEW
+from unweave.circuits.halves import halves
 from unweave.circuits.reference import drawn_reference
 from unweave.errors import InputError
 from unweave.methods.replacement import Replacement
@@ -49,8 +50,10 @@ class Settings:
 
     @property
     def n_paths(self) -> int:
-        """Prompts for paths, knockouts and the circuit, where a sweep costs more."""
-        return self.prompts or (14 if self.quick else 16)
+        """Prompts for paths, knockouts and the circuit; half of them choose it (see `unweave.circuits.sketch`), and as
+        many others test it.
+        """
+        return self.prompts or (16 if self.quick else 32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,21 +94,25 @@ class Subject:
     @cached_property
     def paths(self) -> Contrast:
         """The contrast for path patching, knockouts and the circuit."""
-        how = self.kind.path_corruption or self.settings.corruption or self.kind.corruption
-        return first(self.checked, self.task.corrupt(how), self.settings.n_paths)
+        return first(self.checked, self.task.corrupt(self.paths_corruption), self.settings.n_paths)
+
+    @cached_property
+    def judged(self) -> Contrast:
+        """The contrast for the circuit's tests: prompts that did not choose it, where there are others."""
+        swept, n = self.checked.prompts.first(self.settings.n_paths), len(self.checked.prompts)
+        chosen = {swept[row] for row in halves(self.paths.prompts)[0]}
+        rows = [row for row in range(n) if row not in chosen][: self.settings.n_paths] or list(range(n))
+        return first(self.checked, self.task.corrupt(self.paths_corruption), rows)
+
+    @property
+    def paths_corruption(self) -> str | None:
+        """How the prompts of paths, knockouts and the circuit are corrupted."""
+        return self.kind.path_corruption or self.settings.corruption or self.kind.corruption
 
     @cached_property
     def stand_in(self) -> Replacement:
-        """What replaces a head in knockouts and in the circuit's tests: its mean by template where there are enough
-        prompts of each, else by position.
-        """
-        drawn = drawn_reference(self.paths)
-        if drawn is not None:
-            return Replacement("template", reference=drawn)
-        groups = self.paths.prompts.groups
-        if groups is not None and int(groups.unique(return_counts=True)[1].min()) >= FEW:
-            return Replacement("template")
-        return Replacement("mean", "corrupted")
+        """What replaces a head in knockouts."""
+        return stand_in(self.paths)
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -140,9 +147,22 @@ def task_of(model: Model, settings: Settings, kind: Kind, n_prompts: int | None)
     return make_task(model, settings.task, options)
 
 
-def first(pair: Contrast, corrupted: Prompts, n: int) -> Contrast:
-    """The contrast of the first `n` prompts, or of all if there are fewer, against the first of `corrupted`."""
-    rows = range(min(n, len(pair.prompts)))
+def stand_in(pair: Contrast) -> Replacement:
+    """What replaces a head in knockouts and in the circuit's tests: its mean by template where there are enough prompts
+    of each, else by position.
+    """
+    drawn = drawn_reference(pair)
+    if drawn is not None:
+        return Replacement("template", reference=drawn)
+    groups = pair.prompts.groups
+    if groups is not None and int(groups.unique(return_counts=True)[1].min()) >= FEW:
+        return Replacement("template")
+    return Replacement("mean", "corrupted")
+
+
+def first(pair: Contrast, corrupted: Prompts, which: int | Sequence[int]) -> Contrast:
+    """The contrast of the first so many prompts, in whole clusters, or of these, against their corrupted."""
+    rows = pair.prompts.first(which) if isinstance(which, int) else which
     return Contrast(pair.model, pair.prompts.take(rows), corrupted.take(rows), pair.metric)
 
 

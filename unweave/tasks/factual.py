@@ -18,11 +18,12 @@ from itertools import chain, zip_longest
 import torch
 
 from unweave.errors import InputError
+from unweave.models.prompts import clusters_of
 from unweave.models.tokens import Tokenizer, is_single_token
 from unweave.tasks.syllogism_words import ids_of
 from unweave.tasks.task import Task
 from unweave.tasks.texts import TextModel, tokenizer_of
-from unweave.tasks.word_swaps import size_of, with_swapped, word_swap
+from unweave.tasks.word_swaps import size_of, swapped_words, with_swapped, word_swap
 
 _PLACE = "[X]"
 
@@ -57,7 +58,8 @@ def factual(model: TextModel, n_prompts: int | None = None, *, bos: bool | None 
 
     Returns:
         A task with the roles `swapped`, the last token of the word, and `end`. `prompts.groups` numbers relations,
-        prompts of different length apart. Its `notes` say which facts do not fit the tokenizer.
+        prompts of different length apart. Prompts that share a word are one cluster: each other's corruption, and what
+        several relations ask of one word. Its `notes` say which facts do not fit the tokenizer.
 
     Raises:
         InputError: more prompts than there are, or no fact that fits the tokenizer.
@@ -83,7 +85,11 @@ def factual(model: TextModel, n_prompts: int | None = None, *, bos: bool | None 
         bos=bos,
     )
     names = dict.fromkeys(row.relation for row in rows)
-    prompts = replace(made.prompts, groups=_groups(rows, made.prompts.lengths.tolist()))
+    prompts = replace(
+        made.prompts,
+        groups=_groups(rows, made.prompts.lengths.tolist()),
+        clusters=clusters_of([swapped_words(row.clean, row.corrupted[0]) for row in rows]),
+    )
     return with_swapped(
         replace(
             made,

@@ -15,19 +15,19 @@ The task of Wang et al. 2022 (arXiv 2211.00593), with our own templates and word
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, final
 
 import torch
 
 from unweave.errors import InputError
-from unweave.models.prompts import Prompts
+from unweave.models.prompts import Prompts, clusters_of
 from unweave.models.tokens import Tokenizer, encode, is_single_token, str_tokens
 from unweave.tasks import flips
 from unweave.tasks.task import Task
 from unweave.tasks.templates import Template, TemplateSet, own_templates, read_templates
-from unweave.tasks.texts import Row, TextModel, find_word, tokenize, tokenizer_of
+from unweave.tasks.texts import Row, TextModel, find_word, pieces_of, tokenize, tokenizer_of
 
 QUESTION = (
     "After “When Mary and John went to the shop, John gave a book to” comes “Mary”, the name that stands there once. "
@@ -84,7 +84,7 @@ def ioi(
     Returns:
         A task whose `corrupt` takes "ABC" (the default), "swap" and the other names of `unweave.tasks.flips`, and
         patterns such as "ABB->XYZ, BAB->XYZ". `prompts.groups` numbers the templates; both orders of one share its
-        number.
+        number, and are one cluster: prompts that share a sentence are not independent.
 
     Raises:
         InputError: templates that cannot be read, or too few words that are one token of this model.
@@ -114,10 +114,10 @@ def ioi(
 class Flips:
     """The corruptions of indirect-object prompts: a flip's name or pattern to prompts with the originals' roles."""
 
-    model: TextModel
+    model: TextModel = field(repr=False)
     prompts: Prompts
-    records: tuple[IoiPrompt, ...]
-    names: tuple[str, ...]
+    records: tuple[IoiPrompt, ...] = field(repr=False)
+    names: tuple[str, ...] = field(repr=False)
     seed: int
     bos: bool | None
 
@@ -173,14 +173,17 @@ def ioi_prompts(model: TextModel, records: Sequence[IoiPrompt], bos: bool | None
     ]
     prompts = tokenize(model, rows, bos=bos)
     places = [
-        roles_of(words, record.io, record.subject) for words, record in zip(prompts.str_tokens, records, strict=True)
+        roles_of(words, record.io, record.subject)
+        for words, record in zip(pieces_of(model, prompts), records, strict=True)
     ]
+    groups = [record.group for record in records]
     # A role that a prompt lacks (no comma, say) is left out of all.
     shared = [role for role in places[0] if all(role in place for place in places)]
     return replace(
         prompts,
         roles={role: torch.tensor([place[role] for place in places]) for role in shared},
-        groups=torch.tensor([record.group for record in records]),
+        groups=torch.tensor(groups),
+        clusters=clusters_of([[group] for group in groups]),
     )
 
 

@@ -1,12 +1,13 @@
 """Pairs from a file: JSONL (an object a line), JSON (a list of objects) or CSV (a header, then a pair a line).
 
 The columns are `clean`, `corrupted`, `answer` and `wrong`; `role:NAME` columns, as many as wanted, give a word that
-stands once in the clean prompt, or a position from 0. Other columns are left aside.
+stands once in the clean prompt, or a position from 0. A `cluster` column gives a number or name, equal for pairs that
+are not independent of each other. Other columns are left aside.
 """
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from unweave.tasks.texts import Row, Space, TextModel
 
 COLUMNS = ("clean", "corrupted", "answer", "wrong")
 SUFFIXES = (".jsonl", ".json", ".csv")
-_ROLE = "role:"
+_ROLE, _CLUSTER = "role:", "cluster"
 
 # A record of a file with its place in it, `pairs.csv line 4`.
 Record = tuple[str, dict[str, object]]
@@ -29,7 +30,7 @@ def read_pairs(model: TextModel, path: str | Path, bos: bool | None = None, spac
     Args:
         model: whose tokenizer reads them.
         path: a .jsonl, .json or .csv file in UTF-8 with the columns `clean`, `corrupted`, `answer`, `wrong`, and
-            `role:NAME` for named positions. A CSV cell that holds a comma stands in double quotes.
+            `role:NAME` for named positions, and `cluster`. A CSV cell that holds a comma stands in double quotes.
         bos: a beginning-of-sequence token in front: None as the tokenizer does it, True, or False.
         space: what to do with an answer that has no space in front: "check", "add" or "as_is" (`unweave.tasks.texts`).
 
@@ -53,20 +54,9 @@ def read_pairs(model: TextModel, path: str | Path, bos: bool | None = None, spac
         for where, record in records
     ]
     corrupted = [_text(record, "corrupted", where) for where, record in records]
-    _check_differ(rows, corrupted)
-    made = paired(file.name, model, rows, corrupted, bos=bos, space=space)
+    clusters = [record.get(_CLUSTER) for _, record in records] if any(_CLUSTER in row for _, row in records) else None
+    made = paired(file.name, model, rows, corrupted, clusters, bos=bos, space=space)
     return replace(made, title=f"The pairs of {file.name}")
-
-
-def _check_differ(rows: Sequence[Row], corrupted: Sequence[str]) -> None:
-    """Refuses pairs that ask nothing: they would only make every mean smaller."""
-    for row, text in zip(rows, corrupted, strict=True):
-        if row.text == text:
-            raise InputError(
-                f"{row.where}: 'clean' and 'corrupted' are the same prompt; change what the answer hangs on"
-            )
-        if row.answer == row.wrong:
-            raise InputError(f"{row.where}: 'answer' and 'wrong' are both {row.answer!r}; give a wrong answer")
 
 
 def _records(file: Path) -> list[Record]:

@@ -24,6 +24,7 @@ from torch import Tensor
 from unweave.errors import InputError
 from unweave.models.config import Config
 from unweave.models.prompts import Prompts
+from unweave.models.weights import abbreviated
 from unweave.tasks.task import Task
 from unweave.tasks.texts import TextModel
 
@@ -35,6 +36,8 @@ class LabelledSequences(NamedTuple):
 
     tokens: Int[Tensor, "prompt pos"]
     labels: Int[Tensor, " prompt"]
+
+    __repr__ = abbreviated
 
 
 def draw_palindromes(n: int, seed: int = 42, half_length: int = 10, max_value: int = 30) -> LabelledSequences:

@@ -1,7 +1,7 @@
 """The tasks that the command knows by name, and files of pairs by their path."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from unweave.errors import InputError
@@ -25,7 +25,7 @@ class TaskInfo:
     """
 
     description: str
-    build: Callable[..., Task]
+    build: Callable[..., Task] = field(repr=False)
     options: tuple[str, ...]
     corruptions: tuple[str, ...] = ("given",)
 
@@ -63,7 +63,7 @@ TASKS: dict[str, TaskInfo] = {
     "repeated-tokens": TaskInfo(
         description="Random tokens, and the same again.",
         build=repeated_for,
-        options=("n_prompts", "seed"),
+        options=("n_prompts", "seed", "bos"),
         corruptions=(FRESH,),
     ),
 }

@@ -1,7 +1,8 @@
 """Random tokens and the same again: what a head that looks for repetitions, and nothing else, can go on with.
 
-Olsson et al. 2022 (arXiv 2209.11895), section on induction heads. There is no beginning-of-sequence token. The second
-half begins with the token that the first began with; so does what follows the last token, if it goes on.
+Olsson et al. 2022 (arXiv 2209.11895), section on induction heads. A beginning-of-sequence token stands in front of the
+first half if prompts of texts have one. The second half begins with the token that the first began with; so does what
+follows the last token, if it goes on.
 """
 
 from collections.abc import Callable
@@ -14,14 +15,16 @@ from torch import Tensor
 
 from unweave.errors import InputError
 from unweave.models.prompts import Prompts
-from unweave.models.tokens import str_tokens
+from unweave.models.tokens import bos_id, encode, str_tokens
 from unweave.tasks.task import Task
 from unweave.tasks.texts import TextModel
 
 FRESH = "fresh"
 
 
-def repeated_tokens(model: TextModel | int, n: int = 50, length: int = 50, seed: int = 0) -> Task:
+def repeated_tokens(
+    model: TextModel | int, n: int = 50, length: int = 50, seed: int = 0, bos: bool | None = None
+) -> Task:
     """Sequences of random tokens, each repeated once.
 
     Args:
@@ -29,30 +32,36 @@ def repeated_tokens(model: TextModel | int, n: int = 50, length: int = 50, seed:
         n: sequences.
         length: tokens in the half that is repeated.
         seed: of the draws.
+        bos: a beginning-of-sequence token in front: None as the tokenizer does it, True, or False.
 
     Returns:
-        A task of prompts `[n, 2 * length]`. The answer is the token that began the sequence; the wrong one is random.
-        `corrupt("fresh")` draws another first half, so that nothing is repeated. Roles: `start`; `repeat`, where the
-        second half begins; `end`.
+        A task of prompts `[n, 2 * length]`, or one more. The answer is the token that began the first half; the wrong
+        one is a random other. `corrupt("fresh")` draws another first half, so that nothing is repeated. Roles: `start`;
+        `repeat`, where the second half begins; `end`.
 
     Raises:
         InputError: no sequence, fewer than 2 tokens, or more than the model reads.
     """
     if n < 1 or length < 2:
         raise InputError(f"n, length: expected at least 1 and 2, got {n} and {length}")
-    if not isinstance(model, int) and 2 * length > model.config.n_ctx:
-        raise InputError(
-            f"length: {length} tokens twice are {2 * length}, and {model.config.name} reads {model.config.n_ctx}; "
-            f"give at most {model.config.n_ctx // 2}"
-        )
-    tokens = _drawer(drawable(model), n, seed)
-    half, others, wrong = tokens(length), tokens(length), tokens(1)[:, 0]
+    front = beginning(model, bos)
+    check_length("length", model, length, len(front))
+    allowed = drawable(model)
+    tokens = _drawer(allowed, n, seed)
+    half = tokens(length)
+    others = _differing(tokens(length), half, allowed)
+    wrong = _differing(tokens(1), half[:, :1], allowed)[:, 0]
     # A classifier's outputs are no tokens: what follows cannot be asked of it.
     answered = isinstance(model, int) or model.config.d_vocab_out >= model.config.d_vocab
     columns = (half[:, 0], wrong) if answered else (None, None)
-    roles = {"start": [0] * n, "repeat": [length] * n}
-    clean = Prompts.from_tokens(torch.cat([half, half], dim=1), *columns, roles)
-    twin = Prompts.from_tokens(torch.cat([others, half], dim=1), *columns, roles)
+    roles = {"start": [0] * n, "repeat": [len(front) + length] * n}
+    clean, twin = (
+        replace(
+            Prompts.from_tokens(torch.cat([front.expand(n, -1), first, half], dim=1), *columns, roles),
+            bos=bool(len(front)),
+        )
+        for first in (half, others)
+    )
     source = {"task": "repeated-tokens", "seed": seed}
     return Task(
         name="repeated-tokens",
@@ -65,15 +74,40 @@ def repeated_tokens(model: TextModel | int, n: int = 50, length: int = 50, seed:
     )
 
 
-def repeated_for(model: TextModel, n_prompts: int = 32, seed: int = 0) -> Task:
+def repeated_for(model: TextModel, n_prompts: int = 32, seed: int = 0, bos: bool | None = None) -> Task:
     """`repeated_tokens` in halves of 25 tokens, or as many as the model reads."""
-    return repeated_tokens(model, n_prompts, min(25, model.config.n_ctx // 2), seed)
+    room = (model.config.n_ctx - len(beginning(model, bos))) // 2
+    return repeated_tokens(model, n_prompts, min(25, room), seed, bos)
 
 
-def draw_repeated(model: TextModel | int, n: int, length: int, seed: int) -> Int[Tensor, "prompt pos"]:
-    """The tokens of `repeated_tokens` alone, `[n, 2 * length]`."""
+def draw_repeated(
+    model: TextModel | int, n: int, length: int, seed: int, bos: bool | None = None
+) -> Int[Tensor, "prompt pos"]:
+    """The tokens of `repeated_tokens` alone, `[n, 2 * length]`, or one more."""
     half = _drawer(drawable(model), n, seed)(length)
-    return torch.cat([half, half], dim=1)
+    return torch.cat([beginning(model, bos).expand(n, -1), half, half], dim=1)
+
+
+def beginning(model: TextModel | int, bos: bool | None) -> Int[Tensor, " pos"]:
+    """What stands in front of a text: the beginning-of-sequence token, or nothing. Raises InputError without one."""
+    tokenizer = None if isinstance(model, int) else model.tokenizer
+    if tokenizer is None:
+        if bos:
+            raise InputError("bos=True: there is no tokenizer to say which token it is; give bos=None or bos=False")
+        return torch.empty(0, dtype=torch.long)
+    first = encode(tokenizer, ["a"], bos)[0][0, :1]
+    return first if int(first) == bos_id(tokenizer) else first[:0]
+
+
+def check_length(argument: str, model: TextModel | int, length: int, n_front: int) -> None:
+    """Raises InputError where the model does not read so many tokens twice."""
+    n_tokens = 2 * length + n_front
+    if not isinstance(model, int) and n_tokens > model.config.n_ctx:
+        front = " behind a beginning-of-sequence token" if n_front else ""
+        raise InputError(
+            f"{argument}: {length} tokens twice{front} are {n_tokens}, and {model.config.name} reads "
+            f"{model.config.n_ctx}; give at most {(model.config.n_ctx - n_front) // 2}"
+        )
 
 
 def drawable(model: TextModel | int) -> Int[Tensor, " token"]:
@@ -105,6 +139,15 @@ def _drawer(allowed: Int[Tensor, " token"], n: int, seed: int) -> Callable[[int]
     """A function that draws so many more tokens of each of `n` rows."""
     draw = torch.Generator().manual_seed(seed)
     return lambda n_pos: allowed[torch.randint(0, len(allowed), (n, n_pos), generator=draw)]
+
+
+def _differing(
+    drawn: Int[Tensor, "prompt pos"], taken: Int[Tensor, "prompt pos"], allowed: Int[Tensor, " token"]
+) -> Int[Tensor, "prompt pos"]:
+    """The rows drawn; those equal to the row taken get the next allowed token as their last one."""
+    last = drawn[:, -1].contiguous()
+    after = allowed[(torch.searchsorted(allowed, last) + 1) % len(allowed)]
+    return torch.cat([drawn[:, :-1], torch.where((drawn == taken).all(1), after, last)[:, None]], dim=1)
 
 
 def _worded(model: TextModel | int, prompts: Prompts) -> Prompts:

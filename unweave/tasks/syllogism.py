@@ -10,7 +10,7 @@
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TypeVar, final
 
@@ -18,12 +18,12 @@ import torch
 
 from unweave.errors import InputError
 from unweave.models.model import Model
-from unweave.models.prompts import Prompts
+from unweave.models.prompts import Prompts, clusters_of
 from unweave.models.tokens import Tokenizer
 from unweave.tasks.behaviour import Rule, choose
 from unweave.tasks.syllogism_words import SyllogismWords, fitting, ids_of, own_words
 from unweave.tasks.task import Task
-from unweave.tasks.texts import Row, TextModel, find_word, tokenize, tokenizer_of
+from unweave.tasks.texts import Row, TextModel, find_word, pieces_of, tokenize, tokenizer_of
 
 W = TypeVar("W")
 CORRUPTIONS = ("opposite", "fresh", "unlinked")
@@ -137,17 +137,21 @@ def candidates(words: SyllogismWords, seed: int) -> Iterator[tuple[Syllogism, Sy
 
 
 def syllogism_prompts(model: TextModel, records: Sequence[Syllogism], bos: bool | None) -> Prompts:
-    """Records as prompts with roles and answers, the first tokens of the descriptors; one template, hence one group."""
+    """Records as prompts with roles and answers, the first tokens of the descriptors; one template, hence one group.
+
+    Prompts that share a pair of opposites are one cluster, as a syllogism and its opposite do.
+    """
     tokenizer = tokenizer_of(model)
     rows = [Row(record.text, f"prompt {number}") for number, record in enumerate(records, start=1)]
     prompts = tokenize(model, rows, bos=bos)
-    places = [_roles(words, record) for words, record in zip(prompts.str_tokens, records, strict=True)]
+    places = [_roles(words, record) for words, record in zip(pieces_of(model, prompts), records, strict=True)]
     return replace(
         prompts,
         roles={role: torch.tensor([place[role] for place in places]) for role in places[0]},
         answers=_first_tokens(tokenizer, [record.descriptor for record in records]),
         wrong=_first_tokens(tokenizer, [record.opposite for record in records]),
         groups=torch.zeros(len(records), dtype=torch.long),
+        clusters=clusters_of([[frozenset((record.descriptor, record.opposite))] for record in records]),
     )
 
 
@@ -156,9 +160,9 @@ def syllogism_prompts(model: TextModel, records: Sequence[Syllogism], bos: bool 
 class Turns:
     """The corruptions of syllogisms, with the roles and answers of the originals."""
 
-    model: TextModel
+    model: TextModel = field(repr=False)
     prompts: Prompts
-    records: tuple[Syllogism, ...]
+    records: tuple[Syllogism, ...] = field(repr=False)
     words: SyllogismWords
     seed: int
     bos: bool | None

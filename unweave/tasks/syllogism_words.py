@@ -13,6 +13,7 @@ from importlib.resources import files
 
 from unweave.errors import InputError
 from unweave.models.tokens import Tokenizer, token_ids
+from unweave.models.weights import abbreviated
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class SyllogismWords:
     nouns: tuple[str, ...]
     opposites: tuple[tuple[str, str], ...]
     counts: TokenCounts = TokenCounts()
+
+    __repr__ = abbreviated
 
     def __post_init__(self) -> None:
         every = [*self.categories, *self.nouns, *(word for pair in self.opposites for word in pair)]
@@ -75,10 +78,7 @@ def fitting(tokenizer: Tokenizer, words: SyllogismWords) -> SyllogismWords:
     }
     for kind, entries in kept.items():
         if not entries:
-            raise InputError(
-                f"words: none of the {len(getattr(words, kind))} {kind} has the number of tokens asked for with this "
-                f"tokenizer ({counts}); give others: words=SyllogismWords(…), with counts=TokenCounts(…)"
-            )
+            raise InputError(_none_left(tokenizer, words, kind))
     return replace(
         words,
         categories=tuple(word for (word,) in kept["categories"]),
@@ -101,6 +101,24 @@ def _alike(
         return []
     [(commonest, _)] = Counter(possible).most_common(1)
     return [entry for entry, size in zip(entries, sizes, strict=True) if size == commonest]
+
+
+def _none_left(tokenizer: Tokenizer, words: SyllogismWords, kind: str) -> str:
+    """What the words of a kind lack, with the tokens of the first few."""
+    fields = {"categories": ("category",), "nouns": ("noun", "opening"), "opposites": ("descriptor",)}[kind]
+    asked = {name: count for name in fields if (count := getattr(words.counts, name)) is not None}
+    wanted = ", ".join(f"{name}={count}" for name, count in asked.items())
+    lacks = f"has the number of tokens asked for, TokenCounts({wanted})," if asked else "is known to this tokenizer"
+    if kind == "opposites" and not asked:
+        lacks = "has two words of equally many tokens that begin with different ones"
+    entries = getattr(words, kind)
+    forms = [entry if kind == "opposites" else (entry, entry.capitalize())[: len(fields)] for entry in entries[:3]]
+    first = [word for form in forms for word in form]
+    sizes = ", ".join(f"{word!r} {len(ids_of(tokenizer, word)) or 'unknown'}" for word in first)
+    return (
+        f"words: none of the {len(entries)} {kind} {lacks} (tokens: {sizes}); give others: words=SyllogismWords(…)"
+        f"{', or other counts=TokenCounts(…)' if asked else ''}"
+    )
 
 
 def ids_of(tokenizer: Tokenizer, word: str) -> list[int]:

@@ -16,6 +16,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from unweave.errors import InputError
+from unweave.models.weights import abbreviated
 
 _MARKER = re.compile(r"\[(\w+)\]")
 _FILLERS = ("places", "objects")
@@ -44,6 +45,8 @@ class TemplateSet:
     places: tuple[str, ...]
     objects: tuple[str, ...]
     source: str = "unweave"
+
+    __repr__ = abbreviated
 
 
 @cache

@@ -9,20 +9,37 @@ space. `space` says what happens to an answer without one:
 """
 
 import re
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol, runtime_checkable
+from itertools import accumulate
+from types import NoneType
+from typing import Any, Literal, Protocol, SupportsIndex, runtime_checkable
 
+import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from unweave.errors import InputError
 from unweave.models.config import Config
-from unweave.models.prompts import Prompts
-from unweave.models.tokens import Tokenizer, bos_id, encode, is_single_token, single_token, str_tokens, token_ids
+from unweave.models.inputs import column, shown
+from unweave.models.prompts import Prompts, check_answers
+from unweave.models.tokens import (
+    Tokenizer,
+    begins_with_bos,
+    encode,
+    is_single_token,
+    pieces,
+    single_token,
+    str_tokens,
+    token_ids,
+)
 
 Space = Literal["check", "add", "as_is"]
 _ADD_SPACE = "space='add' puts a space in front"
+# In these scripts a word's end is not marked, so that it is found within any text.
+_SCRIPTS_WITHOUT_SPACES = ("CJK", "HIRAGANA", "KATAKANA", "HALFWIDTH KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
+_JOINERS = "\u200d" + "".join(map(chr, range(0x1F3FB, 0x1F400)))
 
 
 @runtime_checkable
@@ -49,10 +66,10 @@ class Row:
 
 def from_texts(
     model: TextModel,
-    texts: Sequence[str],
-    answers: Sequence[str] | None = None,
-    wrong: Sequence[str] | None = None,
-    roles: Mapping[str, Sequence[int | str]] | None = None,
+    texts: Iterable[str],
+    answers: Iterable[str] | None = None,
+    wrong: Iterable[str] | None = None,
+    roles: Mapping[str, Iterable[SupportsIndex | str]] | None = None,
     *,
     bos: bool | None = None,
     space: Space = "check",
@@ -75,27 +92,32 @@ def from_texts(
 
 
 def rows_of(
-    texts: Sequence[str],
-    answers: Sequence[str] | None,
-    wrong: Sequence[str] | None,
-    roles: Mapping[str, Sequence[int | str]] | None,
+    texts: Iterable[str],
+    answers: Iterable[str] | None,
+    wrong: Iterable[str] | None,
+    roles: Mapping[str, Iterable[SupportsIndex | str]] | None,
 ) -> list[Row]:
-    """Columns as rows. Raises InputError where a column is not as long as the texts."""
-    named = {f"roles[{name!r}]": column for name, column in (roles or {}).items()}
-    columns = {"answer": answers, "wrong": wrong, **named}
-    for name, column in columns.items():
-        if isinstance(column, str) or (column is not None and len(column) != len(texts)):
-            got = repr(column) if isinstance(column, str) else f"{len(column or ())}"
-            raise InputError(f"{name}: expected a list with one entry for each of the {len(texts)} prompts, got {got}")
+    """Columns as rows. Raises InputError where a column is not as long as the texts, or an entry is no text."""
+    given = column("texts", texts)
+    named = {f"roles[{name!r}]": entries for name, entries in (roles or {}).items()}
+    columns: dict[str, list[Any]] = {
+        name: [None] * len(given) if entries is None else column(name, entries, len(given))
+        for name, entries in {"answer": answers, "wrong": wrong, **named}.items()
+    }
+    for name, entries in columns.items():
+        for number, entry in enumerate(entries, start=1):
+            if not isinstance(entry, (str, SupportsIndex) if name in named else (str, NoneType)):
+                wanted = "a word or a position" if name in named else "a text, the one token that comes next,"
+                raise InputError(f"{name}: expected {wanted} for each prompt, got {shown(entry)} for prompt {number}")
     return [
         Row(
             text=text,
             where=f"prompt {number + 1}",
-            answer=None if answers is None else answers[number],
-            wrong=None if wrong is None else wrong[number],
-            roles={name: column[number] for name, column in (roles or {}).items()},
+            answer=columns["answer"][number],
+            wrong=columns["wrong"][number],
+            roles={name: columns[f"roles[{name!r}]"][number] for name in roles or {}},
         )
-        for number, text in enumerate(texts)
+        for number, text in enumerate(given)
     ]
 
 
@@ -107,15 +129,19 @@ def tokenize(model: TextModel, rows: Sequence[Row], *, bos: bool | None = None, 
     tokens, lengths = encode(tokenizer, [row.text for row in rows], bos)
     _check_fit(model.config, rows, tokens, lengths)
     words = tuple(str_tokens(tokenizer, row[:n]) for row, n in zip(tokens, lengths.tolist(), strict=True))
-    prompts = Prompts.from_tokens(
-        tokens,
+    prompts = replace(
+        Prompts.from_tokens(tokens, lengths=lengths),
         answers=_answers(tokenizer, rows, "answer", space),
         wrong=_answers(tokenizer, rows, "wrong", space),
-        roles={name: _positions(rows, name, words) for name in rows[0].roles},
-        lengths=lengths,
+        texts=tuple(row.text for row in rows),
+        str_tokens=words,
+        bos=begins_with_bos(tokenizer, tokens),
     )
-    texts = tuple(row.text for row in rows)
-    return replace(prompts, texts=texts, str_tokens=words, bos=_has_bos(tokenizer, tokens))
+    read = pieces_of(model, prompts)
+    roles = {name: _positions(tokenizer, rows, name, read) for name in rows[0].roles}
+    prompts = replace(prompts, roles={**roles, "end": roles.get("end", prompts.role("end"))})
+    check_answers(prompts, names=[row.where for row in rows])
+    return prompts
 
 
 def tokenizer_of(model: TextModel) -> Tokenizer:
@@ -128,17 +154,42 @@ def tokenizer_of(model: TextModel) -> Tokenizer:
     return model.tokenizer
 
 
-def find_word(str_tokens: Sequence[str], word: str) -> list[int]:
-    """Positions of the tokens at which a whole word ends, in order; empty where it does not occur."""
-    text, ends = "", []
-    for token in str_tokens:
-        text += token
-        ends.append(len(text))
-    sought = word.strip()
-    # Only letters and digits can run on into a longer word: a comma is found behind any word.
-    before, behind = (r"(?<!\w)" if sought[0].isalnum() else ""), (r"(?!\w)" if sought[-1].isalnum() else "")
-    pattern = f"{before}{re.escape(sought)}{behind}"
-    return [next(at for at, end in enumerate(ends) if end >= found.end()) for found in re.finditer(pattern, text)]
+def pieces_of(model: TextModel, prompts: Prompts) -> list[tuple[str, ...]]:
+    """What each token of each prompt adds to its text."""
+    tokenizer, ids = tokenizer_of(model), zip(prompts.tokens, prompts.lengths.tolist(), strict=True)
+    return [pieces(tokenizer, row[:n_tokens]) for row, n_tokens in ids]
+
+
+def find_word(pieces: Sequence[str], word: str) -> list[int]:
+    """Positions of the tokens at which a whole word ends, in order; empty where it does not occur.
+
+    Args:
+        pieces: what each token adds to the text (`unweave.models.tokens.pieces`).
+        word: as it stands there. It is not found within a longer word of a script that puts spaces between words.
+    """
+    text, ends, sought = "".join(pieces), list(accumulate(map(len, pieces))), word.strip()
+    spans = [match.span() for match in re.finditer(re.escape(sought), text)] if sought else []
+    found = [end for start, end in spans if _is_whole(text, start, end)]
+    return [next(at for at, end in enumerate(ends) if end >= place) for place in found]
+
+
+def _is_whole(text: str, start: int, end: int) -> bool:
+    """Whether neither the character before the span nor the one after it continues the word."""
+    before, first, last, after = text[:start][-1:], text[start], text[end - 1], text[end:][:1]
+    runs_on = (_in_word(before) and _in_word(first)) or (_in_word(last) and _in_word(after))
+    return not (runs_on or _joins(after))
+
+
+def _in_word(character: str) -> bool:
+    """Whether a letter, digit or mark belongs to a word that spaces delimit."""
+    if not (character.isalnum() or character == "_" or _joins(character)):
+        return False
+    return not unicodedata.name(character, "").startswith(_SCRIPTS_WITHOUT_SPACES)
+
+
+def _joins(character: str) -> bool:
+    """Whether a mark changes the character in front of it: an accent, a vowel sign, a skin tone, a joiner."""
+    return character != "" and (unicodedata.category(character)[0] == "M" or character in _JOINERS)
 
 
 def _check_fit(
@@ -150,39 +201,37 @@ def _check_fit(
             f"{rows[longest].where} has {int(lengths[longest])} tokens, and {config.name} reads {config.n_ctx}; "
             "shorten it"
         )
-    row = int(tokens.amax(1).argmax())
-    if int(tokens[row].max()) >= config.d_vocab:
-        raise InputError(
-            f"{rows[row].where} holds token {int(tokens[row].max())}, and {config.name} has {config.d_vocab}; "
-            "load the model with its own tokenizer"
-        )
+    for row, ids, n_tokens in zip(rows, tokens, lengths, strict=True):
+        if int(ids[:n_tokens].max()) >= config.d_vocab:
+            raise InputError(
+                f"{row.where} holds token {int(ids[:n_tokens].max())}, and {config.name} has {config.d_vocab}; "
+                "load the model with its own tokenizer"
+            )
 
 
-def _has_bos(tokenizer: Tokenizer, tokens: Int[Tensor, "prompt pos"]) -> bool:
-    first = bos_id(tokenizer)
-    return first is not None and bool((tokens[:, 0] == first).all())
+def _positions(tokenizer: Tokenizer, rows: Sequence[Row], role: str, read: Sequence[tuple[str, ...]]) -> Tensor:
+    return torch.tensor([_position(tokenizer, row, role, text) for row, text in zip(rows, read, strict=True)])
 
 
-def _positions(rows: Sequence[Row], role: str, words: Sequence[tuple[str, ...]]) -> list[int]:
-    return [_position(row, role, tokens) for row, tokens in zip(rows, words, strict=True)]
-
-
-def _position(row: Row, role: str, tokens: tuple[str, ...]) -> int:
+def _position(tokenizer: Tokenizer, row: Row, role: str, read: tuple[str, ...]) -> int:
     place = row.roles[role]
     if isinstance(place, str):
-        found = find_word(tokens, place) if place.strip() else []
+        # The text may spell a letter in another way: as letter and accent, or as the tokenizer rewrites it.
+        spellings = [place, *(unicodedata.normalize(form, place) for form in ("NFC", "NFD"))]
+        spellings.append("".join(pieces(tokenizer, token_ids(tokenizer, place))))
+        found = next(filter(None, (find_word(read, spelling) for spelling in spellings)), [])
         if len(found) != 1:
             times = f"stands {len(found)} times in" if found else "is not a word of"
             raise InputError(f"{row.where}: role {role!r}: {place!r} {times} {row.text!r}; give its position, from 0")
         return found[0]
-    if not 0 <= place < len(tokens):
+    if not 0 <= place < len(read):
         raise InputError(
-            f"{row.where}: role {role!r}: position {place} lies outside its {len(tokens)} tokens, counted from 0"
+            f"{row.where}: role {role!r}: position {place} lies outside its {len(read)} tokens, counted from 0"
         )
     return place
 
 
-def _answers(tokenizer: Tokenizer, rows: Sequence[Row], column: str, space: Space) -> list[int] | None:
+def _answers(tokenizer: Tokenizer, rows: Sequence[Row], column: str, space: Space) -> Tensor | None:
     words = [_spaced(getattr(row, column), space) for row in rows]
     if all(word is None for word in words):
         return None
@@ -196,7 +245,7 @@ def _answers(tokenizer: Tokenizer, rows: Sequence[Row], column: str, space: Spac
     if space == "check":
         for row, word in given:
             _check_continues(tokenizer, row, column, word)
-    return [single_token(tokenizer, word) for _, word in given]
+    return torch.tensor([single_token(tokenizer, word) for _, word in given])
 
 
 def _spaced(word: str | None, space: Space) -> str | None:

@@ -5,7 +5,7 @@ no weight decay, seed 42. The model that unweave ships under that name was made 
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from unweave.errors import InputError
 from unweave.models.config import Config
@@ -25,7 +25,7 @@ class KnownTraining:
     config: Config
     recipe: Recipe
     n_examples: int
-    data: Callable[[Config, int, int], TrainingData]
+    data: Callable[[Config, int, int], TrainingData] = field(repr=False)
 
 
 def palindrome_data(config: Config, n_examples: int = 100_000, seed: int = 42) -> TrainingData:

@@ -5,13 +5,14 @@ hand, there is no way around another word: a corrupted prompt may be given as se
 first, and the first of them that is as long as the clean prompt is taken.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from jaxtyping import Int
 from torch import Tensor
 
 from unweave.errors import InputError
+from unweave.models.inputs import column
 from unweave.models.tokens import Tokenizer, str_tokens, token_ids
 from unweave.tasks.hand_pairs import pairs
 from unweave.tasks.task import Given, Task
@@ -20,10 +21,10 @@ from unweave.tasks.texts import TextModel, tokenizer_of
 
 def word_swap(
     model: TextModel,
-    clean: Sequence[str],
-    corrupted: Sequence[str | Sequence[str]],
-    answer: Sequence[str],
-    wrong: Sequence[str],
+    clean: Iterable[str],
+    corrupted: Iterable[str | Iterable[str]],
+    answer: Iterable[str],
+    wrong: Iterable[str],
     *,
     bos: bool | None = None,
 ) -> Task:
@@ -54,15 +55,16 @@ def word_swap(
             counts, or what `uw.tasks.pairs` refuses.
     """
     tokenizer = tokenizer_of(model)
-    _check_columns(clean, corrupted)
-    taken, notes = [], []
-    for number, (text, given) in enumerate(zip(clean, corrupted, strict=True), start=1):
-        others = [given] if isinstance(given, str) else list(given)
+    texts, taken, notes = column("clean", clean), [], []
+    for number, (text, given) in enumerate(
+        zip(texts, column("corrupted", corrupted, len(texts)), strict=True), start=1
+    ):
+        others = [given] if isinstance(given, str) else column(f"corrupted: prompt {number}", given, of="texts")
         fitting = _first_that_fits(tokenizer, text, others, f"prompt {number}")
         taken.append(fitting)
         if fitting != others[0]:
             notes.append(f"{_counted(tokenizer, text, others[0])}, so {fitting!r} is used.")
-    task = pairs(model, clean, taken, answer, wrong, bos=bos)
+    task = pairs(model, texts, taken, answer, wrong, bos=bos)
     return with_swapped(replace(task, name="word-swap", notes=" ".join(notes)))
 
 
@@ -73,7 +75,8 @@ def with_swapped(task: Task) -> Task:
     roles = {"swapped": place, **task.prompts.roles}
     source = {**task.prompts.source, "task": task.name}
     prompts = replace(task.prompts, roles=roles, source=source)
-    made = replace(twin, roles=roles, groups=prompts.groups, source={**source, "corruption": "given"})
+    source = {**source, "corruption": "given"}
+    made = replace(twin, roles=roles, groups=prompts.groups, clusters=prompts.clusters, source=source)
     return replace(task, prompts=prompts, make=Given(task.name, made))
 
 
@@ -122,11 +125,3 @@ def _counted(tokenizer: Tokenizer, clean: str, other: str) -> str:
         for word, ids in ((word, token_ids(tokenizer, f" {word}")) for word in swapped_words(clean, other))
     )
     return f"with this tokenizer {theirs} and {mine}"
-
-
-def _check_columns(clean: Sequence[str], corrupted: Sequence[str | Sequence[str]]) -> None:
-    if isinstance(clean, str) or isinstance(corrupted, str) or not clean or len(clean) != len(corrupted):
-        raise InputError("clean, corrupted: expected two lists of texts, equally long and not empty")
-    for number, given in enumerate(corrupted, start=1):
-        if not given:
-            raise InputError(f"corrupted: prompt {number} has no text; give one, or several to choose from")

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from unweave.errors import InputError
-from unweave.results.summary import summaries, summary
+from unweave.results.summary import is_summary, summaries
 from unweave.views.attention import attention_view
 from unweave.views.blocks import Block, Figure, meta_of
 from unweave.views.charts.bars import bars
@@ -25,61 +25,66 @@ from unweave.views.charts.lines import lines
 from unweave.views.charts.panels import SITES
 from unweave.views.circuit.scores import evaluation_blocks
 from unweave.views.classes import class_blocks, missed_blocks, rebuilt_blocks, scale_blocks
-from unweave.views.head_evidence import contribution_blocks, role_attention_blocks, score_blocks
-from unweave.views.knockouts import attribution_blocks, backup_blocks, knockout_finding
+from unweave.views.facts import scope_of, spoken
+from unweave.views.head_evidence import contribution_blocks, role_attention_blocks, score_blocks, split_blocks
+from unweave.views.knockouts import attribution_blocks, backup_blocks
 from unweave.views.leading import HEADS, leading_heads
 from unweave.views.over_models import model_blocks
-from unweave.views.path_effects import path_finding
 from unweave.views.signals import signal_blocks
-from unweave.views.titles import (
-    PLACES,
-    attention_finding,
-    attribution_finding,
-    lens_finding,
-    patch_finding,
-    told_from_zero,
-)
+from unweave.views.tables import value_table
+from unweave.views.titles import PLACES, attention_finding, finding, told_from_zero
 from unweave.views.weight_circuits import circuit_blocks, composition_blocks, copying_blocks, place_blocks
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
     import xarray
 
-MOST_BARS, MOST_ROWS, MOST_MAPS = 12, 12, 3
+MOST_BARS, MOST_ROWS, MOST_MAPS, MOST_PANELS = 12, 12, 3, 8
+# From panels and rows to columns: which dimension is drawn as which, where nothing else decides.
+_AXES = ("address", "layer", "head", "kv_head", "role", "q_role", "q_pos", "pos", "k_role", "k_pos")
 Roles = Mapping[str, Sequence[int]]
-# Of methods whose results have dimensions of their own: the pictures, from the result and a title.
-_OWN: Mapping[str, Callable[[Any, str], list[Block]]] = {
-    "K-composition": place_blocks,
-    "OV circuit": circuit_blocks,
-    "QK circuit": circuit_blocks,
-    "V-composition": place_blocks,
-    "attention against contribution": contribution_blocks,
-    "attention between roles": role_attention_blocks,
-    "attribution through a head": place_blocks,
-    "backup heads": backup_blocks,
-    "class attribution": class_blocks,
-    "completeness": evaluation_blocks,
-    "composition scores": composition_blocks,
-    "copying eigenvalues": copying_blocks,
-    "copying scores": score_blocks,
-    "faithfulness": evaluation_blocks,
-    "head scores": score_blocks,
-    "knockout attribution": attribution_blocks,
-    "minimality": evaluation_blocks,
-    "norm scales": scale_blocks,
-    "position and token": signal_blocks,
-    "rebuilt attention": rebuilt_blocks,
-    "single changes": missed_blocks,
+# Of methods whose results have dimensions of their own: the pictures, from the result and a title, and the dimensions
+# that they need, in their order. A slice, a mean or a summary of such a result is drawn by the dimensions left to it.
+_HEADS, _MAP = ("prompt", "layer", "head"), ("address", "q_pos", "query", "k_pos", "key", "output")
+_PLACE, _SPLIT = ("prompt", "pos", "token"), ("prompt", "answer")
+_OWN: Mapping[str, tuple[Callable[[Any, str], list[Block]], tuple[str, ...]]] = {
+    "K-composition": (place_blocks, _PLACE),
+    "OV circuit": (circuit_blocks, _MAP),
+    "QK circuit": (circuit_blocks, _MAP),
+    "V-composition": (place_blocks, _PLACE),
+    "attention against contribution": (contribution_blocks, ("prompt", "role", "layer", "head")),
+    "attention between roles": (role_attention_blocks, (*_HEADS, "q_role", "k_role")),
+    "attribution through a head": (place_blocks, _PLACE),
+    "backup heads": (backup_blocks, _HEADS),
+    "class attribution": (class_blocks, ("prompt", "component")),
+    "completeness": (evaluation_blocks, ("prompt", "removed")),
+    "composition scores": (composition_blocks, ("kind", "sender", "receiver")),
+    "copying eigenvalues": (copying_blocks, ("layer", "head")),
+    "copying scores": (score_blocks, ("word", "score", "layer", "head")),
+    "direct logit attribution to each answer": (split_blocks, _SPLIT),
+    "faithfulness": (evaluation_blocks, ("prompt", "kept")),
+    "faithfulness curve": (evaluation_blocks, ("prompt", "size")),
+    "head scores": (score_blocks, ("prompt", "score", "layer", "head")),
+    "knockout attribution": (attribution_blocks, ("prompt", "run", "layer", "head")),
+    "minimality": (evaluation_blocks, ("prompt", "address")),
+    "norm scales": (scale_blocks, ("prompt", "layer", "pos")),
+    "position and token": (signal_blocks, ("prompt", "address", "token_signal", "position_signal", "signal")),
+    "rebuilt attention": (rebuilt_blocks, ("prompt", "address", "q_pos", "k_pos")),
+    "single changes": (missed_blocks, ("prompt", "pos")),
 }
 
 
 def blocks_of(
-    result: "xarray.DataArray | xarray.Dataset", *, title: str = "", n: int = 0, roles: Roles | None = None
+    result: "xarray.DataArray | xarray.Dataset | xarray.DataTree",
+    *,
+    title: str = "",
+    n: int = 0,
+    roles: Roles | None = None,
 ) -> list[Block]:
     """The pictures of a result, the most telling first.
 
     Args:
-        result: a result of a method, or several sites of one.
+        result: a result of a method, several sites of one, a slice or a mean of these, or a `summary`.
         title: of the first picture; computed from the result if left out.
         n: how many rows, bars or maps where not all are shown; by default what is readable.
         roles: positions of each prompt by name, to say where heads look.
@@ -89,70 +94,114 @@ def blocks_of(
     """
     import xarray as xr
 
-    if "model" in result.dims:
-        arrays = result.data_vars.values() if isinstance(result, xr.Dataset) else [result]
-        return [block for array in arrays for block in model_blocks(array, title, n)]
-    own = _OWN.get(str(result.attrs.get("method", "")))
-    if own is not None:
-        return own(result, title)
-    if isinstance(result, xr.Dataset):
-        return _several(result, title, n)
-    dims = _dims(result)
-    if dims == {"address", "q_pos", "k_pos"} and result.attrs.get("method") == "attention":
-        return [attention_view(result, title or attention_finding(result, roles), _attention_caption())]
-    table = summary(result)
-    title = title or finding(table, result)
-    if dims == {"layer", "head"} or dims == {"layer", "kv_head"}:
-        head = "head" if "head" in dims else "kv_head"
+    result = whole_patterns(result) if isinstance(result, xr.DataArray) else result
+    make, order = _OWN.get(str(result.attrs.get("method", "")), (None, ()))
+    if make is not None and _fits(result, order):
+        return make(result.transpose(*order, ..., missing_dims="ignore"), title)
+    tables = tables_of(result)
+    if not tables:
+        raise InputError("result: the dataset has no variable; expected one for each site")
+    first = next(iter(tables.values()))
+    if "model" in first["mean"].dims:
+        return [block for name, table in tables.items() for block in model_blocks({name: table}, title, n)]
+    if isinstance(result, xr.DataArray) and set(result.dims) == {"prompt", "address", "q_pos", "k_pos"}:
+        said = title or spoken(scope_of(result), attention_finding(result, roles))
+        return [attention_view(result, said, _attention_caption())]
+    return _pictures(first, title, n) if len(tables) == 1 else _several(tables, title, n)
+
+
+def title_of(result: "xarray.DataArray | xarray.Dataset") -> str:
+    """The title that a result earns; of several sites the first one's."""
+    return finding(next(iter(tables_of(result).values())))
+
+
+def parts_of(tree: "xarray.DataTree") -> "list[xarray.Dataset | xarray.DataTree]":
+    """What is drawn by itself of a tree: the tests of an evaluation; of a summary of several sites, all together.
+
+    Raises:
+        InputError: a tree without either.
+    """
+    tables = [child.to_dataset() for child in tree.children.values()]
+    if not tables or any(not table.data_vars for table in tables):
+        raise InputError(
+            "result: the tree has no table; expected a summary of several sites, or an evaluation; of a larger tree "
+            "give one branch, tree['name']"
+        )
+    return [tree] if all(map(is_summary, tables)) else [*tables]
+
+
+def tables_of(result: "xarray.DataArray | xarray.Dataset | xarray.DataTree") -> "dict[str, xarray.Dataset]":
+    """A summary for each site, which knows its site, and of an attribution the whole that its parts sum to."""
+    import xarray as xr
+
+    tables = summaries(result)
+    for name, table in tables.items():
+        array = result[name] if isinstance(result, xr.Dataset) and name in result.data_vars else result
+        about = {"site": str(table.attrs.get("site") or name)}
+        if "total" in array.coords and array.coords["total"].dims == ("prompt",):
+            about["total"] = float(array.coords["total"].mean())
+        tables[name] = table.assign_attrs(about)
+    return tables
+
+
+def whole_patterns(result: "xarray.DataArray") -> "xarray.DataArray":
+    """Attention of one head, or on one prompt, with the dimensions that the attention view reads."""
+    if result.attrs.get("method") != "attention" or not {"q_pos", "k_pos"} <= set(result.dims):
+        return result
+    if "address" in result.coords and "address" not in result.dims:
+        result = result.expand_dims("address")
+    if "prompt" in result.coords and "prompt" not in result.dims:
+        tokens = {name: result[name].expand_dims("prompt") for name in ("q_token", "k_token") if name in result.coords}
+        result = result.expand_dims("prompt").assign_coords(tokens)
+    return result
+
+
+def _fits(result: "xarray.DataArray | xarray.Dataset", order: tuple[str, ...]) -> bool:
+    """Whether a result has the dimensions that its method's own pictures read."""
+    dims = set(map(str, result.dims))
+    if order == _MAP:
+        return len(dims) == 3 and "address" in dims and dims <= set(_MAP)
+    if order == _PLACE:
+        return len(dims - {"prompt"}) == 1
+    if order == _SPLIT:
+        return set(order) < dims
+    return set(order) <= dims if hasattr(result, "data_vars") else set(order) == dims
+
+
+def _pictures(table: "xarray.Dataset", title: str, n: int) -> list[Block]:
+    """The pictures of one summary, by its dimensions."""
+    dims = {str(dim) for dim in table["mean"].dims}
+    title = title or finding(table)
+    if not dims:
+        return [value_table(table, title)]
+    if dims in ({"layer", "head"}, {"layer", "kv_head"}):
+        head = next(name for name in HEADS if name in dims)
         return [Figure(heatmap(table, x=head), title), Figure(bars(table, n=n or MOST_BARS))]
     if dims == {"layer", "part"}:
         return [Figure(lines(table, x="layer", series="part"), title)]
+    if dims == {"stage"}:
+        return [Figure(lines(table, x="stage"), title)]
     if len(dims) == 1:
-        (dim,) = dims
-        return [
-            Figure(lines(table, x="stage"), title) if dim == "stage" else Figure(bars(table, n=n or MOST_BARS), title)
-        ]
+        return [Figure(bars(table, n=n or MOST_BARS), title)]
     return [_by_cells(table, dims, title, n)]
 
 
-def finding(table: "xarray.Dataset", result: "xarray.DataArray") -> str:
-    """The title that a result earns: what it shows, in a sentence."""
-    method = str(result.attrs.get("method", ""))
-    if method == "logit lens":
-        return lens_finding(table)
-    if method == "direct logit attribution":
-        return attribution_finding(table, float(result.coords["total"].mean()))
-    if method == "path patching":
-        return path_finding(table)
-    if method == "knockout":
-        return knockout_finding(table)
-    return patch_finding(table, str(result.attrs.get("site", "")), str(result.attrs.get("direction", "denoise")))
-
-
-def _dims(result: "xarray.DataArray") -> set[str]:
-    return {str(dim) for dim in result.dims} - {"prompt"}
-
-
-def _several(result: "xarray.Dataset", title: str, n: int) -> list[Block]:
+def _several(tables: "Mapping[str, xarray.Dataset]", title: str, n: int) -> list[Block]:
     """One figure with a panel a site where the dimensions agree; otherwise the sites one after another."""
-    arrays = {str(name): array for name, array in result.data_vars.items()}
-    if not arrays:
-        raise InputError("result: the dataset has no variable; expected one for each site")
-    shapes = [{"head" if dim in HEADS else dim for dim in _dims(array)} for array in arrays.values()]
+    shapes = [{"head" if dim in HEADS else str(dim) for dim in table["mean"].dims} for table in tables.values()]
     dims = shapes[0]
     if any(shape != dims for shape in shapes) or len(dims) != 2 or "layer" not in dims:
-        return [block for name, array in arrays.items() for block in blocks_of(_named(array, name), n=n)]
-    tables = summaries(result)
-    found = {name: finding(tables[name], _named(array, name)) for name, array in arrays.items()}
-    main = next((name for name in ("z", "resid_pre", "resid_post") if name in arrays), next(iter(arrays)))
+        return [
+            block
+            for name, table in tables.items()
+            for block in _pictures(table, spoken(SITES.get(name, name), title or finding(table)), n)
+        ]
+    found = {name: finding(table) for name, table in tables.items()}
+    main = next((name for name in ("z", "resid_pre", "resid_post") if name in tables), next(iter(tables)))
     (x,) = dims - {"layer"}
     figure = heatmap(tables, x=x, title=title or found[main])
     others = [f"{SITES.get(name, name)}: {text}." for name, text in found.items() if name != main]
     return [Figure(figure, title or found[main], " ".join([meta_of(figure)["caption"], *others]))]
-
-
-def _named(array: "xarray.DataArray", name: str) -> "xarray.DataArray":
-    return array if array.attrs.get("site") else array.assign_attrs(site=name)
 
 
 def _by_cells(table: "xarray.Dataset", dims: set[str], title: str, n: int) -> Block:
@@ -168,9 +217,11 @@ def _by_cells(table: "xarray.Dataset", dims: set[str], title: str, n: int) -> Bl
     if head and dims == {"layer", head, "q_pos", "k_pos"}:
         leading = leading_heads(table, head, n or MOST_MAPS)
         return _leading(heatmap(leading, x="k_pos", y="q_pos", facet="address"), title, table, leading)
-    if len(dims) == 2:
-        x, y = (str(dim) for dim in reversed(table["mean"].dims))
+    *others, y, x = sorted(map(str, dims), key=lambda dim: (_AXES.index(dim) if dim in _AXES else -1, dim))
+    if not others:
         return Figure(heatmap(table, x=x, y=y), title)
+    if len(others) == 1 and "neuron" not in dims and table.sizes[others[0]] <= MOST_PANELS:
+        return Figure(heatmap(table, x=x, y=y, facet=others[0]), title)
     raise InputError(
         f"result: there is no picture of the dimensions {', '.join(sorted(dims))}; "
         "choose one value of some of them, `result.sel(layer=9)`, or use unweave.views.charts.heatmap"

@@ -11,19 +11,23 @@ from unweave.results.top import top
 from unweave.views.blocks import Block, Figure, Table, meta_of
 from unweave.views.charts.heatmap import heatmap
 from unweave.views.charts.scatter import scatter
-from unweave.views.wording import counted, listed, percent
+from unweave.views.wording import counted, interval, listed, percent
 
 if TYPE_CHECKING:
     import xarray
 
 _MOST_NAMED = 3
+# Measures that chance can make are shown with their intervals.
+_EFFECTS = ("direct", "wrong", "effect", "through movers", "growth")
 # A head is said to look somewhere from this share of its attention on.
 _LOOKS = 0.3
 
 
 @runtime_checkable
 class NamedHeadLike(Protocol):
-    """A head `(layer, head)`, its name, the role where it acts, the measures that earn the name, further names."""
+    """A head `(layer, head)`, its name, the role where it acts, the measures that earn the name, further names; and the
+    intervals of measures over prompts.
+    """
 
     @property
     def head(self) -> tuple[int, int]: ...
@@ -35,6 +39,8 @@ class NamedHeadLike(Protocol):
     def evidence(self) -> Mapping[str, float]: ...
     @property
     def also(self) -> Sequence[str]: ...
+    @property
+    def intervals(self) -> Mapping[str, tuple[float, float]]: ...
 
 
 @runtime_checkable
@@ -58,7 +64,8 @@ def roles_table(found: HeadRolesLike, title: str = "") -> Table:
     )
     rules = f"Rules, the first that holds gives the name: {'; '.join(map(str, found.rules))}." if found.rules else ""
     header = ("head", "name", "evidence", *(["also"] if more else []))
-    return Table(header, rows, title or roles_finding(found), rules, "l" * len(header))
+    note = " ".join(filter(None, (rules, *map(_both_names, found.heads))))
+    return Table(header, rows, title or roles_finding(found), note, "l" * len(header))
 
 
 def roles_finding(found: HeadRolesLike) -> str:
@@ -69,10 +76,53 @@ def roles_finding(found: HeadRolesLike) -> str:
     if not named:
         return "No head has a name by these rules"
     said = [
-        f"{counted(len(heads), name + (' head' if 'mover' not in name else ''))} ({_few(heads)})"
+        f"{counted(len(heads), name if name.endswith(('mover', 'suppressor')) else f'{name} head')} ({_few(heads)})"
         for name, heads in named.items()
     ]
     return listed(said)
+
+
+def _both_names(head: NamedHeadLike) -> str:
+    """What is to be said of a mover that raises the wrong answer too, and what becomes of the difference."""
+    right, wrong, effect = (head.evidence.get(name, np.nan) for name in ("right", "wrong", "effect"))
+    if head.name != "name mover" or not (right > 0 and wrong > 0):
+        return ""
+    low, high = head.intervals.get("effect", (np.nan, np.nan))
+    change = f"{'larger' if effect > 0 else 'smaller'} by {percent(abs(effect))} of the gap"
+    sure = "" if low > 0 or high < 0 else f" ({percent(low)} to {percent(high)}, not significant)"
+    return (
+        f"{_name(head)} raises both names above the mean one, the right by {percent(right)} and the wrong by "
+        f"{percent(wrong)} of the logit difference; with the corrupted prompt's output in its place the difference is "
+        f"{change}{sure}."
+    )
+
+
+def split_blocks(result: "xarray.DataArray", title: str = "") -> list[Block]:
+    """What each part does to the right answer against what it does to the wrong one.
+
+    Args:
+        result: of `uw.attribute(…, split=True)`: `(prompt, answer, …)`.
+        title: computed if left out.
+    """
+    right, wrong = (result.sel(answer=answer, drop=True) for answer in ("right", "wrong"))
+    figure = scatter(right, wrong, diagonal=True)
+    figure.update_xaxes(title_text="to the right answer (logits)")
+    figure.update_yaxes(title_text="to the wrong answer (logits)")
+    caption = (
+        "Against the mean of all answers and wrong answers of the prompts. Below the line a part helps the right "
+        "answer: it raises that one, or lowers the wrong one."
+    )
+    return [Figure(figure, title or split_finding(right, wrong), f"{meta_of(figure)['caption']} {caption}")]
+
+
+def split_finding(right: "xarray.DataArray", wrong: "xarray.DataArray") -> str:
+    """Of the parts with the largest contributions, what each does to the right and to the wrong answer."""
+    tables = [summary(side) for side in (right, wrong)]
+    said = []
+    for row in top(right - wrong, _MOST_NAMED):
+        to_right, to_wrong = (number(float(table["mean"].sel(row.where))) for table in tables)
+        said.append(f"{row.label} writes {to_right} to the right answer and {to_wrong} to the wrong one")
+    return "; ".join(said)
 
 
 def head_evidence(found: HeadRolesLike) -> dict[str, str]:
@@ -168,7 +218,10 @@ def _over(result: "xarray.DataArray", over: str) -> str:
 
 
 def _said(head: NamedHeadLike) -> str:
-    return ", ".join(f"{name} {number(value)}" for name, value in head.evidence.items() if np.isfinite(value))
+    spread = {name: f" ({interval(low, high)})" for name, (low, high) in head.intervals.items() if name in _EFFECTS}
+    return ", ".join(
+        f"{name} {number(value)}{spread.get(name, '')}" for name, value in head.evidence.items() if np.isfinite(value)
+    )
 
 
 def _name(head: NamedHeadLike) -> str:

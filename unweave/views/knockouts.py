@@ -1,57 +1,22 @@
-"""Knockouts made visible: what each costs, what the other heads then write, and which of them stand in."""
+"""What the other heads write after a knockout made visible, and which of them stand in."""
 
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from unweave.results.labels import number, p_value
-from unweave.results.summary import summary
+from unweave.results.summary import summary, told_from_zero
 from unweave.results.top import Row, top
 from unweave.views.blocks import Block, Figure, Table
 from unweave.views.charts.heatmap import heatmap
 from unweave.views.charts.scatter import scatter
-from unweave.views.titles import NOUNS, largest_cell, leaders
-from unweave.views.wording import interval, listed, percent
+from unweave.views.titles import largest_cell, leaders, unsure_said
+from unweave.views.wording import interval, listed
 
 if TYPE_CHECKING:
     import xarray
 
-_HOW = {"zero": "zero", "mean": "the mean", "template": "the template's mean", "gaussian": "noise"}
-_KINDS = {"mlp": "MLP", "layer": "layer", "result": "output", "addresses": "part"}
 _OUT = "knocked out"
-
-
-def knockout_finding(table: "xarray.Dataset") -> str:
-    """What is missed most.
-
-    Args:
-        table: the summary of a result of `uw.knockout`.
-    """
-    attrs = table.attrs
-    in_units = attrs.get("measure") == "change"
-    write = number if in_units else percent
-    # A change has no scale of its own: what is large is measured by the largest.
-    found = leaders(table, scale=float(abs(table["mean"]).max()) if in_units else 1.0, sign=-1)
-    site = str(attrs.get("site", ""))
-    noun = NOUNS.get(site, _KINDS.get(site, "part"))
-    instead = _HOW.get(str(attrs.get("how", "")), "another prompt's")
-    if not found.helping and not found.against:
-        if table["mean"].size == 1:
-            # One value that is not told from 0 is not said to be 0.
-            return f"With {instead} in its place {largest_cell(table, write)}, not told from 0"
-        return f"No {noun} is missed: with {instead} in its place {largest_cell(table, write)}"
-    said = []
-    if found.helping:
-        one = len(found.helping) == 1
-        act = f"{instead} in place of {'its' if one else 'their'} {noun} costs {_sizes(found.helping, in_units)}"
-        said.append(f"{listed([row.label for row in found.helping])} {'is' if one else 'are'} missed most: {act}")
-    if found.against:
-        row = found.against[0]
-        said.append(f"without {row.label} the answer gains {write(row.mean)}")
-    text = "; ".join(said)
-    return text[:1].upper() + text[1:]
 
 
 def attribution_blocks(result: "xarray.DataArray", title: str = "") -> list[Block]:
@@ -81,77 +46,80 @@ def attribution_change_finding(result: "xarray.DataArray") -> str:
     whole = f"the logit difference goes from {number(before)} to {number(after)}"
     start = f"Without {_out_said(result)} {whole}"
     more = [f"{row.label} ({number(row.mean)})" for row in (*found.helping, *found.against)]
+    unsure = unsure_said(found, number)
     if not more:
         return f"{start}; no other head changes by much: {largest_cell(summary(change), number)}"
-    return f"{start}; of the others {listed(more)} {'changes' if len(more) == 1 else 'change'} most"
+    return f"{start}; of the others {listed(more)} {'changes' if len(more) == 1 else 'change'} most{unsure}"
 
 
 def backup_blocks(result: "xarray.DataArray", title: str = "") -> list[Block]:
-    """The backup heads in a table, the prediction beside what came true, and the growth of all heads.
+    """The backup heads in a table, the prediction beside what came true, and the growth of all heads, in logits.
 
     Args:
         result: of `unweave.methods.backup.backup_heads`.
         title: of the table; computed if left out.
     """
-    table = summary(result)
+    table = summary(_in_logits(result))
     growing = heatmap(table, x="head")
     return [backup_table(result, title), prediction_table(result), Figure(growing, _growth_finding(table))]
 
 
 def backup_table(result: "xarray.DataArray", title: str = "") -> Table:
-    """Heads that write more for the answer when others are out, with their growth as a share of the whole."""
+    """Heads that write more for the answer when others are out, with their growth in logits."""
     named = {name: what for what in ("backups", "weakened") for name in str(result.attrs.get(what, "")).split()}
     rows = tuple(
-        (row.label, _STAND[named[row.label]], percent(row.mean), _spread(row), _p(row))
-        for row in top(result, result[0].size)
+        (row.label, _STAND[named[row.label]], number(row.mean), interval(row.low, row.high), _p(row))
+        for row in top(_in_logits(result), result[0].size)
         if row.label in named
     )
     header = ("head", "what it does", "growth", "interval", "adjusted p")
-    share = percent(float(result.attrs.get("threshold", 0.0)))
+    least = float(result.attrs.get("threshold", 0.0)) * _scale(result)
     caption = (
-        f"Growth: what a head's contribution gains, without what the final norm's scale makes of it, as a share of the "
-        f"clean logit difference; listed from {share} on."
+        f"Growth: what a head's contribution gains, in logits, without what the final norm's scale makes of it; listed "
+        f"from {number(least)} on, if significantly different from 0."
     )
     return Table(header, rows, title or backup_finding(result), caption, align="llrrr")
 
 
 def prediction_table(result: "xarray.DataArray") -> Table:
     """The logit difference as it was, as it should be without the heads if nothing reacted, and as it is."""
-    names = {
-        "total": "with all heads",
-        "own": f"of it, by {_out_said(result)}",
-        "naive": "to be expected without",
-        "without": "without",
+    coords = {name: result.coords[name] for name in ("total", "own", "naive", "without")}
+    lines = {
+        "with all heads": coords["total"],
+        f"of it, by {_out_said(result)}": coords["own"],
+        "to be expected without": coords["naive"],
+        "without": coords["without"],
+        "others' growth together": _in_logits(result).sum(("layer", "head")),
+        "more than expected": coords["without"] - coords["naive"],
     }
-    rows = []
-    for name, said in names.items():
-        line = summary(result.coords[name].reset_coords(drop=True))
-        mean, low, high = (float(line[column]) for column in ("mean", "low", "high"))
-        rows.append((said, number(mean), interval(low, high)))
-    means = {name: float(result.coords[name].mean()) for name in names}
-    more = means["without"] - means["naive"]
-    side = "more" if more >= 0 else "less"
-    title = f"The logit difference without them is {number(abs(more))} {side} than if no head reacted"
-    return Table(("logit difference", "mean", "interval"), tuple(rows), title, align="lrr")
+    tables = {said: summary(values) for said, values in lines.items()}
+    rows = tuple(
+        (said, number(float(t["mean"])), interval(float(t["low"]), float(t["high"]))) for said, t in tables.items()
+    )
+    more = tables["more than expected"]
+    side = "more" if float(more["mean"]) >= 0 else "less"
+    size = number(abs(float(more["mean"])))
+    title = f"The logit difference without {_them(result)} is {size} {side} than if no head reacted{_chance(more)}"
+    return Table(("logit difference", "mean", "interval"), rows, title, align="lrr")
 
 
 def backup_finding(result: "xarray.DataArray") -> str:
-    """Which heads stand in for those that are out."""
+    """Which heads stand in for those that are out, and what the others gain together."""
     names = str(result.attrs.get("backups", "")).split()
-    out = _out_said(result)
-    ranked = top(result, result[0].size, by="high")
+    out, grown = _out_said(result), _in_logits(result)
+    ranked = top(grown, result[0].size, by="high")
+    joint = summary(grown.sum(("layer", "head")))
+    mean, low, high = (float(joint[column]) for column in ("mean", "low", "high"))
+    verb = "gain" if mean >= 0 else "lose"
+    together = f"all others {verb} {number(abs(mean))} logits together ({interval(low, high)}){_chance(joint)}"
     if not names:
-        less = [f"{row.label} ({percent(row.mean)})" for row in ranked if row.label in _weakened(result)]
-        if not less:
-            return f"No head stands in for {out}: {largest_cell(summary(result), percent)}"
-        return (
-            f"No head stands in for {out}; {listed(less[:4])} {'works' if len(less) == 1 else 'work'} against it less"
-        )
-    grown = [row for row in ranked if row.label in names]
-    shown = listed([f"{row.label} ({percent(row.mean)})" for row in grown[:4]])
-    rest = f" and {len(grown) - 4} more" if len(grown) > 4 else ""
-    verb = "stands" if len(grown) == 1 else "stand"
-    return f"Without {out}, {shown}{rest} {verb} in"
+        less = [f"{row.label} ({number(row.mean)})" for row in ranked if row.label in _weakened(result)]
+        alone = f"; {listed(less[:4])} {'works' if len(less) == 1 else 'work'} against it less" if less else ""
+        return f"No single head stands in for {out}{alone}; {together}"
+    rows = [row for row in ranked if row.label in names]
+    shown = listed([f"{row.label} ({number(row.mean)} logits)" for row in rows[:4]])
+    rest = f" and {len(rows) - 4} more" if len(rows) > 4 else ""
+    return f"Without {out}, {shown}{rest} {'stands' if len(rows) == 1 else 'stand'} in; {together}"
 
 
 _STAND: Mapping[str, str] = {"backups": "stands in", "weakened": "works against it less"}
@@ -181,11 +149,11 @@ def _weakened(result: "xarray.DataArray") -> list[str]:
 
 
 def _growth_finding(table: "xarray.Dataset") -> str:
-    found = leaders(table)
-    names = [f"{row.label} ({percent(row.mean)})" for row in (*found.helping, *found.against)]
+    found = leaders(table, scale=float(abs(table["mean"]).max()))
+    names = [f"{row.label} ({number(row.mean)})" for row in (*found.helping, *found.against)]
     if not names:
-        return f"No head grows by much: {largest_cell(table, percent)}"
-    return f"Growth is largest in {listed(names)}"
+        return f"No head's growth is significantly different from 0: {largest_cell(table, number)}"
+    return f"Growth is largest in {listed(names)}{unsure_said(found, number)}"
 
 
 def _remaining(result: "xarray.DataArray", values: "xarray.DataArray") -> "xarray.DataArray":
@@ -197,6 +165,20 @@ def _remaining(result: "xarray.DataArray", values: "xarray.DataArray") -> "xarra
     return kept
 
 
+def _in_logits(result: "xarray.DataArray") -> "xarray.DataArray":
+    """Growth in the unit of what else is said of the knockout."""
+    kept = {name: value for name, value in result.attrs.items() if name not in ("measure", "share_of")}
+    return (result * _scale(result)).assign_attrs({**kept, "unit": "logits", "one": "one logit for the answer"})
+
+
+def _scale(result: "xarray.DataArray") -> float:
+    return abs(float(result.coords["total"].mean()))
+
+
+def _chance(table: "xarray.Dataset") -> str:
+    return "" if told_from_zero(table).all() else ", not significantly different from 0"
+
+
 def _knocked_out(result: "xarray.DataArray") -> list[str]:
     """The heads among what was knocked out: `["9.9"]` of `"z 9.9, mlp 3"`."""
     named = str(result.attrs.get("knocked_out", ""))
@@ -205,17 +187,13 @@ def _knocked_out(result: "xarray.DataArray") -> list[str]:
 
 def _out_said(result: "xarray.DataArray") -> str:
     named = str(result.attrs.get("knocked_out", "")).replace("z ", "").replace("result ", "").replace("mlp", "MLP")
-    parts = [part for part in named.split(", ") if part]
-    return listed(parts) if len(parts) <= 4 else f"{len(parts)} heads"
+    parts = [part for part in named.split(" + ") if part]
+    together = " together" if len(parts) > 1 else ""
+    return (listed(parts) if len(parts) <= 4 else f"{len(parts)} heads") + together
 
 
-def _sizes(rows: tuple[Row, ...], in_units: bool) -> str:
-    write = number if in_units else percent
-    return listed([write(abs(row.mean)) for row in rows])
-
-
-def _spread(row: Row) -> str:
-    return f"{percent(row.low)} to {percent(row.high)}" if np.isfinite(row.low) else "–"
+def _them(result: "xarray.DataArray") -> str:
+    return "them" if "+" in str(result.attrs.get("knocked_out", "")) else "it"
 
 
 def _p(row: Row) -> str:

@@ -5,6 +5,7 @@ one other axis        a curve for each value,         any two others   a heat ma
                       or a heat map where they are many
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
 MOST_CURVES = 8
 
 
-def model_blocks(result: "xarray.DataArray", title: str, n: int) -> list[Block]:
+def model_blocks(result: "xarray.DataArray | Mapping[str, xarray.Dataset]", title: str, n: int) -> list[Block]:
     """The pictures of a result with a dimension `model`.
 
     Args:
-        result: with `model`, at most two dimensions besides it and `prompt`.
+        result: with `model`, at most two dimensions besides it and `prompt`; or its summary, by its name.
         title: what was found; computed from the result if left out.
         n: how many heads get a curve.
 

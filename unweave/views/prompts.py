@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from unweave.errors import InputError
 from unweave.models.prompts import Prompts
-from unweave.results.labels import number
+from unweave.results.labels import TOKENS, number
 from unweave.views.blocks import PROMPTS, caption, heading
 from unweave.views.text import visible
 
@@ -116,13 +116,19 @@ def pairs_of_results(results: "Sequence[xarray.DataArray]", most: int | None = N
     roles: list[dict[str, int]] = []
     scores: list[tuple[float, float]] = []
     for result in results:
-        spoiled = result.attrs.get("direction") == "denoise"
-        name = next((name for name in ("token", "q_token") if name in result.coords), None)
-        if name is not None and result[name].dims[0] == "prompt":
-            tokens.setdefault(spoiled, [real_tokens(row) for row in result[name].values.tolist()])
-        if "role_pos" in result.coords and not roles:
+        if "prompt" not in result.dims:
+            continue
+        spoiled = result.attrs.get("direction") == "denoise" or result.attrs.get("prompts") == "corrupted"
+        for dim, name in TOKENS.items():
+            if dim in result.dims and name in result.coords and _whole(result, dim):
+                for key, of in ((False, f"clean_{name}"), (spoiled, name)):
+                    if of in result.coords:
+                        rows = result[of].transpose("prompt", dim).values.tolist()
+                        tokens.setdefault(key, [real_tokens(row) for row in rows])
+        if "role" in result.dims and "role_pos" in result.coords and not roles:
             names = [str(role) for role in result["role"].values]
-            roles = [dict(zip(names, row, strict=True)) for row in result["role_pos"].values.tolist()]
+            places = result["role_pos"].transpose("prompt", "role").values.tolist()
+            roles = [dict(zip(names, row, strict=True)) for row in places]
         if {"clean", "corrupted"} <= set(result.coords) and not scores:
             scores = list(zip(result["clean"].values.tolist(), result["corrupted"].values.tolist(), strict=True))
     if not tokens:
@@ -145,6 +151,12 @@ def real_tokens(row: Sequence[str]) -> tuple[str, ...]:
     """The tokens of a row without the empty ones at its end, which are beyond the prompt."""
     texts = tuple(map(str, row))
     return texts[: max((place + 1 for place, text in enumerate(texts) if text), default=0)]
+
+
+def _whole(result: "xarray.DataArray", dim: str) -> bool:
+    """Whether a result has every position, so that its tokens are the prompts."""
+    places = result[dim].values.tolist()
+    return places == list(range(int(result.attrs.get("n_pos", len(places)))))
 
 
 def _entries(column: object, n_prompts: int) -> list[int]:

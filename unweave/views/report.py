@@ -21,7 +21,15 @@ from unweave.views.circuit.drawing import CircuitLike, circuit_drawing
 from unweave.views.circuit.facts import group_facts, score_facts
 from unweave.views.head_evidence import HeadRolesLike, head_evidence
 from unweave.views.page import page, write_page
-from unweave.views.sections import facts_of, results_table, roles_of, sections_of, settings_table, with_baselines
+from unweave.views.sections import (
+    facts_of,
+    results_table,
+    roles_of,
+    sections_of,
+    settings_table,
+    subjects_with_baselines,
+)
+from unweave.views.wording import listed
 
 if TYPE_CHECKING:
     import xarray
@@ -69,10 +77,11 @@ def report(
     """A page from results: the answer first, then what each method showed.
 
     Args:
-        results: results of methods, on one model; the order within a section is theirs. An evaluation stands for its
-            three tests, a circuit is drawn beside the answer, named heads are listed.
+        results: results of methods; the order within a section is theirs. If they are of several models, tasks,
+            metrics or sets of prompts, each figure says of which. An evaluation stands for its three tests, a circuit
+            is drawn beside the answer, named heads are listed.
         path: the HTML file.
-        title, question: what stands on top; the task and the model, if left out.
+        title, question: what stands on top; the tasks and the models, if left out.
         facts: further lines of the answer, such as how long it took.
         command: what makes the page again.
 
@@ -80,18 +89,19 @@ def report(
         The path of the file.
 
     Raises:
-        InputError: no result, something that is no result, or a folder that cannot be written to.
+        InputError: no result, something that is no result, two circuits, or a folder that cannot be written to.
     """
     given = _given(results)
     # A result on other prompts, such as scores on random tokens, does not name the report.
-    attrs = next((one.attrs for one in (*with_baselines(given.arrays), *given.arrays)), {})
-    task, model = (str(attrs.get(name, "")) for name in ("task", "model"))
+    known = [result for _, result in subjects_with_baselines(given.arrays)] or list(given.arrays[:1])
+    names = ([str(result.attrs.get(name, "")) for result in known] for name in ("task", "model"))
+    about = " in ".join(filter(None, (listed(list(dict.fromkeys(filter(None, each)))) for each in names)))
     drawing = None
     if given.circuit is not None:
         evidence = head_evidence(given.named) if given.named else {}
         drawing = circuit_drawing(given.circuit, places=roles_of(given.arrays), evidence=evidence)
     made = Report(
-        title=title or " in ".join(filter(None, (task, model))) or "Results",
+        title=title or about or "Results",
         question=question,
         facts=(*_facts(given), *facts),
         sections=sections_of(given.arrays, given.circuit, given.named),
@@ -126,7 +136,11 @@ def _given(results: object) -> _Given:
         elif isinstance(result, xr.DataTree):
             arrays += [child.to_dataset() for child in result.children.values()]
         elif isinstance(result, (CircuitLike, HeadRolesLike)):
-            others[CircuitLike if isinstance(result, CircuitLike) else HeadRolesLike] = result
+            kind = CircuitLike if isinstance(result, CircuitLike) else HeadRolesLike
+            if kind in others:
+                name = "circuit" if kind is CircuitLike else "set of named heads"
+                raise InputError(f"results[{place}]: there is a {name} already; give each a report of its own")
+            others[kind] = result
         else:
             raise InputError(
                 f"results[{place}]: expected a DataArray or Dataset of a method, got {type(result).__name__}"

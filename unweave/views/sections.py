@@ -1,22 +1,22 @@
 """The sections and facts of a report, from the results alone."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from unweave.results.labels import number
-from unweave.results.summary import summary
+from unweave.results.summary import is_summary
 from unweave.views.answer import Fact
 from unweave.views.baselines import Baseline, baselines
-from unweave.views.blocks import Block, Details, Section, Table, Text
-from unweave.views.choice import Roles, blocks_of, finding
+from unweave.views.blocks import Block, Details, Figure, Section, Table, Text, meta_of
+from unweave.views.choice import Roles, blocks_of, tables_of
 from unweave.views.circuit.drawing import CircuitLike
+from unweave.views.circuit.tables import path_tables
+from unweave.views.facts import same_prompts, spoken, subjects
 from unweave.views.head_evidence import HeadRolesLike, roles_table
-from unweave.views.path_effects import path_tables
 from unweave.views.prompts import PromptList, pairs_of_results
 from unweave.views.tables import baseline_table
-from unweave.views.titles import task_finding
+from unweave.views.titles import finding, task_finding
 from unweave.views.wording import counted, interval, percent
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ OTHERS = "Other results"
 _SECTION = {
     "logit lens": WRITTEN,
     "direct logit attribution": WRITTEN,
+    "direct logit attribution to each answer": WRITTEN,
     "activation patching": CARRIES,
     "attention": LOOKS,
     "attention between roles": LOOKS,
@@ -48,6 +49,7 @@ _SECTION = {
     "backup heads": WITHOUT,
     "position and token": SIGNALS,
     "faithfulness": ENOUGH,
+    "faithfulness curve": ENOUGH,
     "completeness": ENOUGH,
     "minimality": ENOUGH,
 }
@@ -115,69 +117,85 @@ def sections_of(
         circuit: whose paths are listed, level by level.
         named: heads with names and the evidence for them.
     """
-    roles = roles_of(results)
     groups: dict[str, list[Block]] = {name: [] for name in _ORDER}
     if named is not None:
         groups[DOES].append(roles_table(named))
     if circuit is not None and circuit.edges:
         groups[THROUGH].append(Details("The paths of the circuit, by group", path_tables(circuit)))
-    for result in results:
-        groups[_SECTION.get(str(result.attrs.get("method", "")), OTHERS)] += blocks_of(result, roles=roles)
+    for result, subject in zip(results, subjects(results), strict=True):
+        # Roles of other prompts stand elsewhere.
+        roles = roles_of([other for other in results if same_prompts(result, other)])
+        section = _SECTION.get(str(result.attrs.get("method", "")), OTHERS)
+        groups[section] += [_about(block, subject) for block in blocks_of(result, roles=roles)]
     made = [Section(name, (Text(SAYS[name]), *blocks)) for name, blocks in groups.items() if blocks]
     first = task_section(results)
     return (first, *made) if first else tuple(made)
 
 
 def task_section(results: "Sequence[xarray.DataArray | xarray.Dataset]") -> Section | None:
-    """Whether the model does the task, and its prompts; None where no result remembers the baselines."""
-    known = next(iter(with_baselines(results)), None)
-    if known is None:
-        return None
-    clean, corrupted = baselines(known)
-    metric = str(known.attrs.get("metric", "metric"))
-    blocks: list[Block] = [baseline_table(clean, corrupted, metric, task_finding(clean, metric))]
-    pairs = pairs_of_results([array for array in arrays_of(results) if same_prompts(array, known)])
-    if pairs:
-        blocks.append(
-            PromptList(pairs[:SHOWN_PROMPTS], "The prompts", _prompt_caption(pairs[0].corrupted != ()), metric)
-        )
-        if len(pairs) > SHOWN_PROMPTS:
-            others = PromptList(pairs[SHOWN_PROMPTS:], metric=metric, first=SHOWN_PROMPTS + 1)
-            blocks.append(Details(f"The other {counted(len(others.pairs), 'prompt')}", (others,)))
-    return Section("Does the model do the task?", tuple(blocks))
+    """Whether the model does the task, and its prompts, of each model, task, metric and set of prompts that there is;
+    None where no result remembers the baselines.
+    """
+    blocks: list[Block] = []
+    for subject, known in subjects_with_baselines(results):
+        clean, corrupted = baselines(known)
+        metric = str(known.attrs.get("metric", "metric"))
+        table = baseline_table(clean, corrupted, metric, task_finding(clean, metric))
+        prompts = _prompts([array for array in arrays_of(results) if same_prompts(array, known)], metric)
+        blocks += [_about(block, subject) for block in (table, *prompts)]
+    return Section("Does the model do the task?", tuple(blocks)) if blocks else None
 
 
-def _prompt_caption(two: bool) -> str:
-    text = "A dot is a space that belongs to the token; roles are underlined."
-    return f"{text} The corrupted prompt stands below the clean one, its differing tokens marked." if two else text
+def subjects_with_baselines(
+    results: "Sequence[xarray.DataArray | xarray.Dataset]",
+) -> "list[tuple[str, xarray.DataArray | xarray.Dataset]]":
+    """One result of each subject that remembers how the clean and the corrupted prompts scored, by what it is of."""
+    first: dict[str, xarray.DataArray | xarray.Dataset] = {}
+    for subject, result in zip(subjects(results), results, strict=True):
+        if {"clean", "corrupted"} <= set(result.coords) and result["clean"].dims in ((), ("prompt",)):
+            first.setdefault(subject, result)
+    return list(first.items())
+
+
+def _prompts(arrays: "Sequence[xarray.DataArray]", metric: str) -> list[Block]:
+    """The first prompts, and the others folded away."""
+    pairs = pairs_of_results(arrays)
+    if not pairs:
+        return []
+    caption = "A dot is a space that belongs to the token"
+    caption += "; roles are underlined." if pairs[0].roles else "."
+    if pairs[0].corrupted:
+        caption += " The corrupted prompt stands below the clean one, its differing tokens marked."
+    shown: list[Block] = [PromptList(pairs[:SHOWN_PROMPTS], "The prompts", caption, metric)]
+    others = PromptList(pairs[SHOWN_PROMPTS:], metric=metric, first=SHOWN_PROMPTS + 1)
+    said = f"The other {counted(len(others.pairs), 'prompt')}"
+    return [*shown, Details(said, (others,))] if others.pairs else shown
+
+
+def _about(block: Block, subject: str) -> Block:
+    """A block whose title says first what it is of."""
+    if isinstance(block, Figure) and not block.title:
+        block = replace(block, title=str(meta_of(block.figure).get("title", "")))
+    name = next((name for name in ("title", "summary") if getattr(block, name, "")), None)
+    if not subject or name is None:
+        return block
+    return replace(block, **{name: spoken(subject, getattr(block, name))})  # type: ignore[type-var]
 
 
 def arrays_of(results: "Sequence[xarray.DataArray | xarray.Dataset]") -> "Iterator[xarray.DataArray]":
-    """The results one site at a time."""
+    """The results one site at a time; of a summary its means."""
     import xarray as xr
 
     for result in results:
-        yield from result.data_vars.values() if isinstance(result, xr.Dataset) else (result,)
-
-
-def same_prompts(one: "xarray.DataArray", other: "xarray.DataArray | xarray.Dataset") -> bool:
-    """Whether two results are about the same prompts: their baselines are the same numbers."""
-    names = ("clean", "corrupted")
-    if any(name not in result.coords for name in names for result in (one, other)):
-        return False
-    return all(np.array_equal(one[name].values, other[name].values) for name in names)
-
-
-def with_baselines(
-    results: "Sequence[xarray.DataArray | xarray.Dataset]",
-) -> "list[xarray.DataArray | xarray.Dataset]":
-    """The results that remember how the clean and the corrupted prompts scored."""
-    return [result for result in results if {"clean", "corrupted"} <= set(result.coords)]
+        if isinstance(result, xr.Dataset) and is_summary(result):
+            yield result["mean"].assign_attrs(result.attrs)
+        else:
+            yield from result.data_vars.values() if isinstance(result, xr.Dataset) else (result,)
 
 
 def roles_of(results: "Sequence[xarray.DataArray | xarray.Dataset]") -> Roles | None:
     """Positions of each prompt by role, from the first result that has roles; None where none has."""
-    known = next((result for result in results if "role_pos" in result.coords), None)
+    known = next((result for result in results if {"prompt", "role"} <= set(result.dims)), None)
     if known is None:
         return None
     places = known["role_pos"].transpose("prompt", "role").values
@@ -186,21 +204,32 @@ def roles_of(results: "Sequence[xarray.DataArray | xarray.Dataset]") -> Roles | 
 
 def facts_of(results: "Sequence[xarray.DataArray | xarray.Dataset]") -> tuple[Fact, ...]:
     """The answer, as far as the results hold it: how well the task is done, by which model, what each method found."""
+    known = subjects_with_baselines(results)
     facts: list[Fact] = []
-    known = next(iter(with_baselines(results)), None)
-    if known is not None:
-        facts += _scores(*baselines(known), str(known.attrs.get("metric", "metric")))
-    if results:
-        facts += _subject((results[0] if known is None else known).attrs)
+    if len(known) == 1:
+        facts += _scores(*baselines(known[0][1]), str(known[0][1].attrs.get("metric", "metric")))
+    for subject, result in known if len(known) > 1 else ():
+        clean, corrupted = baselines(result)
+        scores = f"mean {result.attrs.get('metric', 'metric')} {number(clean.mean)}, {number(corrupted.mean)} corrupted"
+        facts.append(Fact("results of", subject, f"{scores}, over {counted(clean.n, 'prompt')}"))
+    # Of several subjects, what they have in common.
+    about = [_subject(result) for _, result in known] or [_subject(result) for result in results[:1]]
+    facts += [fact for fact in about[0] if all(fact in each for each in about)] if about else []
     # Of two results with one finding each, roles say more than positions, and stand last.
-    ranked = sorted(arrays_of(results), key=lambda array: "role" in array.dims)
-    findings = {fact.label: fact for array in ranked if (fact := _finding(array))}
-    return (*facts, *(findings[label] for label in _LABELS.values() if label in findings))
+    findings: dict[tuple[str, str], Fact] = {}
+    of = zip(subjects(results), results, strict=True)
+    for subject, result in sorted(of, key=lambda pair: "role" in pair[1].dims):
+        found = {fact.label: replace(fact, note=subject) for fact in _findings(result)}
+        findings |= {(label, subject): fact for label, fact in found.items()}
+    order = list(_LABELS.values())
+    return (*facts, *(findings[key] for key in sorted(findings, key=lambda key: order.index(key[0]))))
 
 
 def settings_table(results: "Sequence[xarray.DataArray | xarray.Dataset]") -> Table:
     """What all results say of how they were made; where they differ, every value."""
     hidden = {"method", "quantity", "site", "zero", "one", "direction", "notes", "unit", "backups", "weakened"}
+    hidden |= {"measure", "better", "gap", "clean_mean", "share_of", "over", "roles", "n_pos"}
+    hidden |= {"n_layers", "n_heads", "n_kv_heads", "n_neurons"}
     values: dict[str, dict[str, None]] = {}
     for result in results:
         for name, value in result.attrs.items():
@@ -226,30 +255,37 @@ def results_table(results: "Sequence[xarray.DataArray | xarray.Dataset]") -> Tab
 def _scores(clean: Baseline, corrupted: Baseline, metric: str) -> list[Fact]:
     facts = []
     if metric == "logit difference":
-        facts.append(Fact("right answer ahead", percent(clean.above_zero), f"of {counted(clean.n, 'prompt')}", True))
+        share, of = percent(clean.above_zero), f"of {counted(clean.n, 'prompt')}"
+        facts.append(Fact("right answer ahead of the wrong one", share, of, True))
     for name, line in ((f"mean {metric}", clean), ("on the corrupted prompts", corrupted)):
         spread = f"95\u00a0% interval {interval(line.low, line.high)}" if line.n > 1 else "one prompt, no interval"
         facts.append(Fact(name, number(line.mean), spread, True))
     return facts
 
 
-def _subject(attrs: dict) -> list[Fact]:
+def _subject(result: "xarray.DataArray | xarray.Dataset") -> list[Fact]:
+    attrs, n = result.attrs, int(result.attrs.get("n_prompts", 0))
+    n = result["clean"].size if "clean" in result.coords else n
     weights = ", ".join(
         str(attrs[name]) for name in ("quantization", "model_source", "model_revision") if attrs.get(name)
     )
     asked = [f"corrupted by {attrs['corruption']}" if attrs.get("corruption") else ""]
     asked.append(f"seed {attrs['seed']}" if int(attrs.get("seed", -1)) >= 0 else "")
-    prompts = f"{counted(int(attrs.get('n_prompts', 0)), 'prompt')} of the task {attrs.get('task', 'unknown')}"
+    prompts = f"{counted(n, 'prompt')} of the task {attrs.get('task', 'unknown')}"
     return [
         Fact("model", str(attrs.get("model", "unknown")), weights),
         Fact("prompts", prompts, ", ".join(filter(None, asked))),
     ]
 
 
-def _finding(array: "xarray.DataArray") -> Fact | None:
-    dims = {str(dim) for dim in array.dims} - {"prompt"}
-    method, site = array.attrs.get("method"), str(array.attrs.get("site", array.name or ""))
-    label = _LABELS.get((str(method), site if method == "activation patching" else ""))
-    if label is None or dims not in _ANSWERS:
-        return None
-    return Fact(label, finding(summary(array), array))
+def _findings(result: "xarray.DataArray | xarray.Dataset") -> list[Fact]:
+    """What a result adds to the answer, if anything: a line for each of its sites."""
+    method = str(result.attrs.get("method", ""))
+    if method not in {name for name, _ in _LABELS}:
+        return []
+    facts = []
+    for site, table in tables_of(result).items():
+        label = _LABELS.get((method, site if method == "activation patching" else ""))
+        if label and set(map(str, table["mean"].dims)) in _ANSWERS:
+            facts.append(Fact(label, finding(table)))
+    return facts

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from unweave.errors import InputError
 from unweave.results.top import Top
 from unweave.views.blocks import Block
-from unweave.views.choice import Roles, blocks_of
+from unweave.views.choice import Roles, blocks_of, parts_of
 from unweave.views.circuit.drawing import CircuitLike, circuit_drawing
 from unweave.views.head_evidence import HeadRolesLike, roles_table
 from unweave.views.page import page, write_page
@@ -67,8 +67,8 @@ def show(
     attention as thumbnails that enlarge, a circuit as heads and paths.
 
     Args:
-        result: a result of a method, several sites of one, an evaluation, a circuit, named heads, a `top`, or a block
-            of unweave.views.blocks.
+        result: a result of a method, several sites of one, a slice, mean or `summary` of these, an evaluation, a
+            circuit, named heads, a `top`, or a block of unweave.views.blocks.
         title: of the first picture; what was found, if left out.
         n: how many rows, bars or maps where not all can be shown; by default what is readable.
         roles: positions of each prompt by name (`prompts.roles`), to say where heads look, and to order the columns of
@@ -84,8 +84,10 @@ def show(
         name = f"{result.attrs.get('method', 'result')} ({sizes})"
         return View(tuple(blocks_of(result, title=title, n=n, roles=roles)), name)
     if isinstance(result, xr.DataTree):
-        tests = [child.to_dataset() for child in result.children.values()]
-        blocks = [block for place, test in enumerate(tests) for block in blocks_of(test, title="" if place else title)]
+        parts = parts_of(result)
+        blocks = [
+            block for place, part in enumerate(parts) for block in blocks_of(part, title="" if place else title, n=n)
+        ]
         return View(tuple(blocks), f"{', '.join(result.children)}")
     if isinstance(result, Top):
         return View((top_table(result, title),), title or result.title)

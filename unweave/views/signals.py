@@ -5,16 +5,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unweave.results.labels import number
-from unweave.results.summary import summary
+from unweave.results.summary import summary, told_from_zero
 from unweave.views.blocks import Block, Figure, Table
 from unweave.views.charts.heatmap import heatmap
-from unweave.views.wording import counted, interval
+from unweave.views.wording import counted, interval, listed
 
 if TYPE_CHECKING:
     import xarray
 
 # One signal counts as the heads' own where its effect is so many times the other's.
 _CLEARLY = 2.0
+# One head matters by itself from this share of what all do together.
+_MATTERS = 0.1
 
 
 def signal_blocks(result: "xarray.Dataset", title: str = "") -> list[Block]:
@@ -41,7 +43,7 @@ def signal_blocks(result: "xarray.Dataset", title: str = "") -> list[Block]:
 
 
 def signal_finding(result: "xarray.Dataset") -> str:
-    """Whether the heads, patched at once, carry the subject's position or its token."""
+    """Whether the heads, patched at once, carry the subject's position or its token, and which do by themselves."""
     n = result.sizes["address"] - 1
     who = f"The {counted(n, 'head')} together" if n > 1 else "The head"
     if n == 1:
@@ -53,7 +55,7 @@ def signal_finding(result: "xarray.Dataset") -> str:
     if not any(_told(effect) for effect in effects.values()):
         return f"{who} {verb} neither position nor token to speak of: {numbers}"
     first, second = sorted(effects, key=lambda name: -abs(effects[name][0]))
-    numbers = f"full range {_spread(effects[first])} against {_spread(effects[second])}"
+    numbers = f"full range {_spread(effects[first])} against {_spread(effects[second])}{_alone(result, first)}"
     if abs(effects[first][0]) >= _CLEARLY * abs(effects[second][0]):
         return f"{who} {verb} the {first} of the subject rather than its {second}: {numbers}"
     return f"{who} {verb} both, the {first} of the subject more than its {second}: {numbers}"
@@ -83,6 +85,21 @@ def _each_finding(result: "xarray.Dataset", heads: list[str]) -> str:
         most = max(heads, key=lambda name, signal=signal: abs(effects[name][signal][0]))
         said.append(f"the {signal} by {most} ({number(effects[most][signal][0])})")
     return f"One head at a time, most is carried of {' and '.join(said)}"
+
+
+def _alone(result: "xarray.Dataset", signal: str) -> str:
+    """Of several heads patched together, those that matter for a signal by themselves."""
+    table = summary(result["full_range"].sel(signal=signal, drop=True))
+    joint = float(table["mean"].sel(address="all"))
+    single = table.drop_sel(address="all")
+    if single.sizes["address"] < 2:
+        return ""
+    matters = told_from_zero(table)[[name != "all" for name in table["address"].values]]
+    matters &= abs(single["mean"].values) >= _MATTERS * abs(joint)
+    named = single.isel(address=matters).sortby(-abs(single["mean"][matters]))
+    cells = zip(named["address"].values, named["mean"].values.tolist(), strict=True)
+    said = [f"{name} ({number(mean)})" for name, mean in cells]
+    return f"; by themselves {listed(said)}" if said else "; no single one does by itself"
 
 
 def _effects(result: "xarray.Dataset", name: str) -> dict[str, tuple[float, float, float]]:

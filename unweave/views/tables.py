@@ -6,11 +6,13 @@ from unweave.results.labels import number, p_value
 from unweave.results.top import Top
 from unweave.views.baselines import Baseline
 from unweave.views.blocks import Table, alignment
+from unweave.views.charts.captions import caption, meaning, measure
 from unweave.views.text import visible
 from unweave.views.wording import interval, percent
 
 if TYPE_CHECKING:
     import rich.table
+    import xarray
 
 
 def top_table(top: Top, title: str = "", caption: str = "") -> Table:
@@ -27,6 +29,14 @@ def top_table(top: Top, title: str = "", caption: str = "") -> Table:
         for row in top
     )
     return Table(header, rows, title or top.title, caption, align="lrrrr")
+
+
+def value_table(table: "xarray.Dataset", title: str = "") -> Table:
+    """The summary of a result that is one number."""
+    mean, low, high, p = (float(table[name]) for name in ("mean", "low", "high", "p_holm"))
+    row = (number(mean), interval(low, high), p_value(p).removeprefix("p ").removeprefix("= "), str(int(table["n"])))
+    header = (measure(table.attrs), f"{percent(float(table.attrs.get('level', 0.95)))} interval", "adjusted p", "n")
+    return Table(header, (row,), title, caption([table], scale=meaning(table.attrs)), align="lrrr")
 
 
 def baseline_table(clean: Baseline, corrupted: Baseline, metric: str, title: str = "", caption: str = "") -> Table:

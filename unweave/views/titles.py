@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Bool
 
-from unweave.results.labels import cell_label, number
+from unweave.results.labels import number, p_value
+from unweave.results.summary import told_from_zero
 from unweave.results.top import Row, top
 from unweave.views.baselines import Baseline
+from unweave.views.charts.captions import largest, measure
+from unweave.views.facts import DIRECTIONS, Sense, axes_lost, place_text, scope_of, sense_of, spoken
 from unweave.views.prompts import real_tokens
 from unweave.views.text import visible
 from unweave.views.wording import counted, interval, listed, percent
@@ -24,7 +26,7 @@ from unweave.views.wording import counted, interval, listed, percent
 if TYPE_CHECKING:
     import xarray
 
-LEVEL, LEAST, NEAR, MOST_NAMED = 0.05, 0.05, 0.5, 3
+LEAST, NEAR, MOST_NAMED, MOST_RECEIVERS = 0.05, 0.5, 3, 4
 NOUNS = {
     "z": "output",
     "q": "query",
@@ -38,26 +40,67 @@ NOUNS = {
     "attn_out": "attention output",
     "mlp_out": "MLP output",
 }
+# What a knockout takes out, beyond sites, and what it puts there.
+KINDS = {"mlp": "MLP", "layer": "layer", "result": "output", "addresses": "part"}
+INSTEAD = {"zero": "zero", "mean": "the mean", "template": "the template's mean", "gaussian": "noise"}
 PARTS = {"attn": "attention", "mlp": "MLP"}
+RECEIVED = {"q": ("query", "queries"), "k": ("key", "keys"), "v": ("value", "values"), "": ("", "")}
 Write = Callable[[float], str]
 _OWN = "that token itself"
 PLACES = ("pos", "role", "q_pos")
 
 
+def finding(table: "xarray.Dataset") -> str:
+    """The title that a result earns: what it is a part of, where it is a slice or a partial sweep, and what it shows.
+
+    Args:
+        table: the summary of a result of one site; of an attribution with the whole as its attribute `total`.
+    """
+    method, scope, dims = table.attrs.get("method"), scope_of(table), table["mean"].dims
+    said = ""
+    if method == "logit lens" and _all_stages(table):
+        said = lens_finding(table)
+    elif axes_lost(table) or not _tested(table):
+        pass  # a mean over layers is no patch, and nothing is told from 0 without an interval
+    elif method == "direct logit attribution" and dims:
+        said = attribution_finding(table, float(table.attrs.get("total", np.nan)))
+    elif method in DIRECTIONS and {"metric", "direction"} <= set(table.attrs):  # a difference of two has not both
+        said = effect_finding(table)
+    said = said or (largest({"": table}) if dims else value_finding(table))
+    return said if said.startswith(scope) else spoken(scope, said)
+
+
+def value_finding(table: "xarray.Dataset") -> str:
+    """A result of one number."""
+    low, high = float(table["low"]), float(table["high"])
+    spread = f" ({interval(low, high)})" if np.isfinite(low) else ""
+    return f"{measure(table.attrs).capitalize()}: {number(float(table['mean']))}{spread}"
+
+
+def _all_stages(table: "xarray.Dataset") -> bool:
+    """Whether a logit lens has every stage, so that its steps are single attentions, MLPs or layers."""
+    if table["mean"].dims != ("stage",) or not _tested(table):
+        return False
+    first, last, n = str(table["stage"].values[0]), str(table["stage"].values[-1]), table.sizes["stage"] - 1
+    layers = int(table.attrs.get("n_layers", n))
+    return first == "0_pre" and last == "final" and ("n_layers" not in table.attrs or n in (layers, 2 * layers))
+
+
+def _tested(table: "xarray.Dataset") -> bool:
+    """Whether any cell has an interval: of one prompt, or of averages, nothing is told from 0."""
+    return bool(np.isfinite(table["low"].values).any())
+
+
 @dataclass(frozen=True)
 class Leaders:
-    """The cells worth naming: the largest of the main sign, and the largest against it. Both may be empty."""
+    """The cells worth naming: the largest of the main sign, and the largest against it. Both may be empty.
+
+    `unsure` are cells that are larger than the named ones of their sign, and not significantly different from 0.
+    """
 
     helping: tuple[Row, ...]
     against: tuple[Row, ...]
-
-
-def told_from_zero(table: "xarray.Dataset") -> Bool[np.ndarray, "..."]:
-    """Which cells of a summary differ from 0 by more than the choice of prompts explains."""
-    if float(table.attrs.get("p_holm_smallest", 1.0)) <= LEVEL:
-        return np.asarray(table["p_holm"].values <= LEVEL)
-    low, high = table["low"].values, table["high"].values
-    return np.asarray((low > 0) | (high < 0))
+    unsure: tuple[Row, ...] = ()
 
 
 def leaders(table: "xarray.Dataset", scale: float = 1.0, sign: int = 1) -> Leaders:
@@ -66,7 +109,7 @@ def leaders(table: "xarray.Dataset", scale: float = 1.0, sign: int = 1) -> Leade
     Args:
         table: a summary of one site.
         scale: what an effect of 1 is, in the unit of the table.
-        sign: -1 where helping cells are negative, as they are when a clean run is spoiled.
+        sign: of the cells that help.
     """
     kept = table.copy()
     kept["mean"] = table["mean"].where(told_from_zero(table), 0.0)
@@ -77,7 +120,11 @@ def leaders(table: "xarray.Dataset", scale: float = 1.0, sign: int = 1) -> Leade
     with_it, against_it = ("high", "low") if sign > 0 else ("low", "high")
     helping = [row for row in top(kept, MOST_NAMED, with_it) if row.mean * sign >= bound]
     against = [row for row in top(kept, 1, against_it) if -row.mean * sign >= max(bound / 2, LEAST * abs(scale))]
-    return Leaders(tuple(helping), tuple(against))
+    unsure = []
+    for by, way, known in ((with_it, sign, helping), (against_it, -sign, against)):
+        floor = abs(known[0].mean) if known else bound
+        unsure += [row for row in top(table, 1, by) if row.mean * way > floor]
+    return Leaders(tuple(helping), tuple(against), tuple(unsure))
 
 
 def task_finding(clean: Baseline, metric: str = "logit difference") -> str:
@@ -87,7 +134,7 @@ def task_finding(clean: Baseline, metric: str = "logit difference") -> str:
     worth = f"mean {metric} {number(clean.mean)}{spread}"
     if metric != "logit difference":
         return f"On {n} the {worth}"
-    share = f"the right answer ahead on {percent(clean.above_zero)} of {n}, {worth}"
+    share = f"the right answer ahead of the wrong one on {percent(clean.above_zero)} of {n}, {worth}"
     if clean.above:
         return f"The model does the task: {share}"
     return (
@@ -105,9 +152,9 @@ def lens_finding(table: "xarray.Dataset") -> str:
         return f"No layer writes the answer: the final logit difference is {number(final)} ({spread})"
     steps = np.diff(mean) * np.sign(final)
     half = stages[int(np.argmax(mean * np.sign(final) >= abs(final) / 2))]
-    largest = int(np.argmax(steps))
+    most = int(np.argmax(steps))
     said = f"Half of the final logit difference of {number(final)} is there {_reached(half)}"
-    said += f"; the largest step is {_writer(stages[largest], stages[largest + 1])} (+{number(steps[largest])})"
+    said += f"; the largest step is {_writer(stages[most], stages[most + 1])} (+{number(steps[most])})"
     peak = int(np.argmax(mean * np.sign(final)))
     if abs(mean[peak]) > 1.1 * abs(final):
         said += f"; it peaks at {number(float(mean[peak]))} {_reached(stages[peak])}, and falls"
@@ -115,46 +162,143 @@ def lens_finding(table: "xarray.Dataset") -> str:
 
 
 def attribution_finding(table: "xarray.Dataset", total: float) -> str:
-    """Which parts write the answer. `total` is the whole mean logit difference."""
-    found = leaders(table, scale=total)
+    """Which parts write the answer. `total` is the whole mean logit difference, NaN where it is not known."""
+    known = np.isfinite(total)
+    found = leaders(table, scale=total if known else float(abs(table["mean"]).max()))
     if not found.helping and not found.against:
-        return f"No part stands out: {largest_cell(table, number)} of a logit difference of {number(total)}"
+        of = f" of a logit difference of {number(total)}" if known else ""
+        return f"No part stands out: {largest_cell(table, number)}{of}"
     said = []
     if found.helping:
         verb = "writes" if len(found.helping) == 1 else "write"
         said.append(f"{_names(found.helping)} {verb} towards the answer ({_values(found.helping, number)})")
     if found.against:
         said.append(f"{_names(found.against)} writes against it ({_values(found.against, number)})")
-    return _sentence(said)
+    return _sentence(said) + unsure_said(found, number)
 
 
-def patch_finding(table: "xarray.Dataset", site: str, direction: str = "denoise") -> str:
-    """Which cells carry the answer, for effects of patching one site."""
-    dims = set(map(str, table["mean"].dims))
-    if site.startswith("resid") and "layer" in dims and dims & set(PLACES) and len(dims) == 2:
-        return where_finding(table, direction)
-    found = leaders(table, sign=1 if direction == "denoise" else -1)
-    noun = NOUNS.get(site, "")
+@dataclass(frozen=True)
+class _Words:
+    """How the findings of a method are told, in the singular and the plural: what cells do, by which act; the verb of
+    what it then costs or gives back; what is said of a cell that works against the answer, and of none at all."""
+
+    does: tuple[str, str]
+    act: tuple[str, str]
+    verb: str
+    against: str
+    none: str
+
+
+def effect_finding(table: "xarray.Dataset") -> str:
+    """Which cells carry the answer: of patching, of knockouts, of paths, whatever the metric, direction and measure."""
+    sense, dims = sense_of(table), set(map(str, table["mean"].dims))
+    site, method = str(table.attrs.get("site", "")), table.attrs.get("method")
+    grid = len(dims) == 2 and "layer" in dims and bool(dims & set(PLACES))
+    if method == "activation patching" and site.startswith("resid") and grid and sense.plain:
+        return where_finding(table, sense)
+    # A change has no scale of its own: what is large is measured by the largest.
+    scale = float(abs(table["mean"]).max()) if sense.measure == "change" else 1.0
+    found = leaders(table, scale, sense.carries)
+    words = {"path patching": _path_words, "knockout": _knockout_words}.get(str(method), _patch_words)(table, sense)
     if not found.helping and not found.against:
-        return f"No single {noun or 'patch'} carries the answer: {largest_cell(table, percent)}"
-    return _patched(found, noun, direction)
+        return f"{words.none}: {largest_cell(table, sense.write)}"
+    rows = (*found.helping, *found.against)
+    places = {_place(row) for row in rows}
+    # One place for all is said once; otherwise each cell names its own.
+    shared = places.pop() if len(places) == 1 and len(rows) > 1 else ""
+    said = []
+    if found.helping:
+        several = len(found.helping) > 1
+        effects = sense.outcome([row.mean for row in found.helping], words.verb)
+        act = f"{words.act[several]}{' there' if shared else ''} {effects}"
+        said.append(f"{_names(found.helping, bare=bool(shared))} {words.does[several]}{shared}: {act}")
+    if found.against:
+        name, value = _names(found.against, bare=bool(shared)), found.against[0].mean
+        of = f" of {sense.metric}" if sense.measure == "change" else ""
+        gains = f"{'gains' if sense.plain else 'is better by'} {sense.amount([value])}{of}"
+        size = f"{sense.write(value)} {sense.unit}".rstrip() if sense.measure == "change" else sense.write(value)
+        said.append(words.against.format(name=name, size=size, gains=gains))
+    return _sentence(said) + unsure_said(found, sense.write)
 
 
-def where_finding(table: "xarray.Dataset", direction: str = "denoise") -> str:
+def unsure_said(found: Leaders, write: Write) -> str:
+    """The cells that are larger than those named, each with its interval and p-value, and that they may be chance."""
+    cells = [
+        f"{_names([row])} ({write(row.mean)}, {write(row.low)} to {write(row.high)}, adjusted {p_value(row.p_holm)})"
+        for row in found.unsure
+    ]
+    return f"; larger, but not significantly different from 0: {listed(cells)}" if cells else ""
+
+
+def _patch_words(table: "xarray.Dataset", sense: Sense) -> _Words:
+    noun = NOUNS.get(str(table.attrs.get("site", "")), "")
+    restored = sense.good == sense.carries
+    act = "patching" if restored else "spoiling"
+    acts = (f"{act} its {noun}", f"{act} their {noun}") if noun else (f"{act} it", f"{act} them")
+    return _Words(
+        does=("carries the answer", "carry the answer"),
+        act=acts,
+        verb="restores" if restored else "costs",
+        against="{name} works against it ({size})",
+        none=f"No single {noun or 'patch'} carries the answer",
+    )
+
+
+def _knockout_words(table: "xarray.Dataset", sense: Sense) -> _Words:
+    site = str(table.attrs.get("site", ""))
+    noun = NOUNS.get(site, KINDS.get(site, "part"))
+    instead = INSTEAD.get(str(table.attrs.get("how", "")), "another prompt's")
+    # One value that is not told from 0 is not said to be 0.
+    none = "Not told from 0" if table["mean"].size == 1 else f"No {noun} is missed"
+    return _Words(
+        does=("is missed most", "are missed most"),
+        act=(f"{instead} in place of its {noun}", f"{instead} in place of their {noun}"),
+        verb="costs",
+        against="without {name} the answer {gains}",
+        none=f"{none} with {instead} in its place",
+    )
+
+
+def _path_words(table: "xarray.Dataset", sense: Sense) -> _Words:
+    whom = receivers_said(str(table.attrs.get("receivers", "logits")))
+    how = f"directly on {whom}" if whom == "the logits" else f"through {whom}"
+    restored = sense.good == sense.carries
+    act = "restoring" if restored else "spoiling"
+    return _Words(
+        does=(f"acts {how}", f"act {how}"),
+        act=(f"{act} this path", f"{act} these paths"),
+        verb="brings back" if restored else "costs",
+        against=f"{{name}} works against it {how if whom != 'the logits' else ''}".rstrip() + " ({size})",
+        none=f"No {'head' if 'head' in table['mean'].dims else 'sender'} acts {how}",
+    )
+
+
+def receivers_said(receivers: str) -> str:
+    """`"8.6 v, 8.10 v, mlp 9"` in words: `the values of 8.6 and 8.10 and MLP 9`."""
+    if receivers == "logits":
+        return "the logits"
+    by_input: dict[str, list[str]] = {}
+    for name in receivers.split(", "):
+        head = re.fullmatch(r"(\d+\.(?:kv)?\d+) ([qkv])", name)
+        by_input.setdefault(head[2] if head else "", []).append(head[1] if head else name.replace("mlp", "MLP"))
+    parts = []
+    for kind, names in by_input.items():
+        few = listed(names) if len(names) <= MOST_RECEIVERS else f"{len(names)} {'heads' if kind else 'MLPs'}"
+        parts.append(f"the {RECEIVED[kind][len(names) > 1]} of {few}" if kind else few)
+    return listed(parts)
+
+
+def where_finding(table: "xarray.Dataset", sense: Sense) -> str:
     """Where the answer sits from layer to layer: the residual stream over (layer, place)."""
     place = next(str(dim) for dim in table["mean"].dims if dim in PLACES)
-    sign = 1 if direction == "denoise" else -1
-    effect = table["mean"].where(told_from_zero(table), 0.0).transpose("layer", place) * sign
-    held = [
-        (int(effect["layer"][row]), int(np.argmax(line)))
-        for row, line in enumerate(effect.values)
-        if line.max() >= NEAR
-    ]
-    if not held:
+    effect = table["mean"].where(told_from_zero(table), 0.0).transpose("layer", place).sortby("layer") * sense.carries
+    swept = effect["layer"].values.tolist()
+    rows = zip(swept, effect.values, strict=True)
+    runs = _runs([(layer, int(np.argmax(line))) for layer, line in rows if line.max() >= NEAR])
+    if not runs:
         return f"No one position holds half of the answer: {largest_cell(table, percent)}"
-    runs = _runs(held)
-    stays = [f"at {_place_name(table, place, at)} {_layers(first, last, effect)}" for at, first, last in runs]
-    verb = "restores" if direction == "denoise" else "costs"
+    stays = [f"at {place_text(table, place, at)} {_layers(*layers, swept, table.attrs)}" for at, *layers in runs]
+    verb = "restores" if sense.good == sense.carries else "costs"
     return f"The answer is carried {listed(stays)}: there one position {verb} {percent(NEAR)} or more"
 
 
@@ -177,26 +321,6 @@ def attention_finding(patterns: "xarray.DataArray", roles: Mapping[str, Sequence
     return f"From the last token, {'; '.join(said)}"
 
 
-def _patched(found: Leaders, noun: str, direction: str) -> str:
-    verb = "restores" if direction == "denoise" else "costs"
-    act = "patching" if direction == "denoise" else "spoiling"
-    rows = (*found.helping, *found.against)
-    places = {_place(row) for row in rows}
-    # One place for all is said once; otherwise each cell names its own.
-    shared = places.pop() if len(places) == 1 and len(rows) > 1 else ""
-    there = " there" if shared else ""
-    said = []
-    if found.helping:
-        single = len(found.helping) == 1
-        sizes = listed([percent(abs(row.mean)) for row in found.helping])
-        what = f"{'its' if single else 'their'} {noun}" if noun else "it" if single else "them"
-        verbs = f"{'carries' if single else 'carry'} the answer{shared}: {act} {what}{there} {verb} {sizes}"
-        said.append(f"{_names(found.helping, bare=bool(shared))} {verbs}")
-    if found.against:
-        said.append(f"{_names(found.against, bare=bool(shared))} works against it ({percent(found.against[0].mean)})")
-    return _sentence(said)
-
-
 def _sentence(parts: Sequence[str]) -> str:
     """Parts joined; one that stands alone says what `it` is."""
     text = "; ".join(parts)
@@ -205,10 +329,14 @@ def _sentence(parts: Sequence[str]) -> str:
 
 
 def _names(rows: Sequence[Row], bare: bool = False) -> str:
-    names = [_unit(row) if bare else f"{_unit(row)}{_place(row)}" for row in rows]
+    names = [_unit(row) or _place(row).removeprefix(" at ") if bare else _named(row) for row in rows]
     if len(rows) > 1 and all(re.fullmatch(r"layer \d+", name) for name in names):
         return "layers " + listed([name.removeprefix("layer ") for name in names])
     return listed(names)
+
+
+def _named(row: Row) -> str:
+    return f"{_unit(row)}{_place(row)}" if _unit(row) else _place(row).removeprefix(" at ")
 
 
 def _unit(row: Row) -> str:
@@ -217,9 +345,10 @@ def _unit(row: Row) -> str:
     if "component" in where:
         layer, _, part = str(where["component"]).partition("_")
         return f"layer {layer}'s {PARTS[part]}" if layer.isdigit() and part in PARTS else f"the {where['component']}"
-    if "part" in where:
+    if "part" in where and "layer" in where:
         return f"layer {where['layer']}'s {PARTS.get(str(where['part']), where['part'])}"
-    return cell_label({name: value for name, value in where.items() if name not in (*PLACES, "k_pos")})
+    unit, at, _ = row.label.partition(" @ ")
+    return unit if at or not _place(row) else ""
 
 
 def _place(row: Row) -> str:
@@ -267,32 +396,28 @@ def _runs(held: Sequence[tuple[int, int]]) -> list[tuple[int, int, int]]:
     """(place, first layer, last layer) of each stretch of layers that hold the answer at one place."""
     runs: list[tuple[int, int, int]] = []
     for layer, place in held:
-        if runs and runs[-1][0] == place:
+        if runs and runs[-1][0] == place and runs[-1][2] == layer - 1:
             runs[-1] = (place, runs[-1][1], layer)
         else:
             runs.append((place, layer, layer))
     return runs
 
 
-def _layers(first: int, last: int, effect: "xarray.DataArray") -> str:
-    if last == int(effect["layer"].max()):
-        return f"from layer {first} on" if first != last else f"in the last layer, {last}"
+def _layers(first: int, last: int, swept: Sequence[int], attrs: Mapping) -> str:
+    """A stretch of layers in words: it begins only where the layer before it was swept, and ends with the model."""
+    ends = last == int(attrs.get("n_layers", max(swept) + 1)) - 1
+    if ends and first == last:
+        return f"in the last layer, {last}"
+    if ends and (first == 0 or first - 1 in swept):
+        return f"from layer {first} on"
     return f"in layer {first}" if first == last else f"in layers {first} to {last}"
-
-
-def _place_name(table: "xarray.Dataset", dim: str, index: int) -> str:
-    name = table[dim].values[index]
-    if dim == "role":
-        return str(name)
-    coord = {"pos": "token", "q_pos": "q_token"}[dim]
-    shared = coord in table.coords and table.attrs.get("tokens") == "every prompt"
-    return f"token {name} {visible(str(table[coord].values[index]))}".strip() if shared else f"token {name}"
 
 
 def _target(pattern: "xarray.DataArray", roles: Mapping[str, Sequence[int]]) -> tuple[str, float]:
     """What a head looks at most from each prompt's last token: a role or a position, and the mean share."""
     values = pattern.transpose("prompt", "q_pos", "k_pos").values
     tokens = pattern["q_token"].transpose("prompt", "q_pos").values if "q_token" in pattern.coords else None
+    values = np.nan_to_num(values)  # a prompt has no attention beyond its end
     lengths = [values.shape[1]] * len(values) if tokens is None else [len(real_tokens(row.tolist())) for row in tokens]
     last = np.stack([values[row, length - 1] for row, length in enumerate(lengths)])
     own = [length - 1 for length in lengths]

@@ -101,7 +101,7 @@ def test_subsets_are_the_other_heads_knocked_out() -> None:
     assert found.sizes["kept"] == 16
     pair = subject.both_classes()
     np.testing.assert_array_equal(found.sel(kept="0.0, 0.1, 1.0, 1.1"), pair.clean)
-    change = uw.knockout(pair, [(0, 1), (1, 1)], "mean", joint=True, measure="change", progress=False)
+    change = uw.knockout(pair, [[(0, 1), (1, 1)]], "mean", measure="change", source="clean")
     np.testing.assert_allclose(found.sel(kept="0.0, 1.0"), pair.clean.numpy() + change.values[:, 0], atol=1e-12)
 
 

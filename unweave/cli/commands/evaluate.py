@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from unweave.cli import circuits, output
+from unweave.cli import circuits, output, reading
 from unweave.cli.circuit_page import write_page
+from unweave.cli.options import Memory
 from unweave.cli.question import Question, asking
 from unweave.cli.terminal import stoppable
 from unweave.errors import InputError, Interrupted
@@ -32,18 +33,22 @@ def run(
     reference: Annotated[
         str | None,
         typer.Option(
+            "--reference",
+            "--source",
             help="Whose means: clean, corrupted, or a number of prompts a template, drawn on as the task's own. "
-            "Left out: the corrupted ones, drawn on where they are too few."
+            "Left out: the corrupted ones, drawn on where they are too few.",
         ),
     ] = None,
     lone: Annotated[
         Literal["refuse", "keep"],
         typer.Option(help="A template of one prompt, whose mean is that prompt: refuse it, or keep it as it is."),
     ] = "refuse",
-    controls: Annotated[int, typer.Option(min=0, help="Random circuits of the same size.")] = 3,
+    controls: Annotated[int, typer.Option(min=0, help="Random circuits of the same size.")] = 20,
+    best: Annotated[int, typer.Option(min=0, help="Heads whose order is searched for, for the curve.")] = 6,
     subsets: Annotated[int, typer.Option(min=0, help="Random subsets, for completeness.")] = 10,
     searches: Annotated[int, typer.Option(min=0, help="Greedy searches, for completeness.")] = 2,
     steps: Annotated[int, typer.Option(min=0, help="Steps of each search.")] = 10,
+    memory: Memory = None,
     out: Annotated[Path | None, typer.Option(help="Folder for evaluation.nc and evaluation.html.")] = None,
 ) -> None:
     """Whether a circuit is one: faithful, complete and minimal, every other head ablated.
@@ -58,11 +63,12 @@ def run(
             output.check_file(out / name)
     tested = circuits.read(circuit)
     whose = _side_or_number(reference)
-    effort = Effort(controls=controls, subsets=subsets, searches=searches, steps=steps)
+    budget = reading.memory(memory)
+    effort = Effort(controls=controls, best=best, subsets=subsets, searches=searches, steps=steps)
     pair = question.contrast()
     tested.check(pair)
     try:
-        score = evaluate(tested, pair, how=_standing_in(pair, how, whose, lone), effort=effort)
+        score = evaluate(tested, pair, how=_standing_in(pair, how, whose, lone), effort=effort, memory=budget)
     except Interrupted as stop:
         raise circuits.kept_score(stop, out) from None
     tests = circuits.tests_of(score)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -23,20 +24,22 @@ def run(
     heads: Annotated[
         str | None,
         typer.Option(
-            help="Heads, 'q 9.6' for an input of one: '9.9, 10.0'. Or a kind, each in turn: z q k v pattern result."
+            help="Heads one by one, '9.9, q 10.0', or several together, '9.9 + mlp 3'; of k and v key/value heads. "
+            "Or a kind, each in turn: z q k v pattern result."
         ),
     ] = None,
-    mlps: Annotated[str | None, typer.Option(help="Layers whose MLP goes: '3, 4'; all: each in turn.")] = None,
-    layers: Annotated[str | None, typer.Option(help="Layers that go as a whole: '3, 4'; all: each in turn.")] = None,
-    each: Annotated[
-        bool, typer.Option("--each", help="What is listed goes one by one; otherwise all of it at once.")
-    ] = False,
+    mlps: Annotated[str | None, typer.Option(help="Layers whose MLP goes, one by one: '3, 4'; or all.")] = None,
+    layers: Annotated[str | None, typer.Option(help="Layers that go as a whole, one by one: '3, 4'; or all.")] = None,
     how: Annotated[
         Literal["zero", "mean", "template", "resample", "gaussian"] | None,
         typer.Option(
             help="What stands in: zero (if left out), the mean over the prompts or over those of a template by "
-            "position, the corrupted prompt's value, noise."
+            "position, the value of the prompt of the same number, noise."
         ),
+    ] = None,
+    source: Annotated[
+        Literal["clean", "corrupted"] | None,
+        typer.Option(help="Whose means or values stand in: the corrupted prompts' (if left out) or the clean ones'."),
     ] = None,
     lone: Annotated[
         Literal["refuse", "keep"],
@@ -54,7 +57,9 @@ def run(
     ] = "effect",
     backups: Annotated[
         bool,
-        typer.Option("--backups", help="Which other heads step in for the heads that go (how: mean, if left out)."),
+        typer.Option(
+            "--backups", help="Which other heads step in without --heads '9.9 + 10.0' (how: mean, if left out)."
+        ),
     ] = False,
     memory: Memory = None,
     out: Out = None,
@@ -62,26 +67,25 @@ def run(
 ) -> None:
     """Knockouts: what the answer loses without some heads, MLPs or layers; without a list, without every head in turn.
 
-    Example: unweave knockout --heads '23.3, 20.0' --how mean --at end
+    Example: unweave knockout --heads '23.3, 20.0, 23.3 + 20.0' --how mean --at end
     """
     from unweave.methods.backup import backup_heads
     from unweave.methods.knockout import knockout
-    from unweave.methods.replacement import Replacement
+    from unweave.methods.replacement import replacement_of
 
     output.check_file(out)
     budget = reading.memory(memory)
     targets = targets_of(heads, mlps, layers)
     roles = None if at is None else reading.names(at, "--at")
     if backups:
-        _check_backups(heads, targets, each, measure)
-    fill = Replacement(how or ("mean" if backups else "zero"), lone=lone)
+        _check_backups(heads, targets, measure)
+    fill = replace(replacement_of(how or ("mean" if backups else "zero"), source), lone=lone)
     pair = question.contrast()
     if backups:
         output.give(backup_heads(pair, list(targets), fill, roles), out, top)
         return
-    joint = not isinstance(targets, str) and not each
     try:
-        result = knockout(pair, targets, fill, roles, joint, measure, budget)
+        result = knockout(pair, targets, fill, roles, measure=measure, memory=budget)
     except Interrupted as stop:
         raise output.kept(stop, out or Path("knockout.nc")) from None
     output.give(result, out, top)
@@ -104,7 +108,8 @@ def targets_of(heads: str | None, mlps: str | None, layers: str | None) -> str |
         return kinds[turns[0] if turns else "--heads"]
     if "--heads" in listed:
         # An input stands in front of its head, or behind it as among receivers.
-        listed["--heads"] = tuple(re.sub(r"^(\d+\.\d+) ([a-z]+)$", r"\2 \1", name) for name in listed["--heads"])
+        behind = r"(\d+\.(?:kv)?\d+) ([a-z]+)(?= *(?:\+|$))"
+        listed["--heads"] = tuple(re.sub(behind, r"\2 \1", name) for name in listed["--heads"])
     for option in ("--mlps", "--layers"):
         _check_numbers(listed.get(option, ()), option)
     word = {"--heads": "", "--mlps": "mlp ", "--layers": "layer "}
@@ -117,9 +122,10 @@ def _check_numbers(found: Sequence[str], option: str) -> None:
         raise InputError(f"{option}: expected numbers of layers such as '3, 4', or all, got {wrong!r}")
 
 
-def _check_backups(heads: str | None, targets: str | Sequence[str], each: bool, measure: str) -> None:
-    if heads is None or isinstance(targets, str) or any(" " in target for target in targets):
-        raise InputError("--backups: it takes heads alone, a list of them: --heads '9.9, 10.0'")
-    if each or measure != "effect":
-        option = "--each" if each else "--measure"
-        raise InputError(f"--backups: the heads go together, and the result is their backups' growth; drop {option}")
+def _check_backups(heads: str | None, targets: str | Sequence[str], measure: str) -> None:
+    if heads is None or isinstance(targets, str) or any(re.search(r"\w \w", target) for target in targets):
+        raise InputError("--backups: it takes heads alone: --heads 9.9, or several together, --heads '9.9 + 10.0'")
+    if len(targets) > 1:
+        raise InputError(f"--backups: it is of one knockout; write --heads '{' + '.join(targets)}' for all together")
+    if measure != "effect":
+        raise InputError("--backups: the result is the growth of other heads; drop --measure")

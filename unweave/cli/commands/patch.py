@@ -19,7 +19,7 @@ def run(
         list[str],
         typer.Argument(
             help="Sites to sweep over: resid_pre, resid_mid, resid_post, attn_out, mlp_out, or of heads z (output), "
-            "q, k, v, pattern. Or single places in quotes: 'z 23.3' 'resid_pre 5 @S2'."
+            "q, k, v, pattern. Or single places in quotes: 'z 23.3' 'resid_pre 5 @S2' 'z 23.3 + z 20.0' (together)."
         ),
     ],
     question: Question,

@@ -17,7 +17,10 @@ from unweave.errors import Interrupted
 def run(
     question: Question,
     receivers: Annotated[
-        str, typer.Option(help="Where paths end: logits, or inputs of heads and MLPs together: '8.6 v, 8.10 q, mlp 9'.")
+        str,
+        typer.Option(
+            help="Where paths end: logits, or inputs together: '8.10 q, 8.1 v, mlp 9' (k, v: of key/value heads)."
+        ),
     ] = "logits",
     senders: Annotated[
         str,

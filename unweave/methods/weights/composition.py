@@ -25,6 +25,7 @@ from unweave.methods.heads import Head, Heads, head_name
 from unweave.methods.weights.head_matrices import chosen_heads, ov_matrices, qk_matrices
 from unweave.models.factored import FactoredMatrix
 from unweave.models.model import Model
+from unweave.models.precision import without_autocast
 from unweave.progress import Progress, shown
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Baseline:
     seed: int
 
 
+@without_autocast
 def composition_scores(
     model: Model,
     senders: Heads | None = None,
@@ -70,8 +72,8 @@ def composition_scores(
     """
     first, last = _pairs(model, senders, receivers)
     layers = sorted({layer for layer, _ in last})
-    scores = torch.full((len(KINDS), len(first), len(last)), float("nan"), dtype=model.dtype)
     writes = ov_matrices(model, first)
+    scores = torch.full((len(KINDS), len(first), len(last)), float("nan"), dtype=writes.left.dtype)
     baseline = composition_baseline(model.config.d_model, model.config.d_head, pairs, seed)
     done = 0
     try:

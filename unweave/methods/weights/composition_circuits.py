@@ -24,12 +24,14 @@ from unweave.methods.heads import Head, HeadName, head_name, parse_head
 from unweave.methods.weights.full_circuits import Rows, embedding_rows, learned_positions
 from unweave.methods.weights.head_matrices import class_direction, ov_matrices, qk_matrices
 from unweave.models.model import Model
+from unweave.models.precision import widened, without_autocast
 from unweave.models.prompts import Prompts
 
 if TYPE_CHECKING:
     import xarray as xr
 
 
+@without_autocast
 def k_composition(
     model: Model,
     sender: HeadName,
@@ -57,11 +59,11 @@ def k_composition(
         places = learned_positions(model)
         if not -len(places) <= query < len(places):
             raise InputError(f"query: {model.config.name} has positions 0 to {len(places) - 1}, got {query}")
-        asked = places[query] @ qk.left
+        asked = widened(places[query]) @ qk.left
     else:
         if query.shape != (model.config.d_head,):
             raise InputError(f"query: expected [{model.config.d_head}], a query of one head, got {list(query.shape)}")
-        asked = query.to(model.weights.w_e)
+        asked = query.to(qk.left)
     scores = _moved(model, s, rows) @ (asked @ qk.right)
     asks = f"position {query % len(learned_positions(model))}" if isinstance(query, int) else "a given query"
     attrs = {
@@ -76,6 +78,7 @@ def k_composition(
     return labelled_weights(model, scores, *_axes(rows, over, attrs))
 
 
+@without_autocast
 def v_composition(
     model: Model,
     sender: HeadName,
@@ -132,7 +135,7 @@ def mean_query(
     layer, number = parse_head(model.config, head)
     batch = model.prompts(prompts)
     queries = model.run(batch, keep=("q", layer))["q", layer][:, :, number]
-    return queries[range(len(batch)), batch.role(role)].mean(0)
+    return widened(queries[range(len(batch)), batch.role(role)]).mean(0)
 
 
 def _ordered(model: Model, sender: HeadName, receiver: HeadName) -> tuple[Head, Head]:
@@ -151,7 +154,7 @@ def _sources(model: Model, over: str) -> Rows:
 def _moved(model: Model, sender: Head, rows: Rows) -> Float[Tensor, "row d_model"]:
     """What the sender writes where it looks at each source alone."""
     ov = ov_matrices(model, [sender])[0]
-    return rows.x @ ov.left @ ov.right
+    return widened(rows.x) @ ov.left @ ov.right
 
 
 def _pair_attrs(sender: Head, receiver: Head) -> dict[str, str]:

@@ -17,11 +17,13 @@ from unweave.methods.frame import labelled_weights
 from unweave.methods.weights.head_matrices import ov_matrices, through_norm
 from unweave.models.factored import FactoredMatrix
 from unweave.models.model import Model
+from unweave.models.precision import without_autocast
 
 if TYPE_CHECKING:
     import xarray as xr
 
 
+@without_autocast
 def copying_eigenvalues(model: Model) -> xr.DataArray:
     """How much each head copies the tokens that it looks at, whatever they are.
 

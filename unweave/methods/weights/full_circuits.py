@@ -28,6 +28,7 @@ from unweave.methods.heads import Heads, head_name
 from unweave.methods.weights.head_matrices import chosen_heads, ov_matrices, qk_matrices, through_norm
 from unweave.methods.weights.vocabulary import chosen_tokens, token_names
 from unweave.models.model import Model
+from unweave.models.precision import widened, without_autocast
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -47,6 +48,7 @@ class Rows:
     numbers: tuple[int, ...]
 
 
+@without_autocast
 def qk_circuit(
     model: Model,
     heads: Heads | None = None,
@@ -77,7 +79,7 @@ def qk_circuit(
         raise InputError("softmax: tokens and positions are summed before a softmax, never compared; leave it out")
     chosen, rows = chosen_heads(model, heads), embedding_rows(model, over, tokens)
     _check_size(len(chosen), len(rows.names), len(rows.names))
-    x = rows.x / _checked_scale(norm_scale)
+    x = widened(rows.x) / _checked_scale(norm_scale)
     scores = qk_matrices(model, chosen).between(x, x.mT).matrix * model.config.score_scale
     if softmax:
         masked = over == "positions" and model.config.causal
@@ -94,6 +96,7 @@ def qk_circuit(
     return labelled_weights(model, scores, axes, attrs, _numbers(rows, query, over) | _numbers(rows, key, over))
 
 
+@without_autocast
 def ov_circuit(
     model: Model,
     heads: Heads | None = None,
@@ -124,7 +127,7 @@ def ov_circuit(
     ids, names = _outputs(model, tokens if outputs is None else outputs)
     _check_size(len(chosen), len(rows.names), len(names))
     unembed = through_norm(model.config, model.weights.norm_final, model.weights.w_u[ids])
-    logits = ov_matrices(model, chosen).between(rows.x / _checked_scale(norm_scale), unembed.mT).matrix
+    logits = ov_matrices(model, chosen).between(widened(rows.x) / _checked_scale(norm_scale), unembed.mT).matrix
     key = "k_pos" if over == "positions" else "key"
     axes = {"address": [head_name(head) for head in chosen], **_axis(rows, key, over), "output": names}
     attrs = {

@@ -21,6 +21,7 @@ from unweave.methods.heads import Head, Heads, parse_heads
 from unweave.models.config import Config
 from unweave.models.factored import FactoredMatrix
 from unweave.models.model import Model
+from unweave.models.precision import widened
 from unweave.models.weights import NormWeights
 
 
@@ -51,17 +52,19 @@ def ov_matrices(model: Model, heads: Heads | None = None) -> FactoredMatrix:
 
 
 def answer_direction(
-    model: Model, answers: Int[Tensor, " prompt"], wrong: Int[Tensor, " prompt"]
+    model: Model, answers: Int[Tensor, " prompt"], wrong: Int[Tensor, " prompt"] | Int[Tensor, "prompt candidate"]
 ) -> tuple[Float[Tensor, "prompt d_model"], Float[Tensor, " prompt"]]:
-    """The direction of the stream that tells answers from wrong ones, and a constant.
+    """The direction of the stream that tells answers from wrong ones, or from the mean of several, and a constant.
 
     With `s` the last norm's scale, `x · direction / s + constant` is the logit difference of a stream `x`.
     """
     weights = model.weights
-    read = weights.w_u[answers] - weights.w_u[wrong]
-    constant = torch.zeros_like(read[:, 0]) if weights.norm_final.bias is None else read @ weights.norm_final.bias
-    if weights.b_u is not None:
-        constant = constant + weights.b_u[answers] - weights.b_u[wrong]
+    against = wrong[:, None] if wrong.ndim == 1 else wrong
+    read = widened(weights.w_u[answers]) - widened(weights.w_u[against]).mean(1)
+    shift, b_u = weights.norm_final.bias, weights.b_u
+    constant = torch.zeros_like(read[:, 0]) if shift is None else read @ widened(shift)
+    if b_u is not None:
+        constant = constant + widened(b_u[answers]) - widened(b_u[against]).mean(1)
     return through_norm(model.config, weights.norm_final, read), constant
 
 
@@ -88,8 +91,8 @@ def chosen_heads(model: Model, heads: Heads | None) -> tuple[Head, ...]:
 def through_norm(
     config: Config, norm: NormWeights, readers: Float[Tensor, "*reader d_model"]
 ) -> Float[Tensor, "*reader d_model"]:
-    """What reads the stream itself, where `readers` read it behind a norm's linear part."""
-    scaled = readers if norm.weight is None else readers * norm.weight
+    """What reads the stream itself, where `readers` read it behind a norm's linear part; in float32 or wider."""
+    scaled = widened(readers) if norm.weight is None else widened(readers) * norm.weight
     # taking the mean off what is read is the same as taking it off the reader
     return scaled - scaled.mean(-1, keepdim=True) if config.norm == "layer" else scaled
 
@@ -104,4 +107,5 @@ def _read(model: Model, layer: int, row: int) -> Float[Tensor, "d_model d_head"]
 def _written(model: Model, layer: int, head: int) -> Float[Tensor, "d_head d_model"]:
     """A head's output matrix, without the mean that no LayerNorm behind it sees."""
     w_o = rearrange(model.weights.layers[layer].w_o, "d (head e) -> head e d", head=model.config.n_heads)[head]
+    w_o = widened(w_o)
     return w_o - w_o.mean(-1, keepdim=True) if model.config.norm == "layer" else w_o

@@ -56,7 +56,7 @@ def convert(options: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[
 
 
 def _weights(config: Config, tensors: Tensors, by_layer: bool) -> Weights:
-    w_e = tensors.take("wte.weight", config.d_vocab, config.d_model)
+    w_e, w_u = tensors.embeddings("wte.weight", "lm_head.weight", config)
     layers = [_layer(config, tensors, f"h.{index}.") for index in range(config.n_layers)]
     if by_layer:
         layers = [_divide_queries(config, layer, index + 1) for index, layer in enumerate(layers)]
@@ -65,7 +65,7 @@ def _weights(config: Config, tensors: Tensors, by_layer: bool) -> Weights:
         w_pos=tensors.take("wpe.weight", config.n_ctx, config.d_model),
         layers=tuple(layers),
         norm_final=_norm(config, tensors, "ln_f"),
-        w_u=tensors.unembedding("lm_head.weight", w_e, config.tied_unembed),
+        w_u=w_u,
         b_u=None,
     )
     tensors.finish()

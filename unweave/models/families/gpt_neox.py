@@ -57,14 +57,14 @@ def convert(options: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[
 
 
 def _weights(config: Config, tensors: Tensors, attention_bias: bool, freq: Tensor, scale: float) -> Weights:
-    w_e = tensors.take("embed_in.weight", config.d_vocab, config.d_model)
     head = "embed_out.weight" if "embed_out.weight" in tensors else "lm_head.weight"  # an older name
+    w_e, w_u = tensors.embeddings("embed_in.weight", head, config)
     weights = Weights(
         w_e=w_e,
         w_pos=None,
         layers=tuple(_layer(config, tensors, f"layers.{i}.", attention_bias) for i in range(config.n_layers)),
         norm_final=_norm(config, tensors, "final_layer_norm"),
-        w_u=tensors.unembedding(head, w_e, config.tied_unembed),
+        w_u=w_u,
         b_u=None,
         rotary_freq=freq,
         rotary_scale=scale,

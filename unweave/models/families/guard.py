@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from unweave.errors import ModelError
-from unweave.models.config import Activation
+from unweave.models.config import Activation, Config
+from unweave.models.weights import same_values
 
 # Options that do not change logits in evaluation: bookkeeping, training, generation, and what is inactive without
 # dropout. Checked against the modelling code of the reference library.
@@ -36,6 +37,10 @@ HARMLESS = frozenset(
 )
 # Options that every family has, with the one value under which its converter is right.
 FIXED = {"add_cross_attention": False, "is_encoder_decoder": False}
+
+# What peft calls an adapter's parts, and the layer that it wraps.
+ADAPTER_NAME = re.compile(r"(^|\.)(lora_|base_layer\.|modules_to_save\.|prompt_encoder\.)")
+MERGE = "unweave reads no adapters: merge it (peft: model.merge_and_unload()), save the merged model, and give that"
 
 ACTIVATIONS: dict[str, Activation] = {
     "gelu": "gelu",
@@ -108,6 +113,9 @@ class Tensors:
     """
 
     def __init__(self, tensors: Mapping[str, Tensor], prefix: str, ignored: Iterable[str] = ()) -> None:
+        adapters = [name for name in tensors if ADAPTER_NAME.search(name)]
+        if adapters:
+            raise ModelError(f"tensor {adapters[0]} belongs to an adapter; {MERGE}")
         self._tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
         patterns = [re.compile(pattern) for pattern in ignored]
         self._left = {name for name in self._tensors if not any(p.search(name) for p in patterns)}
@@ -136,16 +144,18 @@ class Tensors:
         """The tensor of this name where the config says that there is one, else None."""
         return self.take(name, *shape) if there else None
 
-    def unembedding(self, name: str, embedding: Tensor, tied: bool) -> Tensor:
-        """The unembedding `[d_vocab, d_model]`: `embedding` itself where it is tied.
+    def embeddings(self, name: str, head: str, config: Config) -> tuple[Tensor, Tensor]:
+        """The embedding and the unembedding, `[d_vocab, d_model]` each: one tensor if they are tied.
 
-        A checkpoint that holds both with different values is not tied, whatever its config says; the reference library
-        reads it so.
+        A checkpoint that holds both with different values is not tied, whatever its config says, and one of two that
+        are tied may be missing; the reference library reads it so.
         """
-        if tied and name not in self:
-            return embedding
-        own = self.take(name, *embedding.shape)
-        return embedding if tied and torch.equal(own, embedding) else own
+        tied, shape = config.tied_unembed, (config.d_vocab, config.d_model)
+        if tied and not (name in self and head in self):
+            only = self.take(head if head in self else name, *shape)
+            return only, only
+        w_e, w_u = self.take(name, *shape), self.take(head, *shape)
+        return w_e, w_e if tied and same_values(w_u, w_e) else w_u
 
     def finish(self) -> None:
         """Refuses tensors that the converter has not taken.

@@ -64,8 +64,7 @@ def convert(options: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[
 def _with_weights(
     config: Config, tensors: Tensors, biases: tuple[bool, bool], freq: Tensor, scale: float
 ) -> tuple[Config, Weights]:
-    w_e = tensors.take("embed_tokens.weight", config.d_vocab, config.d_model)
-    w_u = tensors.unembedding("lm_head.weight", w_e, config.tied_unembed)
+    w_e, w_u = tensors.embeddings("embed_tokens.weight", "lm_head.weight", config)
     weights = Weights(
         w_e=w_e,
         w_pos=None,

@@ -32,7 +32,7 @@ def ablations(subject: PalindromeSubject, metric: Metric, report: Report) -> xr.
     pair = subject.both_classes(metric)
     rows = []
     for name, how in HOWS.items():
-        fill = Replacement(how, seed=subject.settings.seed)
+        fill = Replacement(how, "clean", seed=subject.settings.seed)
         for part, kind in PARTS.items():
             found = knockout(pair, kind, fill, measure="change", progress=False)
             rows.append(_flat(found).expand_dims(how=[name], part=[part]))
@@ -105,5 +105,5 @@ def subsets(subject: PalindromeSubject, report: Report) -> xr.DataArray:
 def _alone(pair: Contrast, without: Sequence[Head]) -> torch.Tensor:
     if not without:
         return pair.clean
-    change = knockout(pair, list(without), "mean", joint=True, measure="change", progress=False)
+    change = knockout(pair, [list(without)], "mean", measure="change", progress=False, source="clean")
     return pair.clean + torch.from_numpy(change.values[:, 0]).to(pair.clean)

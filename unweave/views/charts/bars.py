@@ -10,8 +10,9 @@ import plotly.graph_objects as go
 from unweave.results.labels import number, p_value
 from unweave.results.summary import summaries
 from unweave.results.top import Row, top
-from unweave.views.charts.captions import caption, doubtful, meaning, measure, named
+from unweave.views.charts.captions import caption, doubtful, meaning, measure, named, shared
 from unweave.views.charts.frame import Layout, framed
+from unweave.views.facts import sense_of
 from unweave.views.text import label, visible
 from unweave.views.theme import NEUTRAL
 from unweave.views.wording import percent
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     import xarray
 
 _ROW, _LETTER, _FEWEST = 22, 6.6, 5
-_TOWARDS, _AGAINST = "#2a6fb4", "#c96a1b"
+_BETTER, _WORSE = "#2a6fb4", "#c96a1b"
 
 
 def bars(
@@ -30,7 +31,8 @@ def bars(
     by: str = "abs",
     title: str = "",
 ) -> go.Figure:
-    """The `n` cells with the largest means, the first at the top: blue above 0, orange below.
+    """The `n` cells with the largest means, the first at the top: blue where the answer is better, as it is above 0 if
+    the metric is good where it is high, orange where it is worse.
 
     Beside each bar stands the share of the total size (sum of absolute means of all cells) that it and those above it
     hold. Bars of cells not different from 0 are pale.
@@ -47,10 +49,11 @@ def bars(
     tables = summaries(result)
     rows = top(tables, n, by=by).rows
     doubt = [doubtful(row, tables[row.site].attrs) for row in rows]
-    attrs = next(iter(tables.values())).attrs
+    what, scale = (shared(list(tables.values()), say) for say in (measure, meaning))
     places = list(range(len(rows)))
     figure = go.Figure()
-    _draw(figure, rows, doubt, measure(attrs))
+    good = [sense_of(tables[row.site]).good * row.mean > 0 for row in rows]
+    _draw(figure, rows, [_BETTER if helps else _WORSE for helps in good], doubt, what or "value")
     # The shares are tick labels of a second axis, which plotly draws only if something stands on it.
     figure.add_scatter(x=[0.0] * len(rows), y=places, yaxis="y2", mode="none", hoverinfo="skip", showlegend=False)
     rank = {
@@ -63,32 +66,32 @@ def bars(
     }
     shares = [f"{percent(row.cumulative)}" for row in rows]
     figure.update_layout(
-        xaxis={"title": {"text": label(measure(attrs))}, "zeroline": True},
+        xaxis={"title": {"text": label(what)}, "zeroline": True},
         yaxis=rank | {"ticktext": [label(_name(row)) for row in rows]},
         yaxis2=rank | {"ticktext": shares, "overlaying": "y", "side": "right", "title": {"text": "cumulative share"}},
         showlegend=False,
         bargap=0.3,
     )
-    shown = caption(list(tables.values()), mark="Pale bars" if any(doubt) else "", scale=meaning(attrs))
+    shown = caption(list(tables.values()), mark="Pale bars" if any(doubt) else "", scale=scale)
     layout = _layout([_name(row) for row in rows])
     return framed(figure, title or _finding(rows), shown, layout, layout)
 
 
-def _draw(figure: go.Figure, rows: Sequence[Row], doubt: Sequence[bool], what: str) -> None:
+def _draw(figure: go.Figure, rows: Sequence[Row], colours: list[str], doubt: Sequence[bool], what: str) -> None:
     mean, low, high = (np.array([getattr(row, end) for row in rows]) for end in ("mean", "low", "high"))
     figure.add_bar(
         x=mean,
         y=list(range(len(rows))),
         orientation="h",
         marker={
-            "color": [_TOWARDS if row.mean > 0 else _AGAINST for row in rows],
+            "color": colours,
             "opacity": [0.35 if pale else 0.9 for pale in doubt],
         },
         error_x={
             "type": "data",
             "symmetric": False,
-            "array": np.nan_to_num(high - mean),
-            "arrayminus": np.nan_to_num(mean - low),
+            "array": np.nan_to_num(high - mean, posinf=0.0),
+            "arrayminus": np.nan_to_num(mean - low, posinf=0.0),
             "color": NEUTRAL,
             "thickness": 1.5,
             "width": 3,

@@ -5,7 +5,7 @@ table to be small, by its own interval, and the caption says so.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,8 +13,9 @@ from jaxtyping import Bool
 
 from unweave.results.labels import number
 from unweave.results.top import Row, top
+from unweave.views.facts import sense_of
 from unweave.views.text import visible
-from unweave.views.wording import counted, percent
+from unweave.views.wording import counted, percent, prompts_of
 
 if TYPE_CHECKING:
     import xarray
@@ -29,9 +30,18 @@ def measure(attrs: Mapping[Any, Any]) -> str:
     return name if known else f"{name} ({unit})"
 
 
+def shared(tables: Sequence["xarray.Dataset"], say: Callable[[Mapping[Any, Any]], Any]) -> Any:
+    """What all tables say alike, or nothing of its kind: an axis of two metrics has no unit."""
+    said = [say(table.attrs) for table in tables]
+    return said[0] if all(one == said[0] for one in said) else type(said[0])()
+
+
 def meaning(attrs: Mapping[Any, Any]) -> tuple[str, ...]:
     """`0 = as the corrupted prompt` and `1 = as the clean prompt`; nothing where the result does not say."""
     zero, one = str(attrs.get("zero", "")), str(attrs.get("one", ""))
+    # Corrupted prompts may score better than clean ones; then nothing is as bad as they are.
+    if attrs.get("better") in ("higher", "lower") and (attrs["better"] == "higher") != (float(attrs.get("gap", 1)) > 0):
+        one = one.replace("as bad as", "as")
     below = " (at -1)"
     far = "−1" if one.endswith(below) else "1"
     return (f"0 = {zero}", f"{far} = {one.removesuffix(below)}") if zero and one else ()
@@ -76,13 +86,30 @@ def caption(tables: Sequence["xarray.Dataset"], mark: str = "", scale: Sequence[
         scale: `meaning` of the numbers, where the drawing does not say so itself.
     """
     attrs = tables[0].attrs
-    n = int(attrs.get("n_prompts", 0))
-    ending = f" {', '.join(scale)}." if scale else ""
+    notes = dict.fromkeys(note for table in tables if (note := sense_of(table).note()))
+    ending = " ".join([f" {', '.join(scale)}." if scale else "", *notes]).rstrip()
+    least, most = _sizes(tables)
     if "level" not in attrs:
-        return ("One prompt: no interval." if n == 1 else "Averages: no interval.") + ending
-    text = f"Means of {n} prompts, with {percent(float(attrs['level']))} bootstrap intervals."
+        one = "prompt" if most == 1 else "cluster" if most and attrs.get("n_clusters") == 1 else ""
+        return (f"One {one}: no interval." if one else "Averages: no interval.") + ending
+    n = f"{most} prompts" if least == most else f"{least} to {most} prompts"
+    n_clusters = int(attrs["n_clusters"])
+    clustered = n_clusters < int(attrs["n_prompts"])
+    of, unit = (f"{n} in {counted(n_clusters, 'cluster')}", "clusters") if clustered else (n, "prompts")
+    level = percent(float(attrs["level"]))
+    text = f"Means of {of}, with {level} intervals that take the {unit} as independent."
     marked = mark and any(unclear(table).any() for table in tables)
     return text + (f" {_marks(tables, mark)}" if marked else "") + ending
+
+
+def _sizes(tables: Sequence["xarray.Dataset"]) -> tuple[int, int]:
+    """How many prompts the cells have that have any, at least and at most: some prompts are shorter than others."""
+    counts = np.concatenate([table["n"].values.ravel() for table in tables])
+    known = counts[counts > 0]
+    if len(known):
+        return int(known.min()), int(known.max())
+    alone = all("prompt" in table.coords and not table["prompt"].dims for table in tables)
+    return (1, 1) if alone else (0, 0)
 
 
 def _marks(tables: Sequence["xarray.Dataset"], mark: str) -> str:
@@ -101,7 +128,7 @@ def too_few(tables: Sequence["xarray.Dataset"]) -> str:
         return ""
     tests = max(int(table.attrs["n_tests"]) for table in tables)
     needed = math.floor(1 + math.log2(max(tests, 1) / LEVEL)) + 1
-    n = counted(int(tables[0].attrs["n_prompts"]), "prompt")
+    n = prompts_of(tables[0].attrs)
     be = "is" if n.startswith("1 ") else "are"
     return f"{n} {be} too few to tell any of {counted(tests, 'cell')} from 0 with adjusted p-values ({needed} could)"
 
@@ -111,24 +138,24 @@ def largest(tables: "Mapping[str, xarray.Dataset]") -> str:
 
     `Effect: 23.3 (0.51) and 20.0 (0.44) are highest, 29.0 (−0.24) is lowest; 21 of 270 cells differ from 0`
     """
-    first = next(iter(tables.values()))
     high = [row for row in top(tables, 3, by="high") if row.mean > 0]
     low = [row for row in top(tables, 1, by="low") if row.mean < 0]
     said = [f"{named(high)} {'is' if len(high) == 1 else 'are'} highest"] if high else []
     said += [f"{named(low)} is lowest"] if low else []
-    what = str(first.attrs.get("quantity", "mean")).capitalize()
-    return f"{what}: {', '.join(said) or 'all cells are 0'}{_clear(tables)}"
+    what = " and ".join(dict.fromkeys(str(table.attrs.get("quantity", "mean")) for table in tables.values()))
+    return f"{what.capitalize()}: {', '.join(said) or 'all cells are 0'}{_clear(tables)}"
 
 
 def steepest(labels: Sequence[str], means: np.ndarray, what: str) -> str:
     """A title for a quantity that builds up along an axis: where it changes most, and where it ends."""
-    steps = np.diff(means)
-    if not np.isfinite(steps).any():
+    known = np.flatnonzero(np.isfinite(means))
+    steps = np.diff(means[known])
+    if not len(steps):
         return what.capitalize()
-    at = int(np.nanargmax(np.abs(steps)))
+    at = int(np.argmax(np.abs(steps)))
     way = "rises" if steps[at] > 0 else "falls"
-    size, end = number(abs(steps[at])), number(means[-1])
-    return f"{what.capitalize()} {way} most at {labels[at + 1]}, by {size}, and ends at {end}"
+    size, end = number(abs(steps[at])), number(means[known[-1]])
+    return f"{what.capitalize()} {way} most at {labels[known[at + 1]]}, by {size}, and ends at {end}"
 
 
 def named(rows: Sequence[Row]) -> str:

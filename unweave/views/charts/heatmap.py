@@ -17,7 +17,7 @@ from unweave.results.labels import number
 from unweave.results.summary import summaries
 from unweave.views import theme
 from unweave.views.charts.arrange import NARROW, WIDE, Place, arranged
-from unweave.views.charts.captions import caption, largest, meaning, measure, never_negative, unclear
+from unweave.views.charts.captions import caption, largest, meaning, measure, never_negative, shared, unclear
 from unweave.views.charts.frame import framed
 from unweave.views.charts.hover import hover_data, hover_lines
 from unweave.views.charts.panels import (
@@ -29,6 +29,7 @@ from unweave.views.charts.panels import (
     panels,
     ticks,
 )
+from unweave.views.facts import sense_of
 from unweave.views.text import label
 
 if TYPE_CHECKING:
@@ -79,19 +80,23 @@ def heatmap(
     grids = [_grid(panel, x, y) for panel in panels(tables, facet)]
     means = [grid.cells["mean"].values for grid in grids]
     limit, reach = _limit(means)
-    attrs = grids[0].cells.attrs
-    least = 0.0 if never_negative(attrs) and all(np.nanmin(mean, initial=0) >= 0 for mean in means) else -limit
+    cells = [grid.cells for grid in grids]
+    attrs = cells[0].attrs
+    least = 0.0 if never_negative(attrs) and all((np.nan_to_num(mean) >= 0).all() for mean in means) else -limit
     figure = go.Figure()
     for place, grid in enumerate(grids):
         _draw(figure, grid, place, values)
-    shown = caption([grid.cells for grid in grids], mark="In brackets" if values else "Dots")
-    if any(np.isnan(grid.cells["mean"]).any() for grid in grids):
-        shown += " Crosses: not reached."
+    shown = caption(cells, mark="In brackets" if values else "Dots")
+    if any(np.isnan(mean).any() for mean in means):
+        beyond = any({"pos", "q_pos", "k_pos"} & set(table.dims) for table in cells)
+        shown += f" Crosses: not reached{', or beyond the end of every prompt' if beyond else ''}."
     if limit < reach:
         shown += f" Colours stop at {'±' if least else ''}{number(limit)}; the largest size is {number(reach)}."
     _set_axes(figure, grids)
-    lines = _scale_lines(attrs)
-    figure.update_layout(coloraxis=_colours(least, limit, lines))
+    lines = _scale_lines(cells)
+    # Blue is for the answer: where low numbers are good, the scale is turned.
+    turned = all(sense_of(table).good < 0 for table in cells)
+    figure.update_layout(coloraxis=_colours(least, limit, lines) | {"reversescale": turned})
     places = [Place(grid.x, grid.y, label(grid.y_title), grid.title, grid.x_title) for grid in grids]
     wide, narrow = (arranged(places, width, len(lines)) for width in (WIDE, NARROW))
     return framed(figure, title or largest(tables), shown, wide, narrow)
@@ -183,10 +188,11 @@ def _set_axes(figure: go.Figure, grids: Sequence[_Grid]) -> None:
         )
 
 
-def _scale_lines(attrs: Mapping[Any, Any]) -> list[str]:
+def _scale_lines(tables: "Sequence[xarray.Dataset]") -> list[str]:
     """What the colours say, in lines that have room above a figure on a small screen."""
-    zero, *one = meaning(attrs) or ("",)
-    said = [f"{measure(attrs)}: {zero}" if zero else measure(attrs), *one]
+    zero, *one = shared(tables, meaning) or ("",)
+    what = shared(tables, measure) or "; ".join(dict.fromkeys(measure(table.attrs) for table in tables))
+    said = [f"{what}: {zero}" if zero else what, *one]
     return [line for text in said for line in textwrap.wrap(text, _SCALE_LETTERS)]
 
 

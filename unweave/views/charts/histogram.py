@@ -12,6 +12,7 @@ from unweave.results.labels import number
 from unweave.views.charts.arrange import NARROW, WIDE, single
 from unweave.views.charts.captions import meaning, measure
 from unweave.views.charts.frame import framed
+from unweave.views.facts import named, subjects
 from unweave.views.text import label
 from unweave.views.theme import PALETTE
 from unweave.views.wording import counted
@@ -78,11 +79,16 @@ def histogram(
 def _groups(
     result: "xarray.DataArray | Mapping[str, xarray.DataArray]", by: str | None
 ) -> tuple[dict[str, Float[np.ndarray, " _"]], Mapping[Any, Any]]:
-    """The numbers of every group, and the attributes of the (first) result."""
+    """The numbers of every group, and the attributes that all results share."""
     if isinstance(result, Mapping):
         if by is not None or not result:
             raise InputError("by: results by name are groups already; give one result, or leave out `by`")
-        return {name: _numbers(one) for name, one in result.items()}, next(iter(result.values())).attrs
+        every = list(result.values())
+        names = [named(name, of) for name, of in zip(result, subjects(every), strict=True)]
+        same = {
+            key: value for key, value in every[0].attrs.items() if all(one.attrs.get(key) == value for one in every)
+        }
+        return dict(zip(names, map(_numbers, every), strict=True)), same
     if by is None:
         return {"": _numbers(result)}, result.attrs
     if by not in result.coords or len(result[by].dims) != 1:

@@ -9,10 +9,11 @@ import plotly.graph_objects as go
 from unweave.errors import InputError
 from unweave.results.summary import summaries
 from unweave.views.charts.arrange import NARROW, WIDE, single
-from unweave.views.charts.captions import caption, largest, meaning, measure, steepest
+from unweave.views.charts.captions import caption, largest, meaning, measure, shared, steepest
 from unweave.views.charts.frame import framed
 from unweave.views.charts.hover import hover_data
 from unweave.views.charts.panels import SITES, axis_title, check_dims, ticks
+from unweave.views.facts import named, subjects
 from unweave.views.text import label
 from unweave.views.theme import PALETTE
 
@@ -40,7 +41,7 @@ def lines(
     """
     tables = summaries(result)
     curves = _curves(tables, x, series)
-    first = curves[0][1]
+    first, drawn = curves[0][1], [table for _, table in curves]
     figure = go.Figure()
     for place, (name, table) in enumerate(curves):
         _draw(figure, name if len(curves) > 1 else "", table, x, PALETTE[place % len(PALETTE)])
@@ -52,13 +53,13 @@ def lines(
             "showgrid": False,
             "showspikes": False,
         },
-        yaxis={"title": {"text": label(measure(first.attrs))}, "zeroline": True},
+        yaxis={"title": {"text": label(shared(drawn, measure))}, "zeroline": True},
         showlegend=len(curves) > 1,
     )
     found = title or _finding(tables, curves, x)
     names = [name for name, _ in curves] if len(curves) > 1 else []
     labels = ticks(first, x)
-    shown = caption([table for _, table in curves], scale=meaning(first.attrs))
+    shown = caption(drawn, scale=shared(drawn, meaning))
     return framed(figure, found, shown, single(WIDE, labels, names), single(NARROW, labels, names))
 
 
@@ -67,7 +68,10 @@ def _curves(tables: "Mapping[str, xarray.Dataset]", x: str, series: str | None) 
     if series is None:
         for table in tables.values():
             check_dims(table, (x,), all_of_them=True, option="series")
-        return [(SITES.get(site, site), table) for site, table in tables.items()]
+        # Curves of two metrics have no axis in common: each says its own.
+        units = ["" if shared(list(tables.values()), measure) else measure(table.attrs) for table in tables.values()]
+        of = [", ".join(filter(None, pair)) for pair in zip(subjects(list(tables.values())), units, strict=True)]
+        return [(named(SITES.get(site, site), said), tables[site]) for site, said in zip(tables, of, strict=True)]
     if len(tables) > 1:
         raise InputError(f"series: there are several results already ({', '.join(tables)}); give one of them")
     (table,) = tables.values()
@@ -78,7 +82,7 @@ def _curves(tables: "Mapping[str, xarray.Dataset]", x: str, series: str | None) 
 def _draw(figure: go.Figure, name: str, table: "xarray.Dataset", x: str, colour: str) -> None:
     labels = [label(tick) for tick in ticks(table, x)]
     mean, low, high = (table[column].values for column in ("mean", "low", "high"))
-    known = np.flatnonzero(np.isfinite(low)).tolist()
+    known = np.flatnonzero(np.isfinite(high - low)).tolist()
     if known:
         there, back = known, known[::-1]
         figure.add_scatter(

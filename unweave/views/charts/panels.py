@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unweave.errors import InputError
-from unweave.results.labels import cell_label
+from unweave.results.labels import FIXED, TOKENS, cell_label, token_at
+from unweave.views.facts import named, subjects
 from unweave.views.text import visible
 
 if TYPE_CHECKING:
@@ -40,9 +41,7 @@ AXES: Mapping[str, str] = {
     "position_signal": "position of the subject",
     "token_signal": "token of the subject",
 }
-_TOKENS = {"pos": "token", "q_pos": "q_token", "k_pos": "k_token"}
 _SHARED = {"head": "kv_head"}
-_SELECTED = ("layer", "head", "kv_head", "role", "part", "address")
 _LONGEST = 18
 
 
@@ -61,8 +60,9 @@ def panels(tables: "Mapping[str, xarray.Dataset]", facet: str | None = None) -> 
         InputError: `facet` is not in the result, or was asked for besides several sites.
     """
     if facet is None:
-        several = len(tables) > 1
-        return tuple(Panel(SITES.get(site, site) if several else "", table) for site, table in tables.items())
+        names = [SITES.get(site, site) if len(tables) > 1 else "" for site in tables]
+        said = zip(names, subjects(list(tables.values())), tables.values(), strict=True)
+        return tuple(Panel(named(name, subject), table) for name, subject, table in said)
     if len(tables) > 1:
         raise InputError(f"facet: the result has {len(tables)} sites already ({', '.join(tables)}); give one of them")
     (table,) = tables.values()
@@ -103,25 +103,29 @@ def ticks(table: "xarray.Dataset", dim: str) -> list[str]:
 
 
 def tokens(table: "xarray.Dataset", dim: str) -> list[str]:
-    """The token at each coordinate along `dim`, with spaces visible; empty texts where there are none."""
-    name = _TOKENS.get(dim)
-    if name not in table.coords:
-        return [""] * table.sizes[dim]
-    return [_short(visible(str(token))) for token in table[name].values]
+    """The token at each coordinate along `dim`, with spaces visible; the clean prompt's and the corrupted one's where
+    they differ; empty texts where there are none."""
+    return [
+        _short(visible(token_at(table, dim, place, first=True))) if TOKENS.get(dim) in table.coords else ""
+        for place in range(table.sizes[dim])
+    ]
 
 
 def axis_title(table: "xarray.Dataset", dim: str) -> str:
     """The name of an axis, and whose tokens it shows where prompts differ."""
-    name = AXES.get(dim, dim)
-    if dim in _TOKENS and _TOKENS[dim] not in table.coords:
-        name = name.replace("token", "position")
+    name, token = AXES.get(dim, dim), TOKENS.get(dim)
+    if token is None:
+        return name
+    if token not in table.coords:
+        return name.replace("token", "position")
     whose = str(table.attrs.get("tokens", ""))
-    return f"{name} ({whose})" if _TOKENS.get(dim) in table.coords and whose.startswith("prompt") else name
+    said = ["clean/corrupted"] * (f"clean_{token}" in table.coords) + [whose] * whose.startswith("prompt")
+    return f"{name} ({', '.join(said)})" if said else name
 
 
 def names(table: "xarray.Dataset", dims: Sequence[str]) -> np.ndarray:
     """The name of every cell, over `dims`: with what the table was selected by, and tokens behind places."""
-    fixed = {str(name): coord.item() for name, coord in table.coords.items() if not coord.dims and name in _SELECTED}
+    fixed = {str(name): coord.item() for name, coord in table.coords.items() if not coord.dims and name in FIXED}
     values = [table[dim].values.tolist() for dim in dims]
     texts = [tokens(table, dim) for dim in dims]
     cells = np.empty(tuple(map(len, values)), dtype=object)

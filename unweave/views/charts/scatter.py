@@ -13,10 +13,11 @@ from unweave.errors import InputError
 from unweave.results.labels import number
 from unweave.results.summary import summaries
 from unweave.views.charts.arrange import NARROW, WIDE, single
-from unweave.views.charts.captions import caption, meaning, measure
+from unweave.views.charts.captions import caption, meaning, measure, shared
 from unweave.views.charts.frame import framed
 from unweave.views.charts.panels import SITES, names
 from unweave.views.charts.point_names import name_places
+from unweave.views.facts import named, subjects
 from unweave.views.text import label
 from unweave.views.theme import NEUTRAL, PALETTE, SEQUENTIAL
 
@@ -67,7 +68,7 @@ def scatter(
     """
     points, tables = _points(x, y, colour)
     both = np.concatenate([points.x, points.y])
-    titles = [_axis_title(table) for table in tables]
+    titles = [named(_axis_title(table), of) for of, table in zip(subjects(tables), tables, strict=True)]
     figure = go.Figure()
     if diagonal:
         line = {"color": NEUTRAL, "width": 1, "dash": "dot"}
@@ -85,7 +86,7 @@ def scatter(
     )
     shown = f"A point for each of {len(points.names)} {points.noun}."
     if points.noun != "prompts":
-        shown = f"{caption(tables, scale=meaning(tables[0].attrs))} {shown}"
+        shown = f"{caption(tables, scale=shared(tables, meaning))} {shown}"
     wide, narrow = single(WIDE, legend=groups, height=460), single(NARROW, legend=groups, height=_AREA[1])
     return framed(figure, title or _finding(points, diagonal), shown, wide, narrow)
 
@@ -180,7 +181,7 @@ def _far_out(points: _Points) -> list[int]:
     """The points to be named on the drawing, the farthest first; none of a set of prompts, whose names are texts."""
     if points.noun == "prompts":
         return []
-    spread = [values / (np.nanmax(np.abs(values)) or 1.0) for values in (points.x, points.y)]
+    spread = [values / (np.nan_to_num(np.abs(values)).max(initial=0.0) or 1.0) for values in (points.x, points.y)]
     order = np.argsort(-np.nan_to_num(np.hypot(*spread)), kind="stable")
     return order[:_NAMED].tolist()
 

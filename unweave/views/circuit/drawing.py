@@ -18,12 +18,12 @@ import numpy as np
 from unweave.results.labels import number
 from unweave.views.blocks import CIRCUIT, caption, heading
 from unweave.views.circuit.layout import LOGITS, Node, arrange_circuit
-from unweave.views.circuit.paths import Link, ends_of, evidence_of, ranked, told
+from unweave.views.circuit.paths import EdgeLike, Link, amount_of, ends_of, evidence_of, halves_said, ranked, told
 from unweave.views.circuit.svg import legend, svg
 from unweave.views.circuit.titles import circuit_finding
 from unweave.views.theme import NEUTRAL, PALETTE
 
-__all__ = ["CircuitDrawing", "CircuitLike", "Link", "Node", "circuit_drawing", "group_colours"]
+__all__ = ["CircuitDrawing", "CircuitLike", "EdgeLike", "Link", "Node", "circuit_drawing", "group_colours"]
 
 EVERYWHERE = "all positions"
 # Paths that are shown before the slider is moved: more of them are a tangle.
@@ -46,33 +46,15 @@ class GroupLike(Protocol):
 
 
 @runtime_checkable
-class EdgeLike(Protocol):
-    """A path from a sender to a receiver's input at a role; `effect` is positive where it carries the answer."""
-
-    @property
-    def sender(self) -> str: ...
-    @property
-    def receiver(self) -> str: ...
-    @property
-    def input(self) -> str: ...
-    @property
-    def effect(self) -> float | None: ...
-    @property
-    def low(self) -> float | None: ...
-    @property
-    def high(self) -> float | None: ...
-    @property
-    def role(self) -> str: ...
-
-
-@runtime_checkable
 class CircuitLike(Protocol):
-    """What a circuit has that is drawn: groups and edges."""
+    """What a circuit has that is drawn: groups and edges, and how these were measured."""
 
     @property
     def groups(self) -> Sequence[GroupLike]: ...
     @property
     def edges(self) -> Sequence[EdgeLike]: ...
+    @property
+    def attrs(self) -> Mapping[str, str | int | float]: ...
 
 
 @dataclass(frozen=True)
@@ -141,12 +123,22 @@ def circuit_drawing(
         for role in ([EVERYWHERE] if group.roles == "all" else group.roles)
     ]
     links = tuple(
-        Link(edge.sender, edge.receiver, edge.input, edge.effect, edge.low, edge.high, edge.role)
+        Link(
+            edge.sender,
+            edge.receiver,
+            edge.input,
+            edge.effect,
+            edge.low,
+            edge.high,
+            edge.role,
+            tuple(edge.shared),
+            amount_of(edge.effect, circuit.attrs),
+        )
         for edge in circuit.edges
     )
     roles = _order([*(node.role for node in nodes), *(link.role for link in links if link.role)], places or {})
     nodes += _outside(links, roles)
-    return CircuitDrawing(tuple(nodes), links, roles, title, caption or _caption(links), colours or {})
+    return CircuitDrawing(tuple(nodes), links, roles, title, caption or _caption(links, circuit.attrs), colours or {})
 
 
 def group_colours(groups: Sequence[str]) -> dict[str, str]:
@@ -178,9 +170,11 @@ def _outside(links: Sequence[Link], roles: Sequence[str]) -> list[Node]:
     return list(made.values())
 
 
-def _caption(links: Sequence[Link]) -> str:
+def _caption(links: Sequence[Link], attrs: Mapping[str, str | int | float]) -> str:
     text = "Columns are roles in the order of the prompt, rows are layers."
     if not any(link.effect is not None for link in links):
         return text
-    largest = max(abs(link.effect or 0.0) for link in links)
-    return f"{text} The widest path has an effect of {number(largest)}; effects are shares of the gap."
+    widest = ranked(links)[0]
+    amount = f" ({widest.amount})" if widest.amount else ""
+    said = f"The widest path has an effect of {number(widest.size)}{amount}; effects are shares of the gap"
+    return f"{text} {'; '.join(filter(None, [said, halves_said(attrs)]))}."

@@ -1,6 +1,7 @@
 """What a circuit and its tests add to the answer of a report: its groups; how faithful, complete and small it is."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -8,6 +9,18 @@ import numpy as np
 from unweave.results.labels import number
 from unweave.views.answer import Fact
 from unweave.views.circuit.drawing import CircuitLike
+from unweave.views.circuit.paths import halves_said
+from unweave.views.circuit.titles import (
+    changed,
+    completeness_finding,
+    controls_said,
+    curve_finding,
+    fails,
+    floor_said,
+    minimality_counts,
+    scale_of,
+)
+from unweave.views.facts import subjects
 from unweave.views.wording import counted, listed, percent
 
 if TYPE_CHECKING:
@@ -27,8 +40,10 @@ def group_facts(circuit: CircuitLike, does: Mapping[str, tuple[str, str]] | None
     for group in circuit.groups:
         names = [f"{layer}.{head}" for layer, head in group.heads]
         shown = listed(names) if len(names) <= _MOST_NAMED else f"{', '.join(names[:_MOST_NAMED])} and others"
-        one, several = (does or {}).get(group.name.partition(" @")[0], ("", ""))
+        kind = group.name.partition(" @")[0]
+        one, several = (does or {}).get(kind.removesuffix(" against"), ("", ""))
         said = f"{counted(len(names), 'head')} {one if len(names) == 1 else several}".rstrip()
+        said += ", against the answer" if kind.endswith(" against") else ""
         parts = [f"{said}: {shown}"] if names else []
         parts += [f"{counted(len(group.mlps), 'MLP')}: {listed([str(n) for n in group.mlps])}"] if group.mlps else []
         where = "at all positions" if group.roles == "all" else f"at {listed(list(group.roles))}"
@@ -37,41 +52,57 @@ def group_facts(circuit: CircuitLike, does: Mapping[str, tuple[str, str]] | None
 
 
 def score_facts(results: "Sequence[xarray.DataArray | xarray.Dataset]") -> tuple[Fact, ...]:
-    """Headlines of the three tests, of those that are among the results."""
-    makers = {"faithfulness": _faithful, "completeness": _complete, "minimality": _minimal}
+    """What the tests add to the answer, of those that are among the results."""
+    makers = {
+        "faithfulness": _faithful,
+        "faithfulness curve": _curve,
+        "completeness": _complete,
+        "minimality": _minimal,
+    }
     import xarray as xr
 
-    found = {str(one.attrs.get("method", "")): one for one in results if isinstance(one, xr.Dataset)}
-    return tuple(make(found[name]) for name, make in makers.items() if name in found)
+    tests = [one for one in results if isinstance(one, xr.Dataset)]
+    said = zip(tests, subjects(tests), strict=True)
+    facts = [(str(test.attrs.get("method", "")), test, subject) for test, subject in said]
+    return tuple(
+        replace(fact, note="; ".join(filter(None, (subject, fact.note))))
+        for name, make in makers.items()
+        for method, test, subject in facts
+        if method == name
+        for fact in make(test)
+    )
 
 
-def _faithful(table: "xarray.Dataset") -> Fact:
-    own = table.sel(kept="circuit")
-    low, high = float(own["ratio_low"]), float(own["ratio_high"])
-    random = [
-        float(value)
-        for name, value in zip(table["kept"].values, table["ratio"].values, strict=True)
-        if str(name).startswith("random")
-    ]
-    said = [f"{percent(low)} to {percent(high)}"] if np.isfinite(low) else []
-    said += [f"{int(own['heads'])} of {table.attrs.get('model_heads', '?')} heads"]
-    said += [f"random heads at most {percent(max(random))}"] if random else []
-    # Where no head at all gives as much, the share is none of the circuit's doing.
-    none = float(table["ratio"].sel(kept="nothing")) if "nothing" in table["kept"].values else -np.inf
-    said += [f"no head {percent(none)}"] if none >= float(own["ratio"]) else []
-    return Fact("faithfulness, F(C) / F(M)", percent(float(own["ratio"])), "; ".join(said), True)
+def _faithful(table: "xarray.Dataset") -> list[Fact]:
+    own, score = table.sel(kept="circuit"), table["score"].mean("prompt")
+    mean, whole, none = (float(score.sel(kept=name)) for name in ("circuit", "model", "nothing"))
+    scale = scale_of(table, none, whole)
+    heads = f"{int(own['heads'])} of {table.attrs.get('model_heads', '?')} heads"
+    low, high = (float(own[f"{scale}{end}"]) if scale in own.coords else np.nan for end in ("_low", "_high"))
+    spread = [f"{percent(low)} to {percent(high)}"] if np.isfinite(low) else []
+    label = {"ratio": "faithfulness, F(C) / F(M)", "share": "faithfulness, of the way from no head to the model"}
+    value = percent(float(own[scale])) if scale in own.coords else number(mean)
+    floor = floor_said(table) if scale == "ratio" else f"no head {number(none)}, the model {number(whole)}"
+    note = "; ".join([*spread, heads, floor])
+    facts = [Fact(label.get(scale, "F(C)"), value, note, True)]
+    control = controls_said(table)
+    return [*facts, Fact("negative control", control)] if control else facts
 
 
-def _complete(table: "xarray.Dataset") -> Fact:
-    worst = number(float(table["gap"].max()))
-    note = f"mean |F(C \\ K) − F(M \\ K)| over {table.sizes['removed']} sets K; {worst} at worst"
-    return Fact("incompleteness", number(float(table["gap"].mean())), note, True)
+def _curve(table: "xarray.Dataset") -> list[Fact]:
+    return [Fact("the best few heads", curve_finding(table), halves_said(table.attrs))]
 
 
-def _minimal(table: "xarray.Dataset") -> Fact:
-    needed = int(((table["share_low"] > 0) | (table["share_high"] < 0)).sum())
+def _complete(table: "xarray.Dataset") -> list[Fact]:
+    value = "not complete" if fails(table).any() else "no set fails"
+    return [Fact("completeness", value, completeness_finding(table).removeprefix("Not complete: "), True)]
+
+
+def _minimal(table: "xarray.Dataset") -> list[Fact]:
+    helping, against = minimality_counts(table)
     least = table.isel(address=int(np.argmin(table["size"].values)))
     low, high = percent(float(least["share_low"])), percent(float(least["share_high"]))
     spread = f" ({low} to {high})" if np.isfinite(float(least["share_low"])) else ""
-    note = f"of {counted(table.sizes['address'], 'head')}; the least, {least['address'].item()}, changes F by "
-    return Fact("heads that matter", str(needed), f"{note}{percent(float(least['share']))}{spread}", True)
+    both = f"{helping} help and {against} work against the answer, " if helping + against else ""
+    note = f"{both}of {counted(table.sizes['address'], 'head')}; the least, {least['address'].item()}, changes F by "
+    return [Fact("heads that matter", str(helping + against), f"{note}{changed(least)}{spread}", True)]

@@ -1,12 +1,13 @@
 """The paths of a circuit's drawing: which boxes they join, and what is said of them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 from unweave.results.labels import number
 from unweave.views.circuit.layout import LOGITS, Arranged, Node
-from unweave.views.wording import interval
+from unweave.views.wording import counted, interval, listed
 
 INPUTS = {"q": "query", "k": "key", "v": "value", "": "direct"}
 _MOST_SAID = 4
@@ -18,7 +19,8 @@ class Link:
 
     `effect` is positive where the path carries the answer, None where nothing was measured; `low` and `high` are the
     ends of its interval. `role` is where the sender writes and the receiver's input reads; with `""` the sender is
-    taken where it stands first.
+    taken where it stands first. `shared` are other heads that read the same key or value. `amount` is the effect in the
+    metric's unit, as text.
     """
 
     sender: str
@@ -28,11 +30,35 @@ class Link:
     low: float | None = None
     high: float | None = None
     role: str = ""
+    shared: tuple[str, ...] = ()
+    amount: str = ""
 
     @property
     def size(self) -> float:
         """How strong it is; a path that nothing was measured of comes last."""
         return -1.0 if self.effect is None or not math.isfinite(self.effect) else abs(self.effect)
+
+
+@runtime_checkable
+class EdgeLike(Protocol):
+    """A path from a sender to a receiver's input at a role; `effect` is positive where it carries the answer."""
+
+    @property
+    def sender(self) -> str: ...
+    @property
+    def receiver(self) -> str: ...
+    @property
+    def input(self) -> str: ...
+    @property
+    def effect(self) -> float | None: ...
+    @property
+    def low(self) -> float | None: ...
+    @property
+    def high(self) -> float | None: ...
+    @property
+    def role(self) -> str: ...
+    @property
+    def shared(self) -> Sequence[str]: ...
 
 
 Ends = tuple[int, int] | None
@@ -62,7 +88,7 @@ def ends_of(link: Link, placed: Arranged) -> Ends:
 
 def told(link: Link) -> str:
     """A path in words: `20.0 → query of 23.3 at end: effect 0.12, 0.08 to 0.15`."""
-    receiver = LOGITS if link.receiver == LOGITS else f"{INPUTS[link.input]} of {link.receiver}"
+    receiver = LOGITS if link.receiver == LOGITS else f"{INPUTS[link.input]} of {listed([link.receiver, *link.shared])}"
     if link.input == "" and link.receiver != LOGITS:
         receiver = link.receiver
     at = f" at {link.role}" if link.role else ""
@@ -76,7 +102,7 @@ def evidence_of(node: Node, links: Sequence[Link], ends: Sequence[Ends]) -> str:
     parts += [node.note] if node.note else []
     named = [link for link, joined in zip(links, ends, strict=True) if joined]
     out = [link for link in named if link.sender == node.name and link.role in ("", node.role)]
-    come = [link for link in named if link.receiver == node.name]
+    come = [link for link in named if node.name in (link.receiver, *link.shared)]
     parts += [f"to {_several(out, sending=True)}"] if out else []
     parts += [f"from {_several(come, sending=False)}"] if come else []
     return "; ".join(parts)
@@ -99,4 +125,30 @@ def _amount(link: Link) -> str:
     if link.effect is None:
         return "not measured"
     spread = "" if link.low is None or link.high is None else f", interval {interval(link.low, link.high)}"
-    return f"effect {number(link.effect)}{spread}"
+    return f"effect {number(link.effect)}{f' ({link.amount})' if link.amount else ''}{spread}"
+
+
+def amount_of(effect: float | None, attrs: Mapping[str, str | int | float]) -> str:
+    """A share of the gap in the metric's unit, `0.47 logits`; "" where the gap is not known."""
+    gap = attrs.get("gap")
+    if effect is None or not isinstance(gap, (int, float)):
+        return ""
+    return f"{number(effect * gap)} {attrs.get('unit', '')}".rstrip()
+
+
+def edges_said(edges: Sequence[EdgeLike], attrs: Mapping[str, str | int | float]) -> str:
+    """How many paths there are on the prompts that they were measured on, and which these are."""
+    ends = [(edge.low, edge.high) for edge in edges if edge.low is not None and edge.high is not None]
+    clear = sum(low > 0 or high < 0 for low, high in ends)
+    said = f"The effect of {clear} of {counted(len(ends), 'path')} is different from 0 by its interval"
+    return f"{'; '.join(filter(None, [said, halves_said(attrs)]))}."
+
+
+def halves_said(attrs: Mapping[Any, Any]) -> str:
+    """On which prompts something was chosen, and on which it was measured; "" where that is not known."""
+    chosen, measured = attrs.get("chosen_on"), attrs.get("measured_on")
+    if chosen is None or measured is None:
+        return ""
+    if attrs.get("halves") == "the same prompts":
+        return f"chosen and measured on the same {counted(int(measured), 'prompt')}, so what was chosen looks too large"
+    return f"chosen on {counted(int(chosen), 'prompt')}, measured on {measured} others"

@@ -1,4 +1,4 @@
-"""The three tests of a circuit as pictures: a table of faithfulness, a scatter of completeness, bars of minimality."""
+"""The tests of a circuit as pictures: faithfulness as a table and a curve, completeness as dots, minimality as bars."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -11,16 +11,21 @@ from unweave.views import theme
 from unweave.views.blocks import Block, Details, Figure, Table
 from unweave.views.charts.arrange import NARROW, WIDE, single
 from unweave.views.charts.frame import Layout, framed
+from unweave.views.charts.lines import lines
 from unweave.views.charts.point_names import name_places
 from unweave.views.circuit.drawing import group_colours
+from unweave.views.circuit.paths import halves_said
 from unweave.views.circuit.titles import (
+    changed,
     completeness_finding,
     completeness_rows,
+    curve_finding,
     faithfulness_finding,
     minimality_finding,
+    scale_of,
 )
 from unweave.views.text import label
-from unweave.views.wording import interval, percent
+from unweave.views.wording import counted, interval, percent, prompts_of
 
 if TYPE_CHECKING:
     import xarray
@@ -38,20 +43,81 @@ _AREA = (WIDE - 80, 440)
 
 
 def faithfulness_table(table: "xarray.Dataset", title: str = "") -> Table:
-    """F of the model, of the circuit alone, of no head, and of random circuits, with difference and ratio."""
-    score = table["score"]
-    rows = []
-    for place, name in enumerate(table["kept"].values):
-        row = table.isel(kept=place)
-        whole = str(name) == "model"
-        spreads = [interval(float(row[f"{what}_low"]), float(row[f"{what}_high"])) for what in ("difference", "ratio")]
-        cells = [number(float(row["difference"])), spreads[0], number(float(row["ratio"])), spreads[1]]
-        mean = number(float(score.isel(kept=place).mean()))
-        rows.append((_KEPT.get(str(name), str(name)), str(int(row["heads"])), mean, *(["–"] * 4 if whole else cells)))
-    unit = str(table.attrs.get("unit", ""))
-    header = ("what is kept", "heads", f"F ({unit})" if unit else "F", "F(M) − F", "interval", "F / F(M)", "interval")
-    said = f"{_how(table)} Nothing is clamped. Random circuits have as many heads, at the same roles."
-    return Table(header, tuple(rows), title or faithfulness_finding(table), said, align="lrrrrrr")
+    """F of the model, of the circuit alone, of no head, and of random circuits, with difference, ratio and share."""
+    own = [name for name in table["kept"].values if not str(name).startswith("random")]
+    rows = [_kept_row(table.sel(kept=name), str(name)) for name in own]
+    random = table.sel(kept=[name for name in table["kept"].values if name not in own])
+    if random.sizes["kept"]:
+        rows.append(_random_row(random))
+    unit = str(table.attrs.get("metric_unit", ""))
+    header = ("what is kept", "heads", f"F ({unit})" if unit else "F")
+    header += tuple(name for what in _SCALES.values() for name in (what, "interval"))
+    said = (
+        f"{_how(table)} Nothing is clamped. Random circuits have as many heads, at the same roles; "
+        "of them the range stands in place of an interval."
+    )
+    return Table(header, tuple(rows), title or faithfulness_finding(table), said, align="l" + "r" * (len(header) - 1))
+
+
+def control_table(table: "xarray.Dataset") -> Table:
+    """Every random circuit, with its heads."""
+    random = [str(name) for name in table["kept"].values if str(name).startswith("random")]
+    rows = [(*_kept_row(table.sel(kept=name), name), str(table["members"].sel(kept=name).item())) for name in random]
+    header = ("circuit", "heads", "F", *(name for what in _SCALES.values() for name in (what, "interval")), "which")
+    return Table(header, tuple(rows), align="l" + "r" * (len(header) - 2) + "l")
+
+
+def _kept_row(row: "xarray.Dataset", name: str) -> tuple[str, ...]:
+    cells = []
+    for what in _SCALES:
+        known = what in row.coords and name != "model"
+        cells += [number(float(row[what])) if known else "–"]
+        cells += [interval(float(row[f"{what}_low"]), float(row[f"{what}_high"])) if known else "–"]
+    return (_KEPT.get(name, name), str(int(row["heads"])), number(float(row["score"].mean())), *cells)
+
+
+def _random_row(random: "xarray.Dataset") -> tuple[str, ...]:
+    """The median of random circuits, with the range in place of intervals."""
+    cells = []
+    for what in _SCALES:
+        values = random[what].values if what in random.coords else np.array([np.nan])
+        cells += [number(float(np.median(values))), interval(float(values.min()), float(values.max()))]
+    mean = number(float(random["score"].mean("prompt").median()))
+    name = f"{counted(random.sizes['kept'], 'random circuit')}, median"
+    return (name, str(int(random["heads"].max())), mean, *(["–" if cell == "nan" else cell for cell in cells]))
+
+
+def curve_lines(table: "xarray.Dataset", title: str = "") -> go.Figure:
+    """F of the best heads alone, and of the circuit without them, as one head after the other joins."""
+    score = table["score"].mean("prompt").values
+    scale = scale_of(table, float(score[0]), float(table["difference"][0]) + float(score[0]))
+    names = [f"{size}: +{name}" if name else "no head" for size, name in zip(
+        table["size"].values, table["address"].values, strict=True
+    )]  # fmt: skip
+    quantity = {"ratio": "F / F(M)", "share": "share of the way from no head to the model"}.get(scale, "F")
+    about = {"quantity": quantity, "unit": "", "n_prompts": table.attrs.get("measured_on", table.sizes["prompt"])}
+    both = {
+        "these heads alone": _as_summary(table, "score", scale, names, about),
+        "the circuit without them": _as_summary(table, "rest", f"rest_{scale}" if scale else "", names, about),
+    }
+    figure = lines(both, x="heads", title=title or curve_finding(table))
+    figure.update_xaxes(title_text="heads, the best first; each joins those before it")
+    return figure
+
+
+def _as_summary(
+    table: "xarray.Dataset", column: str, scale: str, names: list[str], about: Mapping[str, str | int]
+) -> "xarray.Dataset":
+    """A line of the curve, as a summary over prompts is drawn."""
+    import xarray as xr
+
+    mean = table[scale].values if scale else table[column].mean("prompt").values
+    ends = [table[f"{scale}{end}"].values if scale else np.full(len(mean), np.nan) for end in ("_low", "_high")]
+    unknown = np.full(len(mean), np.nan)
+    columns = {"mean": mean, "low": ends[0], "high": ends[1], "p": unknown, "p_holm": unknown}
+    arrays = {name: ("heads", values) for name, values in columns.items()}
+    n = ("heads", np.full(len(mean), int(about["n_prompts"])))
+    return xr.Dataset({**arrays, "n": n}, {"heads": names}, {**table.attrs, **about, "zero": "", "one": ""})
 
 
 def completeness_scatter(table: "xarray.Dataset", title: str = "") -> go.Figure:
@@ -118,26 +184,39 @@ def minimality_bars(table: "xarray.Dataset", title: str = "", colours: Mapping[s
 def evaluation_blocks(
     table: "xarray.Dataset", title: str = "", colours: Mapping[str, str] | None = None
 ) -> list[Block]:
-    """The pictures of one of the three tests, which its `method` names."""
+    """The pictures of one of the tests, which its `method` names."""
     if table.attrs.get("method") == "faithfulness":
-        return [faithfulness_table(table, title)]
+        controls = control_table(table)
+        more = [Details(f"The {counted(len(controls.rows), 'random circuit')}", (controls,))] if controls.rows else []
+        return [faithfulness_table(table, title), *more]
+    if table.attrs.get("method") == "faithfulness curve":
+        return [Figure(curve_lines(table, title), "", _prompts(table))]
     if table.attrs.get("method") == "completeness":
         many = f"All {table.sizes['removed']} sets K"
         return [Figure(completeness_scatter(table, title)), Details(many, (completeness_table(table),))]
     return [Figure(minimality_bars(table, title, colours))]
 
 
+_SCALES = {"difference": "F(M) − F", "ratio": "F / F(M)", "share": "above no head"}
 _KEPT = {"model": "the model", "circuit": "the circuit", "nothing": "no head"}
 
 
 def _how(table: "xarray.Dataset") -> str:
     """What stands in for the heads that are ablated, and what intervals are."""
     means = {"template": "their mean by template", "mean": "their mean", "zero": "zero", "resample": "another prompt's"}
-    how = str(table.attrs.get("ablation", ""))
-    text = f"Heads that are not kept: {means.get(how, how)}. " if how else ""
-    level = float(table.attrs.get("level", 0.95))
-    n = table.sizes.get("prompt", 1)
-    return text + (f"Intervals: {percent(level)} over {n} prompts." if n > 1 else "One prompt: no interval.")
+    how, source = (str(table.attrs.get(name, "")) for name in ("how", "source"))
+    of = f" over the {source} prompts" if source in ("clean", "corrupted") and how in ("template", "mean") else ""
+    text = f"Heads that are not kept: {means.get(how, how)}{of}. " if how else ""
+    return text + _prompts(table)
+
+
+def _prompts(table: "xarray.Dataset") -> str:
+    """What intervals are, and on which prompts something was chosen."""
+    level, n = float(table.attrs.get("level", 0.95)), int(table.attrs.get("measured_on", table.sizes.get("prompt", 1)))
+    over = prompts_of({"n_clusters": n, **table.attrs, "n_prompts": n})
+    halves = halves_said(table.attrs)
+    said = f"{halves[:1].upper()}{halves[1:]}. " if halves else ""
+    return said + (f"Intervals: {percent(level)} over {over}." if n > 1 else "One prompt: no interval.")
 
 
 def _points(
@@ -187,7 +266,7 @@ def _bars(figure: go.Figure, rows: "xarray.Dataset", group: str, colour: str) ->
     share, low, high = (table[name].values for name in ("share", "share_low", "share_high"))
     hover = [
         (label(str(row["address"].item())), label(str(row["members"].item()) or "no other head"), percent(float(lo)),
-         percent(float(hi)))
+         percent(float(hi)), label(changed(row)))
         for row, lo, hi in zip((table.isel(address=n) for n in range(len(chosen))), low, high, strict=True)
     ]  # fmt: skip
     figure.add_bar(
@@ -207,7 +286,7 @@ def _bars(figure: go.Figure, rows: "xarray.Dataset", group: str, colour: str) ->
         },
         customdata=hover,
         hovertemplate=(
-            f"<b>%{{customdata[0]}}</b> ({label(group)})<br>%{{x:.1%}} of F(M), interval %{{customdata[2]}} to "
+            f"<b>%{{customdata[0]}}</b> ({label(group)})<br>%{{customdata[4]}}, interval %{{customdata[2]}} to "
             "%{customdata[3]}<br>K: %{customdata[1]}<extra></extra>"
         ),
     )

@@ -1,4 +1,4 @@
-"""What a circuit's drawing and its three tests show, in a sentence computed from them.
+"""What a circuit's drawing and its tests show, in a sentence computed from them.
 
 The tests are the Datasets of `uw.evaluate`; F is the metric's mean over prompts, M the model, C the circuit, and K a
 set of heads that is taken out of both.
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import xarray
 
 _MOST_NAMED = 4
+# Smaller gaps, as a share of F(M), are no failure of completeness.
+TOLERANCE = 0.05
 
 
 def circuit_finding(nodes: Sequence[Node], links: Sequence[Link]) -> str:
@@ -38,57 +40,133 @@ def circuit_finding(nodes: Sequence[Node], links: Sequence[Link]) -> str:
     return f"{said}; {many} is {strongest.sender} to {to} ({number(strongest.effect)})"
 
 
+def good(table: "xarray.Dataset") -> int:
+    """1 where a higher score is better, -1 where a lower one is."""
+    return -1 if table.attrs.get("better") == "lower" else 1
+
+
+def scale_of(table: "xarray.Dataset", none: float, whole: float) -> str:
+    """What scores are told as shares of: `ratio`, F / F(M), where more is better from 0 on, else `share`, the way from
+    F(no head) to F(M).
+    """
+    return "ratio" if good(table) > 0 and whole > 0 else "share" if good(table) * (whole - none) > 0 else ""
+
+
 def faithfulness_finding(table: "xarray.Dataset") -> str:
-    """How much of the model's score the circuit has alone, against the controls."""
+    """How much of the model's score the circuit has alone, above no head at all, and against the controls."""
     own, score = table.sel(kept="circuit"), table["score"].mean("prompt")
-    heads = f"{int(own['heads'])} of {table.attrs.get('model_heads', '?')} heads"
-    both = f"F(C) {number(float(score.sel(kept='circuit')))}, F(M) {number(float(score.sel(kept='model')))}"
-    ratio, low, high = (float(own[f"ratio{end}"]) for end in ("", "_low", "_high"))
-    spread = f", {percent(low)} to {percent(high)}" if np.isfinite(low) else ""
-    said = f"Alone, the circuit's {heads} give {percent(ratio)} of the model's {_metric(table)} ({both}{spread})"
-    random = [float(table["ratio"].sel(kept=name)) for name in _randoms(table)]
-    ends = (
-        percent(random[0])
-        if len(random) == 1
-        else f"{percent(min(random))} to {percent(max(random))}"
-        if random
-        else ""
-    )
-    none = float(table["ratio"].sel(kept="nothing")) if "nothing" in table["kept"].values else -np.inf
-    if ratio <= none:
-        return f"{said}: no more than no head at all ({percent(none)}{f'; random heads {ends}' if ends else ''})"
+    mean, whole, none = (float(score.sel(kept=name)) for name in ("circuit", "model", "nothing"))
+    heads = f"Alone, the circuit's {int(own['heads'])} of {table.attrs.get('model_heads', '?')} heads"
+    if scale_of(table, none, whole) == "ratio":
+        said = f"{heads} give {percent(float(own['ratio']))} of the model's {_metric(table)} "
+        said += f"(F(C) {number(mean)}, F(M) {number(whole)}{_span(own)})"
+    else:
+        said = f"{heads} have a mean {_metric(table)} of {number(mean)}, the model {number(whole)}"
+    return "; ".join([said, floor_said(table), *filter(None, [controls_said(table)])])
+
+
+def floor_said(table: "xarray.Dataset") -> str:
+    """What no head at all gives, and the circuit's share of what is above that."""
+    own, score = table.sel(kept="circuit"), table["score"].mean("prompt")
+    mean, whole, none = (float(score.sel(kept=name)) for name in ("circuit", "model", "nothing"))
+    zero = table.sel(kept="nothing")
+    gives = number(none)
+    if scale_of(table, none, whole) == "ratio":
+        gives = f"{percent(float(zero['ratio']))}{_span(zero)}"
+    if good(table) * (mean - none) <= 0:
+        return f"no better than no head at all ({gives})"
+    if good(table) * (whole - none) <= 0 or "share" not in own.coords:
+        return f"no head {gives}"
+    return f"no head {gives}, and {percent(float(own['share']))} of the way from there{_span(own, 'share')}"
+
+
+def controls_said(table: "xarray.Dataset") -> str:
+    """What random circuits of the same size give, and where the circuit stands among them; "" if there are none."""
+    random = [name for name in table["kept"].values if str(name).startswith("random")]
     if not random:
-        return said
-    if ratio <= max(random):
-        return f"{said}: no more than random heads ({ends})"
-    return f"{said}; as many random heads give {ends}"
+        return ""
+    score = table["score"].mean("prompt")
+    scale = scale_of(table, float(score.sel(kept="nothing")), float(score.sel(kept="model")))
+    shown = table[scale].sel(kept=random).values if scale in table.coords else score.sel(kept=random).values
+    write = percent if scale in table.coords else number
+    worse = int((good(table) * (score.sel(kept="circuit") - score.sel(kept=random)) > 0).sum())
+    spread = write(float(np.median(shown)))
+    if len(random) > 1:
+        spread = f"{spread} in the median, {write(float(shown.min()))} to {write(float(shown.max()))}"
+    circuits = f"{len(random)} random circuits of as many heads" if len(random) > 1 else "a random circuit as large"
+    return f"{circuits}: {spread}; the circuit is better than {worse} of {len(random)}"
+
+
+def curve_finding(table: "xarray.Dataset") -> str:
+    """How much the best head and the best few heads give, and the circuit without the best."""
+    score, rest = (table[name].mean("prompt").values for name in ("score", "rest"))
+    scale = scale_of(table, float(score[0]), float(table["difference"][0]) + float(score[0]))
+    write = percent if scale else number
+    values, without = (table[scale].values, table[f"rest_{scale}"].values) if scale else (score, rest)
+    sizes = table["size"].values.tolist()
+    last = len(sizes) - 1
+    best = str(table["address"].values[min(1, last)])
+    said = [f"{best} alone gives {write(values[min(1, last)])}{_span(table.isel(size=min(1, last)), scale)}"]
+    for few in (3, 6):
+        if few in sizes and sizes[-1] > few:
+            said.append(f"the best {few} {write(values[sizes.index(few)])}")
+    if sizes[-1] > 1:
+        said.append(f"all {sizes[-1]} {write(values[-1])}; without {best} the others give {write(without[1])}")
+    return ", ".join(said) + _of(table, scale)
+
+
+def fails(table: "xarray.Dataset") -> np.ndarray:
+    """The sets K without which circuit and model are apart: by more than 5 % of F(M), and beyond the interval."""
+    low, high = table["difference_low"].values, table["difference_high"].values
+    apart = table["gap"].values > TOLERANCE * abs(_whole(table))
+    return apart & ~((low <= 0) & (high >= 0))
 
 
 def completeness_finding(table: "xarray.Dataset") -> str:
-    """How far circuit and model are apart without the same heads."""
-    worst = table.isel(removed=int(np.argmax(table["gap"].values)))
-    many = table.sizes["removed"]
-    mean, largest = float(table["gap"].mean()), float(worst["gap"])
-    said = f"Without the same heads K, circuit and model are {number(mean)} apart on average over {many} sets K"
-    if many == 1:
-        said = f"Circuit and model are {number(mean)} apart"
+    """Whether circuit and model stay alike without the same heads, and where they are furthest apart."""
+    failed, many = fails(table), table.sizes["removed"]
+    gap = table["gap"].values
+    worst = table.isel(removed=int(np.argmax(np.where(failed, gap, -1.0) if failed.any() else gap)))
     members = str(worst["members"].item()).split()
-    which = _heads(members) if members else "nothing removed"
-    return f"{said}, and {number(largest)} at worst ({which}), of F(M) {_whole(table)}" if many > 1 else said
+    scores = ", ".join(
+        f"F({name} \\ K) {number(float(worst[key].mean()))}" for name, key in (("C", "circuit"), ("M", "model"))
+    )
+    which = f"without {_heads(members)}" if members else "with nothing removed"
+    where = f"{which}: {scores}, of F(M) {number(_whole(table))}"
+    if failed.any():
+        return (
+            f"Not complete: circuit and model differ for {int(failed.sum())} of {counted(many, 'set')} K, most {where}"
+        )
+    return f"For none of {counted(many, 'set')} K circuit and model are clearly apart; they differ most {where}"
+
+
+def minimality_counts(table: "xarray.Dataset") -> tuple[int, int]:
+    """How many heads help the answer, and how many work against it, beyond their interval."""
+    clear = (table["share_low"] > 0) | (table["share_high"] < 0)
+    change = good(table) * (table["without_k"] - table["without_both"]).mean("prompt")
+    return int((clear & (change > 0)).sum()), int((clear & (change < 0)).sum())
 
 
 def minimality_finding(table: "xarray.Dataset") -> str:
-    """How many of the circuit's heads matter, which most and which least."""
+    """How many of the circuit's heads help and how many work against the answer, which matters most and which least."""
     n = table.sizes["address"]
-    needed = int(((table["share_low"] > 0) | (table["share_high"] < 0)).sum())
+    helping, against = minimality_counts(table)
     sizes = table["size"].values
     most, least = (table.isel(address=int(pick)) for pick in (np.argmax(sizes), np.argmin(sizes)))
     known = np.isfinite(table["share_low"].values).any()
-    said = f"{needed} of {counted(n, 'head')} told from 0 by their interval" if known else counted(n, "head")
-    first = f"{most['address'].item()} changes F most, by {percent(float(most['share']))} of F(M)"
-    if n == 1:
-        return f"{said}: {first}"
-    return f"{said}: {first}, {least['address'].item()} least, by {percent(float(least['share']))}"
+    clear = helping + against
+    said = f"{clear or 'none'} of {counted(n, 'head')} {'matters' if clear < 2 else 'matter'} beyond the interval"
+    said += f", {helping} helping and {against} working against the answer" if clear else ""
+    said = said if known else counted(n, "head")
+    first = f"{most['address'].item()} changes F most, by {changed(most)}"
+    return f"{said}: {first}" if n == 1 else f"{said}: {first}, {least['address'].item()} least, by {changed(least)}"
+
+
+def changed(row: "xarray.Dataset") -> str:
+    """What a head changes F by: as a share of F(M), and in the metric's unit."""
+    change = float((row["without_k"] - row["without_both"]).mean())
+    unit = str(row.attrs.get("metric_unit", ""))
+    return f"{percent(float(row['share']))} of F(M) ({f'{number(change)} {unit}'.rstrip()})"
 
 
 def completeness_rows(table: "xarray.Dataset") -> list[tuple[str, ...]]:
@@ -104,10 +182,6 @@ def completeness_rows(table: "xarray.Dataset") -> list[tuple[str, ...]]:
     return rows
 
 
-def _randoms(table: "xarray.Dataset") -> list[str]:
-    return [str(name) for name in table["kept"].values if str(name).startswith("random")]
-
-
 def _heads(names: Sequence[str]) -> str:
     if len(names) <= _MOST_NAMED:
         return listed(names)
@@ -118,6 +192,20 @@ def _metric(table: "xarray.Dataset") -> str:
     return str(table.attrs.get("metric", table.attrs.get("quantity", "score")))
 
 
-def _whole(table: "xarray.Dataset") -> str:
-    none = table["model"].isel(removed=int(np.argmax(table["size"].values == 0)))
-    return number(float(none.mean()))
+def _whole(table: "xarray.Dataset") -> float:
+    """F(M), on the prompts of the table."""
+    return float(table["model"].isel(removed=int(np.argmax(table["size"].values == 0))).mean())
+
+
+def _span(row: "xarray.Dataset", name: str = "ratio") -> str:
+    """The interval of a share; "" where there is none."""
+    if f"{name}_low" not in row.coords or not np.isfinite(float(row[f"{name}_low"])):
+        return ""
+    return f", {percent(float(row[f'{name}_low']))} to {percent(float(row[f'{name}_high']))}"
+
+
+def _of(table: "xarray.Dataset", scale: str) -> str:
+    """What shares are of."""
+    if not scale:
+        return f" ({_metric(table)})"
+    return f" of the model's {_metric(table)}" if scale == "ratio" else " of the way from no head to the model"
