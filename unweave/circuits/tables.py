@@ -79,8 +79,8 @@ def scales(runs: CircuitRuns, score: Float[Tensor, "cell prompt"]) -> dict[str, 
     above, of = score - none, measured(score)
     values = {
         "difference": (mean(whole - score), *interval(runs, whole - score)),
-        "ratio": (mean(score) / mean(whole[of][None]), *ratio_interval(runs, score, whole)),
-        "share": (mean(above) / mean((whole - none)[of][None]), *ratio_interval(runs, above, whole - none)),
+        "ratio": (_share(score, whole[of]), *ratio_interval(runs, score, whole)),
+        "share": (_share(above, (whole - none)[of]), *ratio_interval(runs, above, whole - none)),
     }
     return {name + end: column for name, three in values.items() for end, column in zip(_ENDS, three, strict=True)}
 
@@ -93,6 +93,11 @@ def measured(values: Float[Tensor, "cell prompt"]) -> Bool[Tensor, " prompt"]:
 def mean(values: Float[Tensor, "cell prompt"]) -> np.ndarray:
     """Each cell's mean over the prompts that were measured."""
     return _wide(values[:, measured(values)]).mean(-1)
+
+
+def _share(above: Float[Tensor, "cell prompt"], below: Float[Tensor, " prompt"]) -> np.ndarray:
+    """The ratio of means; NaN if there is nothing to be a share of."""
+    return mean(above) / (_wide(below).mean() or np.nan)
 
 
 def names(heads: Iterable[Head]) -> str:
