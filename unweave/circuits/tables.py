@@ -74,15 +74,27 @@ SCALES = (
 
 
 def scales(runs: CircuitRuns, score: Float[Tensor, "cell prompt"]) -> dict[str, np.ndarray]:
-    """`difference`, `ratio` and `share` of each cell (see `SCALES`), each with `_low` and `_high`."""
+    """`difference`, `ratio` and `share` of each cell (see `SCALES`), each with `_low` and `_high`; no share where the
+    model is no better or worse than no head.
+    """
     whole, none = runs.whole.values, runs.none.values
-    above, of = score - none, measured(score)
     values = {
         "difference": (mean(whole - score), *interval(runs, whole - score)),
-        "ratio": (_share(score, whole[of]), *ratio_interval(runs, score, whole)),
-        "share": (_share(above, (whole - none)[of]), *ratio_interval(runs, above, whole - none)),
+        "ratio": _shares(runs, score, whole),
+        "share": _shares(runs, score - none, whole - none),
     }
     return {name + end: column for name, three in values.items() for end, column in zip(_ENDS, three, strict=True)}
+
+
+def _shares(
+    runs: CircuitRuns, above: Float[Tensor, "cell prompt"], below: Float[Tensor, " prompt"]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Each cell's mean over the mean of `below`, and the ends of its interval; NaN where that is 0."""
+    whole = mean(below[None, measured(above)])
+    if not whole.all():
+        unknown = np.full(len(above), np.nan)
+        return unknown, unknown, unknown
+    return (mean(above) / whole, *ratio_interval(runs, above, below))
 
 
 def measured(values: Float[Tensor, "cell prompt"]) -> Bool[Tensor, " prompt"]:
@@ -93,11 +105,6 @@ def measured(values: Float[Tensor, "cell prompt"]) -> Bool[Tensor, " prompt"]:
 def mean(values: Float[Tensor, "cell prompt"]) -> np.ndarray:
     """Each cell's mean over the prompts that were measured."""
     return _wide(values[:, measured(values)]).mean(-1)
-
-
-def _share(above: Float[Tensor, "cell prompt"], below: Float[Tensor, " prompt"]) -> np.ndarray:
-    """The ratio of means; NaN if there is nothing to be a share of."""
-    return mean(above) / (_wide(below).mean() or np.nan)
 
 
 def names(heads: Iterable[Head]) -> str:
