@@ -228,7 +228,7 @@ def unsure_said(found: Leaders, write: Write) -> str:
         f"{_names([row])} ({write(row.mean)}, {write(row.low)} to {write(row.high)}, adjusted {p_value(row.p_holm)})"
         for row in found.unsure
     ]
-    return f"; larger, but not significantly different from 0: {listed(cells)}" if cells else ""
+    return f"; large too, but not significantly different from 0: {listed(cells)}" if cells else ""
 
 
 def _patch_words(table: "xarray.Dataset", sense: Sense) -> _Words:
