@@ -22,7 +22,7 @@ rules state what a head does, not that the task needs it: test that by knocking 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, final
 
@@ -208,10 +208,14 @@ def classify_heads(pair: Contrast, heads: Heads | None = None, rules: HeadRules 
     wanted = every if heads is None else parse_heads(config, heads)
     tried, measures = rules_of(limits), _measures(pair, limits)
     movers, others = (_earners(rule, measures) for rule in tried[:2])
-    measures["through movers"] = _bare(_through(pair, [*movers, *others], measures["end to S2"], limits.looks))
+    measures["through movers"] = _bare(_through(pair, {*movers, *others}, measures["end to S2"], limits.looks))
     measures = measures.assign(_backup(pair, movers))
     earned = {rule.name: _earners(rule, measures) for rule in tried}
-    named = [_named(head, [rule for rule in tried if head in earned[rule.name]], measures) for head in wanted]
+    means = {str(name): _mean(array).values for name, array in measures.items()}
+    named = []
+    for head in wanted:
+        rules_of_head = [rule for rule in tried if head in earned[rule.name]]
+        named.append(_named(head, rules_of_head, {name: float(mean[head]) for name, mean in means.items()}, measures))
     kept = named if heads is not None else [head for head in named if head.name != OTHER]
     rank = {rule.name: number for number, rule in enumerate(tried)}
     kept.sort(key=lambda head: (rank.get(head.name, len(rank)), head.head))
@@ -251,11 +255,10 @@ def _mean(measure: xr.DataArray) -> xr.DataArray:
     return measure.mean(str(measure.dims[0]))
 
 
-def _named(head: Head, rules: Sequence[Rule], measures: xr.Dataset) -> NamedHead:
+def _named(head: Head, rules: Sequence[Rule], means: Mapping[str, float], measures: xr.Dataset) -> NamedHead:
     """A head under the first of the rules that hold."""
-    means = {str(name): float(_mean(array[:, head[0], head[1]])) for name, array in measures.items()}
     if not rules:
-        return NamedHead(head, OTHER, "", means)
+        return NamedHead(head, OTHER, "", dict(means))
     first, *others = rules
     evidence = {name: means[name] for name in dict.fromkeys([*(name for name, _, _ in first.bounds), *first.shown])}
     over_prompts = [measures[name][:, head[0], head[1]] for name in evidence if "prompt" in measures[name].dims]
@@ -312,7 +315,7 @@ def _direct_and_indirect(pair: Contrast) -> dict[str, xr.DataArray]:
     return found | {"effect": effect, "indirect": effect - moved}
 
 
-def _through(pair: Contrast, movers: Sequence[Head], looks: xr.DataArray, least: float) -> xr.DataArray:
+def _through(pair: Contrast, movers: Collection[Head], looks: xr.DataArray, least: float) -> xr.DataArray:
     """Effects through the movers' queries, of heads that look at S2 and come before a mover; NaN for all others."""
     import xarray as xr
 
@@ -322,7 +325,7 @@ def _through(pair: Contrast, movers: Sequence[Head], looks: xr.DataArray, least:
     ]
     effects = xr.full_like(looks, np.nan, dtype=np.float64)
     if tried:
-        queries = [(layer, head, "q") for layer, head in movers]
+        queries = [(layer, head, "q") for layer, head in sorted(movers)]
         found = path_patch(pair, queries, tried, at=pair.metric.role, progress=False)
         for place, (layer, head) in enumerate(tried):
             effects[:, layer, head] = found.values[:, place]
