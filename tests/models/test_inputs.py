@@ -90,7 +90,7 @@ IDS = torch.tensor([[3, 4, 5]])
         b"When",
         [b"When"],
         Path("pairs.csv"),
-        {"When", "After"},
+        {"When"},
         {"text": TEXTS},
         {"inputs_embeds": torch.zeros(1, 2, 3)},
         SimpleNamespace(columns=["text"], __iter__=lambda: iter(["text"])),
