@@ -2,13 +2,12 @@
 
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 import torch
 import xarray as xr
-from torch.profiler import ProfilerActivity, profile
 
 import unweave as uw
+from tests.held import most_held
 from tests.small import random_model
 from tests.tiny import tiny_model, tiny_pair
 
@@ -55,15 +54,6 @@ def long() -> uw.Contrast:
     return uw.Contrast(model, clean, uw.Prompts.from_tokens((tokens + 1) % 23), uw.LogitDiff())
 
 
-def peak_bytes(call: Callable[[], object]) -> int:
-    """The most that tensors made in a call held at once."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
-        call()
-    events = [event for event in watched.profiler.kineto_results.events() if event.name() == "[memory]"]
-    sizes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
-    return int(np.cumsum(sizes).max())
-
-
 # What each would hold if it kept the sites that it reads, of all prompts at all positions, in float64.
 WHOLE = N_PROMPTS * N_POS * N_LAYERS * 8
 SITES = {
@@ -79,8 +69,7 @@ SITES = {
 
 @pytest.mark.parametrize("name", SITES)
 def test_no_more_is_held_than_was_allowed(long: uw.Contrast, name: str) -> None:
-    READS[name](long, ALLOWED)  # what is loaded at first use is not counted
     result = N_PROMPTS * N_LAYERS * D_MLP * 8 if name == "neurons" else 0
-    held = peak_bytes(lambda: READS[name](long, ALLOWED))
+    held = most_held(lambda: READS[name](long, ALLOWED))
     assert WHOLE * SITES[name] > 4 * ALLOWED
     assert held < 1.5 * ALLOWED + result

@@ -88,7 +88,8 @@ def test_paths_to_what_no_other_position_reads(side: Both, kind: str) -> None:
     found = uw.path_patch(side.contrast, [receiver], ["mlp 0"], at="S2", progress=False).values[:, 0]
     assert (found[elsewhere] == 0.0).all()
     assert (found[~elsewhere] != 0.0).all()
-    found = uw.path_patch(side.contrast, [receiver, f"{last}.1 v"], ["mlp 0"], at="S2", progress=False).values[:, 0]
+    value = f"{last}.{'kv1' if side.contrast.model.config.grouped else '1'} v"
+    found = uw.path_patch(side.contrast, [receiver, value], ["mlp 0"], at="S2", progress=False).values[:, 0]
     assert (found != 0.0).all()
 
 

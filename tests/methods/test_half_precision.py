@@ -91,7 +91,7 @@ def swept(name: str, **options: object) -> Callable[[uw.Contrast], xr.DataArray]
 
 
 def knocked(how: str, *heads: str) -> Callable[[uw.Contrast], xr.DataArray]:
-    targets = list(heads or ["mlp 1", "1.2", "q 1.1", "k 2.0", "v 1.0", "pattern 1.2", "attn_out 0"])
+    targets = list(heads or ["mlp 1", "1.2", "q 1.1", "k 2.kv0", "v 1.kv0", "pattern 1.2", "attn_out 0"])
     return lambda pair: uw.knockout(pair, targets, how, progress=False)
 
 
@@ -106,16 +106,16 @@ METHODS: dict[str, Callable[[uw.Contrast], xr.DataArray]] = {
     **{f"patch {s}": swept("patch", sites=s, over=("layer", "head")) for s in ("z", "k", "pattern")},
     "patch entries of patterns": swept("patch", sites="pattern", over=PATTERNS),
     "patch neurons": swept("patch", sites="mlp_post", over=("layer", "neuron")),
-    "patch several at once": swept("patch_at", addresses=[["z 0.1", "mlp_out 1"], ["v 0.0", "pattern 1.2"]]),
-    "paths to heads": swept("path_patch", receivers=["2.1 q", "1.0 v", "1.2 v", "mlp 2"], senders=SENDERS),
+    "patch several at once": swept("patch_at", addresses=[["z 0.1", "mlp_out 1"], ["v 0.kv0", "pattern 1.2"]]),
+    "paths to heads": swept("path_patch", receivers=["2.1 q", "1.kv0 v", "1.kv1 v", "mlp 2"], senders=SENDERS),
     "paths to live heads": swept(
-        "path_patch", receivers=["1.0 v", "1.2 v", "2.1 k", "2.1 v"], senders=SENDERS, attention="qkv"
+        "path_patch", receivers=["1.kv0 v", "1.kv1 v", "2.kv0 k", "2.kv0 v"], senders=SENDERS, attention="qkv"
     ),
     "paths to the logits": swept("path_patch", receivers="logits", senders=["mlp 0", "mlp 1", "1.2", "2.3"]),
     **{f"knockout {how}": knocked(how) for how in ("zero", "mean", "template", "resample", "gaussian")},
     "mean of the loud MLP": knocked("mean", "mlp 0"),
     "knockout by noise in the stream": knocked("gaussian", "result 1.2", "result 2.1"),
-    "contributions without a head": lambda pair: uw.knockout_attribution(pair, ["v 0.0"]),
+    "contributions without a head": lambda pair: uw.knockout_attribution(pair, ["v 0.kv0"]),
     "backup heads": lambda pair: uw.backup_heads(pair, [(0, 0), (0, 1), (1, 0), (1, 1)], "zero"),
     **{f"attribution by {by}": (lambda pair, by=by: uw.attribute(pair, by)) for by in ("component", "head", "neuron")},
     "lens": lambda pair: uw.logit_lens(pair),

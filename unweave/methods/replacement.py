@@ -111,7 +111,6 @@ def replacement_of(how: str | Replacement, source: str | Prompts | None = None) 
     return fill
 
 
-@without_autocast
 def replaced_values(pair: Contrast, keys: Iterable[Key], how: Replacement) -> tuple[dict[Key, Tensor], str]:
     """The values that stand in at these sites and layers, each in its site's shape, and a note on them.
 
@@ -248,6 +247,7 @@ def _counted(names: list[int]) -> str:
     return f"template {listed} has" if len(names) == 1 else f"templates {listed} have"
 
 
+@without_autocast
 def _group_means(
     pair: Contrast,
     reference: Prompts,
