@@ -45,7 +45,7 @@ ASKED: dict[str, Callable[..., xr.DataArray]] = {
 def pair_of(metric: Metric) -> uw.Contrast:
     """A pair whose runs lend nothing, in float32."""
     model = random_model(
-        uw.small_config(n_layers=3, n_heads=4, d_model=32, d_head=8, d_mlp=64, d_vocab=2000, n_ctx=N_POS)
+        uw.small_config(n_layers=3, n_heads=8, d_model=32, d_head=4, d_mlp=64, d_vocab=2000, n_ctx=N_POS)
     )
     tokens = torch.randint(2000, (N_PROMPTS, N_POS), generator=torch.Generator().manual_seed(0))
     other = tokens.clone()

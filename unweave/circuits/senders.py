@@ -66,7 +66,8 @@ class Senders:
         if self.few is None:
             return self._patch(self.pair, receivers, "heads", role)
         tried = self._patch(self.few, receivers, "heads", role)
-        reached = abs(tried.values * self.few.gap / self.pair.gap).max(0) >= self.threshold / 2
+        # a head with an effect that is NaN is no small one
+        reached = ~(abs(tried.values * self.few.gap / self.pair.gap).max(0) < self.threshold / 2)
         likely = [(int(layer), int(head)) for layer, head in np.argwhere(reached)]
         effects = torch.zeros(len(self.pair.prompts), *reached.shape, dtype=self.pair.clean.dtype)
         if likely:

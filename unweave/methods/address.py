@@ -34,7 +34,7 @@ class Address:
         site, layer, shared, part, at = match.groups()
         if shared and parse_site(site)[0].rows != "kv_head":
             raise InputError(f"address: {text!r} names a key/value head, which k and v have; write '{site} {layer}.1'")
-        place = int(at) if at and at.isdecimal() else at
+        place = int(at) if at and at.removeprefix("-").isdecimal() else at
         return cls(site, int(layer), None if part is None else int(part), place)
 
     def __str__(self) -> str:

@@ -129,8 +129,8 @@ class Prompts:
         """Positions of a role, one a prompt. Raises InputError with the roles that there are."""
         if name not in self.roles:
             hint = did_you_mean(str(name), self.roles)
-            if not isinstance(name, str):
-                hint = " A position gets a name when prompts are made: roles={'here': …}"
+            if not isinstance(name, str) or name.removeprefix("-").isdecimal():
+                hint = " A position gets a name when prompts are made: roles={'here': …}; the last token is 'end'"
             raise InputError(f"role {name!r} is not among this task's roles: {', '.join(self.roles)}.{hint}")
         return self.roles[name]
 
