@@ -28,7 +28,7 @@ from unweave.methods.replacement import Replacement
 from unweave.metrics import LogitDiff
 from unweave.metrics.contrast import Contrast
 
-MEMORY = 4_000_000
+MEMORY = 1_500_000
 EFFORT = Effort(controls=2, subsets=3, searches=2, steps=2, candidates=2, seed=4)
 
 
@@ -274,7 +274,7 @@ def test_a_template_with_one_prompt_is_refused_or_said(pair: Contrast) -> None:
 
 
 def test_arguments_that_do_not_fit(pair: Contrast) -> None:
-    with pytest.raises(InputError, match="reference: how= has its own"):
+    with pytest.raises(InputError, match="how= has its own"):
         evaluate(CIRCUIT, pair, pair.corrupted, how=Replacement("mean"))
     with pytest.raises(InputError, match="subsets: expected 0 or more"):
         Effort(subsets=-1)
@@ -355,7 +355,7 @@ def test_whose_values_stand_in(pair: Contrast, how: str) -> None:
 
 
 def test_sources_that_do_not_fit(pair: Contrast) -> None:
-    with pytest.raises(InputError, match="source: expected 'clean' or 'corrupted'"):
+    with pytest.raises(InputError, match="source: expected 'clean', 'corrupted'"):
         evaluate(CIRCUIT, pair, source="both")
     with pytest.raises(InputError, match="source"):
         evaluate(CIRCUIT, pair, pair.corrupted, source="clean")
@@ -372,11 +372,11 @@ def test_batches_of_prompts_give_the_same(pair: Contrast, how: str) -> None:
 
 
 def test_what_is_held_stays_within_the_memory() -> None:
-    tokens = torch.randint(0, D_VOCAB, (2, 200, 32), generator=torch.Generator().manual_seed(0))
-    clean, corrupted = (uw.Prompts.from_tokens(side, [1] * 200, [2] * 200) for side in tokens)
+    tokens = torch.randint(0, D_VOCAB, (2, 64, 32), generator=torch.Generator().manual_seed(0))
+    clean, corrupted = (uw.Prompts.from_tokens(side, [1] * 64, [2] * 64) for side in tokens)
     pair = Contrast(tiny_model("llama"), clean, corrupted, LogitDiff())
     circuit = Circuit((Group("some", ((2, 0), (1, 3), (0, 1)), ("end",)),))
-    few = Effort(controls=2, subsets=1, searches=1, steps=1)
+    few = Effort(controls=2, subsets=1, searches=1, steps=1, best=1)
 
     def held(memory: int) -> int:
         return most_held(lambda: evaluate(circuit, pair, how="mean", effort=few, memory=memory))

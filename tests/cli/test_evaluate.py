@@ -36,22 +36,11 @@ def test_it_prints_and_keeps_what_the_library_finds(
     assert isinstance(kept, xr.DataTree)
     assert all(kept[name].to_dataset().identical(score[name].to_dataset()) for name in evaluating.TESTS)
     rows = run.table()
-    assert [row[0] for row in rows] == [
-        "what is kept",
-        "the model",
-        "the circuit",
-        "no head",
-        "1 random circuit, median",
-    ]
+    kept_rows = ["what is kept", "the model", "the circuit", "no head", "1 random circuit, median"]
+    assert [row[0] for row in rows] == kept_rows
     assert [row[1] for row in rows] == ["heads", "12", "3", "0", "3"]
     lines = [line for line in run.out.splitlines() if line.startswith("# ")]
-    assert [line.split()[1] for line in lines[-5:]] == [
-        "faithfulness:",
-        "curve:",
-        "completeness:",
-        "minimality:",
-        "kept",
-    ]
+    assert [line.split()[1] for line in lines[-5:-1]] == [f"{name}:" for name in evaluating.TESTS]
     assert "evaluation of a circuit of 3 of 12 heads, task ioi, 3 prompts" in lines[0]
     page = Path("tested/evaluation.html").read_text(encoding="utf-8")
     assert page.count('<figure class="circuit"') == 1

@@ -25,23 +25,26 @@ def stream_sites(side: Both) -> list[str]:
     ]  # fmt: skip
 
 
-def out_of_reach(asked: Pair) -> np.ndarray:
-    """`[prompt, pos]`: before the first token that differs, or after the end."""
+def out_of_reach(asked: Pair) -> tuple[np.ndarray, np.ndarray]:
+    """`[prompt, pos]`: before the first token that differs; and after the end, where there is nothing to patch."""
     differ = (asked.clean != asked.corrupted).numpy()
     positions = np.arange(differ.shape[1])
-    return (positions < differ.argmax(1)[:, None]) | (positions > asked.roles["end"].numpy()[:, None])
+    return positions < differ.argmax(1)[:, None], positions > asked.roles["end"].numpy()[:, None]
 
 
 @pytest.mark.parametrize("direction", ["denoise", "noise"])
 def test_positions_out_of_reach(side: Both, direction: str) -> None:
-    outside = out_of_reach(side.pair)
+    outside, beyond = out_of_reach(side.pair)
     assert outside.any()
+    assert beyond.any()
     stream = tables(side.contrast, stream_sites(side), ("layer", "pos"), direction)
     heads = tables(side.contrast, ["z", "q", "k", "v"], ("layer", "head", "pos"), direction)
     for array in (*stream.data_vars.values(), *heads.data_vars.values()):
         by_place = array.transpose("prompt", "pos", ...).values
         assert (by_place[outside] == 0.0).all(), array.name
-        assert (by_place[~outside] != 0.0).any(), array.name
+        assert (by_place[~outside & ~beyond] != 0.0).any(), array.name
+        assert np.isnan(by_place[beyond]).all(), array.name
+        assert not np.isnan(by_place[~beyond]).any(), array.name
 
 
 def test_patches_together_of_which_none_can_matter(side: Both) -> None:
@@ -66,12 +69,13 @@ def test_tokens_that_stay_have_the_same_inputs_in_the_first_layer(memory: int | 
 
 
 def test_in_the_last_layer_only_the_end_is_read(side: Both) -> None:
-    at_end = np.arange(side.pair.clean.shape[1]) == side.pair.roles["end"].numpy()[:, None]
+    end, positions = side.pair.roles["end"].numpy()[:, None], np.arange(side.pair.clean.shape[1])
+    before, at_end = positions < end, positions == end
     stream = tables(side.contrast, [site for site in stream_sites(side) if site != "resid_pre"], ("layer", "pos"))
     heads = tables(side.contrast, ["z", "q"], ("layer", "head", "pos"))
     for array in (*stream.data_vars.values(), *heads.data_vars.values()):
         by_place = array.isel(layer=-1).transpose("prompt", "pos", ...).values
-        assert (by_place[~at_end] == 0.0).all(), array.name
+        assert (by_place[before] == 0.0).all(), array.name
         assert (by_place[at_end] != 0.0).any(), array.name
 
 
@@ -92,7 +96,7 @@ def test_paths_to_what_no_other_position_reads(side: Both, kind: str) -> None:
 def test_a_pattern_has_no_sources_ahead_of_its_destination(side: Both) -> None:
     array = tables(side.contrast, ["pattern"], ("layer", "head", "q_pos", "k_pos"))["pattern"].values
     ahead = np.triu(np.ones(array.shape[-2:], dtype=bool), 1)
-    assert (array[..., ahead] == 0.0).all()
+    assert (np.nan_to_num(array[..., ahead]) == 0.0).all()
     assert (array[..., ~ahead] != 0.0).any()
 
 

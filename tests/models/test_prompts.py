@@ -33,14 +33,16 @@ def test_the_same_prompts_are_equal_and_others_are_not() -> None:
     assert PROMPTS != "prompts"
 
 
-def test_the_first_prompts_are_whole_clusters() -> None:
+def test_the_first_prompts_are_whole_clusters_unless_most_are_cut() -> None:
     many = PROMPTS.take([0, 1] * 4)
     assert many.first(5) == [0, 1, 2, 3, 4]
     assert many.first(50) == list(range(8))
     pairs = replace(many, clusters=torch.tensor([5, 3, 5, 3, 1, 1, 1, 0]))  # not in order, nor of one size
     assert pairs.first(4) == pairs.first(6) == [0, 1, 2, 3]
     assert pairs.first(7) == [0, 1, 2, 3, 4, 5, 6]
-    assert pairs.first(1) == [0, 2]
+    assert pairs.first(1) == [0]
+    templates = replace(many, clusters=torch.tensor([0, 1, 2, 3, 0, 1, 2, 3]))
+    assert templates.first(5) == [0, 1, 2, 3, 4]
     assert pairs.take(pairs.first(4)).clusters.tolist() == [5, 3, 5, 3]  # type: ignore[union-attr]
 
 

@@ -73,7 +73,8 @@ class Senders:
             layers, heads = np.transpose(likely)
             effects[:, layers, heads] = torch.from_numpy(self.through(receivers, likely, role).values)
         axes = {name: tried[name].values.tolist() for name in ("layer", "head")}
-        attrs = {**tried.attrs, "n_prompts": len(self.pair.prompts), "gap": self.pair.gap}
+        about = {"n_prompts": len(self.pair.prompts), "gap": self.pair.gap, "clean_mean": float(self.pair.clean.mean())}
+        attrs = {**tried.attrs, **about}
         return labelled(self.pair, effects, axes, attrs, self.pair.prompts)
 
     def through(self, receivers: str | Sequence[Receiver], senders: Sequence[Head], role: str) -> xr.DataArray:

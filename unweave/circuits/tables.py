@@ -74,15 +74,27 @@ SCALES = (
 
 
 def scales(runs: CircuitRuns, score: Float[Tensor, "cell prompt"]) -> dict[str, np.ndarray]:
-    """`difference`, `ratio` and `share` of each cell (see `SCALES`), each with `_low` and `_high`."""
+    """`difference`, `ratio` and `share` of each cell (see `SCALES`), each with `_low` and `_high`; no share where the
+    model is no better or worse than no head.
+    """
     whole, none = runs.whole.values, runs.none.values
-    above, of = score - none, measured(score)
     values = {
         "difference": (mean(whole - score), *interval(runs, whole - score)),
-        "ratio": (mean(score) / mean(whole[of][None]), *ratio_interval(runs, score, whole)),
-        "share": (mean(above) / mean((whole - none)[of][None]), *ratio_interval(runs, above, whole - none)),
+        "ratio": _shares(runs, score, whole),
+        "share": _shares(runs, score - none, whole - none),
     }
     return {name + end: column for name, three in values.items() for end, column in zip(_ENDS, three, strict=True)}
+
+
+def _shares(
+    runs: CircuitRuns, above: Float[Tensor, "cell prompt"], below: Float[Tensor, " prompt"]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Each cell's mean over the mean of `below`, and the ends of its interval; NaN where that is 0."""
+    whole = mean(below[None, measured(above)])
+    if not whole.all():
+        unknown = np.full(len(above), np.nan)
+        return unknown, unknown, unknown
+    return (mean(above) / whole, *ratio_interval(runs, above, below))
 
 
 def measured(values: Float[Tensor, "cell prompt"]) -> Bool[Tensor, " prompt"]:

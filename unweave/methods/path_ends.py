@@ -18,7 +18,6 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from unweave.engine.paths import members_of
 from unweave.engine.reach import entry_stage
 from unweave.engine.receivers import Receivers
 from unweave.engine.sheet import Joint, Sheet
@@ -123,7 +122,7 @@ def check_order(config: Config, senders: Sequence[Sheet | Joint], receivers: Rec
     if receivers.logits:
         return
     last = receivers.stages(config)[-1]
-    earliest = min(entry_stage(config, sheet.site, sheet.layer) for sender in senders for sheet in members_of(sender))
+    earliest = min(entry_stage(config, sheet.site, sheet.layer) for sender in senders for sheet in sender.members)
     if earliest > last:
         raise InputError(
             f"receivers: the last of them is in layer {last // 2}, and every sender writes after it; "

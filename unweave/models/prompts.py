@@ -113,21 +113,17 @@ class Prompts:
         )
 
     def first(self, n: int) -> list[int]:
-        """The rows of the first clusters that have at most `n` prompts together, and at least of one cluster.
+        """The first `n` rows, without those of clusters that are cut there, unless that leaves fewer than half of them.
 
-        Without clusters these are the first `n` prompts.
+        So a pair is kept together, and templates that return all the time are not: of 100 prompts from 15 templates, 24
+        are of all templates, and not of three.
         """
+        rows = list(range(min(n, len(self))))
         if self.clusters is None:
-            return list(range(min(n, len(self))))
-        members: dict[int, list[int]] = {}
-        for row, cluster in enumerate(self.clusters.tolist()):
-            members.setdefault(cluster, []).append(row)
-        chosen, *others = members.values()
-        for some in others:
-            if len(chosen) + len(some) > n:
-                break
-            chosen += some
-        return sorted(chosen)
+            return rows
+        cut = set(self.clusters[len(rows) :].tolist())
+        whole = [row for row in rows if int(self.clusters[row]) not in cut]
+        return whole if 2 * len(whole) >= len(rows) else rows
 
     def role(self, name: str) -> Int[Tensor, " prompt"]:
         """Positions of a role, one a prompt. Raises InputError with the roles that there are."""

@@ -114,6 +114,37 @@ def n_heads_at(config: Config, site: Site) -> int | None:
     return config.n_kv_heads if site.rows == "kv_head" else None
 
 
+def width(config: Config, site: Site, n_pos: int) -> int:
+    """Numbers of a site at one position of one prompt; of an attention pattern its rows over `n_pos` keys."""
+    heads = n_heads_at(config, site)
+    if site.rows == "attention":
+        return config.n_heads * n_pos
+    if heads is not None:
+        return heads * config.d_head
+    return config.d_mlp if site.rows == "neuron" else config.d_model
+
+
+def check_pos(n_pos: int, pos: object, argument: str = "pos") -> int:
+    """`pos`, if a prompt of `n_pos` tokens has it. Raises InputError otherwise: also for one counted from the end."""
+    pos = whole(argument, pos)
+    if pos < 0:
+        raise InputError(
+            f"{argument}: positions count from 0, got {pos}; for each prompt's last token write the role 'end', or "
+            "prompts.role('end') where a tensor of positions is taken"
+        )
+    if pos >= n_pos:
+        raise InputError(f"{argument}: the prompts have positions 0 to {n_pos - 1}, got {pos}")
+    return pos
+
+
+def check_neuron(config: Config, neuron: object) -> int:
+    """`neuron`, if the MLPs have it. Raises InputError otherwise."""
+    neuron = whole("neuron", neuron)
+    if not 0 <= neuron < config.d_mlp:
+        raise InputError(f"neuron: {config.name} has neurons 0 to {config.d_mlp - 1} in a layer, got {neuron}")
+    return neuron
+
+
 def check_head(config: Config, site: Site, head: object) -> int:
     """`head`, if the site has it. Raises InputError otherwise."""
     head = whole("head", head)

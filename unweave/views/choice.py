@@ -140,6 +140,9 @@ def tables_of(result: "xarray.DataArray | xarray.Dataset | xarray.DataTree") -> 
         about = {"site": str(table.attrs.get("site") or name)}
         if "total" in array.coords and array.coords["total"].dims == ("prompt",):
             about["total"] = float(array.coords["total"].mean())
+        # A summary knows of how many prompts it is, and not which one was selected.
+        selected = "prompt" in array.coords and not array.coords["prompt"].dims
+        table = table.assign_coords(prompt=array.coords["prompt"].item()) if selected else table
         tables[name] = table.assign_attrs(about)
     return tables
 

@@ -148,8 +148,7 @@ def scope_of(result: "Labelled") -> str:
     said += [f"at {_place(result, name, fixed[name])}" for name in ("pos", "role", "q_pos", "k_pos") if name in fixed]
     said += [f"at {attrs}"] if (attrs := _where(result.attrs)) else []
     if "prompt" in fixed and "prompt" not in dims:
-        of = f" of {result.attrs['n_prompts']}" if "n_prompts" in result.attrs else ""
-        said.append(f"prompt {int(fixed['prompt']) + 1}{of} (prompt={fixed['prompt']})")
+        said.append(f"prompt {int(fixed['prompt']) + 1} (prompt={fixed['prompt']})")
     gone = axes_lost(result)
     said += [f"averaged, summed or chosen along {listed(gone)}"] if gone else []
     return ", ".join(filter(None, said))

@@ -167,8 +167,8 @@ def _remaining(result: "xarray.DataArray", values: "xarray.DataArray") -> "xarra
 
 def _in_logits(result: "xarray.DataArray") -> "xarray.DataArray":
     """Growth in the unit of what else is said of the knockout."""
-    kept = {name: value for name, value in result.attrs.items() if name not in ("measure", "share_of")}
-    return (result * _scale(result)).assign_attrs({**kept, "unit": "logits", "one": "one logit for the answer"})
+    attrs = {**result.attrs, "unit": "logits", "one": "one logit for the answer", "share_of": ""}
+    return (result * _scale(result)).assign_attrs(attrs)
 
 
 def _scale(result: "xarray.DataArray") -> float:

@@ -87,8 +87,9 @@ def _all_stages(table: "xarray.Dataset") -> bool:
 
 
 def _tested(table: "xarray.Dataset") -> bool:
-    """Whether any cell has an interval: of one prompt, or of averages, nothing is told from 0."""
-    return bool(np.isfinite(table["low"].values).any())
+    """Whether cells have intervals: of one prompt, one cluster, or averages, nothing is told from 0."""
+    known, zero = np.isfinite(table["low"].values), np.nan_to_num(table["mean"].values) == 0
+    return bool((known & (~zero | zero.all())).any())  # a cell that is exactly 0 always has one
 
 
 @dataclass(frozen=True)
@@ -227,7 +228,7 @@ def unsure_said(found: Leaders, write: Write) -> str:
         f"{_names([row])} ({write(row.mean)}, {write(row.low)} to {write(row.high)}, adjusted {p_value(row.p_holm)})"
         for row in found.unsure
     ]
-    return f"; larger, but not significantly different from 0: {listed(cells)}" if cells else ""
+    return f"; large too, but not significantly different from 0: {listed(cells)}" if cells else ""
 
 
 def _patch_words(table: "xarray.Dataset", sense: Sense) -> _Words:

@@ -93,7 +93,7 @@ def caption(tables: Sequence["xarray.Dataset"], mark: str = "", scale: Sequence[
         one = "prompt" if most == 1 else "cluster" if most and attrs.get("n_clusters") == 1 else ""
         return (f"One {one}: no interval." if one else "Averages: no interval.") + ending
     n = f"{most} prompts" if least == most else f"{least} to {most} prompts"
-    n_clusters = int(attrs["n_clusters"])
+    n_clusters = int(attrs.get("n_clusters", attrs["n_prompts"]))
     clustered = n_clusters < int(attrs["n_prompts"])
     of, unit = (f"{n} in {counted(n_clusters, 'cluster')}", "clusters") if clustered else (n, "prompts")
     level = percent(float(attrs["level"]))
