@@ -46,8 +46,8 @@ ALLOWED = 2**21
 @pytest.fixture(scope="module")
 def long() -> uw.Contrast:
     """Long prompts for a deep, narrow model: what its sites hold of all of them is many times what is allowed."""
-    shape = {"n_layers": N_LAYERS, "n_heads": N_HEADS, "d_model": D_MODEL, "d_head": 4, "d_mlp": D_MLP, "d_vocab": 23}
-    model = random_model(uw.small_config(**shape, n_ctx=N_POS))
+    config = uw.small_config(N_LAYERS, N_HEADS, d_model=D_MODEL, d_head=4, d_mlp=D_MLP, d_vocab=23, n_ctx=N_POS)
+    model = random_model(config)
     tokens = torch.randint(23, (N_PROMPTS, N_POS), generator=torch.Generator().manual_seed(0))
     roles = {"S1": [1] * N_PROMPTS, "S2": [50] * N_PROMPTS}
     clean = uw.Prompts.from_tokens(tokens, [1] * N_PROMPTS, [2] * N_PROMPTS, roles)

@@ -190,8 +190,8 @@ def test_a_metric(metric: Metric, dtype: torch.dtype) -> None:
     wide = loud_pair(loud_model(), metric)
     half = replace(wide, model=wide.model.to(dtype=dtype))
     compare(xr.DataArray(half.spoiled), xr.DataArray(wide.spoiled), dtype)
-    patched = [uw.patch(pair, "z", ("layer", "head"), progress=False) for pair in (half, wide)]
-    compare(*patched, dtype)
+    found, expected = (uw.patch(pair, "z", ("layer", "head"), progress=False) for pair in (half, wide))
+    compare(found, expected, dtype)
 
 
 @pytest.fixture(scope="module")

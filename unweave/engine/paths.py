@@ -239,11 +239,6 @@ class PathBatch:
 
     def _passed_on(self, kind: str, columns: Int[Tensor, " column"]) -> bool:
         """Whether other positions read what is received: keys or values are among the columns."""
-        config = self.question.config
-        return kind == "qkv" and int(columns.max()) >= config.n_heads * config.d_head
-
-    def _passed_on(self, kind: str, columns: Int[Tensor, " column"]) -> bool:
-        """Whether other positions read what is received: keys or values are among the columns."""
         config = self.recording.config
         return kind == "qkv" and int(columns.max()) >= config.n_heads * config.d_head
 

@@ -20,7 +20,7 @@ from unweave.errors import InputError
 from unweave.methods.knockout_targets import Target
 from unweave.methods.replacement import gaussian
 from unweave.metrics.contrast import Contrast, read_logits
-from unweave.models.precision import widened
+from unweave.models.precision import widened, without_autocast
 from unweave.models.run import Edit
 from unweave.progress import Progress
 
@@ -43,6 +43,7 @@ class NoiseRuns:
     def __post_init__(self) -> None:
         self.scores = Scores(len(self.chosen), self.pair.clean, self.progress)
 
+    @without_autocast
     def run(self) -> Float[Tensor, "variant prompt"]:
         """All scores."""
         config, (n_prompts, n_pos) = self.pair.model.config, self.pair.prompts.tokens.shape

@@ -10,6 +10,7 @@ from unweave.errors import InputError
 from unweave.metrics.contrast import read_logits
 from unweave.metrics.protocol import Metric
 from unweave.models.inputs import shown
+from unweave.models.precision import widened
 from unweave.models.prompts import Prompts, check_answers
 from unweave.models.run import Run
 
@@ -73,8 +74,7 @@ def _read(metric: Metric, given: Run | Tensor, prompts: Prompts) -> Float[Tensor
     if isinstance(given, Run):
         return read_logits(given, metric, prompts)
     logits = held[torch.arange(len(held), device=held.device), place] if held.ndim == 3 else held
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    columns = metric.columns(prompts)
+    logits, columns = widened(logits), metric.columns(prompts)
     return logits if columns is None else logits.gather(1, columns.to(logits.device))
 
 
