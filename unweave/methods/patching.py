@@ -36,7 +36,7 @@ from unweave.results.top import Row, Top
 if TYPE_CHECKING:
     import xarray as xr
 
-Place = Address | str | Row | Sequence[Address | str]
+Place = Address | str | Sequence[Address | str]
 
 
 @overload
@@ -114,7 +114,7 @@ def patch(
 
 def patch_at(
     pair: Contrast,
-    addresses: Address | str | Sequence[Place] | Top,
+    addresses: Address | str | Sequence[Place | Row] | Top,
     direction: str = "denoise",
     memory: int | float | None = None,
     progress: Progress | bool | None = None,

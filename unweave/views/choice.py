@@ -96,7 +96,7 @@ def blocks_of(
 
     result = whole_patterns(result) if isinstance(result, xr.DataArray) else result
     make, order = _OWN.get(str(result.attrs.get("method", "")), (None, ()))
-    if make is not None and _fits(result, order):
+    if make is not None and not isinstance(result, xr.DataTree) and _fits(result, order):
         return make(result.transpose(*order, ..., missing_dims="ignore"), title)
     tables = tables_of(result)
     if not tables:
@@ -137,7 +137,7 @@ def tables_of(result: "xarray.DataArray | xarray.Dataset | xarray.DataTree") -> 
     tables = summaries(result)
     for name, table in tables.items():
         array = result[name] if isinstance(result, xr.Dataset) and name in result.data_vars else result
-        about = {"site": str(table.attrs.get("site") or name)}
+        about: dict[str, str | float] = {"site": str(table.attrs.get("site") or name)}
         if "total" in array.coords and array.coords["total"].dims == ("prompt",):
             about["total"] = float(array.coords["total"].mean())
         # A summary knows of how many prompts it is, and not which one was selected.

@@ -298,7 +298,7 @@ def where_finding(table: "xarray.Dataset", sense: Sense) -> str:
     runs = _runs([(layer, int(np.argmax(line))) for layer, line in rows if line.max() >= NEAR])
     if not runs:
         return f"No one position holds half of the answer: {largest_cell(table, percent)}"
-    stays = [f"at {place_text(table, place, at)} {_layers(*layers, swept, table.attrs)}" for at, *layers in runs]
+    stays = [f"at {place_text(table, place, at)} {_layers(at_layers, swept, table.attrs)}" for at, *at_layers in runs]
     verb = "restores" if sense.good == sense.carries else "costs"
     return f"The answer is carried {listed(stays)}: there one position {verb} {percent(NEAR)} or more"
 
@@ -404,8 +404,9 @@ def _runs(held: Sequence[tuple[int, int]]) -> list[tuple[int, int, int]]:
     return runs
 
 
-def _layers(first: int, last: int, swept: Sequence[int], attrs: Mapping) -> str:
+def _layers(stretch: Sequence[int], swept: Sequence[int], attrs: Mapping) -> str:
     """A stretch of layers in words: it begins only where the layer before it was swept, and ends with the model."""
+    first, last = stretch
     ends = last == int(attrs.get("n_layers", max(swept) + 1)) - 1
     if ends and first == last:
         return f"in the last layer, {last}"

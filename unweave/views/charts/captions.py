@@ -154,7 +154,7 @@ def steepest(labels: Sequence[str], means: np.ndarray, what: str) -> str:
         return what.capitalize()
     at = int(np.argmax(np.abs(steps)))
     way = "rises" if steps[at] > 0 else "falls"
-    size, end = number(abs(steps[at])), number(means[known[-1]])
+    size, end = number(abs(float(steps[at]))), number(float(means[known[-1]]))
     return f"{what.capitalize()} {way} most at {labels[known[at + 1]]}, by {size}, and ends at {end}"
 
 
