@@ -1,4 +1,5 @@
-"""How fast unweave is, side by side with TransformerLens on the same prompts: `python -m benchmarks`.
+"""How fast unweave is, side by side with TransformerLens on the same prompts: `python -m benchmarks`. How often its
+intervals hold the truth: `python -m benchmarks.coverage`.
 
 Nothing here is timed in tests, and nothing in `unweave` imports it. The extra `bench` installs the other side.
 """

@@ -182,6 +182,25 @@ def test_the_interval_of_a_ratio_takes_both_means_together(pair: Contrast) -> No
     assert low[1] < high[1]
 
 
+def test_clusters_of_prompts_count_in_all_three_tests(pair: Contrast) -> None:
+    clusters = torch.tensor([3, 1, 3, 1, 7])
+    clustered = Contrast(pair.model, replace(pair.prompts, clusters=clusters), pair.corrupted, LogitDiff())
+    options = Effort(controls=1, subsets=1, searches=0)
+    plain, score = (evaluate(CIRCUIT, one, pair.corrupted, effort=options) for one in (pair, clustered))
+    for name in ("faithfulness", "completeness", "minimality"):
+        assert (table_of(plain, name).attrs["n_clusters"], table_of(score, name).attrs["n_clusters"]) == (5, 3)
+        assert "3 clusters" in table_of(score, name).attrs["interval"]
+    for name in ("faithfulness", "completeness"):
+        alone, table = (table_of(one, name) for one in (plain, score))
+        before, after = ((one["difference_high"] - one["difference_low"]).values for one in (alone, table))
+        assert (before > 1e-3).sum() > 1
+        assert (np.abs(after[before > 1e-3] / before[before > 1e-3] - 1) > 0.01).all()
+    above, below = torch.tensor([[1.0, 2.0, 1.2, 2.5, 1.5]]), torch.tensor([4.0, 4.5, 5.0, 5.5, 4.2])
+    ends = [ratio_interval(CircuitRuns(CIRCUIT, ablation_of(CIRCUIT, one)), above, below) for one in (pair, clustered)]
+    assert ends[1][1] - ends[1][0] > 1.1 * (ends[0][1] - ends[0][0])
+    assert uw.summary(table_of(score, "faithfulness")["score"]).attrs["n_clusters"] == 3
+
+
 def test_a_result_is_saved_and_read_back(score: xr.DataTree, tmp_path: Path) -> None:
     again = uw.load(uw.save(score, tmp_path / "score.nc"))
     assert isinstance(again, xr.DataTree)

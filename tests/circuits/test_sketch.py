@@ -76,7 +76,8 @@ def test_an_edge_is_the_share_that_its_path_alone_carries(loose):
     layer, head = map(int, edge.receiver.split("."))
     number = head if edge.input == "q" else head // 2  # two heads share a key/value head
     alone = uw.path_patch(half(pair(), 1), [(layer, number, edge.input)], [edge.sender], edge.role)
-    assert edge.effect == pytest.approx(-float(alone.mean()), abs=1e-12)
+    # Of prompts that score better when they are corrupted, the path that is for the answer has the other sign.
+    assert edge.effect == pytest.approx(-np.sign(half(pair(), 1).gap) * float(alone.mean()), abs=1e-12)
     assert edge.effect is not None
     assert edge.low is not None
     assert edge.high is not None
@@ -174,11 +175,10 @@ def test_a_screen_leaves_out_only_what_is_small_where_it_was_tried():
 
 def test_prompts_that_score_as_their_corrupted_ones_screen_nothing():
     asked, receivers = pair(n=6), [(2, 0, "k"), (2, 1, "k")]
-    tokens = asked.corrupted.tokens.clone()
-    tokens[[0, 5]] = asked.prompts.tokens[[0, 5]]
-    tokens[[0, 5], -1] += 1  # behind where the metric reads
-    corrupted = replace(asked.corrupted, tokens=tokens)
-    asked = replace(asked, corrupted=corrupted, metric=uw.LogitDiff(role="S2"))
+    level = uw.Custom(lambda logits, prompts: (logits[:, 0] - logits[:, 1]) * (prompts.groups == 0), "level")
+    clean = replace(asked.prompts, groups=torch.tensor([1, 0, 0, 0, 0, 1]))
+    asked = uw.Contrast(asked.model, clean, asked.corrupted, level)
+    assert asked.clean[[0, 5]].tolist() == asked.spoiled[[0, 5]].tolist() == [0, 0]
     found = Senders(asked, 0.01, 2).effects(receivers, "S2")
     xr.testing.assert_identical(found, uw.path_patch(asked, receivers, at="S2"))
 

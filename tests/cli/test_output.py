@@ -23,7 +23,9 @@ def ask(run: Command, folder: Path, command: str, *arguments: object) -> int:
         ("patch q", "# q: clean values in the corrupted run"),
         ("patch q", "# 0 = as the corrupted prompt; 1 = as the clean prompt"),
         ("path --senders mlps", "# from every MLP to logits; "),
-        ("path --senders mlps", "# 0 = as the clean prompt; −1 = as bad as the corrupted prompt"),
+        # This model's corrupted prompts score better, so that nothing is as bad as they are.
+        ("path --senders mlps", "# 0 = as the clean prompt; −1 = as the corrupted prompt"),
+        ("path --senders mlps", "# The corrupted prompts score better than the clean ones"),
         ("knockout --mlps all", "# every MLP in turn, replaced by: zero, at all positions"),
         ("knockout --layers all", "# every layer in turn, replaced by: zero, at all positions"),
         ("patch q", "# 3 prompts are too few to tell any of 12 cells from 0 with adjusted p-values (9 could)"),

@@ -32,7 +32,10 @@ def test_given_values_are_patched_at_every_position():
     """Zeros as the donor's `z` are what edits to zero make, also before the first token that differs."""
     pair = tiny_pair(tiny_model("gpt2"))
     zeros = {("z", layer): torch.zeros(3, 7, 4, 4, dtype=torch.float64) for layer in range(N_LAYERS)}
-    scores = Sweep(question_of(pair, "noise", GivenDonor(zeros)), sheets()).run()
+    scores = Sweep(
+        question_of(pair, "noise", GivenDonor(lambda rows: {key: zero[list(rows)] for key, zero in zeros.items()})),
+        sheets(),
+    ).run()
     rows = torch.arange(3)
     for layer, head in ((0, 1), (2, 3)):
         edit = Edit("z", layer, torch.zeros(1, dtype=torch.float64), head=head)
@@ -126,9 +129,9 @@ def test_what_cannot_matter_is_exactly_zero():
     pair = tiny_pair(tiny_model("gpt2"))
     where = uw.patch(pair, ["resid_pre", "mlp_out"], ("layer", "pos"))
     assert (where["resid_pre"].sel(pos=[0, 1, 2]) == 0).all()
-    assert (where["resid_pre"].sel(layer=0, pos=5) == 0).all()  # the tokens are the same there
+    assert (where["resid_pre"].sel(layer=0, pos=5, prompt=[0, 2]) == 0).all()  # the tokens are the same there
     assert (where["mlp_out"].sel(layer=N_LAYERS - 1, pos=3) == 0).all()  # nothing reads it
-    assert (where["resid_pre"].sel(prompt=1, pos=[5, 6]) == 0).all()  # beyond the prompt's end
+    assert where["resid_pre"].sel(prompt=1, pos=[5, 6]).isnull().all()  # beyond the prompt's end
     assert (where["resid_pre"].sel(layer=0, pos=3, prompt=0) != 0).all()
 
 

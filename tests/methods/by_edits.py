@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 import unweave as uw
+from tests.oracle.sweeps import within
 from unweave.metrics.contrast import read_logits
 from unweave.models.sites import SITES, n_heads_at
 
@@ -43,7 +44,8 @@ def sweep(pair: uw.Contrast, site: str, over: tuple[str, ...], direction: str) -
         where = dict(zip(over[1:], at, strict=True))
         value = taken(ours[site, layer], theirs[site, layer], site, where)
         found.append(effect(pair, direction, [uw.Edit(site, layer, value)]))
-    return torch.stack(found, 1).unflatten(1, [len(list(axis)) for axis in axes])
+    table = torch.stack(found, 1).unflatten(1, [len(list(axis)) for axis in axes])
+    return within(table, over, pair.prompts.lengths)
 
 
 def taken(ours: Tensor, theirs: Tensor, site: str, where: Mapping[str, int | Tensor]) -> Tensor:

@@ -106,6 +106,25 @@ def test_the_lens_ends_at_the_models_own_answer(kind):
     assert uw.logit_lens(pair, mid=False).shape == (3, N_LAYERS + 1)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_lens_with_each_stages_own_norm_is_the_model_cut_there(kind):
+    """What a model of the first layers alone answers, read with the norm and unembedding of the whole."""
+    pair = tiny_pair(tiny_model(kind))
+    own, final = uw.logit_lens(pair, norm="own"), uw.logit_lens(pair)
+    assert (own.attrs["norm"], final.attrs["norm"]) == ("own", "final")
+    model, rows = pair.model, torch.arange(3)
+    for layer in range(1, N_LAYERS):
+        weights = replace(model.weights, layers=model.weights.layers[:layer])
+        cut = replace(model, config=replace(model.config, n_layers=layer), weights=weights)
+        logits = cut.run(pair.prompts).logits_at("end")
+        expected = (logits[rows, pair.prompts.answers] - logits[rows, pair.prompts.wrong]).numpy()
+        np.testing.assert_allclose(own.sel(stage=f"{layer}_pre"), expected, atol=1e-10)
+        assert abs(final.sel(stage=f"{layer}_pre") - expected).max() > 1e-2
+    np.testing.assert_allclose(own.sel(stage="final"), pair.clean, atol=1e-10)
+    with pytest.raises(uw.InputError, match="norm"):
+        uw.logit_lens(pair, norm="pre")
+
+
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 def test_steps_of_the_lens_are_the_layers_contributions(kind):
     pair = tiny_pair(tiny_model(kind))

@@ -10,6 +10,7 @@ from tests.readers import word_tokenizer
 from tests.tiny import N_HEADS, N_LAYERS, tiny_model, tiny_pair
 from unweave.models.model import Model
 from unweave.tasks.repeated import draw_repeated
+from unweave.tasks.texts import from_texts
 
 KINDS = ["llama", "gpt2", "gpt_neox"]
 
@@ -41,7 +42,7 @@ def test_scores_are_behind_the_beginning_token_as_the_prompts_of_the_model(bos, 
     tokens = draw_repeated(model, 3, n, 2, bos)
     assert tokens.shape == (3, 2 * n + front)
     assert (tokens[:, 0] == model.tokenizer.bos_token_id).all() == bool(front)
-    assert scores.attrs["bos"] == front == int(model.prompts(["a b"], bos=bos).bos)
+    assert scores.attrs["bos"] == front == int(from_texts(model, ["a b"], bos=bos).bos)
     pattern = model.run(tokens, keep="pattern")["pattern", 1][0, 2]
     expected = {
         "duplicate token": pattern[front + n :, front:].diagonal().mean(),

@@ -47,3 +47,46 @@ def test_a_single_head_and_words_for_all_of_a_kind_are_understood_by_every_metho
     for word, kind in (("heads", "z"), ("mlps", "mlp"), ("layers", "layer")):
         assert uw.knockout(pair, word).identical(uw.knockout(pair, kind))
     assert uw.knockout(pair, "heads").identical(uw.knockout(pair))
+
+
+def test_rows_of_top_and_the_names_that_it_prints_are_heads_of_every_method() -> None:
+    pair = tiny_pair(tiny_model("llama"))
+    heads = uw.patch(pair, "z", over=("layer", "head"))
+    rows = uw.top(heads, 2)
+    names = [row.label for row in rows]
+    assert uw.attention(pair, rows)["address"].values.tolist() == names
+    assert uw.attention(pair, uw.top(heads.sel(layer=1), 2))["address"].values[0].startswith("1.")
+    assert uw.attention(pair, rows[0]).identical(uw.attention(pair, f"z {names[0]}"))
+    assert uw.knockout(pair, rows)["address"].values.tolist() == [f"z {name}" for name in names]
+    assert uw.path_patch(pair, "logits", rows)["sender"].values.tolist() == names
+    with unchecked():
+        assert uw.Group("a", rows).heads == parse_heads(pair.model.config, names)  # type: ignore[arg-type]
+    again = uw.patch_at(pair, rows)
+    for row in rows:
+        np.testing.assert_allclose(again.sel(address=f"z {row.label}"), heads.sel(row.where), atol=1e-12)
+
+
+def test_key_and_value_heads_of_top_are_themselves_or_the_query_heads_that_share_them() -> None:
+    pair = tiny_pair(tiny_model("llama"))
+    values = uw.patch(pair, ["k", "v"], over=("layer", "head"))
+    rows = uw.top(values["v"], 2)
+    assert ".kv" in rows[0].label
+    layer, number = (int(part) for part in rows[0].label.split(".kv"))
+    shared = [f"{layer}.{2 * number}", f"{layer}.{2 * number + 1}"]
+    assert uw.attention(pair, rows[0].label)["address"].values.tolist() == shared
+    assert uw.attention(pair, uw.top(values, 4)).sizes["address"] >= 2
+    assert uw.knockout(pair, rows)["address"].values[0] == f"v {rows[0].label}"
+    np.testing.assert_allclose(uw.patch_at(pair, rows)[:, 0], values["v"].sel(rows[0].where), atol=1e-12)
+
+
+def test_rows_that_are_no_heads_say_what_to_write() -> None:
+    pair = tiny_pair(tiny_model("gpt2"))
+    stream = uw.top(uw.patch(pair, "resid_pre", over=("layer", "role")), 2)
+    assert uw.patch_at(pair, stream).sizes["address"] == 2
+    for ask in (
+        lambda: uw.attention(pair, stream),
+        lambda: uw.attention(pair, "layer 2"),
+        lambda: uw.knockout(pair, stream),
+    ):
+        with pytest.raises(uw.InputError, match=r"write|choose"):
+            ask()

@@ -8,7 +8,7 @@ import torch
 import xarray as xr
 
 import unweave as uw
-from tests.readers import unchecked
+from tests.readers import entries_of, unchecked
 from tests.small import small_model, small_pair
 from tests.tiny import D_VOCAB, tiny_model, tiny_pair
 from unweave.metrics import METRICS as METRICS_BY_NAME
@@ -185,15 +185,14 @@ def test_logits_that_are_no_numbers_are_not_told_as_scores(metric):
 def test_prompts_that_are_each_others_corruption_become_clusters():
     pair = tiny_pair(tiny_model("gpt2"), (7, 7, 7))
     assert pair.prompts.clusters is None
-    answers, wrong = pair.prompts.answers, pair.prompts.wrong
+    answers, wrong = entries_of(pair.prompts), entries_of(pair.prompts, "wrong")
     clean = uw.Prompts.from_tokens(
-        torch.cat([pair.prompts.tokens, pair.corrupted.tokens]),
-        torch.cat([answers, wrong]),
-        torch.cat([wrong, answers]),
+        torch.cat([pair.prompts.tokens, pair.corrupted.tokens]), answers + wrong, wrong + answers
     )
     other = uw.Prompts.from_tokens(torch.cat([pair.corrupted.tokens, pair.prompts.tokens]))
     joined = uw.Contrast(pair.model, clean, other, pair.metric)
-    assert joined.prompts.clusters.tolist() == joined.corrupted.clusters.tolist() == [0, 1, 2, 0, 1, 2]
+    assert entries_of(joined.prompts, "clusters") == entries_of(joined.corrupted, "clusters") == [0, 1, 2, 0, 1, 2]
     assert uw.patch(joined, "z", ("layer",), progress=False).coords["cluster"].values.tolist() == [0, 1, 2, 0, 1, 2]
     given = replace(clean, clusters=torch.tensor([0, 0, 0, 1, 1, 1]))
-    assert uw.Contrast(pair.model, given, other, pair.metric).corrupted.clusters.tolist() == [0, 0, 0, 1, 1, 1]
+    kept = uw.Contrast(pair.model, given, other, pair.metric)
+    assert entries_of(kept.corrupted, "clusters") == [0, 0, 0, 1, 1, 1]

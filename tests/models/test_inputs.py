@@ -131,7 +131,7 @@ def test_an_open_file_is_not_gone_through_line_by_line(model: Model, tmp_path: P
 def test_a_token_outside_the_vocabulary_is_named_with_its_place(model: Model, token: int, place: tuple) -> None:
     rows = [[3, 4, 5], [3, 4, 5]]
     rows[place[0]][place[1]] = token
-    with pytest.raises(uw.InputError, match=rf"0 to 22, got {token} at position {place[1]} of prompt {place[0] + 1}"):
+    with pytest.raises(uw.InputError, match=rf"prompt {place[0] + 1} has token id {token} at position {place[1]}"):
         model.run(rows)
 
 

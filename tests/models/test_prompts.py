@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.readers import unchecked
+from tests.readers import entries_of, unchecked
 from unweave.errors import InputError
 from unweave.models.prompts import Prompts, clusters_of, pair_clusters
 
@@ -33,6 +33,19 @@ def test_the_same_prompts_are_equal_and_others_are_not() -> None:
     assert PROMPTS != "prompts"
 
 
+def test_the_first_prompts_are_whole_clusters_unless_most_are_cut() -> None:
+    many = PROMPTS.take([0, 1] * 4)
+    assert many.first(5) == [0, 1, 2, 3, 4]
+    assert many.first(50) == list(range(8))
+    pairs = replace(many, clusters=torch.tensor([5, 3, 5, 3, 1, 1, 1, 0]))  # not in order, nor of one size
+    assert pairs.first(4) == pairs.first(6) == [0, 1, 2, 3]
+    assert pairs.first(7) == [0, 1, 2, 3, 4, 5, 6]
+    assert pairs.first(1) == [0]
+    templates = replace(many, clusters=torch.tensor([0, 1, 2, 3, 0, 1, 2, 3]))
+    assert templates.first(5) == [0, 1, 2, 3, 4]
+    assert pairs.take(pairs.first(4)).clusters.tolist() == [5, 3, 5, 3]  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize(
     "rows", [[[1, 2], [3, 4, 5]], [np.array([1, 2]), (3, 4, 5)], [torch.tensor([1, 2]), [3, 4, 5]]]
 )
@@ -55,7 +68,7 @@ def test_ids_and_answers_of_numpy(dtype: Any) -> None:
 @pytest.mark.parametrize("column", ["answers", "wrong", "lengths", "clusters", "S"])
 @pytest.mark.parametrize("given", [{1, 2}, {1: 2, 2: 1}, "ab", 7, [1], [1, 2, 3], [None, 1], [[1], [2, 3]]])
 def test_what_is_no_column_is_named(column: str, given: Any) -> None:
-    argument = {"roles": {"S": given}} if column == "S" else {column: given}
+    argument: Any = {"roles": {"S": given}} if column == "S" else {column: given}
     with unchecked(), pytest.raises(InputError, match=column):
         Prompts.from_tokens([[1, 2], [3, 4]], **argument)
 
@@ -78,7 +91,7 @@ def test_clusters_are_numbered_as_they_come() -> None:
     assert prompts.clusters is not None
     assert prompts.clusters.dtype == torch.int64
     assert prompts.clusters.tolist() == [0, 1, 2, 0]
-    assert prompts.take([3, 1]).clusters.tolist() == [0, 1]  # type: ignore[union-attr]
+    assert entries_of(prompts.take([3, 1]), "clusters") == [0, 1]
     assert "3 clusters" in repr(prompts)
     with pytest.raises(InputError, match=r"clusters: .*prompt 3"):
         Prompts.from_tokens([[1], [2], [3]], clusters=[1, 2, float("nan")])

@@ -121,6 +121,19 @@ def sweep(
     neurons: Sequence[int] = (),
     score: Score | None = None,
 ) -> Float[Tensor, "prompt *table"]:
-    """The table of `grid`, of shape `[prompt, *over]`."""
+    """The table of `grid`, of shape `[prompt, *over]`; NaN at positions that a prompt does not have."""
     shape, patches = grid(hf, pair, site, over, neurons)
-    return effects(hf, pair, patches, direction, score).reshape(len(pair.answers), *shape)
+    table = effects(hf, pair, patches, direction, score).reshape(len(pair.answers), *shape)
+    return within(table, over, pair.lengths)
+
+
+def within(
+    table: Float[Tensor, "prompt *table"], over: tuple[str, ...], lengths: Int[Tensor, " prompt"]
+) -> Float[Tensor, "prompt *table"]:
+    """The table, NaN at positions that a prompt does not have, written prompt by prompt."""
+    table = table.clone()
+    for axis, name in enumerate(over):
+        if name in ("pos", "q_pos", "k_pos"):
+            for row, length in enumerate(lengths.tolist()):
+                table[row].movedim(axis, 0)[length:] = float("nan")
+    return table

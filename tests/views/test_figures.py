@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.results.fake import result, with_tokens
@@ -27,7 +28,7 @@ TICKS = """[...document.querySelectorAll('.canvas')].map(
 @pytest.mark.parametrize("width", [1280, 400])
 def test_tokens_are_seen_letter_by_letter_and_cells_speak(tmp_path: Path, width: int) -> None:
     fake = with_tokens(result({"prompt": 20, "layer": 3, "pos": len(BAD)}), [BAD] * 20)
-    fake[:, 2, 1] = 0.25
+    fake[:, 2, 1] = 0.25 + 0.1 * (-1) ** np.arange(20)
     figures = (heatmap(fake, x="pos"), bars(fake, 18), lines(fake.isel(layer=0, drop=True), x="pos"))
     path = tmp_path / "figures.html"
     path.write_text(page("figures", [Figure(figure, "found") for figure in figures]), encoding="utf-8")
@@ -47,4 +48,4 @@ def test_tokens_are_seen_letter_by_letter_and_cells_speak(tmp_path: Path, width:
         assert "·a" in shown
     assert "<script>document.title='run'</script>" in " ".join(drawn[1])
     assert hover[0].startswith("layer 2 @ 1  <b>bold</b>")
-    assert {"effect 0.250", "95\u00a0% interval 0.250 to 0.250", "20 prompts"} <= set(hover)
+    assert {"effect 0.250", "95\u00a0% interval 0.202 to 0.298", "20 prompts"} <= set(hover)

@@ -6,6 +6,7 @@ import xarray as xr
 
 import unweave as uw
 from tests.views import made, made_circuits
+from unweave.results import summary
 from unweave.views.blocks import Section, Text
 from unweave.views.report import Fact, Report, write
 from unweave.views.wording import SPACE
@@ -147,3 +148,67 @@ def test_what_cannot_be_reported_is_refused(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(uw.InputError, match="cannot write"):
         uw.report([made.heads()], tmp_path / "file" / "a.html")
+
+
+def mixed() -> list:
+    """One task by two metrics, and another task by one of them."""
+    loss = made.heads({(2, 2): 0.4}).assign_attrs(metric="cross-entropy", better="lower", gap=-1.0)
+    loss = loss.assign_coords(clean=made.heads()["clean"] * 0.25, corrupted=made.heads()["clean"] * 0.5)
+    other = made.heads({(0, 1): 0.6}).assign_attrs(task="colors")
+    other = other.assign_coords(clean=made.heads()["clean"] + 5)
+    return [made.heads(), loss, other]
+
+
+def test_a_report_of_several_subjects_says_of_each_figure_and_fact_what_it_is_of(tmp_path: Path):
+    text = uw.report(mixed(), tmp_path / "a.html").read_text().replace(SPACE, " ")
+    head = text[text.index('<header class="answer">') : text.index("</header>")]
+    assert "<h1>ioi and colors in tiny</h1>" in head
+    for value, note in (("5.1", "task ioi, logit difference"), ("2.2", "cross-entropy"), ("0.1", "task colors")):
+        (line,) = [
+            line
+            for line in head.split("<dt>")
+            if line.startswith("carried by") and f"{value} carr" in line.replace(" and 3.0", "")
+        ]
+        assert note in line
+    assert '<dl class="headlines">' not in head  # no number speaks for all
+    for score in ("mean logit difference 4.1", "mean cross-entropy 1.0", "mean logit difference 9.1"):
+        assert score in head
+    titles = re.findall(r"<h3>(.*?)</h3>", text)
+    assert len(titles) == len([title for title in titles if re.match(r"Task (ioi|colors), |Settings|Results", title)])
+    assert {title.split(": ")[0] for title in titles} >= {"Task ioi, cross-entropy", "Task colors, logit difference"}
+
+
+def test_results_of_one_subject_share_its_headlines(tmp_path: Path):
+    text = uw.report([made.heads(), made.stream(), summary(made.heads())], tmp_path / "a.html").read_text()
+    assert '<dl class="headlines">' in text
+    assert "Task ioi" not in text
+
+
+def test_heads_do_not_look_at_roles_of_other_prompts(tmp_path: Path):
+    looks = made.patterns(n_prompts=made.N_PROMPTS)
+    other = made.stream("role").assign_coords(clean=made.heads()["clean"] + 5)
+    text = uw.report([looks, other], tmp_path / "a.html").read_text()
+    assert "5.1 looks most at IO" not in text
+    assert "5.1 looks most at token 4" in text
+
+
+def test_slices_means_and_summaries_make_a_report(tmp_path: Path):
+    part = made.stream().isel(pos=-1)
+    both = summary(xr.Dataset({"z": made.heads(), "v": made.heads({}, site="v")}))
+    results = [
+        made.heads().isel(prompt=0),
+        part,
+        made.heads().mean("prompt"),
+        both,
+        made.heads().mean(),
+        made.heads().T,
+    ]
+    text = uw.report(results, tmp_path / "a.html").read_text()  # type: ignore[arg-type]
+    assert "position 8" in text
+    # Tokens of one position are no prompt.
+    assert "The prompts" not in uw.report([part], tmp_path / "b.html").read_text()
+
+
+def test_two_circuits_are_refused(tmp_path: Path):
+    with pytest.raises(uw.InputError, match=r"results\[1\]: there is a circuit already"):
+        uw.report([made_circuits.CIRCUIT, made_circuits.CIRCUIT], tmp_path / "a.html")

@@ -6,7 +6,7 @@ import pytest
 import xarray as xr
 
 import unweave as uw
-from tests.views import made
+from tests.views import made, made_circuits
 from unweave.results import summary, top
 from unweave.views.attention import Attention
 from unweave.views.blocks import Figure, Table, Text
@@ -66,6 +66,37 @@ def test_several_sites_share_a_figure_and_each_says_what_it_found():
 def test_sites_of_other_dimensions_stand_one_after_another():
     mixed = xr.Dataset({"z": made.heads(), "q": made.result({"layer": range(6), "pos": range(9)}, {}, site="q")})
     assert kinds(mixed) == ["Figure heatmap", "Figure bar", "Figure heatmap"]
+
+
+def test_summaries_slices_means_and_transposed_results_are_shown():
+    heads, stream, looks = made.heads(), made.stream(), made.patterns()
+    both = xr.Dataset({"z": heads, "v": made.heads({(2, 2): 0.3}, site="v")}, attrs=made.ATTRS)
+    assert kinds(summary(heads)) == kinds(heads) == kinds(heads.T) == kinds(heads.mean("prompt"))
+    assert len(kinds(summary(both))) == len(kinds(both)) == 1  # type: ignore[arg-type]
+    assert kinds(both.sel(layer=5)) == ["Figure bar", "Figure bar"]
+    assert kinds(heads.sel(layer=5)) == kinds(stream.isel(pos=-1)) == ["Figure bar"]
+    assert (
+        kinds(heads.sel(layer=5, head=1))
+        == kinds(heads.mean())
+        == kinds(summary(heads.sel(layer=5, head=1)))
+        == ["Table"]
+    )
+    assert kinds(looks.isel(prompt=0)) == kinds(looks.sel(address="5.1")) == kinds(looks.T) == ["Attention"]
+    assert kinds(looks.mean("prompt")) == kinds(summary(looks)) == ["Figure heatmap"]
+    assert kinds(made.lens([0, 0, 1, 2, 4]).isel(stage=-1)) == ["Table"]
+    for drawn in (summary(both), summary(heads), heads.T, heads.mean()):
+        assert uw.show(drawn).html.startswith("<!doctype html>")  # type: ignore[arg-type]
+
+
+def test_what_a_method_draws_itself_is_drawn_by_its_dimensions_where_some_are_gone():
+    scores = made_circuits.head_scores()
+    assert kinds(scores.T) == kinds(scores)
+    assert kinds(scores.mean("prompt")) == ["Figure heatmap"]
+    assert kinds(scores.isel(score=0)) == ["Figure heatmap", "Figure bar"]
+    growth = made_circuits.backup({(4, 2): 0.2})
+    assert kinds(growth.T) == kinds(growth)
+    assert kinds(summary(growth)) == ["Figure heatmap", "Figure bar"]
+    assert kinds(summary(made_circuits.attribution())) == ["Figure heatmap"]
 
 
 def test_leading_heads_are_those_with_the_largest_cell_in_the_order_of_layers():

@@ -1,6 +1,7 @@
 from io import StringIO
 
 import pytest
+import xarray as xr
 from rich.console import Console
 
 import unweave as uw
@@ -41,6 +42,15 @@ def test_baselines_with_intervals_and_shares():
     rows = baseline_table(clean, corrupted, "logit difference").rows
     assert [row[0] for row in rows] == ["clean", "corrupted"]
     assert rows[1][-1] == f"0{SPACE}%"
+
+
+def test_baselines_count_clusters():
+    result = made.heads()
+    twice = xr.concat([result, result], "prompt").assign_coords(cluster=("prompt", [*range(made.N_PROMPTS)] * 2))
+    for one, other in zip(baselines(result), baselines(twice), strict=True):
+        assert (one.low, one.high) == (pytest.approx(other.low), pytest.approx(other.high))
+    alone = baselines(twice.drop_vars("cluster"))[0]
+    assert alone.high - alone.low < 0.8 * (baselines(twice)[0].high - baselines(twice)[0].low)
 
 
 def test_baselines_need_both():

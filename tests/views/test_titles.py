@@ -96,7 +96,9 @@ def test_one_prompt_and_averages_have_no_leaders_and_claim_nothing():
     one = summary(made.heads(n_prompts=1))
     assert leaders(one).helping == ()
     means = made.heads().mean("prompt", keep_attrs=True)
-    for result in (made.heads(n_prompts=1), made.heads().isel(prompt=3), means):
+    cluster = made.heads().assign_coords(cluster=("prompt", np.zeros(made.N_PROMPTS, int)))
+    cluster[:, 0, 0] = 0.0
+    for result in (made.heads(n_prompts=1), made.heads().isel(prompt=3), means, cluster):
         (block, _) = blocks_of(result)
         assert "5.1 (0.5" in block.title  # type: ignore[attr-defined]
         assert not any(word in block.title for word in ("No ", "carr", "against"))  # type: ignore[attr-defined]

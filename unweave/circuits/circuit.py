@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, final
 
 from unweave.errors import InputError
-from unweave.methods.heads import Head, head_name, is_head
+from unweave.methods.heads import Head, head_name, is_head, listed
 from unweave.metrics.contrast import Contrast
 from unweave.models.config import Config
 from unweave.models.sites import whole
@@ -45,8 +45,7 @@ class Group:
     mlps: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        heads = self.heads if isinstance(self.heads, Sequence) and not isinstance(self.heads, str) else [self.heads]
-        object.__setattr__(self, "heads", tuple(_head(head) for head in heads))
+        object.__setattr__(self, "heads", tuple(_head(head) for head in listed(self.heads)))
         object.__setattr__(self, "mlps", tuple(whole("mlps", layer) for layer in self.mlps))
         if not isinstance(self.roles, str):
             object.__setattr__(self, "roles", tuple(self.roles))
@@ -256,7 +255,7 @@ def _head(given: object) -> Head:
 
 def read_head(text: str) -> Head:
     """The head that `head_name` writes, of any model. Raises InputError with an example."""
-    match = re.fullmatch(r"(\d+)\.(\d+)", text)
+    match = re.fullmatch(r"(?:z )?(\d+)\.(\d+)", text)
     if not match:
         raise InputError(f"head: {text!r} cannot be read; write layer.head, such as '9.6'")
     return int(match[1]), int(match[2])

@@ -24,7 +24,6 @@ from unweave.engine.donor import GivenDonor
 from unweave.engine.memory import (
     Room,
     budget_bytes,
-    forward_bytes,
     is_out_of_memory,
     recording_bytes,
     room_within,
@@ -62,7 +61,7 @@ class MaskedRuns:
         self.budget = budget_bytes(memory, ablation.pair.model.device)
         itemsize = ablation.pair.model.weights.w_e.element_size()
         values = n_pos * config.n_layers * config.n_heads * config.d_head * itemsize
-        each = recording_bytes(config, n_pos, 0, itemsize) + values + forward_bytes(config, n_pos, itemsize)
+        each = recording_bytes(config, n_pos, sites_to_keep(config, ())[0], itemsize) + values
         size = max(1, self.budget // 6 // each)
         self.batches = [range(start, min(start + size, n_prompts)) for start in range(0, n_prompts, size)]
         self._kept: MaskedBatch | None = None
@@ -94,7 +93,7 @@ class MaskedBatch:
     def __init__(self, ablation: Ablation, base: Kept, rows: range, budget: int) -> None:
         self.pair, self.rows, self.budget = ablation.pair, rows, budget
         self.base, self.instead = base.mask(ablation.pair, rows), ablation.values(rows)
-        self.question = question_of(ablation.pair, "noise", GivenDonor({}))
+        self.question = question_of(ablation.pair, "noise", GivenDonor(lambda _: {}))
         self.reach = self.question.reach(rows)
         device = self.base.device
         self.number = torch.tensor(rows, device=device)

@@ -22,7 +22,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from unweave.errors import InputError
-from unweave.methods.frame import attributes, labelled
+from unweave.methods.frame import labelled
 from unweave.methods.heads import Head
 from unweave.methods.path_ends import Receiver, Sender
 from unweave.methods.path_patching import path_patch
@@ -73,8 +73,8 @@ class Senders:
             layers, heads = np.transpose(likely)
             effects[:, layers, heads] = torch.from_numpy(self.through(receivers, likely, role).values)
         axes = {name: tried[name].values.tolist() for name in ("layer", "head")}
-        own = attributes(self.pair)  # those of the few prompts are not the table's
-        attrs = {name: value for name, value in tried.attrs.items() if name not in own or name == "unit"}
+        about = {"n_prompts": len(self.pair.prompts), "gap": self.pair.gap, "clean_mean": float(self.pair.clean.mean())}
+        attrs = {**tried.attrs, **about}
         return labelled(self.pair, effects, axes, attrs, self.pair.prompts)
 
     def through(self, receivers: str | Sequence[Receiver], senders: Sequence[Head], role: str) -> xr.DataArray:

@@ -7,11 +7,11 @@ Wang et al. 2022 (arXiv 2211.00593), section 3, made mechanical:
    these write, and through their keys and values, at the roles that they attend to. Heads that support the answer
    and heads that speak against it are followed apart: what acts through both would cancel;
 3. a sender is kept where its mean effect is larger than a threshold and is told from 0 over the prompts: by the p-value
-   of its sign flips, or by its interval where there are too few prompts for any p-value to be small. The p-value is
-   not adjusted for the heads that are tried: with a few prompts that would leave out most of a circuit. It is the
-   threshold that keeps chance out, and `evaluate` that says whether too much or too little was kept;
-4. every kept sender's effect through each receiver alone makes the edges. Key and value heads that query heads share
-   receive once;
+   of its sign flips, or by its interval if there are too few prompts, or clusters of them, for any p-value to be small.
+   The p-value is not adjusted for the heads that are tried: with a few prompts that would leave out most of a circuit.
+   It is the threshold that keeps chance out, and `evaluate` that says whether too much or too little was kept;
+4. every kept sender's effect through each receiver alone makes the edges, of those that are told from 0 alike. Key and
+   value heads that query heads share receive once;
 5. heads and edges are chosen on one half of the prompts, and edges have the effect that they have on the other
    (`unweave.circuits.halves`): the largest of many effects is too large on the prompts that it was chosen on.
 
@@ -244,7 +244,7 @@ def _follow(
         large = {
             sender: row
             for sender, row in alone.items()
-            if abs(float(row["mean"])) >= rules.edge_threshold and _differs(row)
+            if abs(float(row["mean"])) >= rules.edge_threshold and _differs(row, rules.alpha)
         }
         _report(search, report, one, step.role, large, found)
     return [(Node(sender, step.role), row) for sender, row in effect.items()]
@@ -293,16 +293,15 @@ def _steps(search: Senders, frontier: Sequence[Node], looks: xr.DataArray, atten
 
 def _kept(table: xr.Dataset, threshold: float, alpha: float) -> list[Head]:
     """Heads whose effect is large enough and told from 0, the largest first."""
-    attainable = 0.5 ** (int(table.attrs["n_prompts"]) - 1) <= alpha  # all signs alike, one way or the other
-    interval = (table["low"] > 0) | (table["high"] < 0)
-    told = (table["p"] <= alpha) if attainable else interval
-    size = abs(table["mean"]).where(told & (abs(table["mean"]) >= threshold), 0.0)
+    size = abs(table["mean"]).where(_differs(table, alpha) & (abs(table["mean"]) >= threshold), 0.0)
     heads = [(int(layer), int(head)) for layer, head in zip(*size.values.nonzero(), strict=True)]
     return sorted(heads, key=lambda head: (-float(size[head]), head))
 
 
-def _differs(row: xr.Dataset) -> bool:
-    return bool(row["low"] > 0) or bool(row["high"] < 0)
+def _differs(table: xr.Dataset, alpha: float) -> xr.DataArray:
+    """Which effects are told from 0."""
+    attainable = 0.5 ** (int(table.attrs["n_clusters"]) - 1) <= alpha  # all signs alike, one way or the other
+    return table["p"] <= alpha if attainable else (table["low"] > 0) | (table["high"] < 0)
 
 
 def _circuit(pair: Contrast, search: Senders, report: Senders, rules: SketchRules, found: _Found) -> Circuit:
@@ -345,10 +344,13 @@ def _circuit(pair: Contrast, search: Senders, report: Senders, rules: SketchRule
 
 
 def _edges(found: _Found, heads: Collection[Head]) -> list[Edge]:
-    """The edges between heads of the circuit. An effect is what is lost when the path is corrupted, its sign turned."""
+    """The edges between heads of the circuit. An effect is what the answer loses when the path is corrupted: the mean
+    with its sign turned, unless the corrupted prompts score better than the clean ones.
+    """
     edges = []
     for (sender, receiver, role), row in found.effects.items():
-        effect, *ends = -float(row["mean"]), -float(row["high"]), -float(row["low"])
+        sign = -1 if float(row.attrs["gap"]) * (1 if row.attrs["better"] == "higher" else -1) > 0 else 1
+        effect, *ends = sign * float(row["mean"]), *sorted(sign * float(row[end]) for end in ("low", "high"))
         low, high = ends if all(map(math.isfinite, ends)) else (None, None)
         name = head_name(sender)
         if sender in heads and receiver is None:

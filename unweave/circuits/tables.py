@@ -12,14 +12,12 @@ from torch import Tensor
 from unweave.circuits.runs import CircuitRuns
 from unweave.methods.frame import Coords, attributes, labelled
 from unweave.methods.heads import Head, head_name
-from unweave.results.statistics import bootstrap_interval, bootstrap_ratio_interval
+from unweave.results import statistics
 
 if TYPE_CHECKING:
     import xarray as xr
 
 LEVEL = 0.95
-N_BOOT = 2000
-SEED = 0
 _ENDS = ("", "_low", "_high")
 
 
@@ -37,17 +35,16 @@ def table(
     import xarray as xr
 
     name, labels = axis
-    n = int(measured(next(iter(columns.values()))).sum())
+    of = measured(next(iter(columns.values())))
     extra: Coords = {key: ((name,), values) for key, values in coords.items()}
     circuit = runs.circuit
-    over = f"percentile bootstrap over {n} prompts, {N_BOOT} resamples, seed {SEED}"
     said: dict[str, str | int | float] = {
         "quantity": runs.pair.metric.name,
         "circuit_heads": len(circuit.heads),
         "model_heads": runs.pair.model.config.n_layers * runs.pair.model.config.n_heads,
         "circuit_notes": circuit.notes,
         "level": LEVEL,
-        "interval": over if n > 1 else "none: one prompt",
+        **statistics.sample_attrs(statistics.SKEWED, int(of.sum()), _clusters(runs, of)),
         **runs.ablation.about,
     }
     arrays = {
@@ -57,22 +54,17 @@ def table(
 
 
 def interval(runs: CircuitRuns, values: Float[Tensor, "cell prompt"]) -> tuple[np.ndarray, np.ndarray]:
-    """Ends of the bootstrap interval of each cell's mean over the prompts that were measured; NaN of one prompt."""
-    values = values[:, measured(values)]
-    if values.shape[1] < 2:
-        return _unknown(values)
-    return bootstrap_interval(_wide(values), LEVEL, N_BOOT, SEED)
+    """Ends of the interval of each cell's mean over the prompts that were measured; NaN of one prompt."""
+    of = measured(values)
+    return statistics.mean_interval(_wide(values[:, of]), LEVEL, _clusters(runs, of))
 
 
 def ratio_interval(
     runs: CircuitRuns, above: Float[Tensor, "cell prompt"], below: Float[Tensor, " prompt"]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """As `interval`, of each cell's mean over the mean of `below`."""
+    """Ends of the interval of each cell's mean over the mean of `below`; NaN of one prompt."""
     of = measured(above)
-    above, below = above[:, of], below[of]
-    if above.shape[1] < 2:
-        return _unknown(above)
-    return bootstrap_ratio_interval(_wide(above), _wide(below), LEVEL, N_BOOT, SEED)
+    return statistics.ratio_interval(_wide(above[:, of]), _wide(below[of]), LEVEL, _clusters(runs, of))
 
 
 SCALES = (
@@ -100,7 +92,8 @@ def _shares(
     """Each cell's mean over the mean of `below`, and the ends of its interval; NaN where that is 0."""
     whole = mean(below[None, measured(above)])
     if not whole.all():
-        return (_unknown(above)[0], *_unknown(above))
+        unknown = np.full(len(above), np.nan)
+        return unknown, unknown, unknown
     return (mean(above) / whole, *ratio_interval(runs, above, below))
 
 
@@ -123,5 +116,6 @@ def _wide(values: Tensor) -> np.ndarray:
     return values.detach().cpu().double().numpy()
 
 
-def _unknown(values: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    return np.full(len(values), np.nan), np.full(len(values), np.nan)
+def _clusters(runs: CircuitRuns, of: Bool[Tensor, " prompt"]) -> np.ndarray | None:
+    clusters = runs.pair.prompts.clusters
+    return None if clusters is None else clusters[of].cpu().numpy()

@@ -35,7 +35,7 @@ Corruption = Annotated[
 ]
 Memory = Annotated[
     str | None,
-    typer.Option(help="What the sweep may hold: 2GB, or a share of what is free, 0.3; half of that, if left out."),
+    typer.Option(help="What is held at once: 2GB, or a share of what is free, 0.3; half of that, if left out."),
 ]
 Out = Annotated[Path | None, typer.Option(help="Keep the result: .nc to go on with, .html to look at.")]
 Rows = Annotated[int, typer.Option("--top", min=1, help="How many rows to print.")]

@@ -38,7 +38,7 @@ def arrivals(sheet: Sheet, prompt: int, recording: Recording, reach: Reach) -> I
             first, delta = read, delta[:, read - first : read - first + 1]
         matters = delta.flatten(1).any(1).cpu()
         if matters.any():
-            yield Arrival(variants[matters], prompt, first, delta[matters])
+            yield Arrival(variants[matters], prompt, first, delta if matters.all() else delta[matters])
 
 
 Change = tuple[Int[Tensor, " run"], int, Float[Tensor, "run lead d_model"]]
@@ -63,15 +63,15 @@ def _changes(sheet: Sheet, prompt: int, recording: Recording, reach: Reach) -> I
             span = slice(place, place + 1)
             if sheet.site in ("k", "v"):  # read by later positions too, and by all where attention sees both ways
                 span = slice(place if recording.config.causal else first, last + 1)
-            yield numbers[:, index, 0], span.start, _written(sheet, prompt, span, recording, sheet.places[index])
+            yield numbers[:, index, 0], span.start, _written(sheet, prompt, span, recording, place)
 
 
 def _written(
-    sheet: Sheet, prompt: int, span: slice, recording: Recording, place: Tensor | None = None
+    sheet: Sheet, prompt: int, span: slice, recording: Recording, place: int | None = None
 ) -> Float[Tensor, "part lead d_model"]:
     """What the donor's value at the positions of `span` writes to the residual stream, for each part of the sheet."""
     if sheet.site in ATTENTION_SITES:
-        change = recording.head_change(sheet.site, sheet.layer, place)[prompt, span]
+        change = recording.head_change(sheet.site, sheet.layer, prompt, place)[span]
         return recording.written_by_heads(sheet.layer, change, sheet.site in ("k", "v"), sheet.parts)
     change = recording.difference(sheet.site, sheet.layer)[prompt, span]
     if sheet.site != "mlp_post":
@@ -87,6 +87,6 @@ def _written(
 def _written_by_sources(sheet: Sheet, prompt: int, place: int, recording: Recording) -> Float[Tensor, "run 1 d_model"]:
     """As `_written`, for single entries of the pattern's row at `place`."""
     assert sheet.sources is not None
-    change = recording.source_change(sheet.layer)[prompt, place, sheet.sources[:, prompt]]
+    change = recording.source_change(sheet.layer, prompt, place, sheet.sources[:, prompt])
     written = recording.written_by_heads(sheet.layer, change, False, sheet.parts)
     return rearrange(written, "part source d -> (part source) 1 d")

@@ -1,6 +1,6 @@
 """Where the values of a sweep come from: a run of prompts, or tensors that were made beforehand (means, zeros)."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -54,12 +54,13 @@ class RunDonor:
 
 @dataclass(frozen=True)
 class GivenDonor:
-    """Tensors in their sites' shapes, `[prompt …]`, that may differ from the recipient's values everywhere."""
+    """Values that `make` gives for some prompts, and that may differ from the recipient's everywhere."""
 
-    given: Mapping[Key, Tensor]
+    make: Callable[[Sequence[int]], Mapping[Key, Tensor]]
 
     def first(self, recipient: Prompts) -> tuple[int, ...]:
         return (0,) * len(recipient)
 
     def values(self, config: Config, weights: Weights, keys: Iterable[Key], batch: Sequence[int]) -> dict[Key, Tensor]:
-        return {key: self.given[key][list(batch)] for key in keys}
+        made = self.make(batch)
+        return {key: made[key] for key in keys}

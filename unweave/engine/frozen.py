@@ -15,17 +15,18 @@ from torch import Tensor
 
 from unweave.engine.arrivals import Arrival
 from unweave.engine.live_heads import LiveHeads
+from unweave.engine.memory import Room
 from unweave.engine.recording import Recording
 from unweave.engine.sheet import Sheet
-from unweave.engine.wavefront import CHUNK_KEYS
 from unweave.models.forward import mlp, project
 
 
 class FrozenPass:
     """Rows in flight, each of one variant, prompt and position. MLPs are live, or frozen like attention.
 
-    `chunk` is the number of rows of one matrix product. `held` are sheets that send beside others: what these write is
-    the donor's, so the MLP or the live head is frozen in the rows of their variant, and the change joins behind it.
+    `room` bounds one matrix product and one attention product. `held` are sheets that send beside others: what they
+    write is the donor's, so the MLP or the live head is frozen in the rows of their variant, and the change joins
+    behind it.
     `live` are the heads that are not frozen, by layer: the rows of a run must then be all its positions from the first
     that its senders change. The recording must hold `attn_out` of every layer, `mlp_out` where MLPs are frozen or held,
     and `q k v z` where heads are live.
@@ -34,12 +35,12 @@ class FrozenPass:
     def __init__(
         self,
         recording: Recording,
-        chunk: int,
+        room: Room,
         live_mlps: bool,
         held: Sequence[Sheet] = (),
         live: Mapping[int, LiveHeads] | None = None,
     ) -> None:
-        self.recording, self.config, self.chunk = recording, recording.config, chunk
+        self.recording, self.config, self.room = recording, recording.config, room
         self.live_mlps, self.held, self.live = live_mlps, held, live or {}
         self.x = recording.stream(0).new_empty(0, self.config.d_model)
         self.place = torch.empty(0, 3, dtype=torch.long, device=self.x.device)  # variant, prompt, pos of each row
@@ -150,8 +151,8 @@ class FrozenPass:
         for prompt in prompts.unique().tolist():
             rows = (prompts == prompt).nonzero()[:, 0]
             first, last = int(positions[rows].min()), int(positions[rows].max())
-            yield from rows.unflatten(0, (-1, last - first + 1)).split(max(1, CHUNK_KEYS // (last + 1)))
+            yield from rows.unflatten(0, (-1, last - first + 1)).split(max(1, self.room.keys // (last + 1)))
 
     def _chunks(self) -> Iterator[slice]:
-        for start in range(0, len(self.x), self.chunk):
-            yield slice(start, start + self.chunk)
+        for start in range(0, len(self.x), self.room.chunk):
+            yield slice(start, start + self.room.chunk)

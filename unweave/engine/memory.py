@@ -1,5 +1,6 @@
 """How much a sweep may hold at once."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -7,12 +8,17 @@ import torch
 from unweave.errors import InputError
 from unweave.models.config import Config
 from unweave.models.keeping import free_bytes
+from unweave.models.run import Key
+from unweave.models.sites import SITES, width
 
 # More rows than this make no product faster, and results come in smaller, earlier portions.
 MOST_ROWS = 16384
-# Rows of one matrix product: large enough for the processor's full rate, small enough that what is between two products
-# stays in the cache.
+# Rows of one matrix product, and keys of one attention product: large enough for the processor's full rate, small
+# enough that what is between two products stays in the cache.
 CHUNK_ROWS = 1024
+CHUNK_KEYS = 8192
+# Numbers that scoring may hold at once: rows are scored in portions of this many logits or unembedding entries.
+PORTION = 2**23
 
 
 def budget_bytes(memory: int | float | None, device: torch.device) -> int:
@@ -31,45 +37,63 @@ def budget_bytes(memory: int | float | None, device: torch.device) -> int:
     return int(free_bytes(device) * share)
 
 
-def recording_bytes(config: Config, n_pos: int, n_kept: int, itemsize: int) -> int:
-    """What one prompt's recording holds: the stream, keys and values, and `n_kept` patched sites of both runs."""
-    stream = 2 * config.n_layers * config.d_model
-    prefix = 3 * config.n_layers * config.n_kv_heads * config.d_head  # keys as they are and rotated, values
-    widest = max(config.d_model, config.n_heads * max(config.d_head, n_pos), config.d_mlp)
-    return n_pos * (stream + prefix + 3 * n_kept * widest) * itemsize
+def recording_bytes(config: Config, n_pos: int, kept: Iterable[Key], itemsize: int) -> int:
+    """What one prompt's recording holds: the sites kept of either run, and what the layer in hand takes."""
+    sizes = (width(config, SITES[site], n_pos) * _itemsize(site, itemsize) for site, _ in kept)
+    return n_pos * sum(sizes) + forward_bytes(config, n_pos, itemsize)
+
+
+def _itemsize(site: str, itemsize: int) -> int:
+    """Attention is computed, and kept, in float32 at least."""
+    return max(itemsize, 4) if SITES[site].rows == "attention" else itemsize
 
 
 def forward_bytes(config: Config, n_pos: int, itemsize: int) -> int:
     """What a forward pass of one prompt holds at its widest, none of it kept; sums in half precision are in float32."""
-    qkv = (config.n_heads + 2 * config.n_kv_heads) * config.d_head
-    row = 4 * config.d_model + 2 * qkv + 3 * config.d_mlp + 3 * config.n_heads * n_pos
-    return n_pos * row * max(itemsize, 4)
+    attention = 2 * projected(config) + 2 * config.n_heads * config.d_head + 5 * config.n_heads * n_pos
+    return n_pos * (4 * config.d_model + attention + 3 * config.d_mlp) * max(itemsize, 4)
 
 
-def row_bytes(config: Config, itemsize: int) -> int:
-    """What one row of a wavefront holds: the stream, its projections (also as gathered for attention), and `z`."""
-    qkv = (config.n_heads + 2 * config.n_kv_heads) * config.d_head
-    return (2 * config.d_model + 2 * qkv + 2 * config.n_heads * config.d_head) * itemsize
+def projected(config: Config) -> int:
+    """Columns of the fused queries, keys and values."""
+    return (config.n_heads + 2 * config.n_kv_heads) * config.d_head
 
 
 @dataclass(frozen=True)
 class Room:
-    """Rows that a wavefront may hold, and rows of one matrix product."""
+    """What runs in flight may hold: rows, rows of one matrix product, keys of one attention, numbers of one scoring.
+
+    One run and one key are always held, however little room there is.
+    """
 
     rows: int
     chunk: int
+    keys: int = CHUNK_KEYS
+    scored: int = PORTION
 
     def halved(self, longest: int) -> "Room":
         """Half of it, one run at least."""
-        return Room(max(longest, self.rows // 2), max(1, self.chunk // 2))
+        half = (max(1, size // 2) for size in (self.chunk, self.keys, self.scored))
+        return Room(max(longest, self.rows // 2), *half)
 
 
 def room_within(config: Config, budget: int, itemsize: int, longest: int) -> Room:
-    """What fits in `budget` bytes: rows for `longest` (one run) at least, whatever the budget."""
-    hidden = (3 * config.d_mlp + 2 * config.d_model) * itemsize
-    chunk = max(1, min(CHUNK_ROWS, budget // 4 // hidden))
-    rows = (budget - chunk * hidden) // row_bytes(config, itemsize)
-    return Room(max(longest, min(MOST_ROWS, rows)), chunk)
+    """What fits in `budget` bytes: rows for `longest` (one run) at least, whatever the budget.
+
+    A quarter is for what is between two products; the rest for what a row holds: the stream, its projections (also as
+    gathered for attention), and `z`.
+    """
+    heads = config.n_heads * config.d_head
+    hidden = (3 * config.d_mlp + 4 * config.d_model) * itemsize
+    key = (4 * config.n_kv_heads * config.d_head + 4 * config.n_heads * longest) * itemsize
+    row = 2 * (config.d_model + projected(config) + heads) * itemsize
+    part = budget // 4
+    return Room(
+        rows=max(longest, min(MOST_ROWS, (budget - part) // row)),
+        chunk=max(1, min(CHUNK_ROWS, part // hidden)),
+        keys=max(1, min(CHUNK_KEYS, part // key)),
+        scored=max(1, min(PORTION, part // (6 * max(4, itemsize)))),
+    )
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -77,3 +101,18 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def in_portions(count: int, size: int, run: Callable[[range], None]) -> None:
+    """Runs `run` over the numbers up to `count`, `size` at a time; out of memory, half as many, down to one."""
+    start = 0
+    while start < count:
+        portion = range(start, min(start + max(1, size), count))
+        try:
+            run(portion)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or len(portion) == 1:
+                raise
+            size = len(portion) // 2
+        else:
+            start = portion.stop

@@ -9,11 +9,13 @@ Wang et al. 2022 (arXiv 2211.00593), appendix B:
 3. the recipient is run again with these inputs in place of its own (`Wavefront` with overrides). To the logits there
    is no third step: the frozen pass ends there.
 
-Senders are taken in portions that fit the memory budget.
+Half of the memory budget is for the recording of a batch of prompts, a quarter for the frozen rows of a portion of the
+senders, and a quarter for the runs of the third step. Out of memory, less is taken at once.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import product
 
 import torch
@@ -21,13 +23,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from unweave.engine.arrivals import Arrival, arrivals
+from unweave.engine.flight import Ticket, fly
 from unweave.engine.frozen import FrozenPass
 from unweave.engine.live_heads import LiveHeads
-from unweave.engine.memory import Room, budget_bytes, recording_bytes, room_within
+from unweave.engine.memory import Room, budget_bytes, in_portions, recording_bytes, room_within
 from unweave.engine.question import Question
-from unweave.engine.reach import Reach, entry_stage, last_attention, positions
+from unweave.engine.reach import Reach, entry_stage, last_attention
 from unweave.engine.receivers import Receivers
-from unweave.engine.recording import Recording, record
+from unweave.engine.recording import Recording, record, sites_to_keep
+from unweave.engine.scores import Scores
 from unweave.engine.sheet import Joint, Sheet
 from unweave.engine.wavefront import Override, Wavefront
 from unweave.models.precision import without_autocast
@@ -40,7 +44,7 @@ Read = dict[tuple[str, int], tuple[Tensor, Tensor]]
 
 @dataclass
 class PathSweep:
-    """Scores `values[variant, prompt]` of senders, NaN where not reached yet."""
+    """The scores of senders. `run` may be interrupted: `scores` then holds what was finished."""
 
     question: Question
     senders: Sequence[Sheet | Joint]
@@ -48,22 +52,34 @@ class PathSweep:
     live_mlps: bool = True
     memory: int | float | None = None
     progress: Progress | None = None
-    values: Float[Tensor, "variant prompt"] = field(init=False)
+    scores: Scores = field(init=False)
+    budget: int = field(init=False)
 
     def __post_init__(self) -> None:
-        shape = (sum(sender.size for sender in self.senders), len(self.question.recipient))
-        self.values = torch.full(shape, float("nan"), dtype=self.question.baseline.dtype)
+        self.scores = Scores(sum(sender.size for sender in self.senders), self.question.baseline, self.progress)
+        self.budget = budget_bytes(self.memory, self.question.weights.w_e.device)
 
     @without_autocast
     def run(self) -> Float[Tensor, "variant prompt"]:
-        """All scores. After an exception `values` holds what was finished."""
+        """All scores."""
+        q, n_pos = self.question, self.question.recipient.tokens.shape[1]
+        kept = [key for keys in sites_to_keep(q.config, *self._kept()) for key in keys]
+        one = recording_bytes(q.config, n_pos, kept, q.itemsize)
         with torch.no_grad():
-            for batch in self._batches():
-                self._run_batch(batch)
-        return self.values
+            size = min(self.budget // 2 // one, self.budget // 4 // (n_pos * self._row_bytes()))
+            in_portions(len(q.recipient), size, self._run_batch)
+        return self.scores.values
 
-    def _sheets(self) -> list[Sheet]:
-        return [sheet for sender in self.senders for sheet in members_of(sender)]
+    def _room(self) -> Room:
+        q = self.question
+        return room_within(q.config, self.budget // 4, q.itemsize, q.recipient.tokens.shape[1])
+
+    def _row_bytes(self) -> int:
+        """What one row of a frozen pass holds: the stream as it is joined, what receivers read, and its place."""
+        config, receivers = self.question.config, self.receivers
+        read = sum(map(len, receivers.columns.values())) + len(receivers.mlps) * config.d_model
+        stream = (5 if receivers.acting(config) else 4) * config.d_model
+        return (stream + 2 * read) * self.question.itemsize + 8 * (6 + len(receivers.columns) + len(receivers.mlps))
 
     def _kept(self) -> tuple[Sequence[Key], Sequence[Key]]:
         layers = range(self.question.config.n_layers)
@@ -73,182 +89,152 @@ class PathSweep:
         frozen += [(sheet.site, sheet.layer) for sheet in held_by(self.senders)]
         inputs = [(site, layer) for layer in self.receivers.columns for site in ("q", "k", "v")]
         inputs += [("z", layer) for layer in self.receivers.acting(self.question.config)]
-        return list(dict.fromkeys((sheet.site, sheet.layer) for sheet in self._sheets())), frozen + inputs
-
-    def _batches(self) -> list[range]:
-        q = self.question
-        patched, also = self._kept()
-        one = recording_bytes(q.config, q.recipient.tokens.shape[1], len(patched) + len(also), q.itemsize)
-        size = max(1, budget_bytes(self.memory, q.weights.w_e.device) // 2 // one)
-        return [range(start, min(start + size, len(q.recipient))) for start in range(0, len(q.recipient), size)]
+        sent = [(sheet.site, sheet.layer) for sender in self.senders for sheet in sender.members]
+        return list(dict.fromkeys(sent)), frozen + inputs
 
     def _run_batch(self, batch: range) -> None:
+        """A batch of prompts, as many senders at once as a quarter of the budget holds."""
         q = self.question
         reach = q.reach(batch)
         recording = record(q.config, q.weights, q.own, q.donor, batch, *self._kept())
-        for portion in self._portions(batch, reach):
-            flown = self._carry(portion, batch, recording, reach)
-            self._land(portion, flown, batch, recording, reach)
-            if self.progress is not None:
-                self.progress(float((~self.values.isnan()).sum()), float(self.values.numel()))
+        wanted = [self.receivers.wanted(q.config, prompt, reach, batch) for prompt in range(len(batch))]
+        most = self.budget // 4 // (self._row_bytes() * max(1, sum(map(len, wanted))))
+        pieces = [piece for sender in self.senders for piece in sender.of(batch).pieces(max(1, most))]
+        largest = max(piece.size for piece in pieces)
+        senders = PathBatch(self, batch, recording, reach, wanted)
+        in_portions(len(pieces), most // largest, lambda part: senders.score([pieces[n] for n in part]))
 
-    def _portions(self, batch: range, reach: Reach) -> Iterator[list[Sheet | Joint]]:
-        """Senders, with variants numbered by their place in `values`, as many at once as the budget holds."""
-        rows_each = sum(len(self.receivers.wanted(self.question.config, n, reach, batch)) for n in range(len(batch)))
-        room = max(1, self._room().rows // max(1, rows_each))
-        portion: list[Sheet | Joint] = []
-        for sender in self.senders:
-            for part in pieces_of(sender.of(batch), room):
-                if portion and sum(sheet.size for sheet in portion) + part.size > room:
-                    yield portion
-                    portion = []
-                portion.append(part)
-        if portion:
-            yield portion
 
-    def _room(self) -> Room:
-        q = self.question
-        budget = budget_bytes(self.memory, q.weights.w_e.device) // 2
-        return room_within(q.config, budget, q.itemsize, q.recipient.tokens.shape[1])
+@dataclass(frozen=True)
+class PathBatch:
+    """What the senders of one batch of prompts share. `wanted` are the positions that lead to a receiver."""
 
-    def _end(self) -> int:
-        """The stage where the frozen pass ends: the last receivers', or the end."""
-        config = self.question.config
-        return 2 * config.n_layers if self.receivers.logits else self.receivers.stages(config)[-1]
+    sweep: PathSweep
+    batch: range
+    recording: Recording
+    reach: Reach
+    wanted: Sequence[Sequence[int]]
 
-    def _carry(
-        self, portion: list[Sheet | Joint], batch: range, recording: Recording, reach: Reach
-    ) -> tuple[FrozenPass, Read]:
+    def score(self, portion: Sequence[Sheet | Joint]) -> None:
+        """Scores some senders. A variant with no row in flight reached no receiver."""
+        scores, numbers = self.sweep.scores, torch.cat([sender.variants for sender in portion])
+        if self.sweep.receivers.logits:
+            place, stream = self._carried(portion)[0].landed()
+            self._put(place[:, 0], place[:, 1], stream)
+        else:
+            self._run_again(numbers, self._carried(portion)[1])
+        scores.put_rest(numbers, self.batch)
+        scores.report()
+
+    def _put(self, variant: Tensor, prompt: Tensor, stream: Tensor) -> None:
+        where = prompt + self.batch.start
+        if len(where):
+            scored = self.sweep._room().scored
+            self.sweep.scores.put(variant, where, self.sweep.question.score(stream, where, scored))
+
+    def _carried(self, portion: Sequence[Sheet | Joint]) -> tuple[FrozenPass, Read]:
         """The frozen pass over a portion: the pass, and what the receivers read on the way."""
-        config, receivers, read = self.question.config, self.receivers, {}
+        config, receivers, read = self.recording.config, self.sweep.receivers, {}
         live = {layer: LiveHeads.reading(config, layer, receivers.columns[layer]) for layer in receivers.acting(config)}
-        flown = FrozenPass(recording, self._room().chunk, self.live_mlps, held_by(portion), live)
-        wanted = [receivers.wanted(config, prompt, reach, batch) for prompt in range(len(batch))]
+        flown = FrozenPass(self.recording, self.sweep._room(), self.sweep.live_mlps, held_by(portion), live)
         by_stage: dict[int, list[tuple[Sheet, bool]]] = {}
         for sender in portion:
-            for sheet in members_of(sender):
+            for sheet in sender.members:
                 entry = entry_stage(config, sheet.site, sheet.layer)
                 by_stage.setdefault(entry, []).append((sheet, isinstance(sender, Joint)))
-        for stage in range(self._end() + 1):
-            recording.forget()
+        stages = receivers.stages(config)
+        end = 2 * config.n_layers if receivers.logits else stages[-1]
+        for stage in range(end + 1):
+            self.recording.forget()
             # behind the last attention `arrivals` itself leaves out what cannot matter, by the whole reach
-            needed = reach if stage > last_attention(config) else leading(wanted)
-            for (sheet, meets), prompt in product(by_stage.get(stage, ()), range(len(batch))):
-                for arrival in arrivals(sheet, prompt, recording, needed):
+            needed = self.reach if stage > last_attention(config) else leading(self.wanted)
+            for (sheet, meets), (prompt, wanted) in product(by_stage.get(stage, ()), enumerate(self.wanted)):
+                for arrival in arrivals(sheet, prompt, self.recording, needed):
                     # a live head takes the change on to all later positions, or to all where it sees both ways
                     later = bool(live) and config.causal
-                    at = [pos for pos in wanted[prompt] if pos >= arrival.first] if later else wanted[prompt]
+                    at = [pos for pos in wanted if pos >= arrival.first] if later else wanted
                     flown.join(arrival, stage, at, meets or bool(live))
-            if stage in receivers.stages(config):
-                read |= self._read(flown, stage, batch)
-            if stage < self._end():
+            if stage in stages:
+                read |= self._read(flown, stage)
+            if stage < end:
                 flown.advance(stage)
         return flown, read
 
-    def _read(self, flown: FrozenPass, stage: int, batch: range) -> Read:
+    def _read(self, flown: FrozenPass, stage: int) -> Read:
         """What the receivers of one stage read of the rows in flight, where they receive."""
-        layer, read = stage // 2, {}
+        layer, read, receivers = stage // 2, {}, self.sweep.receivers
         place, stream = flown.landed()
-        if self.receivers.places is None:
+        if receivers.places is None:
             at = slice(None)
         else:
-            at = self.receivers.places[list(batch)].to(place.device)[place[:, 1]] == place[:, 2]
-        if stage % 2 == 0 and layer in self.receivers.columns:
-            columns = self.receivers.columns[layer].to(stream.device)
+            at = receivers.places[list(self.batch)].to(place.device)[place[:, 1]] == place[:, 2]
+        if stage % 2 == 0 and layer in receivers.columns:
+            columns = receivers.columns[layer].to(stream.device)
             read["qkv", layer] = flown.inputs(layer, columns)[at], place[at]
-        parallel = self.question.config.block == "parallel"
-        if layer in self.receivers.mlps and parallel == (stage % 2 == 0):
+        parallel = self.recording.config.block == "parallel"
+        if layer in receivers.mlps and parallel == (stage % 2 == 0):
             read["mlp", layer] = stream[at].clone(), place[at]
         return read
 
-    def _own(
-        self, kind: str, layer: int, recording: Recording
-    ) -> tuple[Float[Tensor, "prompt pos column"], Int[Tensor, " column"]]:
+    def _own(self, kind: str, layer: int) -> tuple[Float[Tensor, "prompt pos column"], Int[Tensor, " column"]]:
         """What the recipient's own receivers read, and which columns that is."""
         if kind == "mlp":
-            own = recording.stream(self._stage(kind, layer))
+            own = self.recording.stream(self._stage(kind, layer))
             return own, torch.arange(own.shape[-1], device=own.device)
-        columns = self.receivers.columns[layer].to(recording.stream(0).device)
-        return recording.fused(layer)[..., columns], columns
+        columns = self.sweep.receivers.columns[layer].to(self.recording.stream(0).device)
+        return self.recording.fused(layer)[..., columns], columns
 
-    def _land(
-        self,
-        portion: list[Sheet | Joint],
-        flown: tuple[FrozenPass, Read],
-        batch: range,
-        recording: Recording,
-        reach: Reach,
-    ) -> None:
-        """Scores a portion. A variant with no row in flight reached no receiver."""
-        q, (frozen, read) = self.question, flown
-        numbers = torch.cat([torch.arange(sender.offset, sender.offset + sender.size) for sender in portion])
-        where = torch.tensor(batch)
-        self.values[numbers[:, None], where] = q.baseline.cpu()[where]
-        if not self.receivers.logits:
-            variant, prompt, stream = self._run_again(numbers, read, batch, recording, reach)
-        else:
-            place, stream = frozen.landed()
-            variant, prompt = place[:, 0], place[:, 1]
-        if len(variant):
-            at = where.to(prompt.device)[prompt]
-            self.values[variant.cpu(), at.cpu()] = q.score(stream, at).cpu()
-
-    def _run_again(
-        self,
-        numbers: Int[Tensor, " variant"],
-        read: Read,
-        batch: range,
-        recording: Recording,
-        reach: Reach,
-    ) -> tuple[Int[Tensor, " run"], Int[Tensor, " run"], Float[Tensor, "run d_model"]]:
-        """The third step: the recipient's run with the receivers' inputs in place.
+    def _run_again(self, numbers: Int[Tensor, " variant"], read: Read) -> None:
+        """The third step: the recipient's run with the receivers' inputs in place, as many at once as there is room.
 
         A run joins where the first of its receivers reads: before that it is the recipient's.
         """
-        config = self.question.config
-        edits, begins = self._received(numbers, read, batch, recording, reach)
-        joining: dict[int, dict[tuple[int, int], list[int]]] = {}
+        edits, begins = self._received(numbers, read)
+        joining: dict[tuple[int, int, int], list[int]] = {}
         for (variant, prompt), (stage, pos) in begins.items():
-            joining.setdefault(stage, {}).setdefault((pos, prompt), []).append(variant)
-        n_rows = sum(len(positions(config, reach, prompt, pos, stage)) for (_, prompt), (stage, pos) in begins.items())
-        wave = Wavefront(recording, Room(n_rows, self._room().chunk), edits["qkv"], edits["mlp"])
-        for stage in range(min(joining, default=2 * config.n_layers), 2 * config.n_layers):
-            recording.forget()
-            for (pos, prompt), variants in sorted(joining.get(stage, {}).items()):
-                nothing = wave.x.new_zeros(len(variants), 1, config.d_model)
-                wave.join(Arrival(torch.tensor(variants), prompt, pos, nothing), stage, reach)
-            wave.advance(stage)
-        variant, prompt, stream = wave.landed()
-        return numbers.to(variant.device)[variant], prompt, stream
+            joining.setdefault((stage, pos, prompt), []).append(variant)
+        nothing = self.recording.stream(0).new_zeros(1, 0, self.recording.config.d_model)
+        tickets = []
+        for (stage, pos, prompt), variants in sorted(joining.items()):
+            runs = torch.tensor(variants)
+            unchanged = Arrival(runs, prompt, pos, nothing.expand(len(runs), -1, -1))
+            tickets.append(Ticket(stage, prompt, numbers[runs], lambda arrival=unchanged: [arrival]))
+
+        def land(wave: Wavefront, _: Sequence[Ticket]) -> None:
+            variant, prompt, stream = wave.landed()
+            self._put(numbers.to(variant.device)[variant], prompt, stream)
+
+        start = partial(Wavefront, self.recording, overrides=edits["qkv"], mlp_inputs=edits["mlp"])
+        fly(tickets, self.sweep._room(), self.reach, start, land)
 
     def _received(
-        self, numbers: Int[Tensor, " variant"], read: Read, batch: range, recording: Recording, reach: Reach
+        self, numbers: Int[Tensor, " variant"], read: Read
     ) -> tuple[dict[str, dict[int, Override]], dict[tuple[int, int], tuple[int, int]]]:
         """What was read, as overrides by layer; and of each variant and prompt, the stage and position where it begins.
 
         Variants are numbered by their place in `numbers`.
         """
-        places = self.receivers.places
-        places = None if places is None else places[list(batch)].to(recording.stream(0).device)
+        places = self.sweep.receivers.places
+        places = None if places is None else places[list(self.batch)].to(self.recording.stream(0).device)
         local = torch.full((int(numbers.max()) + 1,), -1)
         local[numbers] = torch.arange(len(numbers))
         edits: dict[str, dict[int, Override]] = {"qkv": {}, "mlp": {}}
         begins: dict[tuple[int, int], tuple[int, int]] = {}
-        for (kind, layer), (inputs, place) in read.items():
-            own, columns = self._own(kind, layer, recording)
-            at = local.to(place.device)[place[:, 0]], place[:, 1], place[:, 2]
+        for (kind, layer), (values, place) in read.items():
+            own, columns = self._own(kind, layer)
+            variant, prompt, pos = local.to(place.device)[place[:, 0]], place[:, 1], place[:, 2]
             if places is not None:
                 own = own[torch.arange(len(places), device=own.device), places][:, None]
-            values = own.expand(len(numbers), *own.shape).clone()
-            values[(*at[:2], at[2] if places is None else torch.zeros_like(at[2]))] = inputs
-            edits[kind][layer] = Override(columns, values, places)
-            stage, last = self._stage(kind, layer), last_attention(self.question.config)
+            row = place.new_full((len(numbers), *own.shape[:2]), -1)
+            row[variant, prompt, pos if places is None else 0] = torch.arange(len(place), device=place.device)
+            edits[kind][layer] = Override(columns, values, row, own, places)
+            stage, last = self._stage(kind, layer), last_attention(self.recording.config)
             # in the last layer only keys and values go on to another position
             goes_on = stage < last or (stage == last and self._passed_on(kind, columns))
-            for variant, prompt, pos in zip(*(part.tolist() for part in at), strict=True):
-                if goes_on or pos == reach.read[prompt]:
-                    first, earliest = begins.get((variant, prompt), (stage, pos))
-                    begins[variant, prompt] = min(first, stage), min(earliest, pos)
+            for run, at in zip(zip(variant.tolist(), prompt.tolist(), strict=True), pos.tolist(), strict=True):
+                if goes_on or at == self.reach.read[run[1]]:
+                    first, earliest = begins.get(run, (stage, at))
+                    begins[run] = min(first, stage), min(earliest, at)
         return edits, begins
 
     def _passed_on(self, kind: str, columns: Int[Tensor, " column"]) -> bool:
@@ -256,16 +242,14 @@ class PathSweep:
         config = self.question.config
         return kind == "qkv" and int(columns.max()) >= config.n_heads * config.d_head
 
+    def _passed_on(self, kind: str, columns: Int[Tensor, " column"]) -> bool:
+        """Whether other positions read what is received: keys or values are among the columns."""
+        config = self.recording.config
+        return kind == "qkv" and int(columns.max()) >= config.n_heads * config.d_head
+
     def _stage(self, kind: str, layer: int) -> int:
         """The stage where a layer's attention or MLP reads."""
-        return 2 * layer + (1 if kind == "mlp" and self.question.config.block == "serial" else 0)
-
-
-def members_of(sender: Sheet | Joint) -> tuple[Sheet, ...]:
-    """The sheets of a sender, numbered as the sender."""
-    if isinstance(sender, Sheet):
-        return (sender,)
-    return tuple(replace(member, offset=sender.offset) for member in sender.members)
+        return 2 * layer + (1 if kind == "mlp" and self.recording.config.block == "serial" else 0)
 
 
 def leading(wanted: Sequence[Sequence[int]]) -> Reach:
@@ -277,13 +261,4 @@ def leading(wanted: Sequence[Sequence[int]]) -> Reach:
 def held_by(senders: Sequence[Sheet | Joint]) -> list[Sheet]:
     """The MLPs and heads that send beside others."""
     joint = [sender for sender in senders if isinstance(sender, Joint) and len(sender.members) > 1]
-    return [sheet for sender in joint for sheet in members_of(sender) if sheet.site in ("mlp_out", "z")]
-
-
-def pieces_of(sender: Sheet | Joint, room: int) -> Iterator[Sheet | Joint]:
-    """A sheet of heads, cut into sheets of at most `room` variants; anything else as it is."""
-    if isinstance(sender, Joint) or sender.parts is None or sender.size <= room:
-        yield sender
-        return
-    for start in range(0, len(sender.parts), room):
-        yield replace(sender, parts=sender.parts[start : start + room], offset=sender.offset + start)
+    return [sheet for sender in joint for sheet in sender.members if sheet.site in ("mlp_out", "z")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from unweave.engine.donor import Donor, RunDonor
+from unweave.engine.memory import PORTION
 from unweave.engine.reach import Reach
 from unweave.metrics.contrast import Contrast, logits_of
 from unweave.metrics.protocol import Metric
@@ -17,9 +18,6 @@ from unweave.models.config import Config
 from unweave.models.forward import norm
 from unweave.models.prompts import Prompts
 from unweave.models.weights import Weights
-
-# Numbers that scoring may hold at once: rows are scored in portions of this many logits or unembedding entries.
-PORTION = 2**23
 
 
 @dataclass(frozen=True)
@@ -63,22 +61,23 @@ class Question:
         begin = tuple(0 if first[n] < ends[n] else ends[n] for n in batch)
         return Reach(begin, tuple(ends[n] - 1 for n in batch), at)
 
-    def score(self, stream: Float[Tensor, "run d_model"], prompt: Int[Tensor, " run"]) -> Float[Tensor, " run"]:
-        """Scores of runs of the prompts `prompt`, from their residual stream after the last block where it is read."""
+    def score(
+        self, stream: Float[Tensor, "run d_model"], prompt: Int[Tensor, " run"], portion: int = PORTION
+    ) -> Float[Tensor, " run"]:
+        """Scores of runs of the prompts `prompt`, from their residual stream after the last block where it is read.
+
+        They are scored in portions of so many logits or unembedding entries, one run at least.
+        """
         columns = self.metric.columns(self.prompts)
-        scores = []
-        for rows in self._portions(len(prompt), columns):
+        each = self.config.d_vocab_out if columns is None else columns.shape[1] * self.config.d_model
+        size, scores = max(1, portion // each), []
+        for start in range(0, len(prompt), size):
+            rows = slice(start, start + size)
             final, at = norm(self.config, self.weights.norm_final, stream[rows]), prompt[rows]
             logits = logits_of(self.weights, final, None if columns is None else columns[at])
             reference = None if self.reference is None else self.reference[at]
             scores.append(self.metric.score(logits, self.prompts.take(at), reference))
         return torch.cat(scores)
-
-    def _portions(self, n_rows: int, columns: Tensor | None) -> Iterator[slice]:
-        each = self.config.d_vocab_out if columns is None else columns.shape[1] * self.config.d_model
-        size = max(1, PORTION // each)
-        for start in range(0, n_rows, size):
-            yield slice(start, start + size)
 
 
 def question_of(pair: Contrast, direction: str, donor: Donor | None = None) -> Question:

@@ -13,8 +13,9 @@ from unweave.models.model import Model
 from unweave.models.prompts import Prompts
 from unweave.models.run import Edit, Key, Recorder
 
-# From a site and layer, its value in a batch `[prompt …]`, and the batch's prompts, to what is kept `[prompt …]`.
-Pick = Callable[[Key, Tensor, slice], Tensor]
+# From a site and layer, its value in a batch `[prompt …]`, and the batch's prompts, to what is kept `[prompt …]`, or
+# None. A view would keep the whole value.
+Pick = Callable[[Key, Tensor, slice], Tensor | None]
 
 
 def read_sites(
@@ -37,8 +38,9 @@ def read_sites(
 
         def tap(site: str, layer: int, value: Tensor, rows: slice = rows, recorder: Recorder = recorder) -> Tensor:
             value = recorder(site, layer, value)
-            if (site, layer) in wanted:
-                found[site, layer].append(pick((site, layer), value, rows))
+            part = pick((site, layer), value, rows) if (site, layer) in wanted else None
+            if part is not None:
+                found[site, layer].append(part)
             return value
 
         with torch.no_grad():

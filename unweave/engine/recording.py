@@ -78,61 +78,58 @@ class Recording:
         return self._memo[key]
 
     def head_change(
-        self, site: str, layer: int, place: Int[Tensor, " prompt"] | None = None
-    ) -> Float[Tensor, "prompt pos head d_head"]:
-        """The change of `z` when all heads take the donor's `site`, at one place of each prompt or everywhere.
+        self, site: str, layer: int, prompt: int, place: int | None = None
+    ) -> Float[Tensor, "pos head d_head"]:
+        """The change of a prompt's `z` when all heads take the donor's `site`, at one place or everywhere.
 
         For `q`, `z` and `pattern` the place makes no difference: what happens at a position stays there. Two patterns
         are taken off each other before the values are averaged, and values before they are: so the change is exactly 0
         where the donor's value is the recipient's, whatever batch either was run in.
         """
         if site == "z":
-            return self.difference("z", layer)
-        at = None if place is None or site in ("q", "pattern") else tuple(place.tolist())
-        key = (site, layer, "z", at)
+            return self.difference("z", layer)[prompt]
+        if place is not None and site in ("k", "v"):
+            return self._attention_change(site, layer, slice(prompt, prompt + 1), place)[0].transpose(0, 1)
+        key = (site, layer, "z")
         if key not in self._memo:
-            change = self._attention_change(site, layer, None if at is None else place)
-            self._memo[key] = change.transpose(1, 2)
-        return self._memo[key]
+            self._memo[key] = self._attention_change(site, layer, slice(None)).transpose(1, 2)
+        return self._memo[key][prompt]
 
     def _attention_change(
-        self, site: str, layer: int, place: Int[Tensor, " prompt"] | None
+        self, site: str, layer: int, rows: slice, place: int | None = None
     ) -> Float[Tensor, "prompt head pos d_head"]:
-        """The change of `z` of all heads with the donor's value at `site`."""
-        v = self.recipient["v", layer].transpose(1, 2)
+        """The change of `z` of all heads of some prompts with the donor's value at `site`."""
+        v = self.recipient["v", layer][rows].transpose(1, 2)
         if site == "pattern":
-            return attend(self.difference("pattern", layer), v)
-        q, k = (self._rotated(self.recipient, name, layer) for name in ("q", "k"))
-        if ("own pattern", layer) not in self._memo:
-            self._memo["own pattern", layer] = self._pattern(q, k)
-        own = self._memo["own pattern", layer]
+            return attend(self.difference("pattern", layer)[rows], v)
+        q, k = (self._rotated(self.recipient, name, layer)[rows] for name in ("q", "k"))
+        key = ("own pattern", layer, rows.start)  # made of as many prompts as it is compared with
+        if key not in self._memo:
+            self._memo[key] = self._pattern(q, k, rows)
+        own = self._memo[key]
         if site == "v":
-            theirs = self.donor["v", layer].transpose(1, 2)
-            return attend(own, mixed(v, theirs, place) - v)
+            return attend(own, mixed(v, self.donor["v", layer][rows].transpose(1, 2), place) - v)
         if site == "q":
-            q = self._rotated(self.donor, "q", layer)
+            q = self._rotated(self.donor, "q", layer)[rows]
         else:
-            k = mixed(k, self._rotated(self.donor, "k", layer), place)
-        return attend(self._pattern(q, k) - own, v)
+            k = mixed(k, self._rotated(self.donor, "k", layer)[rows], place)
+        return attend(self._pattern(q, k, rows) - own, v)
 
     def _pattern(
-        self, q: Float[Tensor, "prompt head pos d_head"], k: Float[Tensor, "prompt kv_head pos d_head"]
+        self, q: Float[Tensor, "prompt head pos d_head"], k: Float[Tensor, "prompt kv_head pos d_head"], rows: slice
     ) -> Float[Tensor, "prompt head q_pos k_pos"]:
-        """The attention pattern of rotated queries and keys."""
-        return attention_pattern(attention_scores(self.config, q, k, self.sight.seen))
+        """The attention pattern of some prompts' rotated queries and keys."""
+        seen = None if self.sight.seen is None else self.sight.seen[rows]
+        return attention_pattern(attention_scores(self.config, q, k, seen))
 
-    def source_change(self, layer: int) -> Float[Tensor, "prompt q_pos k_pos head d_head"]:
-        """The change of `z` when single entries of the pattern are the donor's, by destination and source."""
-        key = ("sources", layer)
-        if key not in self._memo:
-            v = repeat(
-                self.recipient["v", layer],
-                "prompt k_pos kv_head e -> prompt k_pos (kv_head share) e",
-                share=self.config.heads_per_kv,
-            )
-            change = self.difference("pattern", layer).to(v.dtype)
-            self._memo[key] = einsum(change, v, "prompt head q k, prompt k head e -> prompt q k head e")
-        return self._memo[key]
+    def source_change(
+        self, layer: int, prompt: int, place: int, sources: Int[Tensor, " source"]
+    ) -> Float[Tensor, "source head d_head"]:
+        """The change of a prompt's `z` at a place when single entries of the pattern's row there are the donor's."""
+        share = self.config.heads_per_kv
+        v = repeat(self.recipient["v", layer][prompt, sources], "k_pos kv e -> k_pos (kv share) e", share=share)
+        change = self.difference("pattern", layer)[prompt, :, place, sources].to(v.dtype)
+        return einsum(change, v, "head k, k head e -> k head e")
 
     def _rotated(self, side: Mapping[Key, Tensor], site: str, layer: int) -> Float[Tensor, "prompt heads pos d_head"]:
         key = (id(side), site, layer, "rotated")
@@ -158,13 +155,13 @@ class Recording:
 def mixed(
     ours: Float[Tensor, "prompt kv_head pos d_head"],
     theirs: Float[Tensor, "prompt kv_head pos d_head"],
-    place: Int[Tensor, " prompt"] | None,
+    place: int | None,
 ) -> Float[Tensor, "prompt kv_head pos d_head"]:
-    """The recipient's keys or values, with the donor's at one place of each prompt, or everywhere."""
+    """The recipient's keys or values, with the donor's at one place, or everywhere."""
     if place is None:
         return theirs
-    both, rows = ours.clone(), torch.arange(len(place), device=ours.device)
-    both[rows, :, place] = theirs[rows, :, place]
+    both = ours.clone()
+    both[:, :, place] = theirs[:, :, place]
     return both
 
 

@@ -1,5 +1,6 @@
 """A patch of several places at once: the recipient's run, resumed at the first patched layer with all edits made."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from jaxtyping import Float
@@ -11,22 +12,24 @@ from unweave.models.forward import block
 from unweave.models.run import Edit, Recorder, where
 
 
-def resume(joint: Joint, recording: Recording) -> Float[Tensor, "prompt pos d_model"]:
-    """The residual stream after the last block, with every member's value taken from the donor."""
-    config = recording.config
-    tap = Recorder(config, (), [edit for member in joint.members for edit in _edits(member, recording)])
+def resume(joint: Joint, recording: Recording, rows: Sequence[int]) -> Float[Tensor, "prompt pos d_model"]:
+    """The residual stream of some prompts after the last block, with every member's value taken from the donor."""
+    config, at = recording.config, list(rows)
+    tap = Recorder(config, (), [_edit(member, recording, at) for member in joint.members])
     start = min(member.layer for member in joint.members)
-    x = recording.recipient["resid_pre", start]
+    x = recording.recipient["resid_pre", start][at]
+    seen = recording.sight.seen
+    sight = replace(recording.sight, seen=None if seen is None else seen[at])
     for layer in range(start, config.n_layers):
-        x = block(config, recording.weights.layers[layer], x, recording.sight, tap, layer)
+        x = block(config, recording.weights.layers[layer], x, sight, tap, layer)
     return x
 
 
-def _edits(sheet: Sheet, recording: Recording) -> list[Edit]:
-    """The sheet's first variant as edits: the donor's value at its part and place."""
-    value = recording.donor[sheet.site, sheet.layer]
+def _edit(sheet: Sheet, recording: Recording, rows: list[int]) -> Edit:
+    """The sheet's first variant as an edit: the donor's value at its part and place."""
+    value = recording.donor[sheet.site, sheet.layer][rows]
     part = None if sheet.parts is None else sheet.parts[0]
-    place = None if sheet.places is None else sheet.places[0].to(value.device)
+    place = None if sheet.places is None else sheet.places[0, rows].to(value.device)
     head, neuron = (None, part) if sheet.site == "mlp_post" else (part, None)
     whole = Edit(sheet.site, sheet.layer, value, head=head, pos=place, neuron=neuron)
-    return [replace(whole, value=value[where(whole, value.shape[0], value.device)])]
+    return replace(whole, value=value[where(whole, len(rows), value.device)])

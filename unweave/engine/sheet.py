@@ -5,9 +5,11 @@ place and a source each, in this order, where the sheet has that axis. A place i
 for all (over positions) or its own (a role).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import prod
 
+import torch
 from jaxtyping import Int
 from torch import Tensor
 
@@ -43,6 +45,16 @@ class Sheet:
     def size(self) -> int:
         return prod(self.shape)
 
+    @property
+    def members(self) -> "tuple[Sheet, ...]":
+        """Itself, as a joint patch has members."""
+        return (self,)
+
+    @property
+    def variants(self) -> Int[Tensor, " variant"]:
+        """The numbers of its variants."""
+        return torch.arange(self.offset, self.offset + self.size)
+
     def of(self, batch: range) -> "Sheet":
         """The same variants of some prompts only."""
         at = list(batch)
@@ -52,15 +64,37 @@ class Sheet:
             sources=None if self.sources is None else self.sources[:, at],
         )
 
+    def pieces(self, most: int) -> "Iterator[Sheet]":
+        """The same variants as sheets of which each has at most `most` at one place, or one part."""
+        step = max(1, most // self.shape[2])
+        if self.parts is None or len(self.parts) <= step:
+            yield self
+            return
+        each = self.size // len(self.parts)
+        for start in range(0, len(self.parts), step):
+            yield replace(self, parts=self.parts[start : start + step], offset=self.offset + start * each)
+
 
 @dataclass(frozen=True)
 class Joint:
-    """One variant that makes the first patch of each member at once, in flight."""
+    """One variant that makes the first patch of each member at once, in flight. Members have its number."""
 
     members: tuple[Sheet, ...]
     offset: int = 0
     size: int = 1
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "members", tuple(replace(member, offset=self.offset) for member in self.members))
+
+    @property
+    def variants(self) -> Int[Tensor, " variant"]:
+        """Its number."""
+        return torch.tensor([self.offset])
+
     def of(self, batch: range) -> "Joint":
         """The same variant of some prompts only."""
         return replace(self, members=tuple(member.of(batch) for member in self.members))
+
+    def pieces(self, most: int) -> "Iterator[Joint]":
+        """Itself: one variant cannot be cut."""
+        yield self

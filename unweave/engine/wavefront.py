@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from unweave.engine.arrivals import Arrival
-from unweave.engine.memory import Room
+from unweave.engine.memory import CHUNK_KEYS, Room
 from unweave.engine.reach import Reach, last_attention, positions
 from unweave.engine.recording import Recording
 from unweave.models.forward import (
@@ -31,9 +31,6 @@ from unweave.models.forward import (
     rotate,
     split_qkv,
 )
-
-# Keys of one attention product: see `memory.CHUNK_ROWS`, its like for the other products.
-CHUNK_KEYS = 8192
 
 
 @dataclass(frozen=True)
@@ -78,9 +75,9 @@ class Rows:
             buffer[self.index] = values.flatten(0, 1)
 
 
-def rows_of(group: Group) -> Iterator[Rows]:
-    """A group's rows, in portions that bound the memory of attention."""
-    portion = max(1, CHUNK_KEYS // (group.last + 1))
+def rows_of(group: Group, keys: int = CHUNK_KEYS) -> Iterator[Rows]:
+    """A group's rows, in portions of so many keys, which bound the memory of attention."""
+    portion = max(1, keys // (group.last + 1))
     parts = (group.start.split(portion), group.prompt.split(portion), group.variant.split(portion))
     for start, prompt, variant in zip(*parts, strict=True):
         first, size = int(start[0]), len(start) * group.n_pos
@@ -95,23 +92,32 @@ def rows_of(group: Group) -> Iterator[Rows]:
 class Override:
     """Values in flight, whatever the stream says: columns of fused queries, keys and values, or an MLP's input.
 
-    They stand at all positions of a run; with `places`, at one position of each prompt, which is all that they hold.
+    `row` says which of `values` a run has at a position, and -1 that it has the recipient's `own`. They stand at all
+    positions of a run; with `places`, at one position of each prompt, which is all that `row` and `own` hold.
     """
 
     columns: Int[Tensor, " column"]
-    values: Float[Tensor, "variant prompt pos column"]
+    values: Float[Tensor, "row column"]
+    row: Int[Tensor, "variant prompt pos"]
+    own: Float[Tensor, "prompt pos column"]
     places: Int[Tensor, " prompt"] | None = None
 
     def put(self, block: Float[Tensor, "run pos width"], group: Group, rows: Rows) -> None:
         """Puts the values of some runs of a group in their place."""
         if self.places is None:
             steps = torch.arange(group.first, group.last + 1, device=block.device)
-            block[..., self.columns] = self.values[rows.variant[:, None], rows.prompt[:, None], steps]
+            block[..., self.columns] = self._at(rows.variant[:, None], rows.prompt[:, None], steps)
             return
         step = self.places[rows.prompt] - group.first
         there = ((step >= 0) & (step < rows.n_pos)).nonzero()[:, 0]
-        values = self.values[rows.variant[there], rows.prompt[there], 0]
+        values = self._at(rows.variant[there], rows.prompt[there], torch.zeros_like(there))
         block[there[:, None], step[there][:, None], self.columns] = values
+
+    def _at(
+        self, variant: Int[Tensor, "*run"], prompt: Int[Tensor, "*run"], pos: Int[Tensor, "*pos"]
+    ) -> Float[Tensor, "*at column"]:
+        own, row = self.own[prompt, pos], self.row[variant, prompt, pos]
+        return torch.where((row >= 0)[..., None], self.values[row.clamp_min(0)], own) if len(self.values) else own
 
 
 # Is called at each layer with its number, `z` of all rows in flight, and the groups that they belong to.
@@ -134,7 +140,7 @@ class Wavefront:
     ) -> None:
         self.recording, self.config = recording, recording.config
         self.overrides, self.mlp_inputs, self.edit = overrides or {}, mlp_inputs or {}, edit
-        self.chunk = room.chunk
+        self.room = room
         self.x = recording.stream(0).new_empty(room.rows, self.config.d_model)
         self.groups: dict[tuple[int, int, int], Group] = {}
         self.n_rows = self.n_runs = 0
@@ -200,7 +206,7 @@ class Wavefront:
     def _override(self, edit: Override, buffer: Float[Tensor, "row width"]) -> None:
         """Puts the values of all runs in their place."""
         for group in self.groups.values():
-            for rows in rows_of(group):
+            for rows in rows_of(group, self.room.keys):
                 block = rows.of(buffer)
                 edit.put(block, group, rows)
                 if not isinstance(rows.index, slice):
@@ -213,8 +219,8 @@ class Wavefront:
         return stream
 
     def _chunks(self) -> Iterator[slice]:
-        for start in range(0, self.n_rows, self.chunk):
-            yield slice(start, min(start + self.chunk, self.n_rows))
+        for start in range(0, self.n_rows, self.room.chunk):
+            yield slice(start, min(start + self.room.chunk, self.n_rows))
 
     def _attention(self, stage: int) -> Float[Tensor, "row head d_head"]:
         """`z` of all rows in flight. In the last layer the rows that are not read leave the wavefront on the way."""
@@ -229,7 +235,7 @@ class Wavefront:
             return self._attention_where_read(layer, qkv)
         z = self.x.new_empty(self.n_rows, config.n_heads, config.d_head)
         for group in self.groups.values():
-            for rows in rows_of(group):
+            for rows in rows_of(group, self.room.keys):
                 rows.put(z, self._attend(layer, group, rows, qkv, slice(None)))
         return z
 
@@ -239,7 +245,7 @@ class Wavefront:
         x, z = [], []
         for group in before.values():
             at = group.read - group.first
-            for rows in rows_of(group):
+            for rows in rows_of(group, self.room.keys):
                 z.append(self._attend(layer, group, rows, qkv, slice(at, at + 1))[:, 0])
                 x.append(rows.of(self.x)[:, at])
             start = torch.arange(self.n_rows, self.n_rows + len(group.start), device=self.x.device)

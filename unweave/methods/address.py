@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from unweave.errors import InputError
 from unweave.models.config import Config
-from unweave.models.sites import Site, check_head, check_layer, check_site, parse_site, whole
+from unweave.models.sites import Site, check_head, check_layer, check_neuron, check_site, parse_site
 
 PATCHABLE = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "z", "q", "k", "v", "pattern", "mlp_post")
 
@@ -65,11 +65,3 @@ def checked(config: Config, address: Address | str) -> Address:
     elif part is not None:
         check_head(config, site, part)
     return Address(site.name, layer, part, address.at)
-
-
-def check_neuron(config: Config, neuron: object) -> int:
-    """`neuron`, if the MLPs have it. Raises InputError otherwise."""
-    neuron = whole("neuron", neuron)
-    if not 0 <= neuron < config.d_mlp:
-        raise InputError(f"neuron: {config.name} has neurons 0 to {config.d_mlp - 1} in a layer, got {neuron}")
-    return neuron

@@ -139,7 +139,10 @@ def logit_lens(
     for key in stages.values():
         reading = final if norm == "final" else reading_of(pair.model, x[key], pair.prompts)
         read.append(reading.of(x[key]) + reading.constant)
-    return labelled(pair, torch.stack(read, 1), {"stage": list(stages)}, {**_attrs("logit lens"), "norm": norm})
+    attrs = {**_attrs("logit lens"), "norm": norm}
+    if norm == "own":
+        attrs["quantity"] += " at each stage's own norm scale"
+    return labelled(pair, torch.stack(read, 1), {"stage": list(stages)}, attrs)
 
 
 @without_autocast

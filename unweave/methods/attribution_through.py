@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import torch
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -67,8 +66,6 @@ def attribution_through(
     batch = model.prompts(prompts)
     said = ov_matrices(model, [last])[0].apply(class_direction(model, outputs))
     table = (_sent(model, batch, first) if looking == "run" else _offered(model, batch, first)) @ said
-    places = torch.arange(batch.tokens.shape[1], device=table.device)
-    table = table.masked_fill(places >= batch.lengths[:, None], float("nan"))
     attrs = {
         "method": "attribution through a head",
         "quantity": "logit difference",
@@ -79,7 +76,7 @@ def attribution_through(
         "receiver": head_name(last),
         "looking": looking,
     }
-    return labelled_run(model, batch, table, {"pos": range(len(places))}, attrs)
+    return labelled_run(model, batch, table, {"pos": range(table.shape[1])}, attrs)
 
 
 def _sent(model: Model, batch: Prompts, head: Head) -> Float[Tensor, "prompt pos d_model"]:

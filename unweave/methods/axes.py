@@ -18,10 +18,9 @@ from torch import Tensor
 
 from unweave.engine.sheet import Sheet
 from unweave.errors import InputError
-from unweave.methods.address import check_neuron
 from unweave.models.config import Config
 from unweave.models.prompts import Prompts
-from unweave.models.sites import Site, check_head, check_layer, n_heads_at, whole
+from unweave.models.sites import Site, check_head, check_layer, check_neuron, check_pos, n_heads_at
 
 Over = str | Sequence[str] | Mapping[str, SupportsIndex | str | Sequence[SupportsIndex] | Sequence[str] | None]
 
@@ -103,11 +102,7 @@ def _coordinates(
             prompts.role(role)
         return names
     n_pos = prompts.tokens.shape[1]
-    places = tuple(range(n_pos)) if chosen is None else tuple(whole(name, place) for place in chosen)
-    for place in places:
-        if not 0 <= place < n_pos:
-            raise InputError(f"{name}: the prompts have positions 0 to {n_pos - 1}, got {place}")
-    return places
+    return tuple(range(n_pos)) if chosen is None else tuple(check_pos(n_pos, place, name) for place in chosen)
 
 
 def places_of(prompts: Prompts, name: str, coords: Sequence) -> Int[Tensor, "place prompt"]:

@@ -136,6 +136,7 @@ def backup_heads(
     speaks = after.mean("prompt").values > 0
     growth.attrs |= {
         "method": "backup heads",
+        "share_of": "total",
         "quantity": "growth",
         "unit": "share of the clean logit difference",
         "zero": "no reaction",

@@ -11,7 +11,7 @@ Wang et al. 2022 (arXiv 2211.00593), section 3.1 and appendix. Steps, for each w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
 SIGNS = ("copying", "negative copying")
+# Logits that are held at once.
+_AT_ONCE = 2**23
 
 
 @without_autocast
@@ -88,13 +90,13 @@ def _copied(
 ) -> Bool[Tensor, "word score head"]:
     """Whether each head of a layer copies each word, and its opposite."""
     shift = unembed(model.weights, _final_shift(model, x[:1]))
+    final = norm(model.config, replace(model.weights.norm_final, bias=None), _through_heads(model, layer, x))
     found = []
-    for written in _through_heads(model, layer, x):
-        final = norm(model.config, replace(model.weights.norm_final, bias=None), written)
+    for heads in final.split(max(1, _AT_ONCE // (len(tokens) * model.config.d_vocab))):
         # The last norm is odd but for its shift, so one product serves both signs.
-        logits = unembed(replace(model.weights, b_u=None), final)
-        found.append(torch.stack([_among(sign * logits + shift, tokens, top) for sign in (1, -1)], dim=1))
-    return torch.stack(found, dim=2)
+        logits = unembed(replace(model.weights, b_u=None), heads)
+        found.append(torch.stack([_among(sign * logits + shift, tokens, top) for sign in (1, -1)]))
+    return rearrange(torch.cat(found, dim=1), "score head word -> word score head")
 
 
 def _final_shift(model: Model, like: Float[Tensor, "1 d_model"]) -> Float[Tensor, "1 d_model"]:
@@ -102,9 +104,7 @@ def _final_shift(model: Model, like: Float[Tensor, "1 d_model"]) -> Float[Tensor
     return torch.zeros_like(like) if bias is None else bias[None]
 
 
-def _through_heads(
-    model: Model, layer: int, x: Float[Tensor, "word d_model"]
-) -> Iterator[Float[Tensor, "word d_model"]]:
+def _through_heads(model: Model, layer: int, x: Float[Tensor, "word d_model"]) -> Float[Tensor, "head word d_model"]:
     """What each head of a layer writes when it looks at nothing but the word."""
     config, weights = model.config, model.weights.layers[layer]
     read = norm(config, replace(weights.norm1, bias=None), x)
@@ -112,11 +112,13 @@ def _through_heads(
     w_v = rearrange(weights.w_qkv, "(head e) d -> head e d", e=config.d_head)[first:]
     w_o = rearrange(weights.w_o, "d (head e) -> head e d", e=config.d_head)
     values = einsum(read, w_v, "word d, kv e d -> word kv e")
-    for head in range(config.n_heads):
-        yield values[:, head // config.heads_per_kv] @ w_o[head]
+    values = values.repeat_interleave(config.heads_per_kv, dim=1)
+    return einsum(values, w_o, "word head e, head e d -> head word d")
 
 
-def _among(logits: Float[Tensor, "word d_vocab"], tokens: Int[Tensor, " word"], top: int) -> Bool[Tensor, " word"]:
+def _among(
+    logits: Float[Tensor, "head word d_vocab"], tokens: Int[Tensor, " word"], top: int
+) -> Bool[Tensor, "head word"]:
     """Whether at most `top` entries reach the word's own. Where all are equal, no word is copied."""
-    own = logits.gather(1, tokens[:, None])
-    return (logits >= own).sum(1) <= top
+    own = logits.take_along_dim(tokens[None, :, None], dim=2)
+    return (logits >= own).sum(2) <= top

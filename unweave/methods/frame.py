@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from unweave.errors import Interrupted
 from unweave.metrics.contrast import Contrast
 from unweave.models.model import Model
 from unweave.models.prompts import Prompts
@@ -22,6 +23,22 @@ if TYPE_CHECKING:
 Coords = dict[str, tuple[tuple[str, ...], Sequence | np.ndarray]]
 
 
+def stopped_in(run: Callable[[], object]) -> bool:
+    """Runs `run`, and says whether Ctrl-C ended it before all scores were there."""
+    try:
+        run()
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
+def finished(result: Any, stopped: bool) -> Any:
+    """The result; raises Interrupted with it where Ctrl-C ended its runs."""
+    if stopped:
+        raise Interrupted("interrupted; what was finished is in .partial", result)
+    return result
+
+
 def labelled(
     pair: Contrast,
     values: Tensor,
@@ -30,7 +47,10 @@ def labelled(
     prompts: Prompts | None = None,
     extra: Coords | None = None,
 ) -> xr.DataArray:
-    """A result with dimensions `prompt` and then `axes`, with the tokens of `prompts` (the clean ones by default)."""
+    """A result with dimensions `prompt` and then `axes`, with the tokens of `prompts` (the clean ones by default).
+
+    At a position that a prompt does not have there is no value, but NaN.
+    """
     import xarray as xr
 
     shown = pair.prompts if prompts is None else prompts
@@ -38,7 +58,7 @@ def labelled(
     coords: Coords = {name: ((name,), list(values_of)) for name, values_of in axes.items()}
     coords |= _prompt_coords(pair, shown) | _token_coords(shown, axes, pair.prompts) | (extra or {})
     about = {**attributes(pair), "over": " ".join(axes), **attrs}
-    return xr.DataArray(array_of(values), dims=dims, coords=coords, attrs=about)
+    return xr.DataArray(array_of(_within(shown, values, axes)), dims=dims, coords=coords, attrs=about)
 
 
 def labelled_weights(
@@ -72,7 +92,20 @@ def labelled_run(
         "n_prompts": len(prompts),
     }
     coords = _text_coords(prompts) | _token_coords(prompts, axes, prompts) | (extra or {})
+    values = _within(prompts, values, axes)
     return labelled_weights(model, values, {"prompt": range(len(prompts)), **axes}, {**about, **attrs}, coords)
+
+
+def _within(prompts: Prompts, values: Tensor, axes: Mapping[str, Sequence]) -> Tensor:
+    """Values `[prompt, *axes]`, NaN at positions that a prompt does not have."""
+    lengths = prompts.lengths.to(values.device)
+    for number, name in enumerate(axes):
+        if name in TOKENS:
+            beyond = torch.tensor(list(axes[name]), device=values.device) >= lengths[:, None]
+            others = [1] * (len(axes) - 1 - number)
+            beyond = beyond.reshape(len(prompts), *[1] * number, -1, *others)
+            values = values.masked_fill(beyond, float("nan")) if beyond.any() else values
+    return values
 
 
 def array_of(values: Tensor) -> np.ndarray:

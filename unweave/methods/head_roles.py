@@ -14,15 +14,15 @@ sequences):
     growth, after       contribution gained, and had, when all name movers found are replaced by their mean at the end
 
 A head gets the first name whose rule holds; other names that hold too are listed beside it. What a rule reads of
-contributions and effects (`EFFECTS`) must also be significantly different from 0, adjusted for all heads that are
-tried. The subject suppressor is not of that paper: it looks at the subject, and writes against it. The rules state what
-a head does, not that the task needs it: test that by knocking out the groups.
+contributions and effects (`EFFECTS`) must also be significantly different from 0, adjusted for the heads that meet the
+rule's other bounds. The subject suppressor is not of that paper: it looks at the subject, and writes against it. The
+rules state what a head does, not that the task needs it: test that by knocking out the groups.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, final
 
@@ -104,9 +104,9 @@ class Rule:
     bounds: tuple[tuple[str, float, float], ...]
     shown: tuple[str, ...] = ()
 
-    def holds(self, measures: Mapping[str, float], chance: Collection[str] = ()) -> bool:
-        """Whether every measure lies within its bounds, and none of them is among those that may be chance."""
-        return all(least <= measures[name] <= most and name not in chance for name, least, most in self.bounds)
+    def holds(self, measures: Mapping[str, float]) -> bool:
+        """Whether every measure lies within its bounds."""
+        return all(least <= measures[name] <= most for name, least, most in self.bounds)
 
     def __str__(self) -> str:
         said = []
@@ -207,12 +207,15 @@ def classify_heads(pair: Contrast, heads: Heads | None = None, rules: HeadRules 
     every = tuple((layer, head) for layer in range(config.n_layers) for head in range(config.n_heads))
     wanted = every if heads is None else parse_heads(config, heads)
     tried, measures = rules_of(limits), _measures(pair, limits)
-    read = _read(measures)
-    movers, others = ([head for head in every if rule.holds(*read(head))] for rule in tried[:2])
-    measures["through movers"] = _bare(_through(pair, [*movers, *others], measures["end to S2"], limits.looks))
+    movers, others = (_earners(rule, measures) for rule in tried[:2])
+    measures["through movers"] = _bare(_through(pair, {*movers, *others}, measures["end to S2"], limits.looks))
     measures = measures.assign(_backup(pair, movers))
-    read = _read(measures)
-    named = [_named(head, tried, measures, *read(head)) for head in wanted]
+    earned = {rule.name: _earners(rule, measures) for rule in tried}
+    means = {str(name): _mean(array).values for name, array in measures.items()}
+    named = []
+    for head in wanted:
+        rules_of_head = [rule for rule in tried if head in earned[rule.name]]
+        named.append(_named(head, rules_of_head, {name: float(mean[head]) for name, mean in means.items()}, measures))
     kept = named if heads is not None else [head for head in named if head.name != OTHER]
     rank = {rule.name: number for number, rule in enumerate(tried)}
     kept.sort(key=lambda head: (rank.get(head.name, len(rank)), head.head))
@@ -230,27 +233,34 @@ def _check(pair: Contrast) -> None:
         raise InputError(f"pair: heads are named by their logit difference, got {pair.metric.name}; use uw.LogitDiff()")
 
 
-def _read(measures: xr.Dataset) -> Callable[[Head], tuple[dict[str, float], set[str]]]:
-    """From a head to the means of its measures, and the effects among them that may be chance."""
-    means = {str(name): array.mean(str(array.dims[0])).values for name, array in measures.items()}
-    told = {name: told_from_zero(summary(measures[name])) for name in EFFECTS if name in measures}
+def _earners(rule: Rule, measures: xr.Dataset) -> list[Head]:
+    """The heads for which a rule holds. Whether effects are significant is asked of those that meet its other bounds,
+    which are not chosen by their effects.
+    """
+    within = {
+        name: (means >= least) & (means <= most)
+        for name, least, most in rule.bounds
+        for means in [_mean(measures[name]).values]
+    }
+    asked = np.all([cells for name, cells in within.items() if name not in EFFECTS], axis=0)
+    held = asked & np.all(list(within.values()), axis=0)
+    for name in (name for name in within if name in EFFECTS and asked.any()):
+        cells = measures[name].stack(address=("layer", "head")).reset_index("address", drop=True)
+        held[asked] &= told_from_zero(summary(cells.isel(address=asked.ravel())))
+    return [(int(layer), int(head)) for layer, head in np.argwhere(held)]
 
-    def read(head: Head) -> tuple[dict[str, float], set[str]]:
-        chance = {name for name, cells in told.items() if not cells[head]}
-        return {name: float(mean[head]) for name, mean in means.items()}, chance
 
-    return read
+def _mean(measure: xr.DataArray) -> xr.DataArray:
+    """Over prompts, words or sequences."""
+    return measure.mean(str(measure.dims[0]))
 
 
-def _named(
-    head: Head, rules: Sequence[Rule], measures: xr.Dataset, means: Mapping[str, float], chance: set[str]
-) -> NamedHead:
-    holding = [rule for rule in rules if rule.holds(means, chance)]
-    if not holding:
+def _named(head: Head, rules: Sequence[Rule], means: Mapping[str, float], measures: xr.Dataset) -> NamedHead:
+    """A head under the first of the rules that hold."""
+    if not rules:
         return NamedHead(head, OTHER, "", dict(means))
-    first, *others = holding
-    names = [*(name for name, _, _ in first.bounds), *first.shown]
-    evidence = {name: means[name] for name in dict.fromkeys(names)}
+    first, *others = rules
+    evidence = {name: means[name] for name in dict.fromkeys([*(name for name, _, _ in first.bounds), *first.shown])}
     over_prompts = [measures[name][:, head[0], head[1]] for name in evidence if "prompt" in measures[name].dims]
     tables = {str(values.name): summary(values) for values in over_prompts}
     intervals = {name: (float(table["low"]), float(table["high"])) for name, table in tables.items()}
@@ -278,9 +288,10 @@ def _measures(pair: Contrast, limits: HeadRules) -> xr.Dataset:
 def _bare(array: xr.DataArray) -> xr.DataArray:
     """Without coordinates that no dimension carries, so that measures of different origin stand in one table.
 
-    Which prompts belong together stays: intervals read it.
+    What intervals read stays: which prompts belong together, and how they score.
     """
-    return array.reset_coords([name for name in array.coords if name not in (*array.dims, "cluster")], drop=True)
+    kept = (*array.dims, "cluster", "clean", "corrupted")
+    return array.reset_coords([name for name in array.coords if name not in kept], drop=True)
 
 
 def _direct_and_indirect(pair: Contrast) -> dict[str, xr.DataArray]:
@@ -304,7 +315,7 @@ def _direct_and_indirect(pair: Contrast) -> dict[str, xr.DataArray]:
     return found | {"effect": effect, "indirect": effect - moved}
 
 
-def _through(pair: Contrast, movers: Sequence[Head], looks: xr.DataArray, least: float) -> xr.DataArray:
+def _through(pair: Contrast, movers: Collection[Head], looks: xr.DataArray, least: float) -> xr.DataArray:
     """Effects through the movers' queries, of heads that look at S2 and come before a mover; NaN for all others."""
     import xarray as xr
 
@@ -314,7 +325,7 @@ def _through(pair: Contrast, movers: Sequence[Head], looks: xr.DataArray, least:
     ]
     effects = xr.full_like(looks, np.nan, dtype=np.float64)
     if tried:
-        queries = [(layer, head, "q") for layer, head in movers]
+        queries = [(layer, head, "q") for layer, head in sorted(movers)]
         found = path_patch(pair, queries, tried, at=pair.metric.role, progress=False)
         for place, (layer, head) in enumerate(tried):
             effects[:, layer, head] = found.values[:, place]

@@ -87,8 +87,8 @@ def _scores(model: Model, tokens: Int[Tensor, "prompt pos"]) -> Float[Tensor, "p
 
     def tap(site: str, layer: int, value: Tensor) -> Tensor:
         if site == "pattern":
-            value = value[:, :, front:, front:]
-            repeat, first = value[:, :, n:], value[:, :, :n, :n]
+            drawn = value[:, :, front:, front:]
+            repeat, first = drawn[:, :, n:], drawn[:, :, :n, :n]
             kinds = (repeat.diagonal(0, 2, 3), first.diagonal(-1, 2, 3), repeat.diagonal(1, 2, 3)[..., :n])
             read.append(torch.stack([kind.mean(-1) for kind in kinds], dim=1))
         return value

@@ -3,6 +3,8 @@
 At `k` and `v` the number is that of a key/value head, which several query heads may share. Where they do, results call
 it `9.kv1`, and it may be written so.
 
+Rows of `uw.top`, and the names that it prints (`"z 23.3"`, `"23.kv1"`), are taken wherever heads are.
+
 The numbers may be Python's, numpy's or a tensor's, and the pair a tuple, a list or a row of an array, as other
 libraries return them.
 """
@@ -18,15 +20,17 @@ from torch import Tensor
 from unweave.errors import InputError
 from unweave.models.config import Config
 from unweave.models.sites import SITES, check_head, check_layer
+from unweave.results.top import Row, Top
 
 Head = tuple[int, int]
 # One head as a user writes it, and one or several, also as the rows of an array.
-HeadName = str | Sequence[SupportsIndex] | np.ndarray | Tensor
-Heads = HeadName | Sequence[HeadName]
+HeadName = str | Sequence[SupportsIndex] | np.ndarray | Tensor | Row
+Heads = HeadName | Sequence[HeadName] | Top
 # Knockouts one by one, each of one head or of those in a list of its own.
 Knockouts = Heads | Sequence[Heads]
 
-_NAME = re.compile(r"(-?\d+)\.(kv)?(\d+)|L(\d+)H(\d+)")
+# A site may stand before it, as in addresses and in results of several sites.
+_NAME = re.compile(r"(?:(?:z|q|pattern|result) )?(?:(-?\d+)\.(kv)?(\d+)|L(\d+)H(\d+))")
 
 
 def parse_head(config: Config, head: HeadName, site: str = "z") -> Head:
@@ -53,20 +57,44 @@ def parse_heads(config: Config, heads: Heads) -> tuple[Head, ...]:
     Raises:
         InputError: no head, one that the model lacks, or one that is named twice.
     """
-    found = tuple(parse_head(config, head) for head in listed(heads))
+    found = tuple(one for head in listed(heads) for one in _query_heads(config, head))
+    if isinstance(heads, Top):  # of several sites and places it names a head several times
+        found = tuple(dict.fromkeys(found))
     if not found:
         raise InputError(f"heads: expected a list such as [(9, 6), '9.9'], got {heads!r}")
     check_once([head_name(head) for head in found])
     return found
 
 
+def _query_heads(config: Config, head: HeadName) -> list[Head]:
+    """A head, wherever it was patched; of a key/value head, `"9.kv1"` or `"v 9.1"`, the query heads that share it."""
+    name = head.partition(" @")[0].split() if isinstance(head, str) else []
+    site = name[0] if len(name) == 2 and name[0] in ("k", "v") else "k" if ".kv" in "".join(name) else "z"
+    if site == "z":
+        return [parse_head(config, " ".join(name) or head)]
+    layer, number = parse_head(config, name[-1], site)
+    return [(layer, number * config.heads_per_kv + place) for place in range(config.heads_per_kv)]
+
+
+def written(given: Any) -> Any:
+    """A row of `uw.top` as the address that it names, `"k 9.kv1 @S2"`; anything else as it is."""
+    if not isinstance(given, Row):
+        return given
+    unit, _, place = given.label.partition(" @ ")
+    unit = unit.removeprefix(f"{given.site} ")
+    alone = re.fullmatch(r"layer (\d+)|(\d+\.(?:kv)?\d+)|(\d+)\.n(\d+)", unit)
+    if alone and given.site:
+        unit = f"{given.site} {'.'.join(filter(None, alone.groups()))}"
+    return f"{unit} @{place}" if place else unit
+
+
 def listed(heads: Knockouts) -> list[Any]:
     """What was named, one thing or several, as a list. Raises InputError for what is neither."""
-    if isinstance(heads, str) or is_head(heads):
-        return [heads]
+    if isinstance(heads, str | Row) or is_head(heads):
+        return [written(heads)]
     if not isinstance(heads, Iterable):
         raise InputError(f"heads: expected a list such as [(9, 6), '9.9'], got {heads!r}")
-    return list(heads)
+    return [written(head) for head in heads]
 
 
 def is_head(given: object) -> bool:

@@ -20,13 +20,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from unweave.engine.donor import Donor, GivenDonor, RunDonor
+from unweave.engine.donor import GivenDonor, RunDonor
 from unweave.engine.masked_donor import MaskedDonor
 from unweave.engine.question import question_of
 from unweave.engine.sheet import Joint, Sheet
 from unweave.engine.sweep import Sweep
-from unweave.errors import InputError, Interrupted
-from unweave.methods.frame import labelled
+from unweave.errors import InputError
+from unweave.methods.frame import finished, labelled, stopped_in
 from unweave.methods.heads import Knockouts, shared_note
 from unweave.methods.knockout_targets import (
     Target,
@@ -38,8 +38,8 @@ from unweave.methods.knockout_targets import (
     sites_of,
 )
 from unweave.methods.measures import check_measure, measure_attrs, measured
-from unweave.methods.replacement import Replacement, replaced_values, replacement_of
-from unweave.methods.result_noise import noise_scores
+from unweave.methods.replacement import Replacement, replacement_of, replacing
+from unweave.methods.result_noise import NoiseRuns
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.prompts import Prompts
 from unweave.models.run import Edit, where
@@ -84,7 +84,7 @@ def knockout(
 
     Returns:
         `[prompt, layer, head]` (`kv_head` where keys and values are grouped), `[prompt, layer]` for MLPs and layers, or
-        `[prompt, address]` for a list.
+        `[prompt, address]` for a list. NaN is the metric's own, and `notes` says of how many runs.
 
     Raises:
         InputError: a target, role or option that does not exist, a target named twice, reference prompts that do not
@@ -95,17 +95,20 @@ def knockout(
     fill = replacement_of(how, source)
     _check(pair, heads, joint, measure)
     plan = _plan(pair, "z" if heads is None else heads, at, joint)
-    if plan.noisy and fill.how == "gaussian":
-        values, stopped, note = noise_scores(pair, plan.chosen, fill.seed, mask_of(pair, at)), False, ""
-    else:
-        given, note = replaced_values(pair, plan.keys, fill)
-        values, stopped = _swept(pair, plan, given, at, memory, progress)
-    notes = [note, *_notes(pair, plan, uniform=fill.how == "zero" and at is None)]
+    noisy, note = plan.noisy and fill.how == "gaussian", ""
+    with shown(progress, "knocking out") as report:
+        if noisy:
+            runs = NoiseRuns(pair, plan.chosen, fill.seed, mask_of(pair, at), memory, report)
+        else:
+            values, note = replacing(pair, plan.keys, fill, memory)
+            donor, mask = GivenDonor(values), mask_of(pair, at) if plan.sheets else None
+            if mask is not None:  # joint patches name their positions themselves
+                donor = MaskedDonor(donor, RunDonor(pair.prompts, pair.clean_run), mask)
+            runs = Sweep(question_of(pair, "noise", donor), plan.sheets or plan.joints, memory, report)
+        stopped = stopped_in(runs.run)
+    notes = [note, *_notes(pair, plan, uniform=fill.how == "zero" and at is None), runs.scores.note()]
     attrs = {**_attrs(pair, fill, at, plan), "notes": "; ".join(filter(None, notes))}
-    result = _result(pair, plan, values, measure, attrs)
-    if stopped:
-        raise Interrupted("interrupted; what was finished is in .partial", result)
-    return result
+    return finished(_result(pair, plan, runs.scores.values, measure, attrs), stopped)
 
 
 @dataclass(frozen=True)
@@ -226,26 +229,6 @@ def _joints(pair: Contrast, chosen: Sequence[Sequence[Target]], at: At) -> tuple
         )
         patches.append(replace(members[0], offset=offset) if len(members) == 1 else Joint(members, offset))
     return tuple(patches)
-
-
-def _swept(
-    pair: Contrast,
-    plan: Plan,
-    given: Mapping[tuple[str, int], Tensor],
-    at: At,
-    memory: int | float | None,
-    progress: Progress | bool | None,
-) -> tuple[Float[Tensor, "variant prompt"], bool]:
-    """Scores, and whether Ctrl-C ended the sweep before all were there."""
-    mask = mask_of(pair, at) if plan.sheets else None
-    own = RunDonor(pair.prompts, pair.clean_run)
-    donor: Donor = GivenDonor(given) if mask is None else MaskedDonor(given, own, mask)
-    with shown(progress, "knocking out") as report:
-        sweep = Sweep(question_of(pair, "noise", donor), plan.sheets or plan.joints, memory, report)
-        try:
-            return sweep.run(), False
-        except KeyboardInterrupt:
-            return sweep.values, True
 
 
 def _result(

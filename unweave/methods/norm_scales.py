@@ -45,9 +45,7 @@ def norm_scales(
 
     found = read_sites(model, batch, [("resid_pre", layer) for layer in range(model.config.n_layers)], pick, memory)
     scales = torch.stack(list(found.values()), dim=1)
-    places = torch.arange(batch.tokens.shape[1], device=scales.device)
-    scales = scales.masked_fill((places >= batch.lengths[:, None])[:, None], float("nan"))
-    axes = {"layer": range(model.config.n_layers), "pos": range(len(places))}
+    axes = {"layer": range(model.config.n_layers), "pos": range(batch.tokens.shape[1])}
     attrs = {
         "method": "norm scales",
         "quantity": "norm scale",

@@ -14,26 +14,29 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, overload
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool
 from torch import Tensor
 
-from unweave.engine.paths import members_of
 from unweave.engine.question import question_of
+from unweave.engine.scores import Scores
 from unweave.engine.sheet import Joint, Sheet
 from unweave.engine.sweep import Sweep
-from unweave.errors import InputError, Interrupted
+from unweave.errors import InputError
 from unweave.methods.address import Address, checked, patchable_site
 from unweave.methods.axes import Axes, Over, axes_of, sheets_of
-from unweave.methods.frame import labelled
-from unweave.methods.heads import shared_note
+from unweave.methods.frame import finished, labelled, stopped_in
+from unweave.methods.heads import shared_note, written
 from unweave.methods.measures import EFFECT, MEANING
 from unweave.metrics.contrast import Contrast, check_pair
+from unweave.models.prompts import Prompts
+from unweave.models.sites import check_pos
 from unweave.progress import Progress, shown
+from unweave.results.top import Row, Top
 
 if TYPE_CHECKING:
     import xarray as xr
 
-Place = Address | str | Sequence[Address | str]
+Place = Address | str | Row | Sequence[Address | str]
 
 
 @overload
@@ -82,7 +85,10 @@ def patch(
 
     Returns:
         Effects `[prompt, *over]`: an array for one site, a dataset for several. Grouped keys and values have the axis
-        `kv_head`. A patch that cannot matter has effect exactly 0.
+        `kv_head`. A patch that cannot matter has effect exactly 0, and so has one whose value is, bit for bit, the one
+        that it replaces. If the two differ by rounding errors only, the effect is a number of the size of rounding
+        errors, which may be 0. NaN stands at positions beyond a prompt's end, and if the metric is NaN for the patched
+        run: the attribute `notes` says of how many.
 
     Raises:
         InputError: a site, axis or coordinate that does not exist.
@@ -97,19 +103,18 @@ def patch(
     sheets: list[list[Sheet]] = []
     for axes in plan:
         sheets.append(sheets_of(axes, pair.prompts, sum(sheet.size for part in sheets for sheet in part)))
-    values, stopped = _swept(pair, [sheet for part in sheets for sheet in part], direction, memory, progress)
+    scores, stopped = _swept(pair, [sheet for part in sheets for sheet in part], direction, memory, progress)
     arrays, start = {}, 0
     for axes, part in zip(plan, sheets, strict=True):
         size = sum(sheet.size for sheet in part)
-        arrays[axes.site.name] = _array(pair, axes, values[start : start + size], direction)
+        arrays[axes.site.name] = _array(pair, axes, scores, slice(start, start + size), direction)
         start += size
-    result = arrays[plan[0].site.name] if isinstance(sites, str) else _dataset(arrays)
-    return _finished(result, stopped)
+    return finished(arrays[plan[0].site.name] if isinstance(sites, str) else _dataset(arrays), stopped)
 
 
 def patch_at(
     pair: Contrast,
-    addresses: Address | str | Sequence[Place],
+    addresses: Address | str | Sequence[Place] | Top,
     direction: str = "denoise",
     memory: int | float | None = None,
     progress: Progress | bool | None = None,
@@ -119,29 +124,31 @@ def patch_at(
     Args:
         pair: the model, both sets of prompts, and the metric.
         addresses: each an address, `"z 23.3"` (a head), `"resid_pre 5 @S2"` (a layer at a role), `"q 9.6 @12"` (at a
-            position), `"v 20.1"` (a key/value head); or several that are patched together: a list in the list, or
-            `"z 9.6 + z 9.9"`.
+            position, counted from 0), `"v 20.1"` (a key/value head); or several that are patched together: a list in
+            the list, or `"z 9.6 + z 9.9"`. Rows of `uw.top` are patched where they stand.
         direction, memory, progress: as in `patch`.
 
     Returns:
-        Effects `[prompt, address]`.
+        Effects `[prompt, address]`; NaN where a prompt does not have the position, as in `patch`.
 
     Raises:
         InputError: an address that does not exist.
         Interrupted: Ctrl-C; `partial` holds what was finished.
     """
     check_pair(pair)
-    places = [addresses] if isinstance(addresses, (Address, str)) else addresses
+    places = [addresses] if isinstance(addresses, (Address, str)) else [written(place) for place in addresses]
     if not places:
         raise InputError("addresses: none was given; write ['z 23.3', 'resid_pre 5 @S2']")
     sheets = [_sheet_of(pair, place, offset) for offset, place in enumerate(places)]
-    values, stopped = _swept(pair, sheets, direction, memory, progress)
+    scores, stopped = _swept(pair, sheets, direction, memory, progress)
     names = [_name_of(place) for place in places]
     recipient = pair.sides(direction)[0].prompts
-    effects = pair.effect(values.to(pair.clean.device), direction).T
-    notes = shared_note(pair.model.config, {member.site for sheet in sheets for member in members_of(sheet)})
+    effects = pair.effect(scores.values.to(pair.clean.device), direction)
+    effects = effects.masked_fill(_beyond(sheets, recipient).to(effects.device), float("nan"))
+    shared = shared_note(pair.model.config, {member.site for sheet in sheets for member in sheet.members})
+    notes = "; ".join(filter(None, [shared, scores.note()]))
     attrs = {**_attrs(direction), "site": "addresses", "notes": notes}
-    return _finished(labelled(pair, effects, {"address": names}, attrs, recipient), stopped)
+    return finished(labelled(pair, effects.T, {"address": names}, attrs, recipient), stopped)
 
 
 def _swept(
@@ -150,23 +157,22 @@ def _swept(
     direction: str,
     memory: int | float | None,
     progress: Progress | bool | None,
-) -> tuple[Float[Tensor, "variant prompt"], bool]:
+) -> tuple[Scores, bool]:
     """Scores, and whether Ctrl-C ended the sweep before all were there."""
     with shown(progress, "patching") as report:
         sweep = Sweep(question_of(pair, direction), sheets, memory, report)
-        try:
-            return sweep.run(), False
-        except KeyboardInterrupt:
-            return sweep.values, True
+        stopped = stopped_in(sweep.run)
+    return sweep.scores, stopped
 
 
-def _array(pair: Contrast, axes: Axes, values: Float[Tensor, "variant prompt"], direction: str) -> xr.DataArray:
-    effects = pair.effect(values.to(pair.clean.device), direction)
+def _array(pair: Contrast, axes: Axes, scores: Scores, variants: slice, direction: str) -> xr.DataArray:
+    effects = pair.effect(scores.values[variants].to(pair.clean.device), direction)
     table = effects.T.reshape(len(pair.prompts), *axes.shape)
     order = [axes.engine_order.index(name) for name in axes.names]
     table = table.permute(0, *(1 + n for n in order))
     site = axes.site.name
-    attrs = {**_attrs(direction), "site": site, "notes": shared_note(pair.model.config, {site})}
+    notes = "; ".join(filter(None, [shared_note(pair.model.config, {site}), scores.note(variants)]))
+    attrs = {**_attrs(direction), "site": site, "notes": notes}
     return labelled(pair, table, axes.coords, attrs, pair.sides(direction)[0].prompts)
 
 
@@ -180,12 +186,6 @@ def _dataset(arrays: dict[str, xr.DataArray]) -> xr.Dataset:
     first = next(iter(arrays.values()))
     shared = {name: value for name, value in first.attrs.items() if name not in ("site", "notes")}
     return xr.Dataset({name: array.rename(name) for name, array in arrays.items()}, attrs=shared)
-
-
-def _finished(result, stopped: bool):
-    if stopped:
-        raise Interrupted("interrupted; what was finished is in .partial", result)
-    return result
 
 
 def _sheet_of(pair: Contrast, place: Place, offset: int) -> Sheet | Joint:
@@ -206,10 +206,15 @@ def _places_at(pair: Contrast, address: Address) -> Tensor | None:
         return None
     if isinstance(address.at, str):
         return pair.prompts.role(address.at).cpu()[None]
-    n_pos = pair.prompts.tokens.shape[1]
-    if not 0 <= address.at < n_pos:
-        raise InputError(f"address {address}: the prompts have positions 0 to {n_pos - 1}")
-    return torch.full((1, len(pair.prompts)), address.at)
+    pos = check_pos(pair.prompts.tokens.shape[1], address.at, f"address {address}")
+    return torch.full((1, len(pair.prompts)), pos)
+
+
+def _beyond(sheets: Sequence[Sheet | Joint], prompts: Prompts) -> Bool[Tensor, "variant prompt"]:
+    """Which patches name a position that a prompt does not have."""
+    ends = prompts.lengths.cpu()
+    places = [[member.places[0] for member in sheet.members if member.places is not None] for sheet in sheets]
+    return torch.stack([sum((at >= ends for at in each), torch.zeros_like(ends, dtype=torch.bool)) for each in places])
 
 
 def _name_of(place: Place) -> str:

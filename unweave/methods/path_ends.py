@@ -18,15 +18,15 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from unweave.engine.paths import members_of
 from unweave.engine.reach import entry_stage
 from unweave.engine.receivers import Receivers
 from unweave.engine.sheet import Joint, Sheet
 from unweave.errors import InputError
-from unweave.methods.heads import HeadName, head_name_at, is_head, is_head_name, parse_head
+from unweave.methods.heads import HeadName, head_name_at, is_head, is_head_name, parse_head, written
 from unweave.metrics.contrast import Contrast
 from unweave.models.config import Config
 from unweave.models.sites import SITES, check_layer, check_site
+from unweave.results.top import Top
 
 Receiver = tuple[int, int, str] | str
 Sender = HeadName
@@ -50,7 +50,7 @@ def places_of(pair: Contrast, role: str | None) -> Places | None:
     return None if role is None else pair.prompts.role(role).cpu()
 
 
-def named_receivers(config: Config, receivers: str | Sequence[object]) -> dict[str, Receiver]:
+def named_receivers(config: Config, receivers: str | Sequence[object] | Top) -> dict[str, Receiver]:
     """Each receiver by its name, `"8.6 q"`, `"8.kv1 v"` or `"mlp 9"`; none for the logits.
 
     Raises:
@@ -65,7 +65,7 @@ def named_receivers(config: Config, receivers: str | Sequence[object]) -> dict[s
         raise InputError("receivers: none was given; write 'logits' or [(8, 6, 'v')]")
     named: dict[str, Receiver] = {}
     for given in [receivers] if isinstance(receivers, str) or _is_input(receivers) else receivers:
-        name, receiver = _receiver(config, given)
+        name, receiver = _receiver(config, written(given))
         if name in named:
             raise InputError(f"receivers: {name!r} is named twice")
         named[name] = receiver
@@ -88,7 +88,7 @@ def receiving(config: Config, receivers: Sequence[Receiver], places: Places | No
 
 
 def sending(
-    config: Config, senders: Sender | Sequence[Sender | Sequence[Sender]], places: Places | None
+    config: Config, senders: Sender | Sequence[Sender | Sequence[Sender]] | Top, places: Places | None
 ) -> tuple[dict[str, Sequence], list[Sheet | Joint]]:
     """The result's axes, and the engine's senders.
 
@@ -110,7 +110,7 @@ def sending(
     listed: dict[str, Sheet | Joint] = {}
     each: Sequence[object] = [senders] if single else senders  # pyright: ignore[reportAssignmentType]
     for sender in each:
-        name, members = _together(config, sender, sent_at)
+        name, members = _together(config, written(sender), sent_at)
         if name in listed:
             raise InputError(f"senders: {name!r} is named twice")
         listed[name] = Joint(members, len(listed))
@@ -122,7 +122,7 @@ def check_order(config: Config, senders: Sequence[Sheet | Joint], receivers: Rec
     if receivers.logits:
         return
     last = receivers.stages(config)[-1]
-    earliest = min(entry_stage(config, sheet.site, sheet.layer) for sender in senders for sheet in members_of(sender))
+    earliest = min(entry_stage(config, sheet.site, sheet.layer) for sender in senders for sheet in sender.members)
     if earliest > last:
         raise InputError(
             f"receivers: the last of them is in layer {last // 2}, and every sender writes after it; "

@@ -29,8 +29,8 @@ from torch import Tensor
 
 from unweave.engine.paths import PathSweep
 from unweave.engine.question import question_of
-from unweave.errors import InputError, Interrupted
-from unweave.methods.frame import labelled
+from unweave.errors import InputError
+from unweave.methods.frame import finished, labelled, stopped_in
 from unweave.methods.heads import shared_note
 from unweave.methods.measures import check_measure, measure_attrs, measured
 from unweave.methods.path_ends import (
@@ -45,8 +45,8 @@ from unweave.methods.path_ends import (
     sending,
 )
 from unweave.metrics.contrast import Contrast, check_pair
-from unweave.models.config import Config
 from unweave.progress import Progress, shown
+from unweave.results.top import Top
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -80,8 +80,8 @@ class Convention:
 
 def path_patch(
     pair: Contrast,
-    receivers: Receiver | Sequence[Receiver] = "logits",
-    senders: Sender | Sequence[Sender | Sequence[Sender]] = "heads",
+    receivers: Receiver | Sequence[Receiver] | Top = "logits",
+    senders: Sender | Sequence[Sender | Sequence[Sender]] | Top = "heads",
     at: At = None,
     *,
     direction: str = "noise",
@@ -111,7 +111,10 @@ def path_patch(
 
     Returns:
         `[prompt, layer, head]`, `[prompt, layer]` for `"mlps"`, or `[prompt, sender]` for a list. A sender that comes
-        after all receivers has effect exactly 0.
+        after all receivers has effect exactly 0; so has one whose value is, bit for bit, the one that it replaces, and
+        one that reaches no receiver that leads to where the metric reads. If values differ by rounding errors only, the
+        effect is a number of the size of rounding errors, which may be 0. NaN is the metric's own, and `notes` says of
+        how many runs.
 
     Raises:
         InputError: a receiver, sender, role or option that does not exist, an end named twice, receivers that no sender
@@ -128,16 +131,13 @@ def path_patch(
     check_order(config, sheets, target)
     with shown(progress, "path patching") as report:
         sweep = PathSweep(question_of(pair, direction), sheets, target, mlps == "live", memory, report)
-        try:
-            values, stopped = sweep.run(), False
-        except KeyboardInterrupt:
-            values, stopped = sweep.values, True
+        stopped = stopped_in(sweep.run)
     receiver_at = receives if ends else pair.metric.role
     places = {"sender_at": sends or "all positions", "receiver_at": receiver_at or "all positions"}
-    result = _result(pair, axes, values, convention, {**places, **_ends_attrs(config, ends)})
-    if stopped:
-        raise Interrupted("interrupted; what was finished is in .partial", result)
-    return result
+    shared = shared_note(config, {name.split()[-1] for name in ends})
+    notes = "; ".join(filter(None, [shared, sweep.scores.note()]))
+    attrs = {**places, "receivers": ", ".join(ends) or "logits", "notes": notes}
+    return finished(_result(pair, axes, sweep.scores.values, convention, attrs), stopped)
 
 
 def _result(
@@ -151,7 +151,3 @@ def _result(
     table = numbers.reshape(len(pair.prompts), *(len(coords) for coords in axes.values()))
     attrs = {"method": "path patching", **attrs, **convention.attrs()}
     return labelled(pair, table, axes, attrs, pair.sides(convention.direction)[0].prompts)
-
-
-def _ends_attrs(config: Config, ends: Mapping[str, Receiver]) -> dict[str, str]:
-    return {"receivers": ", ".join(ends) or "logits", "notes": shared_note(config, {name.split()[-1] for name in ends})}

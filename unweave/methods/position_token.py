@@ -157,7 +157,17 @@ def _dataset(
         "residual": (residual, table, "residual", unit),
     }
     arrays = {
-        name: labelled(pair, values, axes, {"quantity": quantity, "unit": unit_of, "corruption": "six flips"})
+        name: labelled(
+            pair,
+            values,
+            axes,
+            {
+                "quantity": quantity,
+                "unit": unit_of,
+                "corruption": "six flips",
+                "share_of": "clean" if name == "change" else "",
+            },
+        )
         for name, (values, axes, quantity, unit_of) in kinds.items()
     }
     shared = dict(arrays["score"].attrs) | {"method": "position and token", "site": "z"}

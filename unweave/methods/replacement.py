@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import torch
@@ -111,7 +111,6 @@ def replacement_of(how: str | Replacement, source: str | Prompts | None = None) 
     return fill
 
 
-@without_autocast
 def replaced_values(pair: Contrast, keys: Iterable[Key], how: Replacement) -> tuple[dict[Key, Tensor], str]:
     """The values that stand in at these sites and layers, each in its site's shape, and a note on them.
 
@@ -136,7 +135,7 @@ def replacing(
         return lambda rows: {key: _made(pair, key, how, rows) for key in wanted}, ""
     reference = how.reference_of(pair)
     if how.how == "resample":
-        _check_paired(pair.prompts, reference)
+        reference = _paired(pair.prompts, reference)
         return lambda rows: dict(pair.model.run(reference.take(rows), keep=wanted).kept), ""
     group, group_of, note = _groups(pair.prompts, reference, how)
     means = _group_means(pair, reference, wanted, group, memory)
@@ -211,7 +210,7 @@ def _template_groups(clean: Prompts, reference: Prompts, lone: str) -> tuple[Ten
         )
     ours = clean.groups.cpu()
     if reference.groups is None:
-        _check_paired(clean, reference)
+        _paired(clean, reference)
     theirs = ours if reference.groups is None else reference.groups.cpu()
     names = ours.unique().tolist()
     for name in names:
@@ -248,6 +247,7 @@ def _counted(names: list[int]) -> str:
     return f"template {listed} has" if len(names) == 1 else f"templates {listed} have"
 
 
+@without_autocast
 def _group_means(
     pair: Contrast,
     reference: Prompts,
@@ -293,9 +293,11 @@ def _fit(values: Tensor, n_pos: int, dim: int) -> Tensor:
     return torch.cat([values, values.new_zeros(shape)], dim)
 
 
-def _check_paired(clean: Prompts, reference: Prompts) -> None:
-    if reference.tokens.shape != clean.tokens.shape or not torch.equal(reference.lengths.cpu(), clean.lengths.cpu()):
+def _paired(clean: Prompts, reference: Prompts) -> Prompts:
+    """Reference prompts, one for each clean one, padded no further. Raises InputError where they are not."""
+    if not torch.equal(reference.lengths.cpu(), clean.lengths.cpu()):
         raise InputError(
             f"reference: expected {len(clean)} prompts of the clean prompts' lengths, one for each, got "
             f"{len(reference)}; use how='mean' for prompts of another number or length"
         )
+    return replace(reference, tokens=reference.tokens[:, : clean.tokens.shape[1]])

@@ -132,10 +132,10 @@ def _attention(
     """Attention between positions of each prompt."""
     config, lengths = pair.model.config, {}
 
-    def pick(key: Key, value: Tensor, rows: slice) -> Tensor:
+    def pick(key: Key, value: Tensor, rows: slice) -> Tensor | None:
         if key[0] == "v":  # passes before the pattern of its layer
             lengths[key[1]] = widened(value).norm(dim=-1)
-            return value[:, :0]
+            return None
         looks = value.take_along_dim(queries[rows, None, :, None], 2)
         looks = _weighted(config, looks, lengths.pop(key[1])) if by_value else looks
         return looks.take_along_dim(keys[rows, None, None, :], 3)

@@ -67,7 +67,7 @@ class Contrast:
         check_pairs(clean, corrupted)
         found = pair_clusters(clean, corrupted) if clean.clusters is None else clean.clusters
         clusters = None if found is None else found.to(clean.tokens.device)
-        n_pos = min(clean.tokens.shape[1], corrupted.tokens.shape[1])  # one may be padded further than the other
+        n_pos = int(clean.lengths.max())  # either may be padded further, and each its own way
         put("prompts", replace(clean, tokens=clean.tokens[:, :n_pos], clusters=clusters))
         put("corrupted", replace(corrupted, tokens=corrupted.tokens[:, :n_pos], clusters=clusters))
         lent = lent_keys(self.model.config, self.prompts, self.model.dtype.itemsize)

@@ -40,8 +40,8 @@ class SVD(NamedTuple):
 class FactoredMatrix:
     """`left @ right`, never multiplied out: `[*batch rows inner]` and `[*batch inner columns]`.
 
-    Leading axes (layers, heads) are a batch, and broadcast against each other. Half precision becomes float32: there are
-    no decompositions in it, and products of several matrices overflow.
+    Leading axes (layers, heads) are a batch, and broadcast against each other. Factors in half precision become
+    float32: half precision has no decompositions, and products of several matrices overflow in it.
 
     Raises:
         InputError: factors that are no matrices, or whose inner sizes or batches do not fit.

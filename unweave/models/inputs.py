@@ -28,8 +28,8 @@ def column(name: str, given: object, n_prompts: int | None = None, of: str = "")
         wanted += f" with one entry for each of the {n_prompts} prompts"
     if hasattr(given, "columns"):
         raise InputError(f"{wanted}, got a table ({type(given).__name__}); give one of its columns")
-    listable = isinstance(given, Iterable) and getattr(given, "ndim", 1) > 0 and not hasattr(given, "read")
-    if isinstance(given, (str, bytes, Mapping)) or not listable:
+    other = isinstance(given, (str, bytes, Mapping)) or hasattr(given, "read") or getattr(given, "ndim", 1) == 0
+    if not isinstance(given, Iterable) or other:
         raise InputError(f"{wanted}, got {shown(given)}")
     if isinstance(given, Set):
         raise InputError(f"{wanted}, got {shown(given)}, which has no order; give a list")

@@ -255,13 +255,13 @@ class Model:
 
 def _edits(given: object) -> list[Edit]:
     """Edits as a list. Raises InputError for what is none."""
-    single = isinstance(given, (Edit, str)) or not isinstance(given, Iterable)
-    edits = [given] if single else list(given)  # pyright: ignore[reportArgumentType]
-    for edit in edits:
+    edits = []
+    for edit in given if isinstance(given, Iterable) and not isinstance(given, str) else [given]:
         if not isinstance(edit, Edit):
             raise InputError(
                 f"edits: expected uw.Edit values, such as uw.Edit('z', 9, value=0.0, head=6), got {shown(edit)}"
             )
+        edits.append(edit)
     return edits
 
 

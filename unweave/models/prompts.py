@@ -112,6 +112,19 @@ class Prompts:
             str_tokens=tuple(self.str_tokens[row] for row in rows) if self.str_tokens else (),
         )
 
+    def first(self, n: int) -> list[int]:
+        """The first `n` rows, without those of clusters that are cut there, unless that leaves fewer than half of them.
+
+        So a pair is kept together, and templates that return all the time are not: of 100 prompts from 15 templates, 24
+        are of all templates, and not of three.
+        """
+        rows = list(range(min(n, len(self))))
+        if self.clusters is None:
+            return rows
+        cut = set(self.clusters[len(rows) :].tolist())
+        whole = [row for row in rows if int(self.clusters[row]) not in cut]
+        return whole if 2 * len(whole) >= len(rows) else rows
+
     def role(self, name: str) -> Int[Tensor, " prompt"]:
         """Positions of a role, one a prompt. Raises InputError with the roles that there are."""
         if name not in self.roles:

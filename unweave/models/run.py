@@ -13,7 +13,7 @@ from unweave.errors import InputError
 from unweave.models.config import Config
 from unweave.models.forward import forward, unembed
 from unweave.models.prompts import Prompts
-from unweave.models.sites import SITES, Site, check_head, check_layer, check_site, parse_site
+from unweave.models.sites import SITES, Site, check_head, check_layer, check_neuron, check_pos, check_site, parse_site
 from unweave.models.weights import Weights
 
 Keep = str | tuple[str, SupportsIndex] | Callable[[str], bool]
@@ -27,7 +27,8 @@ class Edit:
     `value` is a number, or broadcasts to what is selected: `[prompt pos d_model]` of a residual site, `[prompt pos head
     d_head]` of `q k v z`, `[prompt head q_pos k_pos]` of `scores` and `pattern` (where `pos` is the destination),
     `[prompt pos d_mlp]` of the MLP's sites; with `head`, `pos` or `neuron` given, that axis is gone. `pos` is one
-    position or one for each prompt.
+    position, counted from 0, or one for each prompt: `prompts.role("end")` is each prompt's last token. A prompt that
+    is too short for the one position is not edited there.
     """
 
     site: str
@@ -79,6 +80,19 @@ def replaced(edit: Edit, value: Tensor) -> Tensor:
     return out
 
 
+def check_places(edit: Edit, prompts: Prompts) -> None:
+    """Raises InputError for a position that no prompt has; and, of one for each prompt, that this prompt lacks."""
+    if edit.pos is None:
+        return
+    if not isinstance(edit.pos, Tensor) or not edit.pos.ndim:
+        check_pos(int(prompts.lengths.max()), edit.pos)
+        return
+    if edit.pos.shape != prompts.lengths.shape:
+        raise InputError(f"pos: expected one for each of the {len(prompts)} prompts, got {[*edit.pos.shape]}")
+    for number, (pos, length) in enumerate(zip(edit.pos.tolist(), prompts.lengths.tolist(), strict=True)):
+        check_pos(length, pos, f"pos of prompt {number + 1}")
+
+
 class Recorder:
     """A tap that makes the edits and keeps the sites asked for. Sites that are neither pass untouched."""
 
@@ -91,6 +105,8 @@ class Recorder:
             check_site(config, site)
             if edit.head is not None:
                 check_head(config, site, edit.head)
+            if edit.neuron is not None:
+                check_neuron(config, edit.neuron)
             layer = check_layer(config, edit.layer) if site.in_layers else -1
             self._edits.setdefault((site.name, layer), []).append(edit)
 
@@ -195,6 +211,8 @@ def run_model(
 ) -> Run:
     """One forward pass over `prompts`, with edits made and activations kept."""
     recorder = Recorder(config, keep, edits)
+    for edit in edits:
+        check_places(edit, prompts)
     with torch.no_grad():
         final = forward(config, weights, prompts.tokens, recorder, prompts.lengths)
     return Run(config, weights, prompts, recorder.kept, final)

@@ -8,8 +8,9 @@ A site is where a value can be read, kept or replaced. Shapes, with `kv_head` wh
     scores pattern                                                          [prompt head q_pos k_pos]
     mlp_pre mlp_post                                                        [prompt pos d_mlp]
 
-`q` and `k` are taken before rotation. `scores` are scaled and masked; they and `pattern` are float32 in half precision. `mlp_pre` is what the activation function reads,
-`mlp_post` what the output matrix reads. `final` is the residual stream after the last norm.
+`q` and `k` are taken before rotation. `scores` are scaled and masked. `mlp_pre` is what the activation function reads,
+`mlp_post` what the output matrix reads. `final` is the residual stream after the last norm. In models in half precision
+`scores` and `pattern` are float32.
 """
 
 import operator
@@ -111,6 +112,37 @@ def n_heads_at(config: Config, site: Site) -> int | None:
     if site.rows in ("head", "attention"):
         return config.n_heads
     return config.n_kv_heads if site.rows == "kv_head" else None
+
+
+def width(config: Config, site: Site, n_pos: int) -> int:
+    """Numbers of a site at one position of one prompt; of an attention pattern its rows over `n_pos` keys."""
+    heads = n_heads_at(config, site)
+    if site.rows == "attention":
+        return config.n_heads * n_pos
+    if heads is not None:
+        return heads * config.d_head
+    return config.d_mlp if site.rows == "neuron" else config.d_model
+
+
+def check_pos(n_pos: int, pos: object, argument: str = "pos") -> int:
+    """`pos`, if a prompt of `n_pos` tokens has it. Raises InputError otherwise: also for one counted from the end."""
+    pos = whole(argument, pos)
+    if pos < 0:
+        raise InputError(
+            f"{argument}: positions count from 0, got {pos}; for each prompt's last token write the role 'end', or "
+            "prompts.role('end') where a tensor of positions is taken"
+        )
+    if pos >= n_pos:
+        raise InputError(f"{argument}: the prompts have positions 0 to {n_pos - 1}, got {pos}")
+    return pos
+
+
+def check_neuron(config: Config, neuron: object) -> int:
+    """`neuron`, if the MLPs have it. Raises InputError otherwise."""
+    neuron = whole("neuron", neuron)
+    if not 0 <= neuron < config.d_mlp:
+        raise InputError(f"neuron: {config.name} has neurons 0 to {config.d_mlp - 1} in a layer, got {neuron}")
+    return neuron
 
 
 def check_head(config: Config, site: Site, head: object) -> int:

@@ -3,7 +3,10 @@
 1. Texts come back as texts of another type; their type is noted.
 2. Texts with a NUL or half a surrogate pair, which byte-level tokens can have, are refused by the format; an array that
    holds one is escaped, and noted.
-3. Attributes that are true or false, very large, or texts as in 2 stand in the note alone.
+3. Booleans are written as 0 and 1: xarray marks them by an attribute `dtype`, which results have of their own.
+4. Attributes that are no finite number or plain text stand in the note only (true, None, lists, texts as in 2, very
+   large numbers), and so do those whose names mean something to readers of netCDF (`units`, `scale_factor`, …). Tuples
+   and arrays come back as lists, numbers of numpy as those of Python.
 
 The notes are one attribute of the table, a line of JSON.
 """
@@ -23,6 +26,18 @@ if TYPE_CHECKING:
 NOTES = "unweave_notes"
 _REFUSED = re.compile("[\x00\ud800-\udfff]")
 _TEXTS = "OUT"
+# Names by which readers of netCDF change values.
+_RESERVED = {
+    "units",
+    "calendar",
+    "scale_factor",
+    "add_offset",
+    "missing_value",
+    "coordinates",
+    "grid_mapping",
+    "bounds",
+}
+_RESERVED |= {"_FillValue", "_Unsigned"}
 
 
 def encoded(table: "xarray.Dataset") -> "xarray.Dataset":
@@ -59,6 +74,8 @@ def _encoded(name: str, variable: "xarray.Variable") -> "tuple[xarray.Variable, 
             raise InputError(f"result: {name!r} holds a {type(odd).__name__}; only numbers and texts can be saved")
         note["escaped"] = any(map(_REFUSED.search, values.ravel()))
         values = _each(_escape, values) if note["escaped"] else values
+    elif values.dtype == bool:
+        note["type"], values = "bool", values.astype(np.int8)
     return xr.Variable(variable.dims, values, plain), note
 
 
@@ -67,7 +84,7 @@ def _decoded(variable: "xarray.Variable", note: Mapping[str, Any]) -> "xarray.Va
 
     values = variable.values
     if "type" in note:
-        values = _each(_unescape, values.astype(object)) if note["escaped"] else values
+        values = _each(_unescape, values.astype(object)) if note.get("escaped") else values
         values = values.astype(np.dtypes.StringDType() if note["type"] == "T" else np.dtype(note["type"]))
     attrs = {name: _plain(value) for name, value in variable.attrs.items()}
     return xr.Variable(variable.dims, values, attrs | note.get("attrs", {}))
@@ -90,18 +107,27 @@ def _attributes(attrs: Mapping[Any, Any]) -> tuple[dict[str, Any], dict[str, Any
     plain, held_back = {}, {}
     for name, value in attrs.items():
         value = _plain(value)
-        if not isinstance(value, (str, int, float)):
-            what = f"attrs[{name!r}] is a {type(value).__name__}"
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError) as error:
             raise InputError(
-                f"result: {what}; attributes that can be saved are texts and numbers, so turn it into a text"
-            )
-        awkward = _REFUSED.search(value) if isinstance(value, str) else isinstance(value, bool) or abs(value) >= 2**63
-        (held_back if awkward else plain)[str(name)] = value
+                f"result: attrs[{name!r}] is a {type(value).__name__} that cannot be saved ({error}); attributes are "
+                "texts, numbers, and lists of these, so turn it into a text"
+            ) from error
+        if isinstance(value, str):
+            held = _REFUSED.search(value)
+        else:
+            held = type(value) not in (int, float) or abs(value) >= 2**63
+        (held_back if held or name in _RESERVED else plain)[str(name)] = value
     return plain, held_back
 
 
 def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    return value
 
 
 def _each(change: Callable[[str], str], values: np.ndarray) -> np.ndarray:

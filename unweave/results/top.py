@@ -64,7 +64,7 @@ class Top:
             (
                 f"{row.label} {row.token!r}" if row.token else row.label,
                 number(row.mean),
-                f"{number(row.low)} to {number(row.high)}",
+                f"{number(row.low)} to {number(row.high)}" if np.isfinite(row.low) else "–",
                 p_value(row.p_holm).removeprefix("p ").removeprefix("= "),
                 f"{row.cumulative:.0%}",
             )

@@ -7,11 +7,11 @@ import xarray as xr
 
 from unweave.circuits.circuit import Circuit
 from unweave.methods.head_roles import HeadRoles
-from unweave.results import summary, top
+from unweave.results import top
 from unweave.results.labels import number
 from unweave.studies.plan import Result
 from unweave.views.blocks import Figure, Table
-from unweave.views.choice import blocks_of, finding
+from unweave.views.choice import blocks_of, title_of
 from unweave.views.circuit.drawing import circuit_drawing
 from unweave.views.circuit.titles import circuit_finding, faithfulness_finding
 from unweave.views.head_evidence import roles_finding
@@ -45,7 +45,7 @@ def finding_of(result: Result) -> str:
         return f"heads {', '.join(map(str, first['address'].values))}"
     if "address" in first.dims:
         return control_values(first).finding
-    return finding(summary(first), first)
+    return title_of(first)
 
 
 def array(result: xr.DataArray | xr.Dataset) -> xr.DataArray:

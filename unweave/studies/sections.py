@@ -232,7 +232,7 @@ def _checked(record: Record) -> Section:
 
 def _silent(effects: xr.DataArray) -> str:
     """How many positions have no effect at all: those before the first changed token of every prompt."""
-    values = effects.transpose(..., "pos").values
+    values = np.nan_to_num(effects.transpose(..., "pos").values)
     largest = np.abs(values).max(axis=tuple(range(values.ndim - 1)))
     return (
         f"On the {effects.sizes['prompt']} prompts compared by token, patching the residual stream at "

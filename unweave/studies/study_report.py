@@ -41,7 +41,8 @@ _SAID = {"written": "lens", "directly by": "heads-direct", "where it sits": "rol
 
 def task_line(subject: Subject) -> str:
     """Whether the model does the task, in a line."""
-    return f"{subject.model.config.name}: {task_finding(baselines(scores(subject.checked))[0])}"
+    clean, _ = baselines(scores(subject.checked))
+    return f"{subject.model.config.name}: {task_finding(clean, subject.checked.metric.name)}"
 
 
 def study_report(subject: Subject, record: Record, seconds: float, shortfall: str = "") -> Report:

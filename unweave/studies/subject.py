@@ -99,9 +99,11 @@ class Subject:
     @cached_property
     def judged(self) -> Contrast:
         """The contrast for the circuit's tests: prompts that did not choose it, where there are others."""
-        swept, n = first_rows(self.checked.prompts, self.settings.n_paths), len(self.checked.prompts)
+        prompts, n = self.checked.prompts, self.settings.n_paths
+        swept = prompts.first(n)
         chosen = {swept[row] for row in halves(self.paths.prompts)[0]}
-        rows = [row for row in range(n) if row not in chosen][: self.settings.n_paths] or list(range(n))
+        others = [row for row in range(len(prompts)) if row not in chosen] or swept
+        rows = [others[row] for row in prompts.take(others).first(n)]
         return first(self.checked, self.task.corrupt(self.paths_corruption), rows)
 
     @property
@@ -160,14 +162,9 @@ def stand_in(pair: Contrast) -> Replacement:
     return Replacement("mean", "corrupted")
 
 
-def first_rows(prompts: Prompts, n: int) -> Sequence[int]:
-    """The numbers of the first `n` prompts, or of all if there are fewer."""
-    return range(min(n, len(prompts)))
-
-
 def first(pair: Contrast, corrupted: Prompts, which: int | Sequence[int]) -> Contrast:
-    """The contrast of the first so many prompts, or of all if there are fewer, or of these, against their corrupted."""
-    rows = first_rows(pair.prompts, which) if isinstance(which, int) else which
+    """The contrast of the first so many prompts, in whole clusters, or of these, against their corrupted."""
+    rows = pair.prompts.first(which) if isinstance(which, int) else which
     return Contrast(pair.model, pair.prompts.take(rows), corrupted.take(rows), pair.metric)
 
 

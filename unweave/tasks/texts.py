@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from types import NoneType
-from typing import Literal, Protocol, SupportsIndex, runtime_checkable
+from typing import Any, Literal, Protocol, SupportsIndex, runtime_checkable
 
 import torch
 from jaxtyping import Int
@@ -100,7 +100,7 @@ def rows_of(
     """Columns as rows. Raises InputError where a column is not as long as the texts, or an entry is no text."""
     given = column("texts", texts)
     named = {f"roles[{name!r}]": entries for name, entries in (roles or {}).items()}
-    columns = {
+    columns: dict[str, list[Any]] = {
         name: [None] * len(given) if entries is None else column(name, entries, len(given))
         for name, entries in {"answer": answers, "wrong": wrong, **named}.items()
     }

@@ -47,7 +47,6 @@ def baselines(result: "xarray.DataArray | xarray.Dataset") -> tuple[Baseline, Ba
 
 def baseline(values: "xarray.DataArray") -> Baseline:
     """The baseline of a metric's values, one a prompt."""
-    values = values.reset_coords(drop=True)
     table = summary(values if "prompt" in values.dims else values.expand_dims("prompt"))
     numbers = np.asarray(values.values, dtype=np.float64)
     mean, low, high = (float(table[name]) for name in ("mean", "low", "high"))

@@ -110,6 +110,11 @@ def blocks_of(
     return _pictures(first, title, n) if len(tables) == 1 else _several(tables, title, n)
 
 
+def title_of(result: "xarray.DataArray | xarray.Dataset") -> str:
+    """The title that a result earns; of several sites the first one's."""
+    return finding(next(iter(tables_of(result).values())))
+
+
 def parts_of(tree: "xarray.DataTree") -> "list[xarray.Dataset | xarray.DataTree]":
     """What is drawn by itself of a tree: the tests of an evaluation; of a summary of several sites, all together.
 
@@ -135,6 +140,9 @@ def tables_of(result: "xarray.DataArray | xarray.Dataset | xarray.DataTree") -> 
         about = {"site": str(table.attrs.get("site") or name)}
         if "total" in array.coords and array.coords["total"].dims == ("prompt",):
             about["total"] = float(array.coords["total"].mean())
+        # A summary knows of how many prompts it is, and not which one was selected.
+        selected = "prompt" in array.coords and not array.coords["prompt"].dims
+        table = table.assign_coords(prompt=array.coords["prompt"].item()) if selected else table
         tables[name] = table.assign_attrs(about)
     return tables
 
@@ -143,12 +151,11 @@ def whole_patterns(result: "xarray.DataArray") -> "xarray.DataArray":
     """Attention of one head, or on one prompt, with the dimensions that the attention view reads."""
     if result.attrs.get("method") != "attention" or not {"q_pos", "k_pos"} <= set(result.dims):
         return result
-    for dim in ("address", "prompt"):
-        if dim not in result.dims and dim in result.coords:
-            tokens = {
-                name: result[name] for name in ("q_token", "k_token") if name in result.coords and dim == "prompt"
-            }
-            result = result.expand_dims(dim).assign_coords({name: at.expand_dims(dim) for name, at in tokens.items()})
+    if "address" in result.coords and "address" not in result.dims:
+        result = result.expand_dims("address")
+    if "prompt" in result.coords and "prompt" not in result.dims:
+        tokens = {name: result[name].expand_dims("prompt") for name in ("q_token", "k_token") if name in result.coords}
+        result = result.expand_dims("prompt").assign_coords(tokens)
     return result
 
 

@@ -1,4 +1,4 @@
-"""What a result says of its numbers, for every caption: which sign speaks for the answer, what was swept, what it is of.
+"""What a result says of its numbers, for every caption: which sign is for the answer, what was swept, what it is of.
 
 1. `sense_of`: a metric may be good where it is low, and corrupted prompts may score better than clean ones. Which sign
    of a number means a better answer, and which a part that carries it, follows from the result's `better`, `gap`,
@@ -37,20 +37,8 @@ _EXTENTS = {
     "k_pos": ("n_pos", "key position"),
 }
 _NUMBERS = (*_EXTENTS, "part", "role")
-_FIXED = (
-    "model",
-    "layer",
-    "head",
-    "kv_head",
-    "neuron",
-    "part",
-    "component",
-    "stage",
-    "address",
-    "sender",
-    "score",
-    "run",
-)
+_UNITS = ("model", "layer", "head", "kv_head", "neuron", "part")
+_FIXED = (*_UNITS, "component", "stage", "address", "sender", "score", "run")
 _MOST_LISTED = 6
 # Of each attribute that a result is of: how it is told.
 _OF = {
@@ -152,7 +140,7 @@ def scope_of(result: "Labelled") -> str:
     Args:
         result: a result, or the summary of one.
     """
-    dims = list(map(str, (result if "mean" not in result else result["mean"]).dims))
+    dims = _dims(result)
     fixed = {str(name): coord.item() for name, coord in result.coords.items() if not coord.dims}
     said = [_some(result, dim) for dim in dims if dim in _EXTENTS or dim == "role"]
     unit = {name: fixed[name] for name in _FIXED if name in fixed}
@@ -160,8 +148,7 @@ def scope_of(result: "Labelled") -> str:
     said += [f"at {_place(result, name, fixed[name])}" for name in ("pos", "role", "q_pos", "k_pos") if name in fixed]
     said += [f"at {attrs}"] if (attrs := _where(result.attrs)) else []
     if "prompt" in fixed and "prompt" not in dims:
-        of = f" of {result.attrs['n_prompts']}" if "n_prompts" in result.attrs else ""
-        said.append(f"prompt {int(fixed['prompt']) + 1}{of} (prompt={fixed['prompt']})")
+        said.append(f"prompt {int(fixed['prompt']) + 1} (prompt={fixed['prompt']})")
     gone = axes_lost(result)
     said += [f"averaged, summed or chosen along {listed(gone)}"] if gone else []
     return ", ".join(filter(None, said))
@@ -169,11 +156,11 @@ def scope_of(result: "Labelled") -> str:
 
 def axes_lost(result: "Labelled") -> list[str]:
     """The axes of a sweep that a result no longer has, and no coordinate says what was done with them."""
-    dims = set(map(str, (result if "mean" not in result else result["mean"]).dims))
+    dims = _dims(result)
     return [
         name
         for name in str(result.attrs.get("over", "")).split()
-        if name in _NUMBERS and name not in dims | set(map(str, result.coords))
+        if name in _NUMBERS and name not in (*dims, *result.coords)
     ]
 
 
@@ -220,6 +207,12 @@ def place_text(result: "Labelled", dim: str, index: int) -> str:
     if dim == "role":
         return str(name)
     return f"token {name} {visible(token_at(result, dim, index))}".strip()
+
+
+def _dims(result: "Labelled") -> list[str]:
+    """The dimensions of a result, or of a summary's means."""
+    cells: Any = result["mean"] if hasattr(result, "data_vars") and "mean" in result else result
+    return list(map(str, cells.dims))
 
 
 def _sign(result: "Labelled", name: str) -> int:

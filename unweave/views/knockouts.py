@@ -83,7 +83,7 @@ def backup_table(result: "xarray.DataArray", title: str = "") -> Table:
 
 def prediction_table(result: "xarray.DataArray") -> Table:
     """The logit difference as it was, as it should be without the heads if nothing reacted, and as it is."""
-    coords = {name: result.coords[name].reset_coords(drop=True) for name in ("total", "own", "naive", "without")}
+    coords = {name: result.coords[name] for name in ("total", "own", "naive", "without")}
     lines = {
         "with all heads": coords["total"],
         f"of it, by {_out_said(result)}": coords["own"],
@@ -167,7 +167,8 @@ def _remaining(result: "xarray.DataArray", values: "xarray.DataArray") -> "xarra
 
 def _in_logits(result: "xarray.DataArray") -> "xarray.DataArray":
     """Growth in the unit of what else is said of the knockout."""
-    return (result * _scale(result)).assign_attrs({**result.attrs, "unit": "logits", "one": "one logit for the answer"})
+    attrs = {**result.attrs, "unit": "logits", "one": "one logit for the answer", "share_of": ""}
+    return (result * _scale(result)).assign_attrs(attrs)
 
 
 def _scale(result: "xarray.DataArray") -> float:

@@ -77,9 +77,9 @@ def report(
     """A page from results: the answer first, then what each method showed.
 
     Args:
-        results: results of methods; the order within a section is theirs. Where they are of several models, tasks,
-            metrics or sets of prompts, each figure says of which. An evaluation stands for its three tests, a circuit is
-            drawn beside the answer, named heads are listed.
+        results: results of methods; the order within a section is theirs. If they are of several models, tasks,
+            metrics or sets of prompts, each figure says of which. An evaluation stands for its three tests, a circuit
+            is drawn beside the answer, named heads are listed.
         path: the HTML file.
         title, question: what stands on top; the tasks and the models, if left out.
         facts: further lines of the answer, such as how long it took.

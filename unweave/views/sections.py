@@ -125,10 +125,8 @@ def sections_of(
     for result, subject in zip(results, subjects(results), strict=True):
         # Roles of other prompts stand elsewhere.
         roles = roles_of([other for other in results if same_prompts(result, other)])
-        blocks = blocks_of(result, roles=roles)
-        groups[_SECTION.get(str(result.attrs.get("method", "")), OTHERS)] += [
-            _about(block, subject) for block in blocks
-        ]
+        section = _SECTION.get(str(result.attrs.get("method", "")), OTHERS)
+        groups[section] += [_about(block, subject) for block in blocks_of(result, roles=roles)]
     made = [Section(name, (Text(SAYS[name]), *blocks)) for name, blocks in groups.items() if blocks]
     first = task_section(results)
     return (first, *made) if first else tuple(made)
@@ -219,9 +217,8 @@ def facts_of(results: "Sequence[xarray.DataArray | xarray.Dataset]") -> tuple[Fa
     facts += [fact for fact in about[0] if all(fact in each for each in about)] if about else []
     # Of two results with one finding each, roles say more than positions, and stand last.
     findings: dict[tuple[str, str], Fact] = {}
-    for subject, result in sorted(
-        zip(subjects(results), results, strict=True), key=lambda pair: "role" in pair[1].dims
-    ):
+    of = zip(subjects(results), results, strict=True)
+    for subject, result in sorted(of, key=lambda pair: "role" in pair[1].dims):
         found = {fact.label: replace(fact, note=subject) for fact in _findings(result)}
         findings |= {(label, subject): fact for label, fact in found.items()}
     order = list(_LABELS.values())
@@ -231,7 +228,7 @@ def facts_of(results: "Sequence[xarray.DataArray | xarray.Dataset]") -> tuple[Fa
 def settings_table(results: "Sequence[xarray.DataArray | xarray.Dataset]") -> Table:
     """What all results say of how they were made; where they differ, every value."""
     hidden = {"method", "quantity", "site", "zero", "one", "direction", "notes", "unit", "backups", "weakened"}
-    hidden |= {"measure", "better", "gap", "clean_mean", "over", "roles", "n_pos"}
+    hidden |= {"measure", "better", "gap", "clean_mean", "share_of", "over", "roles", "n_pos"}
     hidden |= {"n_layers", "n_heads", "n_kv_heads", "n_neurons"}
     values: dict[str, dict[str, None]] = {}
     for result in results:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unweave.results.labels import number
+from unweave.results.labels import number, p_value
 from unweave.results.summary import told_from_zero
 from unweave.results.top import Row, top
 from unweave.views.baselines import Baseline
@@ -87,8 +87,9 @@ def _all_stages(table: "xarray.Dataset") -> bool:
 
 
 def _tested(table: "xarray.Dataset") -> bool:
-    """Whether any cell has an interval: of one prompt, or of averages, nothing is told from 0."""
-    return bool(np.isfinite(table["low"].values).any())
+    """Whether cells have intervals: of one prompt, one cluster, or averages, nothing is told from 0."""
+    known, zero = np.isfinite(table["low"].values), np.nan_to_num(table["mean"].values) == 0
+    return bool((known & (~zero | zero.all())).any())  # a cell that is exactly 0 always has one
 
 
 @dataclass(frozen=True)
@@ -193,9 +194,9 @@ def effect_finding(table: "xarray.Dataset") -> str:
     """Which cells carry the answer: of patching, of knockouts, of paths, whatever the metric, direction and measure."""
     sense, dims = sense_of(table), set(map(str, table["mean"].dims))
     site, method = str(table.attrs.get("site", "")), table.attrs.get("method")
-    if method == "activation patching" and site.startswith("resid") and sense.plain:
-        if "layer" in dims and dims & set(PLACES) and len(dims) == 2:
-            return where_finding(table, sense)
+    grid = len(dims) == 2 and "layer" in dims and bool(dims & set(PLACES))
+    if method == "activation patching" and site.startswith("resid") and grid and sense.plain:
+        return where_finding(table, sense)
     # A change has no scale of its own: what is large is measured by the largest.
     scale = float(abs(table["mean"]).max()) if sense.measure == "change" else 1.0
     found = leaders(table, scale, sense.carries)
@@ -222,9 +223,12 @@ def effect_finding(table: "xarray.Dataset") -> str:
 
 
 def unsure_said(found: Leaders, write: Write) -> str:
-    """The cells that are larger than those named, each with its interval, and that they may be chance."""
-    cells = [f"{_names([row])} ({write(row.mean)}, {write(row.low)} to {write(row.high)})" for row in found.unsure]
-    return f"; larger, but not significantly different from 0: {listed(cells)}" if cells else ""
+    """The cells that are larger than those named, each with its interval and p-value, and that they may be chance."""
+    cells = [
+        f"{_names([row])} ({write(row.mean)}, {write(row.low)} to {write(row.high)}, adjusted {p_value(row.p_holm)})"
+        for row in found.unsure
+    ]
+    return f"; large too, but not significantly different from 0: {listed(cells)}" if cells else ""
 
 
 def _patch_words(table: "xarray.Dataset", sense: Sense) -> _Words:
@@ -246,15 +250,13 @@ def _knockout_words(table: "xarray.Dataset", sense: Sense) -> _Words:
     noun = NOUNS.get(site, KINDS.get(site, "part"))
     instead = INSTEAD.get(str(table.attrs.get("how", "")), "another prompt's")
     # One value that is not told from 0 is not said to be 0.
-    one = table["mean"].size == 1
+    none = "Not told from 0" if table["mean"].size == 1 else f"No {noun} is missed"
     return _Words(
         does=("is missed most", "are missed most"),
         act=(f"{instead} in place of its {noun}", f"{instead} in place of their {noun}"),
         verb="costs",
         against="without {name} the answer {gains}",
-        none=f"Not told from 0 with {instead} in its place"
-        if one
-        else f"No {noun} is missed with {instead} in its place",
+        none=f"{none} with {instead} in its place",
     )
 
 
@@ -291,18 +293,12 @@ def where_finding(table: "xarray.Dataset", sense: Sense) -> str:
     """Where the answer sits from layer to layer: the residual stream over (layer, place)."""
     place = next(str(dim) for dim in table["mean"].dims if dim in PLACES)
     effect = table["mean"].where(told_from_zero(table), 0.0).transpose("layer", place).sortby("layer") * sense.carries
-    held = [
-        (int(effect["layer"][row]), int(np.argmax(line)))
-        for row, line in enumerate(effect.values)
-        if line.max() >= NEAR
-    ]
-    if not held:
-        return f"No one position holds half of the answer: {largest_cell(table, percent)}"
     swept = effect["layer"].values.tolist()
-    stays = [
-        f"at {place_text(table, place, at)} {_layers(first, last, swept, table.attrs)}"
-        for at, first, last in _runs(held)
-    ]
+    rows = zip(swept, effect.values, strict=True)
+    runs = _runs([(layer, int(np.argmax(line))) for layer, line in rows if line.max() >= NEAR])
+    if not runs:
+        return f"No one position holds half of the answer: {largest_cell(table, percent)}"
+    stays = [f"at {place_text(table, place, at)} {_layers(*layers, swept, table.attrs)}" for at, *layers in runs]
     verb = "restores" if sense.good == sense.carries else "costs"
     return f"The answer is carried {listed(stays)}: there one position {verb} {percent(NEAR)} or more"
 

@@ -1,7 +1,8 @@
 """Numbers and lists of names in a sentence."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from unweave.results.labels import number
 
@@ -29,6 +30,17 @@ def interval(low: float, high: float) -> str:
     ('0.41 to 0.60', '–')
     """
     return f"{number(low)} to {number(high)}" if math.isfinite(low) and math.isfinite(high) else "–"
+
+
+def prompts_of(attrs: Mapping[Any, Any]) -> str:
+    """How many prompts a table is over, and in how many clusters if they are not independent of each other.
+
+    >>> prompts_of({"n_prompts": 16}), prompts_of({"n_prompts": 16, "n_clusters": 8})
+    ('16 prompts', '16 prompts in 8 clusters')
+    """
+    n = int(attrs.get("n_prompts", 0))
+    n_clusters = int(attrs.get("n_clusters", n))
+    return counted(n, "prompt") + ("" if n_clusters == n else f" in {counted(n_clusters, 'cluster')}")
 
 
 def listed(names: Sequence[str]) -> str:

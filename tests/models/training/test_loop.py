@@ -139,7 +139,9 @@ def test_the_class_can_be_read_at_another_place_in_every_row():
     examples = replace(data.examples, at=at)
     logits, labels = answers(CONFIG, initial_weights(CONFIG, torch.Generator()), examples)
     run = uw.Model(CONFIG, initial_weights(CONFIG, torch.Generator())).run(data.examples.tokens)
-    assert torch.equal(logits, run.logits[torch.arange(240), at])
+    everywhere = run.logits  # products of another shape are rounded differently on some processors
+    torch.testing.assert_close(logits, everywhere[torch.arange(240), at], rtol=0, atol=1e-5)
+    assert float((logits - everywhere[:, 0]).abs().max()) > 1e-2
     assert torch.equal(labels, data.examples.labels)
 
 

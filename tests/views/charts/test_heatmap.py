@@ -166,7 +166,7 @@ def test_summaries_are_drawn_as_they_are(monkeypatch: pytest.MonkeyPatch) -> Non
     both = xr.Dataset({"z": heads(), "q": heads()})
     tree = summary(both)
     expected = heatmap(both, x="head")
-    monkeypatch.setattr(sys.modules["unweave.results.summary"], "bootstrap_interval", None)
+    monkeypatch.setattr(sys.modules["unweave.results.summary"], "mean_interval", None)
     assert heatmap(tree, x="head").to_json() == expected.to_json()
     assert len(maps(heatmap(tree["z"].to_dataset(), x="head"))) == 1
 

@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from unweave.cli import output
-from unweave.cli.options import Out, Rows
+from unweave.cli import output, reading
+from unweave.cli.options import Memory, Out, Rows
 from unweave.cli.question import Question, asking
 from unweave.cli.terminal import stoppable
 
@@ -17,6 +17,7 @@ def run(
     by: Annotated[
         Literal["component", "layer", "head", "neuron"], typer.Option(help="The parts that share out the answer.")
     ] = "head",
+    memory: Memory = None,
     out: Out = None,
     top: Rows = 10,
 ) -> None:
@@ -27,4 +28,5 @@ def run(
     from unweave.methods.attribution import attribute
 
     output.check_file(out)
-    output.give(attribute(question.contrast(), by), out, top)
+    budget = reading.memory(memory)
+    output.give(attribute(question.contrast(), by, memory=budget), out, top)

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from unweave.results import summary
 from unweave.results.labels import number
 from unweave.studies.palindrome.ablations import BOTH, NOBODY, TOGETHER
 from unweave.studies.palindrome.cases import DIFFERS, MATCHES
@@ -23,7 +22,7 @@ from unweave.studies.palindrome.choice import (
     smallest,
 )
 from unweave.views.blocks import Figure
-from unweave.views.choice import blocks_of, finding
+from unweave.views.choice import blocks_of, title_of
 from unweave.views.circuit.titles import faithfulness_finding
 from unweave.views.classes import missed_finding
 from unweave.views.weight_circuits import circuit_finding
@@ -330,8 +329,8 @@ FINDINGS: Mapping[str, Callable[[Found], str]] = {
     "mirror": lambda found: mirror_finding(found["mirror"]),
     "from-end": lambda found: end_finding(found["from-end"], ".".join(map(str, deciding(found)[0]))),
     "attention": lambda found: f"heads {listed([str(name) for name in found['attention']['address'].values])}",
-    "roles": lambda found: finding(summary(found["roles"]["resid_pre"]), found["roles"]["resid_pre"]),
-    "heads": lambda found: finding(summary(found["heads"]["z"]), found["heads"]["z"]),
+    "roles": lambda found: title_of(found["roles"]["resid_pre"]),
+    "heads": lambda found: title_of(found["heads"]["z"]),
     "composition": lambda found: _first_title(found["composition"]),
     "paths": paths_finding,
     "k-circuits": _pair_line("k-circuits"),

@@ -161,7 +161,7 @@ def _settings(subject: PalindromeSubject) -> Table:
         "sequences of both classes": f"{len(subject.task.prompts)}, seed {settings.seed}",
         "palindromes": f"{len(subject.matched.prompts)}, seed {settings.seed + 1}",
         "ablated, swept": f"{settings.count(ABLATED)} of both classes, {len(subject.pair.prompts)} palindromes",
-        "intervals": "95 %: Wilson's for shares in tables, bootstrap over sequences in figures",
+        "intervals": "95 %: Wilson's for shares, t corrected for skewness for other means; sequences are independent",
     }
     return Table(
         ("setting", "value"), tuple((name, value) for name, value in rows.items() if value), "Settings", align="ll"

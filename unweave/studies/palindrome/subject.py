@@ -94,7 +94,7 @@ class PalindromeSubject:
         return 2 * self.half_length + 1 - pos
 
     def _contrast(self, task: Task, n: int, metric: Metric) -> Contrast:
-        rows = range(min(n, len(task.prompts)))
+        rows = task.prompts.first(n)
         return Contrast(self.model, task.prompts.take(rows), task.corrupt("other_class").take(rows), metric)
 
 

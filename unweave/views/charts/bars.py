@@ -31,8 +31,8 @@ def bars(
     by: str = "abs",
     title: str = "",
 ) -> go.Figure:
-    """The `n` cells with the largest means, the first at the top: blue where the answer is better, as it is above 0 by a
-    metric that is good where it is high, orange where it is worse.
+    """The `n` cells with the largest means, the first at the top: blue where the answer is better, as it is above 0 if
+    the metric is good where it is high, orange where it is worse.
 
     Beside each bar stands the share of the total size (sum of absolute means of all cells) that it and those above it
     hold. Bars of cells not different from 0 are pale.
@@ -90,8 +90,8 @@ def _draw(figure: go.Figure, rows: Sequence[Row], colours: list[str], doubt: Seq
         error_x={
             "type": "data",
             "symmetric": False,
-            "array": np.nan_to_num(high - mean),
-            "arrayminus": np.nan_to_num(mean - low),
+            "array": np.nan_to_num(high - mean, posinf=0.0),
+            "arrayminus": np.nan_to_num(mean - low, posinf=0.0),
             "color": NEUTRAL,
             "thickness": 1.5,
             "width": 3,

@@ -15,7 +15,7 @@ from unweave.results.labels import number
 from unweave.results.top import Row, top
 from unweave.views.facts import sense_of
 from unweave.views.text import visible
-from unweave.views.wording import counted, percent
+from unweave.views.wording import counted, percent, prompts_of
 
 if TYPE_CHECKING:
     import xarray
@@ -88,11 +88,16 @@ def caption(tables: Sequence["xarray.Dataset"], mark: str = "", scale: Sequence[
     attrs = tables[0].attrs
     notes = dict.fromkeys(note for table in tables if (note := sense_of(table).note()))
     ending = " ".join([f" {', '.join(scale)}." if scale else "", *notes]).rstrip()
-    if "level" not in attrs:
-        return ("One prompt: no interval." if _sizes(tables)[1] == 1 else "Averages: no interval.") + ending
     least, most = _sizes(tables)
-    n = f"{most}" if least == most else f"{least} to {most}"
-    text = f"Means of {n} prompts, with {percent(float(attrs['level']))} bootstrap intervals."
+    if "level" not in attrs:
+        one = "prompt" if most == 1 else "cluster" if most and attrs.get("n_clusters") == 1 else ""
+        return (f"One {one}: no interval." if one else "Averages: no interval.") + ending
+    n = f"{most} prompts" if least == most else f"{least} to {most} prompts"
+    n_clusters = int(attrs.get("n_clusters", attrs["n_prompts"]))
+    clustered = n_clusters < int(attrs["n_prompts"])
+    of, unit = (f"{n} in {counted(n_clusters, 'cluster')}", "clusters") if clustered else (n, "prompts")
+    level = percent(float(attrs["level"]))
+    text = f"Means of {of}, with {level} intervals that take the {unit} as independent."
     marked = mark and any(unclear(table).any() for table in tables)
     return text + (f" {_marks(tables, mark)}" if marked else "") + ending
 
@@ -123,7 +128,7 @@ def too_few(tables: Sequence["xarray.Dataset"]) -> str:
         return ""
     tests = max(int(table.attrs["n_tests"]) for table in tables)
     needed = math.floor(1 + math.log2(max(tests, 1) / LEVEL)) + 1
-    n = counted(int(tables[0].attrs["n_prompts"]), "prompt")
+    n = prompts_of(tables[0].attrs)
     be = "is" if n.startswith("1 ") else "are"
     return f"{n} {be} too few to tell any of {counted(tests, 'cell')} from 0 with adjusted p-values ({needed} could)"
 

@@ -82,7 +82,7 @@ def _curves(tables: "Mapping[str, xarray.Dataset]", x: str, series: str | None) 
 def _draw(figure: go.Figure, name: str, table: "xarray.Dataset", x: str, colour: str) -> None:
     labels = [label(tick) for tick in ticks(table, x)]
     mean, low, high = (table[column].values for column in ("mean", "low", "high"))
-    known = np.flatnonzero(np.isfinite(low)).tolist()
+    known = np.flatnonzero(np.isfinite(high - low)).tolist()
     if known:
         there, back = known, known[::-1]
         figure.add_scatter(

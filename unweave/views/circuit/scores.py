@@ -25,7 +25,7 @@ from unweave.views.circuit.titles import (
     scale_of,
 )
 from unweave.views.text import label
-from unweave.views.wording import counted, interval, percent
+from unweave.views.wording import counted, interval, percent, prompts_of
 
 if TYPE_CHECKING:
     import xarray
@@ -213,9 +213,10 @@ def _how(table: "xarray.Dataset") -> str:
 def _prompts(table: "xarray.Dataset") -> str:
     """What intervals are, and on which prompts something was chosen."""
     level, n = float(table.attrs.get("level", 0.95)), int(table.attrs.get("measured_on", table.sizes.get("prompt", 1)))
+    over = prompts_of({"n_clusters": n, **table.attrs, "n_prompts": n})
     halves = halves_said(table.attrs)
     said = f"{halves[:1].upper()}{halves[1:]}. " if halves else ""
-    return said + (f"Intervals: {percent(level)} over {n} prompts." if n > 1 else "One prompt: no interval.")
+    return said + (f"Intervals: {percent(level)} over {over}." if n > 1 else "One prompt: no interval.")
 
 
 def _points(
