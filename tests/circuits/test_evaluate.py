@@ -28,7 +28,7 @@ from unweave.methods.replacement import Replacement
 from unweave.metrics import LogitDiff
 from unweave.metrics.contrast import Contrast
 
-MEMORY = 900_000
+MEMORY = 1_500_000
 EFFORT = Effort(controls=2, subsets=3, searches=2, steps=2, candidates=2, seed=4)
 
 
@@ -372,8 +372,8 @@ def test_batches_of_prompts_give_the_same(pair: Contrast, how: str) -> None:
 
 
 def test_what_is_held_stays_within_the_memory() -> None:
-    tokens = torch.randint(0, D_VOCAB, (2, 20, 32), generator=torch.Generator().manual_seed(0))
-    clean, corrupted = (uw.Prompts.from_tokens(side, [1] * 20, [2] * 20) for side in tokens)
+    tokens = torch.randint(0, D_VOCAB, (2, 24, 32), generator=torch.Generator().manual_seed(0))
+    clean, corrupted = (uw.Prompts.from_tokens(side, [1] * 24, [2] * 24) for side in tokens)
     pair = Contrast(tiny_model("llama"), clean, corrupted, LogitDiff())
     circuit = Circuit((Group("some", ((2, 0), (1, 3), (0, 1)), ("end",)),))
     few = Effort(controls=1, subsets=0, searches=0, best=0)

@@ -203,9 +203,10 @@ def test_roles_at_one_position_are_counted_once():
 
 
 def test_an_edge_at_a_role_is_of_the_prompts_where_it_stands_alone():
-    even = torch.arange(48) % 2 == 0
-    asked = with_role(pair("gpt2", 48), "X", torch.where(even, 2, 3).tolist())
-    found = [edge for edge in sketch(asked, LOOSE).edges if edge.role == "X" and edge.input == "v"]
+    even = torch.arange(16) % 2 == 0
+    asked = with_role(pair("gpt2", 16), "X", torch.where(even, 2, 3).tolist())
+    everything = SketchRules(0.0, 0.0, 1.0, 0.0, levels=2, screen=0)
+    found = [edge for edge in sketch(asked, everything).edges if edge.role == "X" and edge.input == "v"]
     assert found
     measured = halves(asked.prompts)[1]
     for edge in found[:2]:
