@@ -372,11 +372,11 @@ def test_batches_of_prompts_give_the_same(pair: Contrast, how: str) -> None:
 
 
 def test_what_is_held_stays_within_the_memory() -> None:
-    tokens = torch.randint(0, D_VOCAB, (2, 64, 32), generator=torch.Generator().manual_seed(0))
-    clean, corrupted = (uw.Prompts.from_tokens(side, [1] * 64, [2] * 64) for side in tokens)
+    tokens = torch.randint(0, D_VOCAB, (2, 24, 32), generator=torch.Generator().manual_seed(0))
+    clean, corrupted = (uw.Prompts.from_tokens(side, [1] * 24, [2] * 24) for side in tokens)
     pair = Contrast(tiny_model("llama"), clean, corrupted, LogitDiff())
     circuit = Circuit((Group("some", ((2, 0), (1, 3), (0, 1)), ("end",)),))
-    few = Effort(controls=2, subsets=1, searches=1, steps=1, best=1)
+    few = Effort(controls=1, subsets=0, searches=0, best=0)
 
     def held(memory: int) -> int:
         return most_held(lambda: evaluate(circuit, pair, how="mean", effort=few, memory=memory))

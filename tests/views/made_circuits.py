@@ -108,7 +108,7 @@ def curve(better: str = "higher") -> xr.Dataset:
     """5.1 alone has half of the score, which goes from 0 to 4, or, where lower is better, from 4 to 0.8."""
     joined = ["", *HEADS]
     ratio = np.array([0.0, 0.5, 0.7, 0.8, 0.7, 0.8])
-    rest = np.array([0.8, 0.3, 0.1, 0.1, 0.0, 0.0])
+    rest = np.array([0.8, 0.32, 0.1, 0.1, 0.0, 0.0])
     higher = better == "higher"
     columns = {"score": 4 * ratio, "rest": 4 * rest} if higher else {"score": 4 * (1 - ratio), "rest": 4 * (1 - rest)}
     whole = 4.0 if higher else 0.8

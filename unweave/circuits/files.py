@@ -130,8 +130,8 @@ def _edge(entry: Mapping[str, Any], where: str) -> Edge:
         if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
             raise InputError(f"{where}: {key}: expected a number or null, got {value!r}")
     texts = {key: _text(entry, where, key) for key in ("sender", "receiver", "input", "role")}
-    numbers = {key: entry.get(key) for key in ("effect", "low", "high")}
-    return Edge(**texts, **numbers, shared=tuple(_list(entry.get("shared", []), f"{where}: shared", str)))
+    shared = tuple(_list(entry.get("shared", []), f"{where}: shared", str))
+    return Edge(**texts, effect=entry.get("effect"), low=entry.get("low"), high=entry.get("high"), shared=shared)
 
 
 def _record(entry: Any, where: str, known: tuple[str, ...], needed: tuple[str, ...] = ()) -> Mapping[str, Any]:

@@ -36,15 +36,15 @@ def reference_prompts(pair: Contrast, per_template: int = PER_TEMPLATE) -> Promp
 
 def drawn_reference(pair: Contrast, per_template: int = PER_TEMPLATE, source: str = "corrupted") -> Prompts | None:
     """As `reference_prompts`, or clean ones; None where they cannot be drawn."""
-    prompts, source, corruption = pair.prompts, pair.prompts.source, pair.corrupted.source.get("corruption")
-    made_here = source.get("task") == "ioi" and source.get("templates") == "unweave"
+    prompts, made, corruption = pair.prompts, pair.prompts.source, pair.corrupted.source.get("corruption")
+    made_here = made.get("task") == "ioi" and made.get("templates") == "unweave"
     if not made_here or corruption is None or prompts.groups is None or pair.model.tokenizer is None:
         return None
     task = ioi(
         pair.model,
         n_prompts=per_template * len(own_templates().templates),
-        seed=int(source["seed"]),
-        order=source["order"],  # type: ignore[arg-type]
+        seed=int(made["seed"]),
+        order=made["order"],  # type: ignore[arg-type]
         bos=prompts.bos,
     )
     drawn = task.corrupt(str(corruption)) if source == "corrupted" else task.prompts

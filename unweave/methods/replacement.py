@@ -136,7 +136,7 @@ def replacing(
     reference = how.reference_of(pair)
     if how.how == "resample":
         reference = _paired(pair.prompts, reference)
-        return lambda rows: pair.model.run(reference.take(rows), keep=wanted).kept, ""
+        return lambda rows: dict(pair.model.run(reference.take(rows), keep=wanted).kept), ""
     group, group_of, note = _groups(pair.prompts, reference, how)
     means = _group_means(pair, reference, wanted, group, memory)
 

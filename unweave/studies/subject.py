@@ -99,9 +99,11 @@ class Subject:
     @cached_property
     def judged(self) -> Contrast:
         """The contrast for the circuit's tests: prompts that did not choose it, where there are others."""
-        swept, n = self.checked.prompts.first(self.settings.n_paths), len(self.checked.prompts)
+        prompts, n = self.checked.prompts, self.settings.n_paths
+        swept = prompts.first(n)
         chosen = {swept[row] for row in halves(self.paths.prompts)[0]}
-        rows = [row for row in range(n) if row not in chosen][: self.settings.n_paths] or list(range(n))
+        others = [row for row in range(len(prompts)) if row not in chosen] or swept
+        rows = [others[row] for row in prompts.take(others).first(n)]
         return first(self.checked, self.task.corrupt(self.paths_corruption), rows)
 
     @property

@@ -84,7 +84,7 @@ def _random_row(random: "xarray.Dataset") -> tuple[str, ...]:
         cells += [number(float(np.median(values))), interval(float(values.min()), float(values.max()))]
     mean = number(float(random["score"].mean("prompt").median()))
     name = f"{counted(random.sizes['kept'], 'random circuit')}, median"
-    return (name, str(int(random["heads"].max())), mean, *(["–" if cell == "nan" else cell for cell in cells]))
+    return (name, str(int(random["heads"].max())), mean, *cells)
 
 
 def curve_lines(table: "xarray.Dataset", title: str = "") -> go.Figure:

@@ -103,7 +103,7 @@ def curve_finding(table: "xarray.Dataset") -> str:
     scale = scale_of(table, float(score[0]), float(table["difference"][0]) + float(score[0]))
     write = percent if scale else number
     values, without = (table[scale].values, table[f"rest_{scale}"].values) if scale else (score, rest)
-    sizes = table["size"].values.tolist()
+    values, without, sizes = values.tolist(), without.tolist(), table["size"].values.tolist()
     last = len(sizes) - 1
     best = str(table["address"].values[min(1, last)])
     said = [f"{best} alone gives {write(values[min(1, last)])}{_span(table.isel(size=min(1, last)), scale)}"]
