@@ -60,7 +60,7 @@ def test_the_means_are_those_of_the_drawn_prompts(model: uw.Model) -> None:
 
 def test_enough_prompts_of_each_template_are_their_own_reference(model: uw.Model) -> None:
     about = ablation_of(CIRCUIT, pair_of(model, 18 * 5)).about
-    assert about["reference"] == "corrupted"
+    assert about["source"] == "corrupted"
     assert about["notes"] == ""
 
 
@@ -69,4 +69,4 @@ def test_what_cannot_be_drawn(model: uw.Model) -> None:
     fixed = Contrast(model, task.prompts, task.corrupt(), uw.LogitDiff())
     with pytest.raises(InputError, match="made it from its own templates"):
         reference_prompts(fixed)
-    assert ablation_of(CIRCUIT, fixed).about["reference"] == "corrupted"
+    assert ablation_of(CIRCUIT, fixed).about["source"] == "corrupted"

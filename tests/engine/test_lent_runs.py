@@ -21,7 +21,7 @@ LENT: dict[str, Callable[[uw.Contrast], np.ndarray]] = {
     "halves": lambda pair: uw.patch(pair, "mlp_out", over=("layer", "pos")).values,
     "keys": lambda pair: uw.patch(pair, "k", over=("layer", "head"), direction="noise").values,
     "addresses": lambda pair: uw.patch_at(pair, ["z 1.2 @S2", "attn_out 0 @end"]).values,
-    "paths": lambda pair: uw.path_patch(pair, [(1, 2, "v"), (1, 0, "q")], at="S2").values,
+    "paths": lambda pair: uw.path_patch(pair, [(1, 1, "v"), (1, 0, "q")], at="S2").values,
     "frozen paths": lambda pair: uw.path_patch(pair, senders="mlps", mlps="frozen").values,
     "live receivers": lambda pair: uw.path_patch(pair, [(1, 2, "q")], attention="qkv").values,
     "zeros at a role": lambda pair: uw.knockout(pair, "z", "zero", at="S2").values,
@@ -77,6 +77,6 @@ def test_a_sweep_leaves_what_it_borrowed_as_it_was() -> None:
     pair = tiny_pair(tiny_model("llama"))
     before = {key: value.clone() for key, value in pair.clean_run.kept.items()}
     uw.patch(pair, ["resid_pre", "z", "k"], over=("layer",), direction="noise")
-    uw.path_patch(pair, [(1, 2, "v")])
+    uw.path_patch(pair, [(1, 1, "v")])
     uw.knockout(pair, "z", "zero")
     assert all(torch.equal(pair.clean_run.kept[key], value) for key, value in before.items())

@@ -158,9 +158,11 @@ def test_attention_rows_sum_to_one_and_are_the_runs_patterns():
     seen = uw.attention(pair, [(2, 3), "0.1"])
     assert seen.dims == ("prompt", "address", "q_pos", "k_pos")
     assert seen.address.values.tolist() == ["2.3", "0.1"]
-    np.testing.assert_allclose(seen.sum("k_pos"), 1, atol=1e-12)
-    pattern = pair.model.run(pair.prompts, keep="pattern")["pattern", 2][:, 3]
-    np.testing.assert_allclose(seen.sel(address="2.3"), pattern, atol=1e-12)
+    whole = seen.isel(prompt=[0, 2])  # the other prompt is shorter: there is no attention beyond its end
+    np.testing.assert_allclose(whole.sum("k_pos"), 1, atol=1e-12)
+    assert int(seen.isel(prompt=1, address=0).notnull().sum()) == 5 * 5
+    pattern = pair.model.run(pair.prompts, keep="pattern")["pattern", 2][[0, 2], 3]
+    np.testing.assert_allclose(whole.sel(address="2.3"), pattern, atol=1e-12)
     with pytest.raises(uw.InputError, match="heads 0 to 3"):
         uw.attention(pair, [(0, 4)])
 

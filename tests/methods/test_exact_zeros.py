@@ -109,18 +109,6 @@ def test_the_whole_stream_has_the_whole_effect(side: Both) -> None:
         np.testing.assert_allclose(result.values.mean(), sign, rtol=0, atol=1e-12)
 
 
-def test_a_prompt_that_equals_its_corruption_has_no_effects() -> None:
-    hf, model = models("llama-grouped")
-    asked = pair(hf, "equal", "swap")
-    asked.corrupted[1] = asked.clean[1]
-    side = contrast(model, asked, uw.LogitDiff())
-    single = tables(side, ["resid_pre", "z"], ("layer",))
-    together = uw.patch_at(side, [["z 0.1", "z 1.1"]], progress=False)
-    for array in (single["resid_pre"], single["z"], together):
-        assert (array.values[1] == 0.0).all()
-        assert (array.values[[0, 2]] != 0.0).all()
-
-
 @pytest.mark.parametrize(("dtype", "most"), [(torch.float64, 1e-9), (torch.float32, 1e-3)])
 def test_values_that_differ_by_rounding_errors_have_effects_of_that_size(dtype: torch.dtype, most: float) -> None:
     """The first prompt's corrupted token has the embedding of the clean one, but for the last bit of each number."""

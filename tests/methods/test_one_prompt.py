@@ -105,7 +105,7 @@ def test_bad_input(model, arguments, message):
 
 def test_an_empty_prompt_and_no_tokenizer():
     model = replace(tiny_model("gpt2"), tokenizer=byte_tokenizer([TEXT]))
-    with pytest.raises(uw.InputError, match="no tokens"):
+    with pytest.raises(uw.InputError, match="empty"):
         uw.test_prompt(model, "", "a")
     with pytest.raises(uw.InputError, match="no tokenizer"):
         uw.test_prompt(tiny_model("gpt2"), "a", "b")

@@ -103,8 +103,10 @@ def test_effects_run_from_nothing_to_the_whole_gap(
     close(everything, whole * (clean - corrupted) / (clean - corrupted).mean())
     by_pos = sweep(hf, contrast, "resid_pre", ("layer", "pos"), direction)
     same = contrast.clean == contrast.corrupted
-    assert (by_pos[:, 0][same] == 0).all()
-    assert (by_pos[:, 0][~same] != 0).all()
+    inside = torch.arange(same.shape[1]) < contrast.lengths[:, None]
+    assert (by_pos[:, 0][same & inside] == 0).all()
+    assert (by_pos[:, 0][~same & inside] != 0).all()
+    assert by_pos[:, 0][~inside].isnan().all()
 
 
 def test_roles_are_the_positions_that_they_name(hf: PreTrainedModel, swap: Pair) -> None:

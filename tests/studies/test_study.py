@@ -142,7 +142,7 @@ def test_ctrl_c_writes_a_report_of_what_was_finished(
         raise uw.Interrupted("interrupted")
 
     monkeypatch.setattr(standard, "patch", stopped)
-    with pytest.raises(uw.Interrupted, match="in the step 'tokens'; 4 of 22 steps"):
+    with pytest.raises(uw.Interrupted, match="in the step 'tokens'; 5 of 23 steps"):
         study(replace(settings, out=tmp_path), lambda line: None)
     assert "the study was stopped before it" in page_of(tmp_path)
     assert {file.stem for file in (tmp_path / "results").iterdir()} == {"lens", "layers", "heads-direct", "neurons"}

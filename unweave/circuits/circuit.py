@@ -6,6 +6,7 @@ these positions, do it. `unweave.circuits.evaluate` tests the claim; `unweave.ci
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -57,7 +58,7 @@ class Edge:
     """Sender to receiver: "9.9" (layer.head), "9_mlp", "embed", "pos_embed" or "logits".
 
     `input` is the receiver's "q", "k" or "v", and "" where it has one input. `effect` is the path's effect on the
-    metric, between `low` and `high` where an interval is known. `role` is where the receiver reads, "" for everywhere.
+    metric, between `low` and `high` if an interval is known, and finite. `role` is where the receiver reads, "" for everywhere.
     `shared` names other heads of the circuit that read the same key or value: one path, which they receive together.
     """
 
@@ -69,6 +70,12 @@ class Edge:
     high: float | None = None
     role: str = ""
     shared: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        ends = (self.low, self.high)
+        if None not in ends and not all(map(math.isfinite, ends)):  # pyright: ignore[reportArgumentType]
+            for name in ("low", "high"):  # too few prompts for an interval
+                object.__setattr__(self, name, None)
 
 
 @final

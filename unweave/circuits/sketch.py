@@ -23,7 +23,6 @@ random: the same prompts give the same sketch. Heads alone are sketched; MLPs st
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
@@ -350,8 +349,7 @@ def _edges(found: _Found, heads: Collection[Head]) -> list[Edge]:
     edges = []
     for (sender, receiver, role), row in found.effects.items():
         sign = -1 if float(row.attrs["gap"]) * (1 if row.attrs["better"] == "higher" else -1) > 0 else 1
-        effect, *ends = sign * float(row["mean"]), *sorted(sign * float(row[end]) for end in ("low", "high"))
-        low, high = ends if all(map(math.isfinite, ends)) else (None, None)
+        effect, low, high = sign * float(row["mean"]), *sorted(sign * float(row[end]) for end in ("low", "high"))
         name = head_name(sender)
         if sender in heads and receiver is None:
             edges.append(Edge(name, "logits", "", effect, low, high, role))

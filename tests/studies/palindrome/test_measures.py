@@ -83,7 +83,7 @@ def test_ablations_are_knockouts(how: str, replacement: str) -> None:
     assert table.sizes == {"prompt": 20, "how": 3, "part": 4, "address": 4}
     pair = subject.both_classes(CrossEntropy())
     for part, kind in (("output", "z"), ("key", "k")):
-        single = uw.knockout(pair, kind, replacement, measure="change", progress=False)
+        single = uw.knockout(pair, kind, uw.Replacement(replacement, "clean"), measure="change", progress=False)
         for layer, head in ((0, 1), (1, 0)):
             cell = table.sel(how=how, part=part, address=head_name((layer, head)))
             np.testing.assert_allclose(cell, single.sel(layer=layer, head=head), atol=1e-10)
