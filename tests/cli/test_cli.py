@@ -115,8 +115,8 @@ MISTAKES = [
     (["lens", "--model", "FOLDER", "--task", "empty.jsonl"], "empty.jsonl"),
     (["lens", "--model", "FOLDER", "--task", "column.csv"], "wrong"),
     (["lens", "--model", "FOLDER", "--task", "twice.csv"], "line 1: there are two columns 'clean'"),
-    (["lens", "--model", "FOLDER", "--task", "unchanged.jsonl"], "line 1: 'clean' and 'corrupted' are the same prompt"),
-    (["lens", "--model", "FOLDER", "--task", "alike.jsonl"], "line 1: 'answer' and 'wrong' are both ' Paris'"),
+    (["lens", "--model", "FOLDER", "--task", "unchanged.jsonl"], "line 1: the clean and the corrupted prompt"),
+    (["lens", "--model", "FOLDER", "--task", "alike.jsonl"], "line 1: the answer and the wrong answer"),
     (["lens", "--model", "FOLDER", "--task", "lengths.jsonl"], "lengths.jsonl"),
     (["lens", "--model", "FOLDER", "--task", "answer.jsonl"], "Paris Rome"),
     (

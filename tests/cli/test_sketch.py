@@ -1,5 +1,6 @@
 """`unweave sketch`: the library's circuit, its file and its page, and what is kept when it is stopped."""
 
+import json
 import os
 import signal
 import subprocess
@@ -47,10 +48,10 @@ def test_heads_are_named_where_the_task_lets_them(run: Command, folder: Path) ->
     assert ask(run, folder, "--levels", 1, "--names") == 0
     assert "not named" not in run.out
     assert "duplicate token" in Path("circuit/circuit.html").read_text(encoding="utf-8")
-    pairs = '{"clean": "The capital of %s is", "corrupted": "The capital of %s is", "answer": " %s", "wrong": " %s"}\n'
-    cities = ("France", "Italy", "Paris", "Rome"), ("Italy", "France", "Rome", "Paris")
-    Path("pairs.jsonl").write_text("".join(pairs % names for names in cities))
-    options = ["--model", folder, "--task", "pairs.jsonl", "--out", "other", "--names", "--threshold", 0]
+    pair = {"clean": "The {} of France is", "corrupted": "The {} of Italy is", "answer": " Paris", "wrong": " Rome"}
+    lines = [json.dumps(pair).replace("{}", word) for word in ("capital", "river", "king", "flag")]
+    Path("pairs.jsonl").write_text("\n".join(lines))
+    options = ["--model", folder, "--task", "pairs.jsonl", "--out", "other", "--names", *LOOSE[:-2]]
     assert run("sketch", *options) == 0
     assert "# the heads are not named: " in run.out
     assert Path("other/circuit.html").is_file()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from tests.tiny import tiny_model, tiny_pair
 from unweave.methods.address import Address
 
 LENGTHS = (7, 5, 7)
-RESULTS: dict[str, Callable[[uw.Contrast], xr.DataArray]] = {
+RESULTS: dict[str, Callable[[uw.Contrast], Any]] = {
     "stream": lambda pair: uw.patch(pair, "resid_pre", ("layer", "pos")),
     "chosen": lambda pair: uw.patch(pair, "attn_out", {"pos": [6, 2, 5], "layer": [2, 0]}),
     "values": lambda pair: uw.patch(pair, "v", ("pos", "head", "layer"), "noise"),

@@ -190,8 +190,8 @@ def test_paths_with_attention_frozen_by_its_inputs(kind: str) -> None:
     sent = uw.path_patch(pair, receivers, at=("turn", None), attention="qkv")
     for head in ((0, 0), (0, 1)):
         cell = {"layer": 0, "head": head[1]}
-        same(found.sel(cell), Paths(pair, "noise").to_live_inputs(head, receivers))
-        expected = Paths(pair, "noise").to_live_inputs(head, receivers, pair.prompts.role("turn"))
+        same(found.sel(cell), Paths(pair, "noise").to_live_inputs(head, receivers))  # pyright: ignore[reportArgumentType]
+        expected = Paths(pair, "noise").to_live_inputs(head, receivers, pair.prompts.role("turn"))  # pyright: ignore[reportArgumentType]
         np.testing.assert_allclose(sent.sel(cell), expected, rtol=0, atol=1e-9)
     frozen = uw.path_patch(pair, receivers)
     assert abs(found - frozen).sel(layer=0).max() > 1e-6

@@ -145,7 +145,13 @@ def test_ctrl_c_writes_a_report_of_what_was_finished(
     with pytest.raises(uw.Interrupted, match="in the step 'tokens'; 5 of 23 steps"):
         study(replace(settings, out=tmp_path), lambda line: None)
     assert "the study was stopped before it" in page_of(tmp_path)
-    assert {file.stem for file in (tmp_path / "results").iterdir()} == {"lens", "layers", "heads-direct", "neurons"}
+    assert {file.stem for file in (tmp_path / "results").iterdir()} == {
+        "lens",
+        "layers",
+        "heads-direct",
+        "heads-split",
+        "neurons",
+    }
 
 
 def test_swept_prompts_are_the_first_of_those_that_are_checked(subject: Subject) -> None:
@@ -207,7 +213,8 @@ def test_a_quick_study_says_what_it_left_out(own: Settings, subject: Subject) ->
     heads = uw.load(own.out / "results" / "heads.nc")
     assert isinstance(heads, xr.Dataset)
     assert set(heads.data_vars) == set(standard.QUICK_PARTS)
-    assert "greedy" not in score_of(own.out, "completeness")["kind"].values
+    assert standard.QUICK_EFFORT.searches == 0
+    assert not (own.out / "results" / "evaluation.nc").exists()  # two prompts tell no head from 0: there is no circuit
     assert page_of(own.out).count("left out by --quick") == len(long) + len(standard.SHORTER)
 
 

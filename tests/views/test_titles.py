@@ -138,7 +138,7 @@ def test_what_is_missed_is_named_with_its_cost_and_what_stood_in_its_place():
     assert without.startswith(" without 4.2 the answer gains 20 %")
     assert "another prompt's" in title(knocked({(5, 1): -0.5}, how="resample"))
     about = {"method": "knockout", "direction": "noise", "site": "mlp", "how": "zero"}
-    layers = made.result({"layer": range(6)}, {(2,): -0.4}, **about)
+    layers = made.result({"layer": range(6)}, {(2,): -0.4}, **about)  # pyright: ignore[reportArgumentType]
     assert title(layers).startswith("Layer 2 is missed most: zero in place of its MLP ")
 
 
@@ -155,7 +155,7 @@ def test_paths_name_their_receivers_by_their_inputs():
     assert "through the values of 5.1 and 5.0" in title(paths({(1, 1): -0.3}, "5.1 v, 5.0 v"))
     assert "through the query of 5.1" in title(paths({(1, 1): 0.3}, "5.1 q"))
     senders = {"method": "path patching", "receivers": "logits", "direction": "noise"}
-    joint = made.result({"sender": ["9.6", "mlp 3 + embed"]}, {("mlp 3 + embed",): -0.4}, **senders)
+    joint = made.result({"sender": ["9.6", "mlp 3 + embed"]}, {("mlp 3 + embed",): -0.4}, **senders)  # pyright: ignore[reportArgumentType]
     assert title(joint).startswith("mlp 3 + embed acts directly on the logits")
 
 

@@ -58,8 +58,9 @@ class Edge:
     """Sender to receiver: "9.9" (layer.head), "9_mlp", "embed", "pos_embed" or "logits".
 
     `input` is the receiver's "q", "k" or "v", and "" where it has one input. `effect` is the path's effect on the
-    metric, between `low` and `high` if an interval is known, and finite. `role` is where the receiver reads, "" for everywhere.
-    `shared` names other heads of the circuit that read the same key or value: one path, which they receive together.
+    metric, between `low` and `high` if an interval is known, and finite. `role` is where the receiver reads, "" for
+    everywhere. `shared` names other heads of the circuit that read the same key or value: one path, which they receive
+    together.
     """
 
     sender: str

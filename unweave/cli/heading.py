@@ -32,9 +32,9 @@ def heading(result: "xarray.DataArray | xarray.Dataset | xarray.DataTree") -> li
         lines.append(f"mean {says.get('metric', 'metric')}: {scores}{unit}")
     scale = meaning(says)
     lines += ["; ".join(scale)] if scale else []
-    lines += [sense_of(first).note()] if sense_of(first).note() else []
+    lines += [sense_of(first).note()] if sense_of(first).note() else []  # pyright: ignore[reportArgumentType]
     lines += [_HOW[method](says, tuple(map(str, first.dims)))] if method in _HOW else []
-    lines += [scope_of(first)] if scope_of(first) else []
+    lines += [scope_of(first)] if scope_of(first) else []  # pyright: ignore[reportArgumentType]
     lines += [says["notes"]] if says.get("notes") else []
     return [*lines, *_backups(result)] if method == "backup heads" and "prompt" in result.dims else lines
 

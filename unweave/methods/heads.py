@@ -45,7 +45,7 @@ def parse_head(config: Config, head: HeadName, site: str = "z") -> Head:
         if match and match[2] and SITES[site].rows != "kv_head":
             raise InputError(f"heads: {head!r} is a key/value head, which k and v have; {site} has query heads: '9.6'")
     else:
-        numbers = list(head) if is_head(head) else []
+        numbers = list(head) if is_head(head) else []  # pyright: ignore[reportArgumentType]
     if not numbers:
         raise InputError(f"heads: {head!r} is not a head; write (9, 6) or '9.6', layer first")
     return check_layer(config, numbers[0]), check_head(config, SITES[site], numbers[1])

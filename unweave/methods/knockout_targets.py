@@ -96,7 +96,7 @@ def knockout_name(targets: Sequence[Target]) -> str:
 
 def _together(given: Knockouts) -> list[HeadName]:
     """One target, or those of a list in the list, or of `"9.6 + 9.9"`."""
-    return given.split("+") if isinstance(given, str) else listed(given)
+    return given.split("+") if isinstance(given, str) else listed(given)  # pyright: ignore[reportReturnType]
 
 
 def _target(config: Config, head: HeadName) -> Target:

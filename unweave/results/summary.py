@@ -93,7 +93,7 @@ def summary(
     if not 0 < level < 1:
         raise InputError(f"level: expected a share between 0 and 1, such as 0.95, got {level}")
     if isinstance(result, xr.DataTree) or is_summary(result):
-        return result
+        return result  # pyright: ignore[reportReturnType]
     if isinstance(result, xr.Dataset):
         return xr.DataTree.from_dict({str(name): summary(result[name], dim, level, seed) for name in result.data_vars})
     if not isinstance(result, xr.DataArray) or result.dtype.kind not in "biuf":
@@ -118,7 +118,7 @@ def summaries(
     if isinstance(result, (xr.DataTree, xr.Dataset)) and not is_summary(result):
         return {name: child.to_dataset() for name, child in summary(result, dim).children.items()}
     if isinstance(result, (xr.DataArray, xr.Dataset)):
-        return {str(result.attrs.get("site", getattr(result, "name", None) or "")): summary(result, dim)}
+        return {str(result.attrs.get("site", getattr(result, "name", None) or "")): summary(result, dim)}  # pyright: ignore[reportReturnType]
     if isinstance(result, Mapping) and result:
         return {name: next(iter(summaries(one, dim).values())) for name, one in result.items()}
     raise InputError(f"result: expected a result of a method, or several by name, got {type(result).__name__}")
