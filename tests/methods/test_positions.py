@@ -44,7 +44,8 @@ def test_there_is_no_value_where_a_prompt_has_no_token(name: str) -> None:
     assert not bool(exists.all())
     table = uw.summary(found)
     assert (table["n"] == exists.sum("prompt")).all()
-    xr.testing.assert_allclose(table["mean"], found.where(exists).mean("prompt").transpose(*table["mean"].dims))
+    expected = found.where(exists).mean("prompt").transpose(*table["mean"].dims)
+    np.testing.assert_allclose(table["mean"].values, expected.values, rtol=1e-5, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["stream", "destinations", "attention"])
