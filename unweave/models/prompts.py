@@ -72,8 +72,8 @@ class Prompts:
         for name, row in places.items():
             if bool((row < 0).any()) or bool((row >= size).any()):
                 raise InputError(
-                    f"roles[{name!r}]: got {row.tolist()}; positions count from 0 and lie in their prompt, the last one is "
-                    "the role 'end'"
+                    f"roles[{name!r}]: got {row.tolist()}; positions count from 0 and lie in their prompt, "
+                    "the last one is the role 'end'"
                 )
         words = tuple(tuple(map(str, row[:n].tolist())) for row, n in zip(ids, size, strict=True))
         prompts = cls(
