@@ -6,8 +6,9 @@ import xarray as xr
 
 import unweave as uw
 from tests.tiny import N_LAYERS, tiny_model, tiny_pair
-from unweave.engine import memory, sweep
+from unweave.engine import memory, paths, sweep
 from unweave.engine.donor import GivenDonor, RunDonor
+from unweave.engine.frozen import FrozenPass
 from unweave.engine.question import question_of
 from unweave.engine.reach import entry_stage, last_attention
 from unweave.engine.sheet import Sheet
@@ -84,6 +85,42 @@ def test_out_of_memory_halves_the_wavefront_and_goes_on(monkeypatch):
     torch.testing.assert_close(Sweep(question_of(pair, "denoise"), sheets()).run(), plain, rtol=0, atol=1e-12)
     assert tried[0] == memory.MOST_ROWS
     assert 10 < tried[-1] <= 20
+
+
+REFUSED = {
+    "runs in flight": (Wavefront, "advance", lambda wave, *_: wave.n_rows > 20),
+    "rows that are carried": (FrozenPass, "advance", lambda frozen, *_: frozen.n_rows > 20),
+    "prompts that are resumed": (sweep, "resume", lambda *given: len(given[2]) > 1),
+    "prompts of a sweep": (sweep, "record", lambda *given: len(given[4]) > 1),
+    "prompts of paths": (paths, "record", lambda *given: len(given[4]) > 1),
+}
+ASKED = {
+    "heads": lambda pair: uw.patch(pair, "z", ("layer", "head", "pos")),
+    "together": lambda pair: uw.patch_at(pair, [["z 0.1", "k 1.0"]]),
+    "paths": lambda pair: uw.path_patch(pair, [(1, 2, "v"), (2, 1, "q")]),
+    "paths of a list": lambda pair: uw.path_patch(
+        pair, senders=["0.1", ["mlp 1", "embed"], "1.3", "0.3", "0.2", "0.0"]
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_out_of_memory_is_answered_by_less_at_once(what, monkeypatch):
+    pair, tried = tiny_pair(tiny_model("gpt2")), []
+    plain = {name: ask(pair) for name, ask in ASKED.items()}
+    owner, name, much = REFUSED[what]
+    whole = getattr(owner, name)
+
+    def refusing(*given: object) -> object:
+        tried.append(much(*given))
+        if tried[-1]:
+            raise torch.OutOfMemoryError("refused")
+        return whole(*given)
+
+    monkeypatch.setattr(owner, name, refusing)
+    for name, ask in ASKED.items():
+        xr.testing.assert_allclose(ask(pair), plain[name], rtol=0, atol=1e-12)
+    assert True in tried
 
 
 def test_out_of_memory_with_one_run_in_flight_is_raised(monkeypatch):

@@ -5,7 +5,7 @@ F(C) says nothing of how few heads give it. So:
 1. the prompts are halved (`unweave.circuits.halves`);
 2. on the one half the heads are put in order. From no head on, the head joins that takes F furthest in the good
    direction of the metric, for the first few; the rest follow in the order of what each would have added last;
-3. on the other half F is measured with the first k heads alone, and with the circuit without them. On the prompts
+3. on the other half F is measured with only the first k heads, and with the circuit without them. On the prompts
    that chose them, the first heads would look better than they are.
 """
 

@@ -68,7 +68,7 @@ class CircuitRuns:
         return self._scores(self.whole, sets, of, self.ablation.all_but)
 
     def only(self, sets: Sequence[Iterable[Head]], of: Rows = None) -> Float[Tensor, "set prompt"]:
-        """F(K) for each K: these heads of the circuit alone."""
+        """F(K) for each K: only these heads of the circuit are kept."""
         return self._scores(self.none, sets, of, self.ablation.only)
 
     def _scores(

@@ -10,15 +10,15 @@ Wang et al. 2022 (arXiv 2211.00593), section 3, made mechanical:
    of its sign flips, or by its interval if there are too few prompts, or clusters of them, for any p-value to be small.
    The p-value is not adjusted for the heads that are tried: with a few prompts that would leave out most of a circuit.
    It is the threshold that keeps chance out, and `evaluate` that says whether too much or too little was kept;
-4. every kept sender's effect through each receiver alone makes the edges, of those that are told from 0 alike. Key and
-   value heads that query heads share receive once;
+4. every kept sender's effect through each single receiver makes the edges, of those that differ from 0 by the same rule.
+   Key and value heads that query heads share receive once;
 5. heads and edges are chosen on one half of the prompts, and edges have the effect that they have on the other
    (`unweave.circuits.halves`): the largest of many effects is too large on the prompts that it was chosen on.
 
 A node is a head at a role. Positions do not mix between a sender and a receiver's input, so both stand at one role.
 Roles that stand at one position of a prompt are one place, and count once: see `own_roles`. Effects are shares of the
 gap between the baselines that the path carries: positive where the path supports the answer. Nothing is drawn at
-random: the same prompts give the same sketch. Heads alone are sketched; MLPs stay live, inside the paths.
+random: the same prompts give the same sketch. Only heads are sketched; MLPs stay live, inside the paths.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from unweave.engine.arrivals import Arrival, arrivals
 from unweave.engine.flight import Ticket, fly
 from unweave.engine.frozen import FrozenPass
 from unweave.engine.live_heads import LiveHeads
-from unweave.engine.memory import Room, budget_bytes, in_portions, recording_bytes, room_within
+from unweave.engine.memory import MOST_ROWS, Room, budget_bytes, in_portions, recording_bytes, room_within
 from unweave.engine.question import Question
 from unweave.engine.reach import Reach, entry_stage, last_attention
 from unweave.engine.receivers import Receivers
@@ -98,7 +98,7 @@ class PathSweep:
         reach = q.reach(batch)
         recording = record(q.config, q.weights, q.own, q.donor, batch, *self._kept())
         wanted = [self.receivers.wanted(q.config, prompt, reach, batch) for prompt in range(len(batch))]
-        most = self.budget // 4 // (self._row_bytes() * max(1, sum(map(len, wanted))))
+        most = min(MOST_ROWS, self.budget // 4 // self._row_bytes()) // max(1, sum(map(len, wanted)))
         pieces = [piece for sender in self.senders for piece in sender.of(batch).pieces(max(1, most))]
         largest = max(piece.size for piece in pieces)
         senders = PathBatch(self, batch, recording, reach, wanted)

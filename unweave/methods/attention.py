@@ -27,7 +27,8 @@ def attention(pair: Contrast, heads: Heads, prompts: str = "clean", memory: int 
         memory: as in `patch`.
 
     Returns:
-        Patterns `[prompt, address, q_pos, k_pos]`, addresses written `"23.3"`; each row sums to 1.
+        Patterns `[prompt, address, q_pos, k_pos]`, addresses written `"23.3"`; each row sums to 1. NaN beyond a
+        prompt's end.
 
     Raises:
         InputError: no head given, one that the model lacks, or one that is named twice.

@@ -117,8 +117,9 @@ def cluster_sums(values: Float[np.ndarray, "cell #prompt"], clusters: Clusters) 
     """The sum of each cluster's values; the values themselves if each prompt is independent."""
     if clusters is None:
         return values
-    which = np.unique(clusters, return_inverse=True)[1].ravel()
-    return np.broadcast_to(values, (len(values), len(which))) @ np.eye(which.max() + 1)[which]
+    order = np.argsort(clusters, kind="stable")
+    first = np.unique(np.asarray(clusters)[order], return_index=True)[1]
+    return np.add.reduceat(np.broadcast_to(values, (len(values), len(order)))[:, order], first, axis=1)
 
 
 def _interval(

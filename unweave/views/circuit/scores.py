@@ -43,7 +43,7 @@ _AREA = (WIDE - 80, 440)
 
 
 def faithfulness_table(table: "xarray.Dataset", title: str = "") -> Table:
-    """F of the model, of the circuit alone, of no head, and of random circuits, with difference, ratio and share."""
+    """F of the model, of the circuit, of no head, and of random circuits, with difference, ratio and share."""
     own = [name for name in table["kept"].values if not str(name).startswith("random")]
     rows = [_kept_row(table.sel(kept=name), str(name)) for name in own]
     random = table.sel(kept=[name for name in table["kept"].values if name not in own])
