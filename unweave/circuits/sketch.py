@@ -10,7 +10,7 @@ Wang et al. 2022 (arXiv 2211.00593), section 3, made mechanical:
    of its sign flips, or by its interval if there are too few prompts, or clusters of them, for any p-value to be small.
    The p-value is not adjusted for the heads that are tried: with a few prompts that would leave out most of a circuit.
    It is the threshold that keeps chance out, and `evaluate` that says whether too much or too little was kept;
-4. every kept sender's effect through each single receiver makes the edges, of those that differ from 0 by the same rule.
+4. every kept sender's effect through each single receiver makes the edges, if it differs from 0 by the same rule.
    Key and value heads that query heads share receive once;
 5. heads and edges are chosen on one half of the prompts, and edges have the effect that they have on the other
    (`unweave.circuits.halves`): the largest of many effects is too large on the prompts that it was chosen on.
