@@ -196,4 +196,4 @@ if TYPE_CHECKING:
     from unweave.tasks import Task as Task
     from unweave.views import report as report
     from unweave.views import show as show
-    from unweave.views.sequences import display_seq as display_seq
+    from unweave.views.prompt_list import display_seq as display_seq

@@ -8,7 +8,7 @@ import pytest
 
 import unweave as uw
 from tests.views import made
-from unweave.views.attention import Attention, attention_view
+from unweave.views.attention_view import Attention, attention_view
 
 
 def data(view: Attention) -> dict:

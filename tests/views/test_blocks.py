@@ -6,8 +6,7 @@ import re
 import plotly.graph_objects as go
 import pytest
 
-from unweave.views.answer import Answer, Fact
-from unweave.views.blocks import Block, Code, Details, Figure, Section, Table, Text, alignment, pack
+from unweave.views.blocks import Answer, Block, Code, Details, Fact, Figure, Section, Table, Text, alignment, pack
 
 EVIL = "<script>alert(1)</script>\"'&"
 BLOCKS = (

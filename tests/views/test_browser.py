@@ -13,9 +13,9 @@ from tests.views.browser import CHROMIUM, Browser, silent
 from unweave.results import summary
 from unweave.views.blocks import Figure, Section
 from unweave.views.charts.heatmap import heatmap
-from unweave.views.choice import blocks_of
 from unweave.views.page import page
-from unweave.views.prompts import PromptList, pairs_of_results
+from unweave.views.pictures import blocks_of
+from unweave.views.prompt_list import PromptList, pairs_of_results
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
 

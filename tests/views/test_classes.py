@@ -8,7 +8,7 @@ import xarray as xr
 import unweave as uw
 from tests.views.drawn import traces
 from unweave.views.blocks import Figure
-from unweave.views.choice import blocks_of
+from unweave.views.pictures import blocks_of
 from unweave.views.theme import PALETTE
 
 ABOUT: dict[str, Any] = {"zero": "none", "one": "one logit", "unit": "logits", "quantity": "logit difference"}

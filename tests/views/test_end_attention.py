@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from unweave.views.end_attention import end_bars
+from unweave.views.attention_view import end_bars
 
 
 def patterns() -> xr.DataArray:

@@ -11,14 +11,14 @@ import xarray as xr
 from tests.views import made
 from tests.views.drawn import layout, traces
 from unweave.results import summary
-from unweave.views.charts.bars import bars
+from unweave.views.captions import finding
+from unweave.views.charts.bars import bars, histogram
 from unweave.views.charts.heatmap import heatmap
-from unweave.views.charts.histogram import histogram
 from unweave.views.charts.lines import lines
 from unweave.views.charts.scatter import scatter
-from unweave.views.choice import blocks_of
-from unweave.views.facts import scope_of, sense_of, subjects
-from unweave.views.titles import finding
+from unweave.views.pictures import blocks_of
+from unweave.views.scope import scope_of, subjects
+from unweave.views.sense import sense_of
 from unweave.views.wording import SPACE
 
 METRICS = {"higher": ("logit difference", "logits"), "lower": ("cross-entropy", "nats")}

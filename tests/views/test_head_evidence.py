@@ -3,8 +3,8 @@ from tests.tiny import tiny_model, tiny_pair
 from tests.views import made_circuits as made
 from tests.views.drawn import traces
 from unweave.views.blocks import Figure, Table
-from unweave.views.choice import blocks_of
-from unweave.views.head_evidence import head_evidence, roles_finding, roles_table
+from unweave.views.head_pictures import head_evidence, roles_finding, roles_table
+from unweave.views.pictures import blocks_of
 from unweave.views.wording import SPACE
 
 

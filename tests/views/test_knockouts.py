@@ -4,14 +4,14 @@ from tests.views import made, made_circuits
 from tests.views.drawn import layout, traces
 from unweave.results import summary
 from unweave.views.blocks import Figure
-from unweave.views.choice import blocks_of
+from unweave.views.captions import effect_finding, leaders
 from unweave.views.knockouts import (
     attribution_change_finding,
     backup_finding,
     backup_table,
     prediction_table,
 )
-from unweave.views.titles import effect_finding, leaders
+from unweave.views.pictures import blocks_of
 from unweave.views.wording import SPACE
 
 

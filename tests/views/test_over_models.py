@@ -6,7 +6,7 @@ import xarray as xr
 
 import unweave as uw
 from unweave.views.blocks import Figure
-from unweave.views.choice import blocks_of
+from unweave.views.pictures import blocks_of
 
 
 def made(*others: str, size: int = 3, prompts: int = 5, models: tuple = (0, 1, 2)) -> xr.DataArray:

@@ -7,9 +7,8 @@ import pytest
 
 import unweave as uw
 from tests.views import made
-from unweave.views.answer import Answer
-from unweave.views.attention import attention_view
-from unweave.views.blocks import Figure, Section, Text
+from unweave.views.attention_view import attention_view
+from unweave.views.blocks import Answer, Figure, Section, Text
 from unweave.views.page import page, script_json, write_page
 
 ASSETS = [path for path in (files("unweave.views") / "assets").iterdir() if path.name.endswith((".js", ".css"))]

@@ -7,7 +7,7 @@ from rich.console import Console
 
 import unweave as uw
 from tests.views import made
-from unweave.views.prompts import PromptList, PromptPair, pairs_of_results, prompt_pairs, real_tokens
+from unweave.views.prompt_list import PromptList, PromptPair, pairs_of_results, prompt_pairs, real_tokens
 
 PAIR = PromptPair(
     clean=("<bos>", " John", " <b>", " to"),

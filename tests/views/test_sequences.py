@@ -8,7 +8,7 @@ from rich.console import Console
 import unweave as uw
 from unweave.errors import InputError
 from unweave.views.page import page
-from unweave.views.sequences import mismatches
+from unweave.views.prompt_list import mismatches
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import xarray as xr
 import unweave as uw
 from tests.views import made, made_circuits
 from unweave.results import summary, top
-from unweave.views.attention import Attention
+from unweave.views.attention_view import Attention
 from unweave.views.blocks import Figure, Table, Text
-from unweave.views.choice import blocks_of, leading_heads
+from unweave.views.pictures import blocks_of, leading_heads
 from unweave.views.show import View
 
 CELLS = {"layer": range(4), "head": range(3)}

@@ -4,8 +4,8 @@ import pytest
 from tests.views import made_circuits as made
 from tests.views.drawn import traces
 from unweave.views.blocks import Figure, Table
-from unweave.views.choice import blocks_of
-from unweave.views.signals import signal_finding, signal_table
+from unweave.views.head_pictures import signal_finding, signal_table
+from unweave.views.pictures import blocks_of
 
 
 @pytest.mark.parametrize(

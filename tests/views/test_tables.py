@@ -7,9 +7,8 @@ from rich.console import Console
 import unweave as uw
 from tests.views import made
 from unweave.results import top
-from unweave.views.baselines import baselines
 from unweave.views.blocks import Table
-from unweave.views.tables import baseline_table, rich_table, top_table
+from unweave.views.result_tables import baseline_table, baselines, rich_table, top_table
 from unweave.views.wording import SPACE, counted, interval, listed, percent
 
 

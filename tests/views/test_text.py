@@ -2,7 +2,7 @@
 
 import pytest
 
-from unweave.views.text import label, visible
+from unweave.views.wording import label, visible
 
 
 @pytest.mark.parametrize(

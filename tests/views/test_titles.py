@@ -3,9 +3,8 @@ import pytest
 
 from tests.views import made
 from unweave.results import summary
-from unweave.views.baselines import Baseline
-from unweave.views.choice import blocks_of
-from unweave.views.titles import (
+from unweave.results.summary import told_from_zero
+from unweave.views.captions import (
     attention_finding,
     attribution_finding,
     finding,
@@ -13,8 +12,9 @@ from unweave.views.titles import (
     lens_finding,
     receivers_said,
     task_finding,
-    told_from_zero,
 )
+from unweave.views.pictures import blocks_of
+from unweave.views.result_tables import Baseline
 from unweave.views.wording import SPACE
 
 

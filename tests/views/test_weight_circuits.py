@@ -7,8 +7,8 @@ import pytest
 import xarray as xr
 
 import unweave as uw
-from unweave.views.choice import blocks_of
-from unweave.views.weight_circuits import circuit_finding, composition_finding
+from unweave.views.pictures import blocks_of
+from unweave.views.weight_pictures import circuit_finding, composition_finding
 
 N = 6
 WEIGHTS: dict[str, Any] = {

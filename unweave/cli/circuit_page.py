@@ -39,11 +39,11 @@ def write_page(
         named: what the circuit's heads do, which is said where they are pointed at.
     """
     from unweave.views.blocks import Text
-    from unweave.views.circuit.drawing import circuit_drawing
-    from unweave.views.circuit.facts import group_facts, score_facts
-    from unweave.views.head_evidence import head_evidence
+    from unweave.views.circuit_drawing import circuit_drawing
+    from unweave.views.circuit_tables import group_facts, score_facts
+    from unweave.views.head_pictures import head_evidence
+    from unweave.views.investigation import facts_of, results_table, sections_of, settings_table
     from unweave.views.report import Report, write
-    from unweave.views.sections import facts_of, results_table, sections_of, settings_table
 
     places = {role: at.tolist() for role, at in pair.prompts.roles.items()}
     first, *rest = sections_of(results, circuit, named)
@@ -73,7 +73,7 @@ def names_of(pair: "Contrast", circuit: "Circuit") -> "tuple[HeadRoles | None, s
 
 def _prompts(pair: "Contrast") -> "Section":
     from unweave.views.blocks import Details, Section
-    from unweave.views.prompts import PromptList, prompt_pairs
+    from unweave.views.prompt_list import PromptList, prompt_pairs
 
     scores = pair.clean.tolist(), pair.spoiled.tolist()
     every = prompt_pairs(pair.prompts, pair.corrupted, scores=scores)

@@ -58,8 +58,8 @@ def show(result: "Circuit | xarray.DataTree", out: Path | None, top: int) -> Non
 
 def give(circuit: "Circuit", top: int) -> None:
     """Prints a circuit: of what it is, its groups, its strongest paths."""
-    from unweave.views.circuit.paths import edges_said
-    from unweave.views.circuit.tables import edge_table, group_table
+    from unweave.views.circuit_layout import edges_said
+    from unweave.views.circuit_tables import edge_table, group_table
     from unweave.views.wording import counted
 
     size = circuit.shape[0] * circuit.shape[1]
@@ -89,13 +89,13 @@ def kept(stop: Interrupted, out: Path) -> Interrupted:
 
 def give_score(tests: Tests) -> None:
     """Prints an evaluation: what was tested on what, a finding a test, the scores of circuit and controls."""
-    from unweave.views.circuit.scores import faithfulness_table
-    from unweave.views.circuit.titles import (
+    from unweave.views.evaluation_findings import (
         completeness_finding,
         curve_finding,
         faithfulness_finding,
         minimality_finding,
     )
+    from unweave.views.evaluation_pictures import faithfulness_table
 
     first = next(iter(tests.values()))
     size = f"{first.attrs['circuit_heads']} of {first.attrs['model_heads']} heads"

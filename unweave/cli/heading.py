@@ -13,8 +13,8 @@ Dims = tuple[str, ...]
 def heading(result: "xarray.DataArray | xarray.Dataset | xarray.DataTree") -> list[str]:
     """The lines: model, task and prompts; the scores; the scale; how the method was asked; notes, and findings."""
     from unweave.results.labels import number
-    from unweave.views.charts.captions import meaning
-    from unweave.views.facts import scope_of, sense_of
+    from unweave.views.scope import scope_of
+    from unweave.views.sense import meaning, sense_of
     from unweave.views.wording import counted
 
     # A summary of several sites has its attributes in each of them.

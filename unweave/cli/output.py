@@ -61,8 +61,8 @@ def give(
 def _show(result: "xarray.DataArray | xarray.Dataset | xarray.DataTree", top: int | None) -> None:
     from unweave.results.summary import summaries
     from unweave.results.top import top as largest
-    from unweave.views.charts.captions import too_few
-    from unweave.views.tables import top_table
+    from unweave.views.certainty import too_few
+    from unweave.views.result_tables import top_table
 
     for line in heading(result):
         say(line)
@@ -129,7 +129,7 @@ def print_table(table: "Table") -> None:
     if sys.stdout.isatty():
         from rich.console import Console
 
-        from unweave.views.tables import rich_table
+        from unweave.views.result_tables import rich_table
 
         Console().print(rich_table(table))
         return

@@ -13,15 +13,15 @@ from unweave.results.labels import number
 from unweave.studies.plan import Record
 from unweave.studies.scores import scores
 from unweave.studies.subject import Subject, stand_in
-from unweave.views.baselines import baseline
 from unweave.views.blocks import Block, Details, Section, Text
-from unweave.views.choice import blocks_of
-from unweave.views.circuit.drawing import CircuitDrawing, circuit_drawing, group_colours
-from unweave.views.circuit.paths import edges_said
-from unweave.views.circuit.scores import evaluation_blocks
-from unweave.views.circuit.tables import path_tables
-from unweave.views.head_evidence import head_evidence, roles_table
-from unweave.views.sections import DOES, ENOUGH, SAYS, SIGNALS, THROUGH, WITHOUT
+from unweave.views.circuit_drawing import CircuitDrawing, circuit_drawing, group_colours
+from unweave.views.circuit_layout import edges_said
+from unweave.views.circuit_tables import path_tables
+from unweave.views.evaluation_pictures import evaluation_blocks
+from unweave.views.head_pictures import head_evidence, roles_table
+from unweave.views.investigation import DOES, ENOUGH, SAYS, SIGNALS, THROUGH, WITHOUT
+from unweave.views.pictures import blocks_of
+from unweave.views.result_tables import baseline
 from unweave.views.wording import counted, interval
 
 

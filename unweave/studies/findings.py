@@ -11,10 +11,11 @@ from unweave.results import top
 from unweave.results.labels import number
 from unweave.studies.plan import Result
 from unweave.views.blocks import Figure, Table
-from unweave.views.choice import blocks_of, title_of
-from unweave.views.circuit.drawing import circuit_drawing
-from unweave.views.circuit.titles import circuit_finding, faithfulness_finding
-from unweave.views.head_evidence import roles_finding
+from unweave.views.circuit_drawing import circuit_drawing
+from unweave.views.circuit_layout import circuit_finding
+from unweave.views.evaluation_findings import faithfulness_finding
+from unweave.views.head_pictures import roles_finding
+from unweave.views.pictures import blocks_of, title_of
 from unweave.views.wording import listed
 
 N_LEADING = 6

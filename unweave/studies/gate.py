@@ -3,7 +3,7 @@
 from unweave.metrics.contrast import Contrast
 from unweave.results.labels import number
 from unweave.studies.scores import scores
-from unweave.views.baselines import Baseline, baseline, baselines
+from unweave.views.result_tables import Baseline, baseline, baselines
 from unweave.views.wording import counted, interval, percent
 
 

@@ -1,7 +1,7 @@
 """The sections of a study's report, in the order of the investigation; those about the circuit are in
 `unweave.studies.circuit_sections`.
 
-Every title that states a finding is computed from the results (see `unweave.views.titles`); what stands here as prose
+Every title that states a finding is computed from the results (see `unweave.views.captions`); what stands here as prose
 says what was done, and what a figure can and cannot show.
 """
 
@@ -20,14 +20,15 @@ from unweave.studies.findings import N_LEADING, agreement, array, control_values
 from unweave.studies.plan import Record
 from unweave.studies.scores import first_share, scores
 from unweave.studies.subject import Subject
-from unweave.views.baselines import Baseline, baselines
 from unweave.views.blocks import Block, Details, Figure, Section, Table, Text
-from unweave.views.charts.histogram import histogram
+from unweave.views.captions import attention_finding, task_finding
+from unweave.views.charts.bars import histogram
 from unweave.views.charts.scatter import scatter
-from unweave.views.choice import blocks_of
-from unweave.views.prompts import PromptList, prompt_pairs
-from unweave.views.sections import CARRIES, LOOKS, SAYS, WRITTEN, same_prompts
-from unweave.views.titles import attention_finding, task_finding
+from unweave.views.investigation import CARRIES, LOOKS, SAYS, WRITTEN
+from unweave.views.pictures import blocks_of
+from unweave.views.prompt_list import PromptList, prompt_pairs
+from unweave.views.result_tables import Baseline, baselines
+from unweave.views.scope import same_prompts
 from unweave.views.wording import SPACE, counted, interval, percent
 
 SHOWN_PROMPTS = 3

@@ -20,13 +20,12 @@ from unweave.studies.sections import sections
 from unweave.studies.subject import Settings, Subject
 from unweave.studies.versions import versions
 from unweave.tasks import Task
-from unweave.views.answer import Fact
-from unweave.views.baselines import Baseline, baselines
-from unweave.views.blocks import Block, Table, Text
-from unweave.views.circuit.facts import group_facts, score_facts
+from unweave.views.blocks import Block, Fact, Table, Text
+from unweave.views.captions import task_finding
+from unweave.views.circuit_tables import group_facts, score_facts
+from unweave.views.investigation import settings_table
 from unweave.views.report import Report
-from unweave.views.sections import settings_table
-from unweave.views.titles import task_finding
+from unweave.views.result_tables import Baseline, baselines
 from unweave.views.wording import SPACE, counted, interval, percent
 
 # What the levels of a sketch do, for one head and for several.

@@ -1,7 +1,7 @@
 """Results made visible. `show` and `report` choose the pictures; the modules beside this file make one kind each."""
 
-from unweave.views.answer import Fact
-from unweave.views.circuit.drawing import circuit_drawing
+from unweave.views.blocks import Fact
+from unweave.views.circuit_drawing import circuit_drawing
 from unweave.views.report import Report, report
 from unweave.views.show import View, show
 

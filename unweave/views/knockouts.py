@@ -8,9 +8,9 @@ from unweave.results.labels import number, p_value
 from unweave.results.summary import summary, told_from_zero
 from unweave.results.top import Row, top
 from unweave.views.blocks import Block, Figure, Table
+from unweave.views.captions import largest_cell, leaders, unsure_said
 from unweave.views.charts.heatmap import heatmap
 from unweave.views.charts.scatter import scatter
-from unweave.views.titles import largest_cell, leaders, unsure_said
 from unweave.views.wording import interval, listed
 
 if TYPE_CHECKING:

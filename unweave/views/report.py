@@ -15,13 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unweave.errors import InputError
-from unweave.views.answer import Answer, Fact
-from unweave.views.blocks import Block, Section
-from unweave.views.circuit.drawing import CircuitLike, circuit_drawing
-from unweave.views.circuit.facts import group_facts, score_facts
-from unweave.views.head_evidence import HeadRolesLike, head_evidence
-from unweave.views.page import page, write_page
-from unweave.views.sections import (
+from unweave.views.blocks import Answer, Block, Fact, Section
+from unweave.views.circuit_drawing import CircuitLike, circuit_drawing
+from unweave.views.circuit_tables import group_facts, score_facts
+from unweave.views.head_pictures import HeadRolesLike, head_evidence
+from unweave.views.investigation import (
     facts_of,
     results_table,
     roles_of,
@@ -29,6 +27,7 @@ from unweave.views.sections import (
     settings_table,
     subjects_with_baselines,
 )
+from unweave.views.page import page, write_page
 from unweave.views.wording import listed
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 from unweave.errors import InputError
 from unweave.results.top import Top
 from unweave.views.blocks import Block
-from unweave.views.choice import Roles, blocks_of, parts_of
-from unweave.views.circuit.drawing import CircuitLike, circuit_drawing
-from unweave.views.head_evidence import HeadRolesLike, roles_table
+from unweave.views.circuit_drawing import CircuitLike, circuit_drawing
+from unweave.views.head_pictures import HeadRolesLike, roles_table
 from unweave.views.page import page, write_page
-from unweave.views.tables import top_table
+from unweave.views.pictures import Roles, blocks_of, parts_of
+from unweave.views.result_tables import top_table
 
 if TYPE_CHECKING:
     import xarray

@@ -4,7 +4,9 @@ import numpy as np
 
 from tests.results.fake import heads, result
 from unweave.results import summary, top
-from unweave.views.charts.captions import caption, doubtful, largest, meaning, measure, steepest, unclear
+from unweave.views.captions import largest, steepest
+from unweave.views.certainty import caption, doubtful, unclear
+from unweave.views.sense import meaning, measure
 
 
 def test_doubt_by_adjusted_p() -> None:

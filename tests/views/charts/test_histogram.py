@@ -6,7 +6,7 @@ import xarray as xr
 
 from tests.views.drawn import layout, traces
 from unweave.errors import InputError
-from unweave.views.charts.histogram import histogram
+from unweave.views.charts.bars import histogram
 
 
 def values() -> xr.DataArray:

@@ -7,8 +7,8 @@ import xarray as xr
 import unweave as uw
 from tests.views.drawn import layout, traces
 from unweave.views.blocks import meta_of
-from unweave.views.charts.markers import COLOURS, ENDS, FIRST, SECOND, halves, markers
-from unweave.views.choice import blocks_of
+from unweave.views.charts.lines import COLOURS, ENDS, FIRST, SECOND, halves, markers
+from unweave.views.pictures import blocks_of
 
 ATTRS = {"method": "K-composition", "quantity": "score", "unit": "", "zero": "neither", "one": "sought"}
 ATTRS |= {"sender": "0.0", "receiver": "1.0"}

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from unweave.views.charts.point_names import name_places
+from unweave.views.charts.scatter import name_places
 
 RANGES, SIZE = ([0.0, 10.0], [0.0, 10.0]), (400, 300)
 

@@ -10,7 +10,7 @@ import unweave as uw
 from tests.views import made, made_circuits
 from tests.views.browser import CHROMIUM, Browser, silent
 from unweave.views.blocks import Section
-from unweave.views.circuit.drawing import circuit_drawing
+from unweave.views.circuit_drawing import circuit_drawing
 from unweave.views.page import page
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")

@@ -8,9 +8,8 @@ import pytest
 import unweave as uw
 from tests.views import made_circuits as made
 from unweave.circuits.circuit import Circuit
-from unweave.views.circuit.drawing import CircuitDrawing, Link, Node, circuit_drawing, group_colours
-from unweave.views.circuit.layout import arrange_circuit
-from unweave.views.circuit.paths import ends_of, evidence_of, ranked, told
+from unweave.views.circuit_drawing import CircuitDrawing, circuit_drawing, group_colours
+from unweave.views.circuit_layout import Link, Node, arrange_circuit, ends_of, evidence_of, ranked, told
 from unweave.views.theme import NEUTRAL, PALETTE
 
 PLACES = {"S2": [9, 9], "end": [12, 14], made.HOSTILE: [4, 5]}

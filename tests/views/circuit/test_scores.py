@@ -9,16 +9,8 @@ from tests.views import made_circuits as made
 from tests.views.drawn import layout, traces
 from unweave.views import theme
 from unweave.views.blocks import Details, Figure, Table
-from unweave.views.circuit.facts import group_facts, score_facts
-from unweave.views.circuit.scores import (
-    completeness_scatter,
-    completeness_table,
-    control_table,
-    curve_lines,
-    faithfulness_table,
-    minimality_bars,
-)
-from unweave.views.circuit.titles import (
+from unweave.views.circuit_tables import group_facts, score_facts
+from unweave.views.evaluation_findings import (
     completeness_finding,
     controls_said,
     curve_finding,
@@ -26,6 +18,14 @@ from unweave.views.circuit.titles import (
     faithfulness_finding,
     minimality_counts,
     minimality_finding,
+)
+from unweave.views.evaluation_pictures import (
+    completeness_scatter,
+    completeness_table,
+    control_table,
+    curve_lines,
+    faithfulness_table,
+    minimality_bars,
 )
 from unweave.views.wording import SPACE
 

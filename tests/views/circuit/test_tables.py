@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from tests.views import made_circuits
-from unweave.views.circuit.tables import edge_table, group_table, path_tables
+from unweave.views.circuit_tables import edge_table, group_table, path_tables
 
 
 def test_a_row_for_each_group_with_its_heads_mlps_and_roles():

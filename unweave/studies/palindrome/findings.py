@@ -22,10 +22,10 @@ from unweave.studies.palindrome.choice import (
     smallest,
 )
 from unweave.views.blocks import Figure
-from unweave.views.choice import blocks_of, title_of
-from unweave.views.circuit.titles import faithfulness_finding
-from unweave.views.classes import missed_finding
-from unweave.views.weight_circuits import circuit_finding
+from unweave.views.classifier_pictures import missed_finding
+from unweave.views.evaluation_findings import faithfulness_finding
+from unweave.views.pictures import blocks_of, title_of
+from unweave.views.weight_pictures import circuit_finding
 from unweave.views.wording import counted, listed, percent
 
 Found = Mapping[str, Any]

@@ -16,9 +16,8 @@ from unweave.studies.palindrome.sections import sections
 from unweave.studies.palindrome.subject import ABLATED, PalindromeSettings, PalindromeSubject
 from unweave.studies.plan import FOLDER, Record
 from unweave.studies.versions import versions
-from unweave.views.answer import Fact
-from unweave.views.blocks import Block, Table, Text
-from unweave.views.circuit.drawing import CircuitDrawing, circuit_drawing
+from unweave.views.blocks import Block, Fact, Table, Text
+from unweave.views.circuit_drawing import CircuitDrawing, circuit_drawing
 from unweave.views.report import Report
 from unweave.views.wording import counted, listed
 

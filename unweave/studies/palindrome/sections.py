@@ -16,14 +16,13 @@ from unweave.studies.palindrome.findings import FINDINGS, NAMES, exact, share
 from unweave.studies.palindrome.subject import PalindromeSubject
 from unweave.studies.plan import Record
 from unweave.tasks.custom_sequences import sequence
+from unweave.views.attention_view import end_bars
 from unweave.views.blocks import Block, Details, Figure, Section, Table, Text, meta_of
 from unweave.views.charts.heatmap import heatmap
-from unweave.views.charts.lines import lines
-from unweave.views.charts.markers import halves, markers
-from unweave.views.choice import blocks_of
-from unweave.views.circuit.scores import evaluation_blocks
-from unweave.views.end_attention import end_bars
-from unweave.views.sequences import display_seq, mismatches
+from unweave.views.charts.lines import halves, lines, markers
+from unweave.views.evaluation_pictures import evaluation_blocks
+from unweave.views.pictures import blocks_of
+from unweave.views.prompt_list import display_seq, mismatches
 from unweave.views.wording import counted, percent
 
 Found = Mapping[str, Any]

@@ -16,21 +16,22 @@ import plotly.graph_objects as go
 from unweave.results.labels import number
 from unweave.results.summary import summaries
 from unweave.views import theme
-from unweave.views.charts.arrange import NARROW, WIDE, Place, arranged
-from unweave.views.charts.captions import caption, largest, meaning, measure, never_negative, shared, unclear
-from unweave.views.charts.frame import framed
-from unweave.views.charts.hover import hover_data, hover_lines
+from unweave.views.captions import largest
+from unweave.views.certainty import caption, never_negative, unclear
+from unweave.views.charts.arrange import NARROW, WIDE, Place, arranged, framed
 from unweave.views.charts.panels import (
     Panel,
     axis_title,
     check_dims,
     dimension,
+    hover_data,
+    hover_lines,
     names,
     panels,
     ticks,
 )
-from unweave.views.facts import sense_of
-from unweave.views.text import label
+from unweave.views.sense import meaning, measure, sense_of, shared
+from unweave.views.wording import label
 
 if TYPE_CHECKING:
     import xarray

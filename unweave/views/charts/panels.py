@@ -1,4 +1,4 @@
-"""What figures draw of a result: one summary a panel, and labels for its axes and cells.
+"""What figures draw of a result: one summary a panel, labels for its axes and cells, and what a point says on hover.
 
 A panel is a site of a result, or a value of the dimension that was asked for as `facet`.
 """
@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Float32
 
 from unweave.errors import InputError
 from unweave.results.labels import FIXED, TOKENS, cell_label, token_at
-from unweave.views.facts import named, subjects
-from unweave.views.text import visible
+from unweave.views.scope import named, subjects
+from unweave.views.wording import label, percent, visible
 
 if TYPE_CHECKING:
     import xarray
@@ -138,3 +139,20 @@ def names(table: "xarray.Dataset", dims: Sequence[str]) -> np.ndarray:
 
 def _short(token: str) -> str:
     return token if len(token) <= _LONGEST else token[: _LONGEST - 1] + "…"
+
+
+def hover_data(table: "xarray.Dataset") -> Float32[np.ndarray, "*cell 4"]:
+    """Low, high, adjusted p and n of every cell, in the order that `hover_lines` reads them."""
+    return np.stack([table[name].values for name in ("low", "high", "p_holm", "n")], axis=-1).astype(np.float32)
+
+
+def hover_lines(table: "xarray.Dataset", value: str) -> str:
+    """Lines of a plotly template for a trace with `hover_data`; `value` names the trace's number: `z`, `y`, `x`."""
+    what = label(str(table.attrs.get("quantity", "mean")))
+    if not (table["n"] > 1).any():
+        return f"{what} %{{{value}:.3f}}"
+    level = float(table.attrs.get("level", 0.95))
+    interval = f"{percent(level)} interval %{{customdata[0]:.3f}} to %{{customdata[1]:.3f}}"
+    return (
+        f"{what} %{{{value}:.3f}}<br>{interval}<br>adjusted p %{{customdata[2]:.2g}}<br>%{{customdata[3]:.0f}} prompts"
+    )

@@ -7,9 +7,9 @@ import numpy as np
 from unweave.errors import InputError
 from unweave.results.labels import number
 from unweave.views.blocks import Block, Figure, Table, meta_of
-from unweave.views.charts.captions import meaning, measure
 from unweave.views.charts.heatmap import heatmap
-from unweave.views.charts.markers import markers
+from unweave.views.charts.lines import markers
+from unweave.views.sense import meaning, measure
 from unweave.views.wording import listed, percent
 
 if TYPE_CHECKING:

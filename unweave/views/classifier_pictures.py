@@ -5,13 +5,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unweave.results.labels import number
-from unweave.views.attention import attention_view
+from unweave.views.attention_view import attention_view
 from unweave.views.blocks import Block, Details, Figure, Table, meta_of
-from unweave.views.charts.bars import bars
-from unweave.views.charts.captions import meaning
-from unweave.views.charts.histogram import histogram
-from unweave.views.charts.lines import lines
-from unweave.views.charts.markers import markers
+from unweave.views.charts.bars import bars, histogram
+from unweave.views.charts.lines import lines, markers
+from unweave.views.sense import meaning
 from unweave.views.theme import PALETTE
 from unweave.views.wording import listed, percent
 

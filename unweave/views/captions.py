@@ -16,15 +16,55 @@ import numpy as np
 from unweave.results.labels import number, p_value
 from unweave.results.summary import told_from_zero
 from unweave.results.top import Row, top
-from unweave.views.baselines import Baseline
-from unweave.views.charts.captions import largest, measure
-from unweave.views.facts import DIRECTIONS, Sense, axes_lost, place_text, scope_of, sense_of, spoken
-from unweave.views.prompts import real_tokens
-from unweave.views.text import visible
-from unweave.views.wording import counted, interval, listed, percent
+from unweave.views.certainty import LEVEL, testable
+from unweave.views.prompt_list import real_tokens
+from unweave.views.result_tables import Baseline
+from unweave.views.scope import axes_lost, place_text, scope_of, spoken
+from unweave.views.sense import DIRECTIONS, Sense, measure, sense_of
+from unweave.views.wording import counted, interval, listed, percent, visible
 
 if TYPE_CHECKING:
     import xarray
+
+
+def largest(tables: "Mapping[str, xarray.Dataset]") -> str:
+    """A title: the highest means, the lowest, and how many differ from 0.
+
+    `Effect: 23.3 (0.51) and 20.0 (0.44) are highest, 29.0 (−0.24) is lowest; 21 of 270 cells differ from 0`
+    """
+    high = [row for row in top(tables, 3, by="high") if row.mean > 0]
+    low = [row for row in top(tables, 1, by="low") if row.mean < 0]
+    said = [f"{with_values(high)} {'is' if len(high) == 1 else 'are'} highest"] if high else []
+    said += [f"{with_values(low)} is lowest"] if low else []
+    what = " and ".join(dict.fromkeys(str(table.attrs.get("quantity", "mean")) for table in tables.values()))
+    return f"{what.capitalize()}: {', '.join(said) or 'all cells are 0'}{_how_many_differ(tables)}"
+
+
+def steepest(labels: Sequence[str], means: np.ndarray, what: str) -> str:
+    """A title for a quantity that builds up along an axis: where it changes most, and where it ends."""
+    known = np.flatnonzero(np.isfinite(means))
+    steps = np.diff(means[known])
+    if not len(steps):
+        return what.capitalize()
+    at = int(np.argmax(np.abs(steps)))
+    way = "rises" if steps[at] > 0 else "falls"
+    size, end = number(abs(float(steps[at]))), number(float(means[known[-1]]))
+    return f"{what.capitalize()} {way} most at {labels[known[at + 1]]}, by {size}, and ends at {end}"
+
+
+def with_values(rows: Sequence[Row]) -> str:
+    """`23.3 (0.51), 20.0 (0.44) and 17.4 (0.33)`"""
+    items = [f"{row.label}{' ' + visible(row.token) if row.token else ''} ({number(row.mean)})" for row in rows]
+    return " and ".join(filter(None, (", ".join(items[:-1]), items[-1])))
+
+
+def _how_many_differ(tables: "Mapping[str, xarray.Dataset]") -> str:
+    if not all(testable(table.attrs) for table in tables.values()):
+        return ""
+    clear = sum(int((table["p_holm"] <= LEVEL).sum()) for table in tables.values())
+    tests = sum(int(table.attrs["n_tests"]) for table in tables.values())
+    return f"; {clear} of {tests} cells differ from 0" if tests else ""
+
 
 LEAST, NEAR, MOST_NAMED, MOST_RECEIVERS = 0.05, 0.5, 3, 4
 NOUNS = {
@@ -204,7 +244,7 @@ def effect_finding(table: "xarray.Dataset") -> str:
     if not found.helping and not found.against:
         return f"{words.none}: {largest_cell(table, sense.write)}"
     rows = (*found.helping, *found.against)
-    places = {_place(row) for row in rows}
+    places = {_at(row) for row in rows}
     # One place for all is said once; otherwise each cell names its own.
     shared = places.pop() if len(places) == 1 and len(rows) > 1 else ""
     said = []
@@ -330,14 +370,14 @@ def _sentence(parts: Sequence[str]) -> str:
 
 
 def _names(rows: Sequence[Row], bare: bool = False) -> str:
-    names = [_unit(row) or _place(row).removeprefix(" at ") if bare else _named(row) for row in rows]
+    names = [_unit(row) or _at(row).removeprefix(" at ") if bare else _unit_at(row) for row in rows]
     if len(rows) > 1 and all(re.fullmatch(r"layer \d+", name) for name in names):
         return "layers " + listed([name.removeprefix("layer ") for name in names])
     return listed(names)
 
 
-def _named(row: Row) -> str:
-    return f"{_unit(row)}{_place(row)}" if _unit(row) else _place(row).removeprefix(" at ")
+def _unit_at(row: Row) -> str:
+    return f"{_unit(row)}{_at(row)}" if _unit(row) else _at(row).removeprefix(" at ")
 
 
 def _unit(row: Row) -> str:
@@ -349,10 +389,10 @@ def _unit(row: Row) -> str:
     if "part" in where and "layer" in where:
         return f"layer {where['layer']}'s {PARTS.get(str(where['part']), where['part'])}"
     unit, at, _ = row.label.partition(" @ ")
-    return unit if at or not _place(row) else ""
+    return unit if at or not _at(row) else ""
 
 
-def _place(row: Row) -> str:
+def _at(row: Row) -> str:
     """Where a cell stands: ` at S2`, ` at token 12 ·gave`, ` from token 14 to token 4`; empty where it has no place."""
     where = row.where
     if "k_pos" in where:

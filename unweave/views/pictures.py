@@ -15,25 +15,32 @@ over all of it.
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from jaxtyping import Bool, Float
+
 from unweave.errors import InputError
-from unweave.results.summary import is_summary, summaries
-from unweave.views.attention import attention_view
+from unweave.results.labels import cell_label
+from unweave.results.summary import is_summary, summaries, told_from_zero
+from unweave.views.attention_view import attention_view
 from unweave.views.blocks import Block, Figure, meta_of
+from unweave.views.captions import PLACES, attention_finding, finding, steepest
 from unweave.views.charts.bars import bars
 from unweave.views.charts.heatmap import heatmap
 from unweave.views.charts.lines import lines
 from unweave.views.charts.panels import SITES
-from unweave.views.circuit.scores import evaluation_blocks
-from unweave.views.classes import class_blocks, missed_blocks, rebuilt_blocks, scale_blocks
-from unweave.views.facts import scope_of, spoken
-from unweave.views.head_evidence import contribution_blocks, role_attention_blocks, score_blocks, split_blocks
+from unweave.views.classifier_pictures import class_blocks, missed_blocks, rebuilt_blocks, scale_blocks
+from unweave.views.evaluation_pictures import evaluation_blocks
+from unweave.views.head_pictures import (
+    contribution_blocks,
+    role_attention_blocks,
+    score_blocks,
+    signal_blocks,
+    split_blocks,
+)
 from unweave.views.knockouts import attribution_blocks, backup_blocks
-from unweave.views.leading import HEADS, leading_heads
-from unweave.views.over_models import model_blocks
-from unweave.views.signals import signal_blocks
-from unweave.views.tables import value_table
-from unweave.views.titles import PLACES, attention_finding, finding, told_from_zero
-from unweave.views.weight_circuits import circuit_blocks, composition_blocks, copying_blocks, place_blocks
+from unweave.views.result_tables import value_table
+from unweave.views.scope import scope_of, spoken
+from unweave.views.weight_pictures import circuit_blocks, composition_blocks, copying_blocks, place_blocks
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -244,3 +251,83 @@ def _leading(figure: "go.Figure", title: str, table: "xarray.Dataset", leading: 
 def _attention_caption() -> str:
     where = "Rows are the tokens that look, columns the tokens that are looked at; a row sums to 1."
     return f"{where} Choose a head to enlarge it, and point at a token to see both."
+
+
+HEADS = ("head", "kv_head")
+
+
+def leading_heads(table: "xarray.Dataset", head: str, n: int) -> "xarray.Dataset":
+    """The `n` heads with the largest cells, by layer, along `address` instead of `(layer, head)`.
+
+    Heads with a cell told from 0 come first; others only if they have a cell that is larger than all of those.
+    """
+    flat = table.stack(address=("layer", head))
+    told, size = (_largest(table, cells, head) for cells in (told_from_zero(table), True))
+    worth = (told > 0) | (size > told.max())
+    order = np.lexsort((-size, -told, ~worth))
+    kept = np.sort(order[: min(n, max(1, int(worth.sum())))])
+    chosen = flat.isel(address=kept)
+    layers, heads = chosen["layer"].values.tolist(), chosen[head].values.tolist()
+    names = [cell_label({"layer": layer, head: number}) for layer, number in zip(layers, heads, strict=True)]
+    return chosen.drop_vars(["address", "layer", head]).assign_coords(address=names)
+
+
+def _largest(
+    table: "xarray.Dataset", cells: Bool[np.ndarray, "..."] | bool, head: str
+) -> Float[np.ndarray, " address"]:
+    """The largest size among the given cells of each head."""
+    sizes = abs(table["mean"].where(cells, 0.0)).stack(address=("layer", head)).transpose("address", ...)
+    return np.nan_to_num(sizes.values.reshape(sizes.sizes["address"], -1)).max(axis=1)
+
+
+MOST_CURVES = 8
+
+
+def model_blocks(result: "xarray.DataArray | Mapping[str, xarray.Dataset]", title: str, n: int) -> list[Block]:
+    """The pictures of a result with a dimension `model`.
+
+    Args:
+        result: with `model`, at most two dimensions besides it and `prompt`; or its summary, by its name.
+        title: what was found; computed from the result if left out.
+        n: how many heads get a curve.
+
+    Raises:
+        InputError: more dimensions than there is a picture for.
+    """
+    ((name, table),) = summaries(result).items()
+    others = [str(dim) for dim in table["mean"].dims if dim != "model"]
+    if not others:
+        return [Figure(lines({name: table}, x="model", title=title or _along(table)))]
+    head = next((dim for dim in others if dim in HEADS), None)
+    if head and set(others) == {"layer", head}:
+        curves = leading_heads(table, head, n or MOST_CURVES)
+        panels = heatmap(table, x=head, facet="model", title="The same, a map for each model")
+        return [Figure(lines(curves, x="model", series="address", title=title)), Figure(panels)]
+    if len(others) == 1:
+        (dim,) = others
+        if table.sizes[dim] <= MOST_CURVES:
+            return [Figure(lines(_curve_names(table, dim), x="model", series=dim, title=title))]
+        return [Figure(heatmap(table, x=dim, y="model", title=title))]
+    if len(others) == 2:
+        y, x = others
+        return [Figure(heatmap(table, x=x, y=y, facet="model", title=title))]
+    raise InputError(
+        f"result: there is no picture of {', '.join(others)} over models; choose one value of some of them, "
+        "`result.sel(layer=1)`, or one model, `result.sel(model=…)`"
+    )
+
+
+def _curve_names(table: "xarray.Dataset", dim: str) -> "xarray.Dataset":
+    """Numbers along `dim` as names of curves: `layer 3`."""
+    values = table[dim].values
+    if not np.issubdtype(values.dtype, np.number):
+        return table
+    return table.assign_coords({dim: [f"{dim} {value}" for value in values]})
+
+
+def _along(table: "xarray.Dataset") -> str:
+    """Where a curve changes most, if the models stand in an order, as the epochs of a training do."""
+    if not np.issubdtype(table["model"].dtype, np.number):
+        return ""
+    what = str(table.attrs.get("quantity", "mean"))
+    return steepest([f"model {name}" for name in table["model"].values], table["mean"].values, what)

@@ -1,32 +1,25 @@
-"""What a result says of its numbers, for every caption: which sign is for the answer, what was swept, what it is of.
+"""What results are of: the part of model and prompts that was swept, and in what several results differ.
 
-1. `sense_of`: a metric may be good where it is low, and corrupted prompts may score better than clean ones. Which sign
-   of a number means a better answer, and which a part that carries it, follows from the result's `better`, `gap`,
-   `measure` and `direction`, here alone.
-2. `scope_of`: the part of the model and of the prompts that was swept, where it is not the whole: coordinates that are
-   fewer than there are, and coordinates that a slice has left behind.
-3. `subjects`: model, task, metric and prompts of each of several results, as far as they differ.
+1. `scope_of`: what was swept, if it is not the whole: coordinates that are fewer than there are, and coordinates that a
+   slice has left behind.
+2. `subjects`: model, task, metric and prompts of each of several results, as far as they differ.
 
-Results without these attributes are read as of a metric that is good where it is high, and as whole.
+Results without these attributes are read as whole.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unweave.results.labels import cell_label, number, token_at
-from unweave.views.text import visible
-from unweave.views.wording import counted, listed, percent
+from unweave.results.labels import cell_label, token_at
+from unweave.views.wording import counted, listed, visible
 
 if TYPE_CHECKING:
     import xarray
 
     Labelled = xarray.DataArray | xarray.Dataset
 
-# Methods whose numbers are changes of the metric, with the run that they change where the result does not say.
-DIRECTIONS = {"activation patching": "denoise", "path patching": "noise", "knockout": "noise"}
 _EXTENTS = {
     "layer": ("n_layers", "layer"),
     "head": ("n_heads", "head"),
@@ -57,83 +50,6 @@ _OF = {
 _OF_MODEL = ("model", "model_revision", "quantization", "dtype", "processing")
 
 
-@dataclass(frozen=True)
-class Sense:
-    """How the numbers of a result are read.
-
-    Args:
-        good: the sign of a number that means a better answer.
-        carries: the sign of a number of a part that carries the answer: in a corrupted run that is restored it is the
-            good one, in a clean run that is corrupted or knocked out the other one.
-        rises: the sign of a number that means a higher score.
-        measure: "effect", "drop", "change", or "" where the numbers are no changes of the metric.
-        metric, unit: of the score.
-        backwards: whether the corrupted prompts score better than the clean ones, so that effects run backwards.
-    """
-
-    good: int = 1
-    carries: int = 1
-    rises: int = 1
-    measure: str = ""
-    metric: str = "score"
-    unit: str = ""
-    backwards: bool = False
-
-    @property
-    def plain(self) -> bool:
-        """Whether 0 to 1 is the way from the worse to the better prompts, so that it can be given back, or be lost."""
-        return self.measure == "effect" and not self.backwards
-
-    def write(self, value: float) -> str:
-        """A number as this result's are written: shares in percent."""
-        return percent(value) if self.measure in ("effect", "drop") else number(value)
-
-    def amount(self, values: Sequence[float]) -> str:
-        """Sizes, and what they are of: `50 % and 40 % of the gap`, `1.50 nats`."""
-        of = {"effect": "of the gap", "drop": "of the clean score", "change": self.unit}.get(self.measure, "")
-        return f"{listed([self.write(abs(value)) for value in values])} {of}".rstrip()
-
-    def outcome(self, values: Sequence[float], verb: str) -> str:
-        """What numbers of one sign mean: `verb`, where the numbers are shares of a gap that can be restored or lost;
-        else whether the metric is raised or lowered, which is true of every metric."""
-        if self.plain:
-            return f"{verb} {self.amount(values)}"
-        return f"{'raises' if values[0] * self.rises > 0 else 'lowers'} the {self.metric} by {self.amount(values)}"
-
-    def note(self) -> str:
-        """What a reader of the numbers must know to take their signs as they are meant."""
-        if self.backwards:
-            return (
-                "The corrupted prompts score better than the clean ones, so that effects run backwards: the clean "
-                "prompt's side of the scale is the worse one."
-            )
-        if self.good > 0:
-            return ""
-        return f"Below 0 the {self.metric} {'falls' if self.rises > 0 else 'rises'}, and the answer is better."
-
-
-def sense_of(result: "Labelled") -> Sense:
-    """The sense of a result's numbers, or of its summary's."""
-    attrs = result.attrs
-    method, quantity = str(attrs.get("method", "")), str(attrs.get("quantity", ""))
-    if method not in DIRECTIONS and "measure" not in attrs:
-        return Sense(unit=str(attrs.get("unit", "")))
-    better = -1 if attrs.get("better") == "lower" else 1
-    gap, clean = (_sign(result, name) for name in ("gap", "clean_mean"))
-    measure = str(attrs.get("measure", "change" if quantity == "change" else "effect"))
-    rises = {"effect": gap, "drop": clean}.get(measure, 1)
-    restored = str(attrs.get("direction", DIRECTIONS.get(method, "noise"))) == "denoise"
-    return Sense(
-        good=better * rises,
-        carries=better * rises * (1 if restored else -1),
-        rises=rises,
-        measure=measure,
-        metric=str(attrs.get("metric", "score")),
-        unit=str(attrs.get("metric_unit", attrs.get("unit", ""))),
-        backwards=better * gap < 0,
-    )
-
-
 def scope_of(result: "Labelled") -> str:
     """What was swept, where it is less than the whole: `of layers 15 to 20, at position 12 ·to`; else "".
 
@@ -145,7 +61,9 @@ def scope_of(result: "Labelled") -> str:
     said = [_some(result, dim) for dim in dims if dim in _EXTENTS or dim == "role"]
     unit = {name: fixed[name] for name in _FIXED if name in fixed}
     said += [cell_label(unit)] if unit else []
-    said += [f"at {_place(result, name, fixed[name])}" for name in ("pos", "role", "q_pos", "k_pos") if name in fixed]
+    said += [
+        f"at {_fixed_place(result, name, fixed[name])}" for name in ("pos", "role", "q_pos", "k_pos") if name in fixed
+    ]
     said += [f"at {attrs}"] if (attrs := _where(result.attrs)) else []
     if "prompt" in fixed and "prompt" not in dims:
         said.append(f"prompt {int(fixed['prompt']) + 1} (prompt={fixed['prompt']})")
@@ -215,13 +133,6 @@ def _dims(result: "Labelled") -> list[str]:
     return list(map(str, cells.dims))
 
 
-def _sign(result: "Labelled", name: str) -> int:
-    """The sign of an attribute, or of a coordinate where models differ in it; 1 where it is not known, or mixed."""
-    known: Any = result.attrs.get(name, result.coords[name].values if name in result.coords else 1)
-    signs = set(np.sign(np.atleast_1d(known)).astype(int).tolist())
-    return (signs.pop() or 1) if len(signs) == 1 else 1
-
-
 def _some(result: "Labelled", dim: str) -> str:
     """The coordinates along a dimension, if they are not all that there are."""
     values = result[dim].values.tolist()
@@ -242,7 +153,7 @@ def _some(result: "Labelled", dim: str) -> str:
     return f"of {noun}{'s' if len(values) > 1 else ''} {listed(list(map(str, values)))}"
 
 
-def _place(result: "Labelled", name: str, value: object) -> str:
+def _fixed_place(result: "Labelled", name: str, value: object) -> str:
     return str(value) if name == "role" else f"{_EXTENTS[name][1]} {value} {visible(token_at(result, name))}".rstrip()
 
 

@@ -1,4 +1,4 @@
-"""What a circuit's drawing and its tests show, in a sentence computed from them.
+"""What the tests of a circuit show, in a sentence computed from them.
 
 The tests are the Datasets of `uw.evaluate`; F is the metric's mean over prompts, M the model, C the circuit, and K a
 set of heads that is taken out of both.
@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unweave.results.labels import number
-from unweave.views.circuit.layout import LOGITS, Node
-from unweave.views.circuit.paths import Link
 from unweave.views.wording import counted, interval, listed, percent
 
 if TYPE_CHECKING:
@@ -20,24 +18,6 @@ if TYPE_CHECKING:
 _MOST_NAMED = 4
 # Smaller gaps, as a share of F(M), are no failure of completeness.
 TOLERANCE = 0.05
-
-
-def circuit_finding(nodes: Sequence[Node], links: Sequence[Link]) -> str:
-    """How large a circuit is, and its strongest path."""
-    heads = {node.name: node for node in nodes if node.group}
-    layers = [node.layer for node in heads.values()]
-    groups = len({node.group for node in heads.values()})
-    said = f"{counted(len(heads), 'head')} in {counted(groups, 'group')}"
-    if any(node.name.endswith("_mlp") for node in heads.values()):
-        said = said.replace("head", "head and MLP" if len(heads) == 1 else "heads and MLP", 1)
-    if layers:
-        said += f", layers {min(layers)} to {max(layers)}" if min(layers) < max(layers) else f", layer {layers[0]}"
-    strongest = max((link for link in links if link.effect is not None), key=lambda link: link.size, default=None)
-    if strongest is None or strongest.effect is None:
-        return said
-    to = "the logits" if strongest.receiver == LOGITS else strongest.receiver
-    many = "the one path" if len(links) == 1 else f"the strongest of {len(links)} paths"
-    return f"{said}; {many} is {strongest.sender} to {to} ({number(strongest.effect)})"
 
 
 def good(table: "xarray.Dataset") -> int:

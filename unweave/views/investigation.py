@@ -1,4 +1,4 @@
-"""The sections and facts of a report, from the results alone."""
+"""The sections and facts of a report, in the order of an investigation, from the results alone."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -6,24 +6,21 @@ from typing import TYPE_CHECKING
 
 from unweave.results.labels import number
 from unweave.results.summary import is_summary
-from unweave.views.answer import Fact
-from unweave.views.baselines import Baseline, baselines
-from unweave.views.blocks import Block, Details, Figure, Section, Table, Text, meta_of
-from unweave.views.choice import Roles, blocks_of, tables_of
-from unweave.views.circuit.drawing import CircuitLike
-from unweave.views.circuit.tables import path_tables
-from unweave.views.facts import same_prompts, spoken, subjects
-from unweave.views.head_evidence import HeadRolesLike, roles_table
-from unweave.views.prompts import PromptList, pairs_of_results
-from unweave.views.tables import baseline_table
-from unweave.views.titles import finding, task_finding
+from unweave.views.blocks import Block, Details, Fact, Figure, Section, Table, Text, meta_of
+from unweave.views.captions import finding, task_finding
+from unweave.views.circuit_drawing import CircuitLike
+from unweave.views.circuit_tables import path_tables
+from unweave.views.head_pictures import HeadRolesLike, roles_table
+from unweave.views.pictures import Roles, blocks_of, tables_of
+from unweave.views.prompt_list import PromptList, pairs_of_results
+from unweave.views.result_tables import Baseline, baseline_table, baselines
+from unweave.views.scope import same_prompts, spoken, subjects
 from unweave.views.wording import counted, interval, percent
 
 if TYPE_CHECKING:
     import xarray
 
 SHOWN_PROMPTS = 3
-
 WRITTEN = "Where is the answer written?"
 CARRIES = "What carries it?"
 LOOKS = "Where do these heads look?"

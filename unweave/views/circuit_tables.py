@@ -1,4 +1,4 @@
-"""What a circuit and its tests add to the answer of a report: its groups; how faithful, complete and small it is."""
+"""A circuit as tables and as lines of a report's answer: its groups, its paths, and how good it is by its tests."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unweave.results.labels import number
-from unweave.views.answer import Fact
-from unweave.views.circuit.drawing import CircuitLike
-from unweave.views.circuit.paths import halves_said
-from unweave.views.circuit.titles import (
+from unweave.views.blocks import Fact, Table
+from unweave.views.circuit_drawing import CircuitLike, GroupLike
+from unweave.views.circuit_layout import INPUTS, EdgeLike, amount_of, halves_said
+from unweave.views.evaluation_findings import (
     changed,
     completeness_finding,
     controls_said,
@@ -20,11 +20,75 @@ from unweave.views.circuit.titles import (
     minimality_counts,
     scale_of,
 )
-from unweave.views.facts import subjects
-from unweave.views.wording import counted, listed, percent
+from unweave.views.scope import subjects
+from unweave.views.wording import counted, interval, listed, percent
 
 if TYPE_CHECKING:
     import xarray
+
+
+def group_table(circuit: CircuitLike, title: str = "") -> Table:
+    """A row for each group: its name, its heads and MLPs, the roles where they count."""
+    rows = tuple(
+        (
+            group.name,
+            " ".join([*(f"{layer}.{head}" for layer, head in group.heads), *(f"{layer}_mlp" for layer in group.mlps)]),
+            "all positions" if group.roles == "all" else " ".join(group.roles),
+        )
+        for group in circuit.groups
+    )
+    return Table(("group", "heads", "at"), rows, title, align="lll")
+
+
+def edge_table(
+    edges: Sequence[EdgeLike],
+    title: str = "",
+    n: int | None = None,
+    attrs: Mapping[str, str | int | float] | None = None,
+) -> Table:
+    """A row for each path, or for the `n` strongest: from where, to which input of what, at which role, its effect; in
+    the metric's unit too where `attrs` of the circuit say the gap.
+    """
+    known = attrs or {}
+    ordered = sorted(edges, key=lambda edge: -abs(edge.effect or 0.0))[:n]
+    rows = tuple(
+        (
+            edge.sender,
+            " ".join([edge.receiver, *edge.shared]),
+            INPUTS[edge.input],
+            edge.role or "–",
+            "–" if edge.effect is None else number(edge.effect),
+            "–" if edge.low is None or edge.high is None else interval(edge.low, edge.high),
+            *([amount_of(edge.effect, known) or "–"] if "gap" in known else []),
+        )
+        for edge in ordered
+    )
+    unit = [f"in {known.get('unit', 'its unit')}"] if "gap" in known else []
+    return Table(
+        ("sender", "to", "input", "at", "effect", "interval", *unit), rows, title, align="llllrrr"[: 6 + len(unit)]
+    )
+
+
+def path_tables(circuit: CircuitLike) -> list[Table]:
+    """A table for each group of a sketch: the paths that leave its heads, the strongest first; groups without any
+    are left out.
+    """
+    tables = []
+    for group in circuit.groups:
+        names = {f"{layer}.{head}" for layer, head in group.heads} | {f"{layer}_mlp" for layer in group.mlps}
+        edges = [edge for edge in circuit.edges if edge.sender in names]
+        if edges:
+            tables.append(_table(group, edges, circuit.attrs))
+    return tables
+
+
+def _table(group: GroupLike, edges: Sequence[EdgeLike], attrs: Mapping[str, str | int | float]) -> Table:
+    first = max(edges, key=lambda edge: abs(edge.effect or 0.0))
+    strongest = "" if first.effect is None else f", the strongest {first.sender} to {first.receiver}"
+    amount = "" if first.effect is None else f" ({number(first.effect)})"
+    title = f"{group.name}: {counted(len(edges), 'path')}{strongest}{amount}"
+    return edge_table(edges, title, attrs=attrs)
+
 
 _MOST_NAMED = 6
 

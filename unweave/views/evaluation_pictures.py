@@ -9,13 +9,12 @@ import plotly.graph_objects as go
 from unweave.results.labels import number
 from unweave.views import theme
 from unweave.views.blocks import Block, Details, Figure, Table
-from unweave.views.charts.arrange import NARROW, WIDE, single
-from unweave.views.charts.frame import Layout, framed
+from unweave.views.charts.arrange import NARROW, WIDE, Layout, framed, single
 from unweave.views.charts.lines import lines
-from unweave.views.charts.point_names import name_places
-from unweave.views.circuit.drawing import group_colours
-from unweave.views.circuit.paths import halves_said
-from unweave.views.circuit.titles import (
+from unweave.views.charts.scatter import name_places
+from unweave.views.circuit_drawing import group_colours
+from unweave.views.circuit_layout import halves_said
+from unweave.views.evaluation_findings import (
     changed,
     completeness_finding,
     completeness_rows,
@@ -24,8 +23,7 @@ from unweave.views.circuit.titles import (
     minimality_finding,
     scale_of,
 )
-from unweave.views.text import label
-from unweave.views.wording import counted, interval, percent, prompts_of
+from unweave.views.wording import counted, interval, label, percent, prompts_of
 
 if TYPE_CHECKING:
     import xarray

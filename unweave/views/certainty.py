@@ -1,50 +1,24 @@
-"""What stands above a figure: its title, if none was given, and its caption: prompts, intervals, marks, units.
+"""What stands below a figure: how many prompts, how sure, and what its marks mean.
 
-A cell counts as different from 0 by its adjusted p-value; where the prompts are too few for any adjusted p-value of the
+A cell counts as different from 0 by its adjusted p-value; if the prompts are too few for any adjusted p-value of the
 table to be small, by its own interval, and the caption says so.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Bool
 
-from unweave.results.labels import number
-from unweave.results.top import Row, top
-from unweave.views.facts import sense_of
-from unweave.views.text import visible
+from unweave.results.top import Row
+from unweave.views.sense import sense_of
 from unweave.views.wording import counted, percent, prompts_of
 
 if TYPE_CHECKING:
     import xarray
 
 LEVEL = 0.05
-
-
-def measure(attrs: Mapping[Any, Any]) -> str:
-    """What the numbers are, with their unit: `logit difference (logits)`. An effect, a share of a gap, has none."""
-    name, unit = str(attrs.get("quantity", "mean")), str(attrs.get("unit", ""))
-    known = name == "effect" or unit in ("", name) or name.startswith(f"{unit} ")
-    return name if known else f"{name} ({unit})"
-
-
-def shared(tables: Sequence["xarray.Dataset"], say: Callable[[Mapping[Any, Any]], Any]) -> Any:
-    """What all tables say alike, or nothing of its kind: an axis of two metrics has no unit."""
-    said = [say(table.attrs) for table in tables]
-    return said[0] if all(one == said[0] for one in said) else type(said[0])()
-
-
-def meaning(attrs: Mapping[Any, Any]) -> tuple[str, ...]:
-    """`0 = as the corrupted prompt` and `1 = as the clean prompt`; nothing where the result does not say."""
-    zero, one = str(attrs.get("zero", "")), str(attrs.get("one", ""))
-    # Corrupted prompts may score better than clean ones; then nothing is as bad as they are.
-    if attrs.get("better") in ("higher", "lower") and (attrs["better"] == "higher") != (float(attrs.get("gap", 1)) > 0):
-        one = one.replace("as bad as", "as")
-    below = " (at -1)"
-    far = "−1" if one.endswith(below) else "1"
-    return (f"0 = {zero}", f"{far} = {one.removesuffix(below)}") if zero and one else ()
 
 
 def testable(attrs: Mapping[Any, Any]) -> bool:
@@ -131,42 +105,3 @@ def too_few(tables: Sequence["xarray.Dataset"]) -> str:
     n = prompts_of(tables[0].attrs)
     be = "is" if n.startswith("1 ") else "are"
     return f"{n} {be} too few to tell any of {counted(tests, 'cell')} from 0 with adjusted p-values ({needed} could)"
-
-
-def largest(tables: "Mapping[str, xarray.Dataset]") -> str:
-    """A title: the highest means, the lowest, and how many differ from 0.
-
-    `Effect: 23.3 (0.51) and 20.0 (0.44) are highest, 29.0 (−0.24) is lowest; 21 of 270 cells differ from 0`
-    """
-    high = [row for row in top(tables, 3, by="high") if row.mean > 0]
-    low = [row for row in top(tables, 1, by="low") if row.mean < 0]
-    said = [f"{named(high)} {'is' if len(high) == 1 else 'are'} highest"] if high else []
-    said += [f"{named(low)} is lowest"] if low else []
-    what = " and ".join(dict.fromkeys(str(table.attrs.get("quantity", "mean")) for table in tables.values()))
-    return f"{what.capitalize()}: {', '.join(said) or 'all cells are 0'}{_clear(tables)}"
-
-
-def steepest(labels: Sequence[str], means: np.ndarray, what: str) -> str:
-    """A title for a quantity that builds up along an axis: where it changes most, and where it ends."""
-    known = np.flatnonzero(np.isfinite(means))
-    steps = np.diff(means[known])
-    if not len(steps):
-        return what.capitalize()
-    at = int(np.argmax(np.abs(steps)))
-    way = "rises" if steps[at] > 0 else "falls"
-    size, end = number(abs(float(steps[at]))), number(float(means[known[-1]]))
-    return f"{what.capitalize()} {way} most at {labels[known[at + 1]]}, by {size}, and ends at {end}"
-
-
-def named(rows: Sequence[Row]) -> str:
-    """`23.3 (0.51), 20.0 (0.44) and 17.4 (0.33)`"""
-    items = [f"{row.label}{' ' + visible(row.token) if row.token else ''} ({number(row.mean)})" for row in rows]
-    return " and ".join(filter(None, (", ".join(items[:-1]), items[-1])))
-
-
-def _clear(tables: "Mapping[str, xarray.Dataset]") -> str:
-    if not all(testable(table.attrs) for table in tables.values()):
-        return ""
-    clear = sum(int((table["p_holm"] <= LEVEL).sum()) for table in tables.values())
-    tests = sum(int(table.attrs["n_tests"]) for table in tables.values())
-    return f"; {clear} of {tests} cells differ from 0" if tests else ""
