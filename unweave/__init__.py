@@ -89,7 +89,7 @@ _HOMES = {
     "save": "unweave.results",
     "summary": "unweave.results",
     "top": "unweave.results",
-    "display_seq": "unweave.views.sequences",
+    "display_seq": "unweave.views.prompt_list",
     "report": "unweave.views",
     "show": "unweave.views",
     "InputError": "unweave.errors",

@@ -4,7 +4,7 @@ from tests.views import made, made_circuits
 from tests.views.drawn import layout, traces
 from unweave.results import summary
 from unweave.views.blocks import Figure
-from unweave.views.captions import effect_finding, leaders
+from unweave.views.captions import finding, leaders
 from unweave.views.knockouts import (
     attribution_change_finding,
     backup_finding,
@@ -78,7 +78,7 @@ def test_the_largest_is_named_also_where_it_may_be_chance():
     (row,) = found.unsure
     assert row.label == "2.0"
     assert row.mean > found.against[0].mean
-    assert "2.0" in effect_finding(summary(wild))
+    assert "2.0" in finding(summary(wild))
     assert leaders(summary(result), sign=-1).unsure == ()
 
 

@@ -24,9 +24,19 @@ import numpy as np
 
 from unweave.circuits.runs import CircuitRuns, Heads
 from unweave.circuits.tables import interval, mean, names, table
+from unweave.registry import ENOUGH, Method, register
 
 if TYPE_CHECKING:
     import xarray as xr
+
+COMPLETENESS = register(
+    Method(
+        "completeness",
+        ENOUGH,
+        picture="unweave.views.evaluation_pictures:evaluation_blocks",
+        dims=("prompt", "removed"),
+    )
+)
 
 Told = Callable[[], None]
 
@@ -78,7 +88,7 @@ def completeness(
         "gap": np.abs(mean(circuit - model)),
     }
     attrs = {
-        "method": "completeness",
+        "method": COMPLETENESS.name,
         "convention": "difference = F(C \\ K) - F(M \\ K), of means over prompts; "
         "in M, heads of K are ablated only where they count in the circuit",
         "subsets": subsets,

@@ -18,9 +18,19 @@ import numpy as np
 from unweave.circuits.runs import CircuitRuns
 from unweave.circuits.tables import SCALES, mean, scales, table
 from unweave.methods.heads import Head, head_name
+from unweave.registry import ENOUGH, Method, register
 
 if TYPE_CHECKING:
     import xarray as xr
+
+CURVE = register(
+    Method(
+        "faithfulness curve",
+        ENOUGH,
+        picture="unweave.views.evaluation_pictures:evaluation_blocks",
+        dims=("prompt", "size"),
+    )
+)
 
 # Heads that are tried in each step after the first: those that added most in the step before.
 TRIED = 20
@@ -52,7 +62,7 @@ def curve(runs: CircuitRuns, best: int = 6) -> xr.Dataset:
         **beside,
     }
     attrs = {
-        "method": "faithfulness curve",
+        "method": CURVE.name,
         "convention": SCALES,
         "order": f"the first {min(best, len(order))} by what each adds to those before it, the rest by what they would",
         **runs.halved,

@@ -19,9 +19,19 @@ from unweave.circuits.circuit import Circuit
 from unweave.circuits.runs import CircuitRuns
 from unweave.circuits.tables import SCALES, names, scales, table
 from unweave.models.config import Config
+from unweave.registry import ENOUGH, Method, register
 
 if TYPE_CHECKING:
     import xarray as xr
+
+FAITHFULNESS = register(
+    Method(
+        "faithfulness",
+        ENOUGH,
+        picture="unweave.views.evaluation_pictures:evaluation_blocks",
+        dims=("prompt", "kept"),
+    )
+)
 
 
 def faithfulness(runs: CircuitRuns, controls: int = 20, seed: int = 0) -> xr.Dataset:
@@ -48,7 +58,7 @@ def faithfulness(runs: CircuitRuns, controls: int = 20, seed: int = 0) -> xr.Dat
         **scales(runs, score),
     }
     labels = ["model", "circuit", "nothing", *(f"random {number}" for number in range(1, controls + 1))]
-    attrs = {"method": "faithfulness", "convention": SCALES, "controls_seed": seed}
+    attrs = {"method": FAITHFULNESS.name, "convention": SCALES, "controls_seed": seed}
     return table(runs, ("kept", labels), {"score": score}, coords, attrs)
 
 

@@ -15,9 +15,19 @@ from unweave.circuits.circuit import Circuit
 from unweave.circuits.runs import CircuitRuns, Heads
 from unweave.circuits.tables import interval, mean, names, ratio_interval, table
 from unweave.methods.heads import Head, head_name
+from unweave.registry import ENOUGH, Method, register
 
 if TYPE_CHECKING:
     import xarray as xr
+
+MINIMALITY = register(
+    Method(
+        "minimality",
+        ENOUGH,
+        picture="unweave.views.evaluation_pictures:evaluation_blocks",
+        dims=("prompt", "address"),
+    )
+)
 
 
 def minimality(runs: CircuitRuns) -> xr.Dataset:
@@ -56,7 +66,7 @@ def minimality(runs: CircuitRuns) -> xr.Dataset:
         "without_both": without_both,
     }
     attrs = {
-        "method": "minimality",
+        "method": MINIMALITY.name,
         "convention": "share = (F(C \\ K) - F(C \\ (K + v))) / F(M), of means over prompts; size is its absolute value",
         "rule": "K is what the circuit names for the head, else the other heads of its group",
     }

@@ -99,7 +99,7 @@ def give_score(tests: Tests) -> None:
 
     first = next(iter(tests.values()))
     size = f"{first.attrs['circuit_heads']} of {first.attrs['model_heads']} heads"
-    for line in heading(first.assign_attrs(method=f"evaluation of a circuit of {size}")):
+    for line in heading(first, f"evaluation of a circuit of {size}"):
         output.say(line)
     says = {
         "faithfulness": faithfulness_finding,

@@ -12,9 +12,24 @@ from unweave.methods.frame import labelled
 from unweave.methods.heads import Heads, head_name, parse_heads
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.run import Key
+from unweave.registry import LOOKS, Method, register
 
 if TYPE_CHECKING:
     import xarray as xr
+
+ATTENTION = register(
+    Method(
+        "attention",
+        LOOKS,
+        quantity="attention",
+        unit="share",
+        zero="does not look there",
+        one="looks there alone",
+        picture="unweave.views.attention_view:attention_blocks",
+        dims=("prompt", "address", "q_pos", "k_pos"),
+        reads_roles=True,
+    )
+)
 
 
 def attention(pair: Contrast, heads: Heads, prompts: str = "clean", memory: int | float | None = None) -> xr.DataArray:
@@ -45,12 +60,4 @@ def attention(pair: Contrast, heads: Heads, prompts: str = "clean", memory: int 
     patterns = torch.stack([found["pattern", n][:, of_layer[n].index(head)] for n, head in chosen], dim=1)
     places = range(shown.tokens.shape[1])
     axes = {"address": [head_name(head) for head in chosen], "q_pos": places, "k_pos": places}
-    attrs = {
-        "method": "attention",
-        "quantity": "attention",
-        "unit": "share",
-        "zero": "does not look there",
-        "one": "looks there alone",
-        "prompts": prompts,
-    }
-    return labelled(pair, patterns, axes, attrs, shown)
+    return labelled(pair, patterns, axes, ATTENTION.attrs(prompts=prompts), shown)

@@ -44,12 +44,45 @@ from unweave.models.precision import widened, without_autocast
 from unweave.models.prompts import Prompts
 from unweave.models.run import Key
 from unweave.models.sites import check_layer
+from unweave.registry import WRITTEN, Method, register
 
 if TYPE_CHECKING:
     import xarray as xr
 
+_LOGIT = {"quantity": "logit difference", "unit": "logits", "zero": "no say in the answer"}
+LENS = register(
+    Method(
+        "logit lens",
+        WRITTEN,
+        **_LOGIT,
+        one="one logit towards the right answer",
+        title="unweave.views.captions:lens_finding",
+        answers={"": "written"},
+    )
+)
+DIRECT = register(
+    Method(
+        "direct logit attribution",
+        WRITTEN,
+        **_LOGIT,
+        one="one logit towards the right answer",
+        title="unweave.views.captions:attribution_finding",
+        answers={"": "directly by"},
+    )
+)
+SPLIT = register(
+    Method(
+        "direct logit attribution to each answer",
+        WRITTEN,
+        **{**_LOGIT, "quantity": "logit above the mean candidate"},
+        one="one logit above the mean candidate",
+        picture="unweave.views.head_pictures:split_blocks",
+        dims=("prompt", "answer", "..."),
+    )
+)
 
-ANSWERS, SPLIT = ("right", "wrong"), "direct logit attribution to each answer"
+
+ANSWERS = ("right", "wrong")
 
 
 @dataclass(frozen=True)
@@ -139,7 +172,7 @@ def logit_lens(
     for key in stages.values():
         reading = final if norm == "final" else reading_of(pair.model, x[key], pair.prompts)
         read.append(reading.of(x[key]) + reading.constant)
-    attrs = {**_attrs("logit lens"), "norm": norm}
+    attrs = LENS.attrs(norm=norm)
     if norm == "own":
         attrs["quantity"] += " at each stage's own norm scale"
     return labelled(pair, torch.stack(read, 1), {"stage": list(stages)}, attrs)
@@ -204,7 +237,7 @@ def attribute(
     dims = ("prompt", "answer") if split else ("prompt",)
     axes = {"answer": list(ANSWERS), **axes} if split else axes
     extra: Coords = {name: (dims, array_of(value)) for name, value in (("rest", rest), ("total", total))}
-    attrs = _split_attrs(len(candidates_of(pair.prompts))) if split else _attrs("direct logit attribution")
+    attrs = _split_attrs(len(candidates_of(pair.prompts))) if split else DIRECT.attrs()
     return labelled(pair, table, axes, attrs | {"prompts": prompts}, shown, extra)
 
 
@@ -255,17 +288,4 @@ def by_neuron(
 
 
 def _split_attrs(n_candidates: int) -> dict[str, str]:
-    return _attrs(SPLIT) | {
-        "quantity": "logit above the mean candidate",
-        "one": f"one logit above the mean of {n_candidates} candidates",
-    }
-
-
-def _attrs(method: str) -> dict[str, str]:
-    return {
-        "method": method,
-        "quantity": "logit difference",
-        "unit": "logits",
-        "zero": "no say in the answer",
-        "one": "one logit towards the right answer",
-    }
+    return SPLIT.attrs(one=f"one logit above the mean of {n_candidates} candidates")

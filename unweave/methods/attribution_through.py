@@ -25,9 +25,21 @@ from unweave.models.forward import norm_scale
 from unweave.models.model import Model
 from unweave.models.precision import widened, without_autocast
 from unweave.models.prompts import Prompts
+from unweave.registry import Method, register
 
 if TYPE_CHECKING:
     import xarray as xr
+
+THROUGH_HEAD = register(
+    Method(
+        "attribution through a head",
+        quantity="logit difference",
+        unit="logits before the norms' scales",
+        zero="no say in the answer",
+        picture="unweave.views.weight_pictures:place_blocks",
+        dims=("prompt?", "pos/token"),
+    )
+)
 
 LOOKING = ("run", "self")
 
@@ -66,16 +78,12 @@ def attribution_through(
     batch = model.prompts(prompts)
     said = ov_matrices(model, [last])[0].apply(class_direction(model, outputs))
     table = (_sent(model, batch, first) if looking == "run" else _offered(model, batch, first)) @ said
-    attrs = {
-        "method": "attribution through a head",
-        "quantity": "logit difference",
-        "unit": "logits before the norms' scales",
-        "zero": "no say in the answer",
-        "one": f"one logit for output {outputs[0]} against {outputs[1]}",
-        "sender": head_name(first),
-        "receiver": head_name(last),
-        "looking": looking,
-    }
+    attrs = THROUGH_HEAD.attrs(
+        one=f"one logit for output {outputs[0]} against {outputs[1]}",
+        sender=head_name(first),
+        receiver=head_name(last),
+        looking=looking,
+    )
     return labelled_run(model, batch, table, {"pos": range(table.shape[1])}, attrs)
 
 

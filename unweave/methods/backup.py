@@ -28,7 +28,7 @@ from unweave.errors import InputError
 from unweave.methods.attribution import Reading, by_head, reading_of
 from unweave.methods.frame import Coords, array_of, labelled
 from unweave.methods.heads import Head, Knockouts, head_name
-from unweave.methods.knockout import At, edits_of, roles_of
+from unweave.methods.knockout import At, edits_of, replaced, roles_of
 from unweave.methods.knockout_targets import Target, knockout_name, one_knockout
 from unweave.methods.replacement import Replacement, replaced_values, replacement_of
 from unweave.metrics.contrast import Contrast, check_pair
@@ -36,10 +36,37 @@ from unweave.models.forward import norm_scale
 from unweave.models.precision import without_autocast
 from unweave.models.prompts import Prompts
 from unweave.models.run import Edit, Key
+from unweave.registry import WITHOUT, Method, register
 from unweave.results.summary import summary, told_from_zero
 
 if TYPE_CHECKING:
     import xarray as xr
+
+AFTER = register(
+    Method(
+        "knockout attribution",
+        WITHOUT,
+        quantity="logit difference",
+        unit="logits",
+        zero="no say in the answer",
+        one="one logit towards the right answer",
+        picture="unweave.views.knockouts:attribution_blocks",
+        dims=("prompt", "run", "layer", "head"),
+    )
+)
+BACKUPS = register(
+    Method(
+        "backup heads",
+        WITHOUT,
+        quantity="growth",
+        unit="share of the clean logit difference",
+        zero="no reaction",
+        one="makes up for the whole logit difference",
+        picture="unweave.views.knockouts:backup_blocks",
+        dims=("prompt", "layer", "head"),
+        asked=lambda says, dims: replaced(says),
+    )
+)
 
 RUNS = ("before", "after", "change", "from scale")
 
@@ -83,17 +110,12 @@ def knockout_attribution(
         name: (("prompt",), array_of(value))
         for name, value in (("scale_ratio", ratio), ("total_before", total_before), ("total_after", total_after))
     }
-    attrs = {
-        "method": "knockout attribution",
-        "quantity": "logit difference",
-        "unit": "logits",
-        "zero": "no say in the answer",
-        "one": "one logit towards the right answer",
-        "knocked_out": knockout_name(targets),
+    attrs = AFTER.attrs(
+        knocked_out=knockout_name(targets),
         **fill.attrs,
-        "at": " ".join(roles_of(pair, at)) or "all positions",
-        "notes": note,
-    }
+        at=" ".join(roles_of(pair, at)) or "all positions",
+        notes=note,
+    )
     config = pair.model.config
     axes = {"run": RUNS, "layer": range(config.n_layers), "head": range(config.n_heads)}
     return labelled(pair, table, axes, attrs, extra=extra)
@@ -134,17 +156,9 @@ def backup_heads(
     own = sum(before.sel(layer=layer, head=head, drop=True) for layer, head in out)
     grew = (growth.mean("prompt").values > threshold) & told_from_zero(summary(growth))
     speaks = after.mean("prompt").values > 0
-    growth.attrs |= {
-        "method": "backup heads",
-        "share_of": "total",
-        "quantity": "growth",
-        "unit": "share of the clean logit difference",
-        "zero": "no reaction",
-        "one": "makes up for the whole logit difference",
-        "threshold": threshold,
-        "backups": _names(grew & speaks),
-        "weakened": _names(grew & ~speaks),
-    }
+    growth.attrs |= BACKUPS.attrs(
+        share_of="total", threshold=threshold, backups=_names(grew & speaks), weakened=_names(grew & ~speaks)
+    )
     rows = {"own": own, "naive": total - own, "without": parts.coords["total_after"], "total": total}
     growth = growth.drop_vars(["total_before", "total_after"])
     return growth.assign_coords({name: ("prompt", np.asarray(row)) for name, row in rows.items()})

@@ -21,9 +21,22 @@ from unweave.methods.frame import array_of, labelled_run
 from unweave.models.model import Model
 from unweave.models.prompts import Prompts
 from unweave.progress import Progress, shown
+from unweave.registry import Method, register
 
 if TYPE_CHECKING:
     import xarray as xr
+
+SINGLE = register(
+    Method(
+        "single changes",
+        quantity="share of changes missed",
+        unit="share",
+        zero="every change is noticed",
+        one="none is",
+        picture="unweave.views.classifier_pictures:missed_blocks",
+        dims=("prompt", "pos"),
+    )
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,12 +196,5 @@ def _labelled(
     label: int,
     before: Float[Tensor, " prompt"],
 ) -> xr.DataArray:
-    attrs = {
-        "method": "single changes",
-        "quantity": "share of changes missed",
-        "unit": "share",
-        "zero": "every change is noticed",
-        "one": "none is",
-        "label": label,
-    }
+    attrs = SINGLE.attrs(label=label)
     return labelled_run(model, batch, missed, {"pos": places}, attrs, {"unchanged": (("prompt",), array_of(before))})

@@ -26,9 +26,20 @@ from unweave.models.model import Model
 from unweave.models.precision import without_autocast
 from unweave.models.prompts import Prompts
 from unweave.models.run import Key
+from unweave.registry import Method, register
 
 if TYPE_CHECKING:
     import xarray as xr
+
+CLASS_ATTRIBUTION = register(
+    Method(
+        "class attribution",
+        quantity="logit difference",
+        zero="no say in the answer",
+        picture="unweave.views.classifier_pictures:class_blocks",
+        dims=("prompt", "component"),
+    )
+)
 
 
 @without_autocast
@@ -105,13 +116,10 @@ def _coords(batch: Prompts, total: Float[Tensor, " prompt"]) -> Coords:
 
 
 def _attrs(outputs: tuple[int, int], final_norm: bool) -> dict[str, str | int]:
-    return {
-        "method": "class attribution",
-        "quantity": "logit difference",
-        "unit": "logits" if final_norm else "logits before the last norm's scale",
-        "zero": "no say in the answer",
-        "one": f"one logit for output {outputs[0]} against {outputs[1]}",
-        "output": outputs[0],
-        "against": outputs[1],
-        "final_norm": int(final_norm),
-    }
+    return CLASS_ATTRIBUTION.attrs(
+        unit="logits" if final_norm else "logits before the last norm's scale",
+        one=f"one logit for output {outputs[0]} against {outputs[1]}",
+        output=outputs[0],
+        against=outputs[1],
+        final_norm=int(final_norm),
+    )

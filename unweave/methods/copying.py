@@ -26,9 +26,23 @@ from unweave.methods.weights.vocabulary import chosen_tokens
 from unweave.models.forward import mlp, norm, unembed
 from unweave.models.model import Model, check_model
 from unweave.models.precision import without_autocast
+from unweave.registry import DOES, Method, register
 
 if TYPE_CHECKING:
     import xarray as xr
+
+COPYING = register(
+    Method(
+        "copying scores",
+        DOES,
+        quantity="share of words in their own top 5",
+        unit="share",
+        zero="copies none",
+        one="copies all",
+        picture="unweave.views.head_pictures:score_blocks",
+        dims=("word", "score", "layer", "head"),
+    )
+)
 
 SIGNS = ("copying", "negative copying")
 # Logits that are held at once.
@@ -67,15 +81,8 @@ def copying_scores(model: Model, words: Sequence[str] | Sequence[int] | Tensor, 
         "layer": list(range(config.n_layers)),
         "head": list(range(config.n_heads)),
     }
-    attrs = {
-        "method": "copying scores",
-        "quantity": f"share of words in their own top {top}",
-        "unit": "share",
-        "zero": "copies none",
-        "one": "copies all",
-        "n_words": len(names),
-        "notes": "the first attention is left out before the first MLP" if config.block == "serial" else "",
-    }
+    note = "the first attention is left out before the first MLP" if config.block == "serial" else ""
+    attrs = COPYING.attrs(quantity=f"share of words in their own top {top}", n_words=len(names), notes=note)
     return labelled_weights(model, table.to(torch.float64), coords, attrs)
 
 

@@ -46,10 +46,13 @@ from unweave.metrics.contrast import Contrast, check_pair
 from unweave.metrics.logit_diff import LogitDiff
 from unweave.models.precision import without_autocast
 from unweave.models.run import Key
+from unweave.registry import DOES, Method, register
 from unweave.results.summary import summary, told_from_zero
 
 if TYPE_CHECKING:
     import xarray as xr
+
+HEAD_TYPES = register(Method("head roles", DOES))
 
 # Measures that chance can make: they count where they differ significantly from 0.
 EFFECTS = ("direct", "wrong", "through movers", "growth")
@@ -282,7 +285,7 @@ def _measures(pair: Contrast, limits: HeadRules) -> xr.Dataset:
         found |= {str(name): table.sel(score=name, drop=True) for name in table.coords["score"].values}
     own = ("method", "quantity", "unit", "zero", "one")
     attrs = {name: value for name, value in looks.attrs.items() if name not in own}
-    return xr.Dataset({name: _bare(array) for name, array in found.items()}, attrs={**attrs, "method": "head roles"})
+    return xr.Dataset({name: _bare(array) for name, array in found.items()}, attrs=HEAD_TYPES.attrs(**attrs))
 
 
 def _bare(array: xr.DataArray) -> xr.DataArray:

@@ -21,10 +21,24 @@ from unweave.errors import InputError
 from unweave.methods.frame import labelled_weights
 from unweave.models.forward import forward
 from unweave.models.model import Model, check_model
+from unweave.registry import DOES, Method, register
 from unweave.tasks.repeated import beginning, check_length, draw_repeated
 
 if TYPE_CHECKING:
     import xarray as xr
+
+SCORES_OF_HEADS = register(
+    Method(
+        "head scores",
+        DOES,
+        quantity="attention",
+        unit="share",
+        zero="does not look there",
+        one="looks there alone",
+        picture="unweave.views.head_pictures:score_blocks",
+        dims=("prompt", "score", "layer", "head"),
+    )
+)
 
 SCORES = ("duplicate token", "previous token", "induction")
 # Patterns of so many entries are held at once; a sequence's are dropped as soon as its scores are read.
@@ -65,18 +79,8 @@ def head_scores(
         "layer": range(config.n_layers),
         "head": range(config.n_heads),
     }
-    attrs = {
-        "method": "head scores",
-        "quantity": "attention",
-        "unit": "share",
-        "zero": "does not look there",
-        "one": "looks there alone",
-        "task": "repeated random tokens",
-        "bos": n_front,
-        "n_tokens": n_tokens,
-        "n_prompts": n_sequences,
-        "seed": seed,
-    }
+    about = {"task": "repeated random tokens", "bos": n_front, "n_tokens": n_tokens, "n_prompts": n_sequences}
+    attrs = SCORES_OF_HEADS.attrs(**about, seed=seed)
     return labelled_weights(model, table, coords, attrs)
 
 

@@ -45,9 +45,27 @@ from unweave.models.prompts import Prompts
 from unweave.models.run import Edit, where
 from unweave.models.sites import SITES, n_heads_at
 from unweave.progress import Progress, shown
+from unweave.registry import WITHOUT, Claim, Method, register
 
 if TYPE_CHECKING:
     import xarray as xr
+
+KNOCKOUT = register(
+    Method(
+        "knockout",
+        WITHOUT,
+        claim=Claim(
+            does=("is missed most", "are missed most"),
+            change=("{instead} in place of its {noun}", "{instead} in place of their {noun}"),
+            restored=("", "costs"),
+            corrupted=("", "costs"),
+            against="without {name} the answer {gains}",
+            none="No {noun} is missed with {instead} in its place",
+            one="Not significantly different from 0 with {instead} in its place",
+        ),
+        asked=lambda says, dims: _asked(says, dims),
+    )
+)
 
 At = str | Sequence[str] | None
 
@@ -240,13 +258,26 @@ def _result(
 
 
 def _attrs(pair: Contrast, how: Replacement, at: At, plan: Plan) -> dict[str, str | int]:
-    return {
-        "method": "knockout",
-        "site": plan.kind,
+    return KNOCKOUT.attrs(
+        site=plan.kind,
         **how.attrs,
-        "noise_seed": how.seed if how.how == "gaussian" else -1,
-        "at": " ".join(roles_of(pair, at)) or "all positions",
-    }
+        noise_seed=how.seed if how.how == "gaussian" else -1,
+        at=" ".join(roles_of(pair, at)) or "all positions",
+    )
+
+
+def _asked(says: Mapping[str, str], dims: tuple[str, ...]) -> str:
+    """How it was asked, in a line."""
+    kind = {"mlp": "MLP", "layer": "layer"}.get(says["site"], f"head's {says['site']}")
+    return (f"every {kind} in turn, " if "layer" in dims else "") + replaced(says)
+
+
+def replaced(says: Mapping[str, str]) -> str:
+    """What was knocked out together, what replaces it, and where."""
+    of = f" of the {says['source']} prompts" if says["source"] in ("clean", "corrupted") else ""
+    whom = says.get("knocked_out", "")
+    whom += " together, " if "+" in whom else ", " if whom else ""
+    return f"{whom}replaced by: {says['how']}{of}, at {says['at']}"
 
 
 def _notes(pair: Contrast, plan: Plan, uniform: bool) -> list[str]:

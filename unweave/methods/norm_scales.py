@@ -15,9 +15,21 @@ from unweave.models.forward import norm_scale
 from unweave.models.model import Model
 from unweave.models.prompts import Prompts
 from unweave.models.run import Key
+from unweave.registry import Method, register
 
 if TYPE_CHECKING:
     import xarray as xr
+
+SCALES = register(
+    Method(
+        "norm scales",
+        quantity="norm scale",
+        zero="the stream is 0",
+        one="the norm changes no size",
+        picture="unweave.views.classifier_pictures:scale_blocks",
+        dims=("prompt", "layer", "pos"),
+    )
+)
 
 
 def norm_scales(
@@ -46,11 +58,4 @@ def norm_scales(
     found = read_sites(model, batch, [("resid_pre", layer) for layer in range(model.config.n_layers)], pick, memory)
     scales = torch.stack(list(found.values()), dim=1)
     axes = {"layer": range(model.config.n_layers), "pos": range(batch.tokens.shape[1])}
-    attrs = {
-        "method": "norm scales",
-        "quantity": "norm scale",
-        "unit": "",
-        "zero": "the stream is 0",
-        "one": "the norm changes no size",
-    }
-    return labelled_run(model, batch, scales, axes, attrs)
+    return labelled_run(model, batch, scales, axes, SCALES.attrs())

@@ -10,7 +10,7 @@ Heimersheim and Nanda 2024 (arXiv 2404.15255). Steps:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, overload
 
 import torch
@@ -31,10 +31,29 @@ from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.prompts import Prompts
 from unweave.models.sites import check_pos
 from unweave.progress import Progress, shown
+from unweave.registry import CARRIES, Claim, Method, register
 from unweave.results.top import Row, Top
 
 if TYPE_CHECKING:
     import xarray as xr
+
+PATCHING = register(
+    Method(
+        "activation patching",
+        CARRIES,
+        claim=Claim(
+            does=("carries the answer", "carry the answer"),
+            change=("{act} {its}", "{act} {their}"),
+            restored=("patching", "restores"),
+            corrupted=("noising", "costs"),
+            against="{name} works against it ({size})",
+            none="No single {noun} carries the answer",
+        ),
+        direction="denoise",
+        answers={"resid_pre": "where it sits", "z": "carried by"},
+        asked=lambda says, dims: _asked(says),
+    )
+)
 
 Place = Address | str | Sequence[Address | str]
 
@@ -177,7 +196,14 @@ def _array(pair: Contrast, axes: Axes, scores: Scores, variants: slice, directio
 
 
 def _attrs(direction: str) -> dict[str, str]:
-    return {"method": "activation patching", "direction": direction, **EFFECT, **MEANING[direction]}
+    return PATCHING.attrs(direction=direction, **EFFECT, **MEANING[direction])
+
+
+def _asked(says: Mapping[str, str]) -> str:
+    """How it was asked, in a line."""
+    ways = {"denoise": "clean values in the corrupted run", "noise": "corrupted values in the clean run"}
+    what = "" if says["site"] == "addresses" else f"{says['site']}: "
+    return f"{what}{ways[says['direction']]}"
 
 
 def _dataset(arrays: dict[str, xr.DataArray]) -> xr.Dataset:

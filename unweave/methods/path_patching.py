@@ -46,10 +46,27 @@ from unweave.methods.path_ends import (
 )
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.progress import Progress, shown
+from unweave.registry import THROUGH, Claim, Method, register
 from unweave.results.top import Top
 
 if TYPE_CHECKING:
     import xarray as xr
+
+PATHS = register(
+    Method(
+        "path patching",
+        THROUGH,
+        claim=Claim(
+            does=("acts {how}", "act {how}"),
+            change=("{act} this path", "{act} these paths"),
+            restored=("restoring", "brings back"),
+            corrupted=("noising", "costs"),
+            against="{name} works against it {through} ({size})",
+            none="No {noun} acts {how}",
+        ),
+        asked=lambda says, dims: _asked(says, dims),
+    )
+)
 
 ATTENTION = {"z": "frozen by z", "qkv": "frozen by q k v outside the receivers"}
 
@@ -149,5 +166,12 @@ def _result(
 ) -> xr.DataArray:
     numbers = measured(pair, values.to(pair.clean.device), convention.direction, convention.measure).T
     table = numbers.reshape(len(pair.prompts), *(len(coords) for coords in axes.values()))
-    attrs = {"method": "path patching", **attrs, **convention.attrs()}
+    attrs = PATHS.attrs(**{**attrs, **convention.attrs()})
     return labelled(pair, table, axes, attrs, pair.sides(convention.direction)[0].prompts)
+
+
+def _asked(says: Mapping[str, str], dims: tuple[str, ...]) -> str:
+    """How it was asked, in a line."""
+    sent = "" if "sender" in dims else "from every head " if "head" in dims else "from every MLP "
+    places = f"sent at {says['sender_at']}, received at {says['receiver_at']}"
+    return f"{sent}to {says['receivers']}; {places}; MLPs {says['mlps']}, attention {says['attention']}"

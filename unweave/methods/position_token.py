@@ -32,10 +32,20 @@ from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.precision import without_autocast
 from unweave.models.prompts import Prompts
 from unweave.progress import Progress, shown
+from unweave.registry import SIGNALS, Method, register
 from unweave.tasks.task import Task
 
 if TYPE_CHECKING:
     import xarray as xr
+
+POSITION_TOKEN = register(
+    Method(
+        "position and token",
+        SIGNALS,
+        picture="unweave.views.head_pictures:signal_blocks",
+        dims=("prompt", "address", "token_signal", "position_signal", "signal"),
+    )
+)
 
 TOKENS = {"original": 1.0, "random": 0.0, "inverted": -1.0}
 POSITIONS = {"original": 1.0, "inverted": -1.0}
@@ -170,5 +180,5 @@ def _dataset(
         )
         for name, (values, axes, quantity, unit_of) in kinds.items()
     }
-    shared = dict(arrays["score"].attrs) | {"method": "position and token", "site": "z"}
+    shared = dict(arrays["score"].attrs) | POSITION_TOKEN.attrs(site="z")
     return xr.Dataset(arrays, attrs={name: v for name, v in shared.items() if name not in ("quantity", "unit")})

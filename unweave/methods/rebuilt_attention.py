@@ -20,9 +20,22 @@ from unweave.methods.frame import labelled_run
 from unweave.methods.heads import HeadName, head_name, parse_head
 from unweave.models.model import Model
 from unweave.models.prompts import Prompts
+from unweave.registry import Method, register
 
 if TYPE_CHECKING:
     import xarray as xr
+
+REBUILT = register(
+    Method(
+        "rebuilt attention",
+        quantity="attention",
+        unit="share",
+        zero="does not look there",
+        one="looks there alone",
+        picture="unweave.views.classifier_pictures:rebuilt_blocks",
+        dims=("prompt", "address", "q_pos", "k_pos"),
+    )
+)
 
 KINDS = ("tokens alone", "tokens and positions", "the model")
 
@@ -54,14 +67,7 @@ def rebuilt_attention(
     found = [one.run(batch, keep=("pattern", 0))["pattern", 0][:, number] for one in kept]
     places = range(batch.tokens.shape[1])
     axes = {"address": [f"0.{number} {kind}" for kind in KINDS], "q_pos": places, "k_pos": places}
-    attrs = {
-        "method": "rebuilt attention",
-        "quantity": "attention",
-        "unit": "share",
-        "zero": "does not look there",
-        "one": "looks there alone",
-        "notes": "biases are left out, but for the model's own pattern",
-    }
+    attrs = REBUILT.attrs(notes="biases are left out, but for the model's own pattern")
     return labelled_run(model, batch, torch.stack(found, 1), axes, attrs)
 
 

@@ -25,11 +25,30 @@ from unweave.models.forward import norm_scale
 from unweave.models.precision import widened, without_autocast
 from unweave.models.prompts import Prompts
 from unweave.models.run import Key
+from unweave.registry import LOOKS, Method, register
 
 if TYPE_CHECKING:
     import xarray as xr
 
 _SHARE = {"unit": "share", "zero": "does not look there", "one": "looks there alone"}
+BETWEEN = register(
+    Method(
+        "attention between roles",
+        LOOKS,
+        quantity="attention",
+        **_SHARE,
+        picture="unweave.views.head_pictures:role_attention_blocks",
+        dims=("prompt", "layer", "head", "q_role", "k_role"),
+    )
+)
+AGAINST = register(
+    Method(
+        "attention against contribution",
+        LOOKS,
+        picture="unweave.views.head_pictures:contribution_blocks",
+        dims=("prompt", "role", "layer", "head"),
+    )
+)
 
 
 def role_attention(
@@ -61,12 +80,7 @@ def role_attention(
         raise InputError("roles: none was given; leave it out for all of the task's roles")
     places = torch.stack([pair.prompts.role(name) for name in names], dim=1)
     table = _attention(pair, shown, places, places, by_value, memory)
-    attrs = {
-        "method": "attention between roles",
-        "quantity": "value-weighted attention" if by_value else "attention",
-        "prompts": prompts,
-        **_SHARE,
-    }
+    attrs = BETWEEN.attrs(quantity="value-weighted attention" if by_value else "attention", prompts=prompts)
     return labelled(pair, table, {**_heads(pair), "q_role": names, "k_role": names}, attrs, shown)
 
 
@@ -107,7 +121,7 @@ def attention_contribution(
     looks = _attention(pair, pair.prompts, end[:, None], places, by_value, memory)
     looks = rearrange(looks, "prompt layer head 1 role -> prompt role layer head")
     writes = _contributions(pair, pair.prompts.tokens.gather(1, places), memory)
-    attrs = {"method": "attention against contribution"}
+    attrs = AGAINST.attrs()
     axes = {"role": names, **_heads(pair)}
     logits = {"unit": "logits", "zero": "writes nothing for the token", "one": "one logit for the token"}
     quantity = "value-weighted attention" if by_value else "attention"

@@ -9,6 +9,7 @@ from unweave.circuits.halves import halves
 from unweave.methods.replacement import Replacement
 from unweave.metrics.contrast import Contrast
 from unweave.models.prompts import Prompts
+from unweave.registry import DOES, ENOUGH, SIGNALS, THROUGH, WITHOUT
 from unweave.results.labels import number
 from unweave.studies.plan import Record
 from unweave.studies.scores import scores
@@ -19,7 +20,7 @@ from unweave.views.circuit_layout import edges_said
 from unweave.views.circuit_tables import path_tables
 from unweave.views.evaluation_pictures import evaluation_blocks
 from unweave.views.head_pictures import head_evidence, roles_table
-from unweave.views.investigation import DOES, ENOUGH, SAYS, SIGNALS, THROUGH, WITHOUT
+from unweave.views.investigation import SAYS
 from unweave.views.pictures import blocks_of
 from unweave.views.result_tables import baseline
 from unweave.views.wording import counted, interval

@@ -7,6 +7,7 @@ import xarray as xr
 
 from unweave.circuits.circuit import Circuit
 from unweave.methods.head_roles import HeadRoles
+from unweave.registry import method_of
 from unweave.results import top
 from unweave.results.labels import number
 from unweave.studies.plan import Result
@@ -19,15 +20,6 @@ from unweave.views.pictures import blocks_of, title_of
 from unweave.views.wording import listed
 
 N_LEADING = 6
-# Methods whose sentence is the title of their first picture.
-_OWN = (
-    "attention against contribution",
-    "attention between roles",
-    "backup heads",
-    "direct logit attribution to each answer",
-    "head scores",
-    "position and token",
-)
 
 
 def finding_of(result: Result) -> str:
@@ -39,11 +31,11 @@ def finding_of(result: Result) -> str:
         return roles_finding(result)
     if isinstance(result, xr.DataTree):
         return faithfulness_finding(result["faithfulness"].to_dataset())
-    if result.attrs.get("method") in _OWN:
-        return next(block.title for block in blocks_of(result) if isinstance(block, (Figure, Table)))
-    first = array(result)
-    if first.attrs.get("method") == "attention":
+    known, first = method_of(result.attrs), array(result)
+    if known and known.reads_roles:
         return f"heads {', '.join(map(str, first['address'].values))}"
+    if known and known.picture:
+        return next(block.title for block in blocks_of(result) if isinstance(block, (Figure, Table)))
     if "address" in first.dims:
         return control_values(first).finding
     return title_of(first)

@@ -13,6 +13,7 @@ import xarray as xr
 from torch import Tensor
 
 from unweave.metrics.contrast import Contrast
+from unweave.registry import CARRIES, LOOKS, WRITTEN
 from unweave.results import top
 from unweave.results.labels import number
 from unweave.studies.circuit_sections import circuit_sections
@@ -20,14 +21,14 @@ from unweave.studies.findings import N_LEADING, agreement, array, control_values
 from unweave.studies.plan import Record
 from unweave.studies.scores import first_share, scores
 from unweave.studies.subject import Subject
+from unweave.views.attention_view import attention_finding
 from unweave.views.blocks import Block, Details, Figure, Section, Table, Text
-from unweave.views.captions import attention_finding, task_finding
 from unweave.views.charts.bars import histogram
 from unweave.views.charts.scatter import scatter
-from unweave.views.investigation import CARRIES, LOOKS, SAYS, WRITTEN
+from unweave.views.investigation import SAYS
 from unweave.views.pictures import blocks_of
 from unweave.views.prompt_list import PromptList, prompt_pairs
-from unweave.views.result_tables import Baseline, baselines
+from unweave.views.result_tables import Baseline, baselines, task_finding
 from unweave.views.scope import same_prompts
 from unweave.views.wording import SPACE, counted, interval, percent
 

@@ -21,11 +21,10 @@ from unweave.studies.subject import Settings, Subject
 from unweave.studies.versions import versions
 from unweave.tasks import Task
 from unweave.views.blocks import Block, Fact, Table, Text
-from unweave.views.captions import task_finding
 from unweave.views.circuit_tables import group_facts, score_facts
 from unweave.views.investigation import settings_table
 from unweave.views.report import Report
-from unweave.views.result_tables import Baseline, baselines
+from unweave.views.result_tables import Baseline, baselines, task_finding
 from unweave.views.wording import SPACE, counted, interval, percent
 
 # What the levels of a sketch do, for one head and for several.
@@ -145,8 +144,8 @@ def _appendix(subject: Subject, record: Record, seconds: float) -> tuple[Block, 
     )
     warned = record.warned or ["None was raised."]
     tables = [result for result in record.results.values() if isinstance(result, (xr.DataArray, xr.Dataset))]
-    # Head scores are of other prompts than the study's.
-    told = [scores(subject.checked), *(table for table in tables if table.attrs.get("method") != "head scores")]
+    # What has no metric is of other prompts than the study's.
+    told = [scores(subject.checked), *(table for table in tables if "metric" in table.attrs)]
     return (
         settings_table(told),
         Table(("result", "time", "file", "size"), rows, "Results, beside this page", align="lrll"),

@@ -7,7 +7,7 @@ Values are kept to three decimals, and of a causal pattern only the triangle tha
 
 import html
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING, Any
@@ -18,11 +18,12 @@ from jaxtyping import Float
 
 from unweave.errors import InputError
 from unweave.results.labels import number
-from unweave.views.blocks import ATTENTION, Figure, caption, heading, packed
+from unweave.views.blocks import ATTENTION, Block, Figure, caption, heading, packed
 from unweave.views.charts.arrange import Layout, framed
 from unweave.views.prompt_list import real_tokens
+from unweave.views.scope import scope_of, spoken
 from unweave.views.theme import PALETTE
-from unweave.views.wording import label, visible
+from unweave.views.wording import label, listed, visible
 
 if TYPE_CHECKING:
     import xarray
@@ -66,6 +67,16 @@ class Attention:
             ],
             "values": [[_triangle(pattern) for pattern in prompt.patterns] for prompt in self.prompts],
         }
+
+
+def attention_blocks(
+    patterns: "xarray.DataArray", title: str = "", roles: Mapping[str, Sequence[int]] | None = None
+) -> list[Block]:
+    """The attention view of a result of `uw.attention`; `roles` (positions of each prompt) name where heads look."""
+    where = "Rows are the tokens that look, columns the tokens that are looked at; a row sums to 1."
+    how = "Choose a head to enlarge it, and point at a token to see both."
+    title = title or spoken(scope_of(patterns), attention_finding(patterns, roles))
+    return [attention_view(patterns, title, f"{where} {how}")]
 
 
 def attention_view(
@@ -208,3 +219,51 @@ def _end_finding(rows: np.ndarray, marked: Sequence[Sequence[bool]], tokens: np.
         f"From END, {head} gives values that do not match {number(there)} together; where all match, its largest share "
         f"is {number(share)} on average{where}"
     )
+
+
+_OWN = "that token itself"
+
+
+def attention_finding(patterns: "xarray.DataArray", roles: Mapping[str, Sequence[int]] | None = None) -> str:
+    """Where heads look from the last token, on average over prompts.
+
+    Args:
+        patterns: `(prompt, address, q_pos, k_pos)`.
+        roles: positions of each prompt by name; without them, places are named by number and by token.
+    """
+    looks: dict[str, list[tuple[str, float]]] = {}
+    for head in patterns["address"].values:
+        target, share = _target(patterns.sel(address=head), roles or {})
+        looks.setdefault(target, []).append((str(head), share))
+    said = [
+        f"{listed([head for head, _ in heads])} {'looks' if len(heads) == 1 else 'look'} most at {target} "
+        f"({listed([number(share) for _, share in heads])})"
+        for target, heads in looks.items()
+    ]
+    return f"From the last token, {'; '.join(said)}"
+
+
+def _target(pattern: "xarray.DataArray", roles: Mapping[str, Sequence[int]]) -> tuple[str, float]:
+    """What a head looks at most from each prompt's last token: a role or a position, and the mean share."""
+    values = pattern.transpose("prompt", "q_pos", "k_pos").values
+    tokens = pattern["q_token"].transpose("prompt", "q_pos").values if "q_token" in pattern.coords else None
+    values = np.nan_to_num(values)  # a prompt has no attention beyond its end
+    lengths = [values.shape[1]] * len(values) if tokens is None else [len(real_tokens(row.tolist())) for row in tokens]
+    last = np.stack([values[row, length - 1] for row, length in enumerate(lengths)])
+    own = [length - 1 for length in lengths]
+    # A role that is always the last token is not told from it.
+    named = {_OWN if list(places) == own else name: places for name, places in {_OWN: own, **roles}.items()}
+    shares = {name: float(np.mean([last[row, at] for row, at in enumerate(places)])) for name, places in named.items()}
+    column = int(np.argmax(last.mean(0)))
+    share = float(last[:, column].mean())
+    # A role that stands at one position in all prompts has that position's mean, but for rounding: the role is named.
+    if share > max(shares.values()) + 1e-9:
+        shares = {_column_name(column, tokens): share}
+    target = max(shares, key=lambda name: shares[name])
+    return target, shares[target]
+
+
+def _column_name(column: int, tokens: np.ndarray | None) -> str:
+    name = "the first token" if column == 0 else f"token {column}"
+    alike = tokens is not None and len(set(tokens[:, column])) == 1
+    return f"{name} {visible(str(tokens[0, column]))}" if tokens is not None and alike else name

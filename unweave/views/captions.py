@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unweave.registry import Claim, method_of, referenced
 from unweave.results.labels import number, p_value
 from unweave.results.summary import told_from_zero
 from unweave.results.top import Row, top
 from unweave.views.certainty import LEVEL, testable
-from unweave.views.prompt_list import real_tokens
-from unweave.views.result_tables import Baseline
 from unweave.views.scope import axes_lost, place_text, scope_of, spoken
-from unweave.views.sense import DIRECTIONS, Sense, measure, sense_of
-from unweave.views.wording import counted, interval, listed, percent, visible
+from unweave.views.sense import Sense, measure, sense_of
+from unweave.views.wording import interval, listed, percent, visible
 
 if TYPE_CHECKING:
     import xarray
@@ -79,33 +78,31 @@ NOUNS = {
     "resid_post": "residual stream",
     "attn_out": "attention output",
     "mlp_out": "MLP output",
+    "mlp": "MLP",
+    "layer": "layer",
+    "result": "output",
 }
-# What a knockout takes out, beyond sites, and what it puts there.
-KINDS = {"mlp": "MLP", "layer": "layer", "result": "output", "addresses": "part"}
+# What a knockout puts in the place of what it takes out.
 INSTEAD = {"zero": "zero", "mean": "the mean", "template": "the template's mean", "gaussian": "noise"}
 PARTS = {"attn": "attention", "mlp": "MLP"}
 RECEIVED = {"q": ("query", "queries"), "k": ("key", "keys"), "v": ("value", "values"), "": ("", "")}
 Write = Callable[[float], str]
-_OWN = "that token itself"
 PLACES = ("pos", "role", "q_pos")
 
 
 def finding(table: "xarray.Dataset") -> str:
-    """The title that a result earns: what it is a part of, where it is a slice or a partial sweep, and what it shows.
+    """The title that a result earns: what it is a part of, if it is a slice or a partial sweep, and what it shows.
 
     Args:
         table: the summary of a result of one site; of an attribution with the whole as its attribute `total`.
     """
-    method, scope, dims = table.attrs.get("method"), scope_of(table), table["mean"].dims
+    known, scope, dims = method_of(table.attrs), scope_of(table), table["mean"].dims
     said = ""
-    if method == "logit lens" and _all_stages(table):
-        said = lens_finding(table)
-    elif axes_lost(table) or not _tested(table):
-        pass  # a mean over layers is no patch, and nothing is told from 0 without an interval
-    elif method == "direct logit attribution" and dims:
-        said = attribution_finding(table, float(table.attrs.get("total", np.nan)))
-    elif method in DIRECTIONS and {"metric", "direction"} <= set(table.attrs):  # a difference of two has not both
-        said = effect_finding(table)
+    if known and not axes_lost(table) and _tested(table):  # a mean over layers is no patch
+        if known.title and dims:
+            said = referenced(known.title)(table)
+        elif known.claim and {"metric", "direction"} <= set(table.attrs):  # a difference of two may lack either
+            said = effect_finding(table, known.claim)
     said = said or (largest({"": table}) if dims else value_finding(table))
     return said if said.startswith(scope) else spoken(scope, said)
 
@@ -119,7 +116,7 @@ def value_finding(table: "xarray.Dataset") -> str:
 
 def _all_stages(table: "xarray.Dataset") -> bool:
     """Whether a logit lens has every stage, so that its steps are single attentions, MLPs or layers."""
-    if table["mean"].dims != ("stage",) or not _tested(table):
+    if table["mean"].dims != ("stage",):
         return False
     first, last, n = str(table["stage"].values[0]), str(table["stage"].values[-1]), table.sizes["stage"] - 1
     layers = int(table.attrs.get("n_layers", n))
@@ -168,23 +165,10 @@ def leaders(table: "xarray.Dataset", scale: float = 1.0, sign: int = 1) -> Leade
     return Leaders(tuple(helping), tuple(against), tuple(unsure))
 
 
-def task_finding(clean: Baseline, metric: str = "logit difference") -> str:
-    """Whether the model does the task."""
-    n = counted(clean.n, "prompt")
-    spread = f" ({interval(clean.low, clean.high)})" if clean.n > 1 else ""
-    worth = f"mean {metric} {number(clean.mean)}{spread}"
-    if metric != "logit difference":
-        return f"On {n} the {worth}"
-    share = f"the right answer ahead of the wrong one on {percent(clean.above_zero)} of {n}, {worth}"
-    if clean.above:
-        return f"The model does the task: {share}"
-    return (
-        f"The model prefers the wrong answer: {share}" if clean.high < 0 else f"The model does not do the task: {share}"
-    )
-
-
 def lens_finding(table: "xarray.Dataset") -> str:
-    """Where along the stages `0_pre, 0_mid, …, final` the answer is written."""
+    """Where along the stages `0_pre, 0_mid, …, final` the answer is written; "" if some are left out."""
+    if not _all_stages(table):
+        return ""
     stages = [str(stage) for stage in table["stage"].values]
     mean = table["mean"].values
     final = float(mean[-1])
@@ -202,8 +186,9 @@ def lens_finding(table: "xarray.Dataset") -> str:
     return said
 
 
-def attribution_finding(table: "xarray.Dataset", total: float) -> str:
-    """Which parts write the answer. `total` is the whole mean logit difference, NaN where it is not known."""
+def attribution_finding(table: "xarray.Dataset") -> str:
+    """Which parts write the answer; of a whole mean logit difference that the attribute `total` has, if it is known."""
+    total = float(table.attrs.get("total", np.nan))
     known = np.isfinite(total)
     found = leaders(table, scale=total if known else float(abs(table["mean"]).max()))
     if not found.helping and not found.against:
@@ -218,31 +203,19 @@ def attribution_finding(table: "xarray.Dataset", total: float) -> str:
     return _sentence(said) + unsure_said(found, number)
 
 
-@dataclass(frozen=True)
-class _Words:
-    """How the findings of a method are told, in the singular and the plural: what cells do, by which act; the verb of
-    what it then costs or gives back; what is said of a cell that works against the answer, and of none at all."""
-
-    does: tuple[str, str]
-    act: tuple[str, str]
-    verb: str
-    against: str
-    none: str
-
-
-def effect_finding(table: "xarray.Dataset") -> str:
-    """Which cells carry the answer: of patching, of knockouts, of paths, whatever the metric, direction and measure."""
+def effect_finding(table: "xarray.Dataset", claim: Claim) -> str:
+    """Which cells do what their method claims of cells, whatever the metric, direction and measure."""
     sense, dims = sense_of(table), set(map(str, table["mean"].dims))
-    site, method = str(table.attrs.get("site", "")), table.attrs.get("method")
-    grid = len(dims) == 2 and "layer" in dims and bool(dims & set(PLACES))
-    if method == "activation patching" and site.startswith("resid") and grid and sense.plain:
+    stream = str(table.attrs.get("site", "")).startswith("resid")
+    if stream and len(dims) == 2 and "layer" in dims and dims & set(PLACES) and sense.plain:
         return where_finding(table, sense)
     # A change has no scale of its own: what is large is measured by the largest.
     scale = float(abs(table["mean"]).max()) if sense.measure == "change" else 1.0
-    found = leaders(table, scale, sense.carries)
-    words = {"path patching": _path_words, "knockout": _knockout_words}.get(str(method), _patch_words)(table, sense)
+    found, words = leaders(table, scale, sense.carries), _words(table)
+    act, outcome = claim.restored if sense.good == sense.carries else claim.corrupted
     if not found.helping and not found.against:
-        return f"{words.none}: {largest_cell(table, sense.write)}"
+        none = claim.one if claim.one and table["mean"].size == 1 else claim.none
+        return f"{none.format(**words)}: {largest_cell(table, sense.write)}"
     rows = (*found.helping, *found.against)
     places = {_at(row) for row in rows}
     # One place for all is said once; otherwise each cell names its own.
@@ -250,16 +223,33 @@ def effect_finding(table: "xarray.Dataset") -> str:
     said = []
     if found.helping:
         several = len(found.helping) > 1
-        effects = sense.outcome([row.mean for row in found.helping], words.verb)
-        act = f"{words.act[several]}{' there' if shared else ''} {effects}"
-        said.append(f"{_names(found.helping, bare=bool(shared))} {words.does[several]}{shared}: {act}")
+        effects = sense.outcome([row.mean for row in found.helping], outcome)
+        change = f"{claim.change[several].format(act=act, **words)}{' there' if shared else ''}"
+        does = claim.does[several].format(**words)
+        said.append(f"{_names(found.helping, bare=bool(shared))} {does}{shared}: {change} {effects}")
     if found.against:
         name, value = _names(found.against, bare=bool(shared)), found.against[0].mean
         of = f" of {sense.metric}" if sense.measure == "change" else ""
         gains = f"{'gains' if sense.plain else 'is better by'} {sense.amount([value])}{of}"
         size = f"{sense.write(value)} {sense.unit}".rstrip() if sense.measure == "change" else sense.write(value)
-        said.append(words.against.format(name=name, size=size, gains=gains))
+        said.append(claim.against.format(name=name, size=size, gains=gains, **words).replace("  ", " "))
     return _sentence(said) + unsure_said(found, sense.write)
+
+
+def _words(table: "xarray.Dataset") -> dict[str, str]:
+    """What a claim names of a result: what is changed, by what it is replaced, and through which receivers it acts."""
+    site, dims = str(table.attrs.get("site", "")), table["mean"].dims
+    part = NOUNS.get(site, "")
+    whom = receivers_said(str(table.attrs.get("receivers", "logits")))
+    through = "" if whom == "the logits" else f"through {whom}"
+    return {
+        "noun": part or ("head" if "head" in dims else "sender" if "sender" in dims else "part"),
+        "its": f"its {part}" if part else "it",
+        "their": f"their {part}" if part else "them",
+        "instead": INSTEAD.get(str(table.attrs.get("how", "")), "another prompt's"),
+        "through": through,
+        "how": through or f"directly on {whom}",
+    }
 
 
 def unsure_said(found: Leaders, write: Write) -> str:
@@ -269,49 +259,6 @@ def unsure_said(found: Leaders, write: Write) -> str:
         for row in found.unsure
     ]
     return f"; large too, but not significantly different from 0: {listed(cells)}" if cells else ""
-
-
-def _patch_words(table: "xarray.Dataset", sense: Sense) -> _Words:
-    noun = NOUNS.get(str(table.attrs.get("site", "")), "")
-    restored = sense.good == sense.carries
-    act = "patching" if restored else "spoiling"
-    acts = (f"{act} its {noun}", f"{act} their {noun}") if noun else (f"{act} it", f"{act} them")
-    return _Words(
-        does=("carries the answer", "carry the answer"),
-        act=acts,
-        verb="restores" if restored else "costs",
-        against="{name} works against it ({size})",
-        none=f"No single {noun or 'patch'} carries the answer",
-    )
-
-
-def _knockout_words(table: "xarray.Dataset", sense: Sense) -> _Words:
-    site = str(table.attrs.get("site", ""))
-    noun = NOUNS.get(site, KINDS.get(site, "part"))
-    instead = INSTEAD.get(str(table.attrs.get("how", "")), "another prompt's")
-    # One value that is not told from 0 is not said to be 0.
-    none = "Not told from 0" if table["mean"].size == 1 else f"No {noun} is missed"
-    return _Words(
-        does=("is missed most", "are missed most"),
-        act=(f"{instead} in place of its {noun}", f"{instead} in place of their {noun}"),
-        verb="costs",
-        against="without {name} the answer {gains}",
-        none=f"{none} with {instead} in its place",
-    )
-
-
-def _path_words(table: "xarray.Dataset", sense: Sense) -> _Words:
-    whom = receivers_said(str(table.attrs.get("receivers", "logits")))
-    how = f"directly on {whom}" if whom == "the logits" else f"through {whom}"
-    restored = sense.good == sense.carries
-    act = "restoring" if restored else "spoiling"
-    return _Words(
-        does=(f"acts {how}", f"act {how}"),
-        act=(f"{act} this path", f"{act} these paths"),
-        verb="brings back" if restored else "costs",
-        against=f"{{name}} works against it {how if whom != 'the logits' else ''}".rstrip() + " ({size})",
-        none=f"No {'head' if 'head' in table['mean'].dims else 'sender'} acts {how}",
-    )
 
 
 def receivers_said(receivers: str) -> str:
@@ -341,25 +288,6 @@ def where_finding(table: "xarray.Dataset", sense: Sense) -> str:
     stays = [f"at {place_text(table, place, at)} {_layers(at_layers, swept, table.attrs)}" for at, *at_layers in runs]
     verb = "restores" if sense.good == sense.carries else "costs"
     return f"The answer is carried {listed(stays)}: there one position {verb} {percent(NEAR)} or more"
-
-
-def attention_finding(patterns: "xarray.DataArray", roles: Mapping[str, Sequence[int]] | None = None) -> str:
-    """Where heads look from the last token, on average over prompts.
-
-    Args:
-        patterns: `(prompt, address, q_pos, k_pos)`.
-        roles: positions of each prompt by name; without them, places are named by number and by token.
-    """
-    looks: dict[str, list[tuple[str, float]]] = {}
-    for head in patterns["address"].values:
-        target, share = _target(patterns.sel(address=head), roles or {})
-        looks.setdefault(target, []).append((str(head), share))
-    said = [
-        f"{listed([head for head, _ in heads])} {'looks' if len(heads) == 1 else 'look'} most at {target} "
-        f"({listed([number(share) for _, share in heads])})"
-        for target, heads in looks.items()
-    ]
-    return f"From the last token, {'; '.join(said)}"
 
 
 def _sentence(parts: Sequence[str]) -> str:
@@ -453,29 +381,3 @@ def _layers(stretch: Sequence[int], swept: Sequence[int], attrs: Mapping) -> str
     if ends and (first == 0 or first - 1 in swept):
         return f"from layer {first} on"
     return f"in layer {first}" if first == last else f"in layers {first} to {last}"
-
-
-def _target(pattern: "xarray.DataArray", roles: Mapping[str, Sequence[int]]) -> tuple[str, float]:
-    """What a head looks at most from each prompt's last token: a role or a position, and the mean share."""
-    values = pattern.transpose("prompt", "q_pos", "k_pos").values
-    tokens = pattern["q_token"].transpose("prompt", "q_pos").values if "q_token" in pattern.coords else None
-    values = np.nan_to_num(values)  # a prompt has no attention beyond its end
-    lengths = [values.shape[1]] * len(values) if tokens is None else [len(real_tokens(row.tolist())) for row in tokens]
-    last = np.stack([values[row, length - 1] for row, length in enumerate(lengths)])
-    own = [length - 1 for length in lengths]
-    # A role that is always the last token is not told from it.
-    named = {_OWN if list(places) == own else name: places for name, places in {_OWN: own, **roles}.items()}
-    shares = {name: float(np.mean([last[row, at] for row, at in enumerate(places)])) for name, places in named.items()}
-    column = int(np.argmax(last.mean(0)))
-    share = float(last[:, column].mean())
-    # A role that stands at one position in all prompts has that position's mean, but for rounding: the role is named.
-    if share > max(shares.values()) + 1e-9:
-        shares = {_column_name(column, tokens): share}
-    target = max(shares, key=lambda name: shares[name])
-    return target, shares[target]
-
-
-def _column_name(column: int, tokens: np.ndarray | None) -> str:
-    name = "the first token" if column == 0 else f"token {column}"
-    alike = tokens is not None and len(set(tokens[:, column])) == 1
-    return f"{name} {visible(str(tokens[0, column]))}" if tokens is not None and alike else name

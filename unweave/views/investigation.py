@@ -4,16 +4,29 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from unweave.registry import (
+    CARRIES,
+    DOES,
+    ENOUGH,
+    LOOKS,
+    OTHERS,
+    SECTIONS,
+    SIGNALS,
+    THROUGH,
+    WITHOUT,
+    WRITTEN,
+    method_of,
+)
 from unweave.results.labels import number
 from unweave.results.summary import is_summary
 from unweave.views.blocks import Block, Details, Fact, Figure, Section, Table, Text, meta_of
-from unweave.views.captions import finding, task_finding
+from unweave.views.captions import finding
 from unweave.views.circuit_drawing import CircuitLike
 from unweave.views.circuit_tables import path_tables
 from unweave.views.head_pictures import HeadRolesLike, roles_table
 from unweave.views.pictures import Roles, blocks_of, tables_of
 from unweave.views.prompt_list import PromptList, pairs_of_results
-from unweave.views.result_tables import Baseline, baseline_table, baselines
+from unweave.views.result_tables import Baseline, baseline_table, baselines, task_finding
 from unweave.views.scope import same_prompts, spoken, subjects
 from unweave.views.wording import counted, interval, percent
 
@@ -21,41 +34,6 @@ if TYPE_CHECKING:
     import xarray
 
 SHOWN_PROMPTS = 3
-WRITTEN = "Where is the answer written?"
-CARRIES = "What carries it?"
-LOOKS = "Where do these heads look?"
-DOES = "What does each head do?"
-THROUGH = "Which acts through which?"
-WITHOUT = "What happens without them?"
-SIGNALS = "Is it position or token?"
-ENOUGH = "Is the circuit enough?"
-OTHERS = "Other results"
-_SECTION = {
-    "logit lens": WRITTEN,
-    "direct logit attribution": WRITTEN,
-    "direct logit attribution to each answer": WRITTEN,
-    "activation patching": CARRIES,
-    "attention": LOOKS,
-    "attention between roles": LOOKS,
-    "attention against contribution": LOOKS,
-    "head scores": DOES,
-    "copying scores": DOES,
-    "path patching": THROUGH,
-    "knockout": WITHOUT,
-    "knockout attribution": WITHOUT,
-    "backup heads": WITHOUT,
-    "position and token": SIGNALS,
-    "faithfulness": ENOUGH,
-    "faithfulness curve": ENOUGH,
-    "completeness": ENOUGH,
-    "minimality": ENOUGH,
-}
-_LABELS = {
-    ("logit lens", ""): "written",
-    ("direct logit attribution", ""): "directly by",
-    ("activation patching", "resid_pre"): "where it sits",
-    ("activation patching", "z"): "carried by",
-}
 _ANSWERS = ({"stage"}, {"layer", "head"}, {"layer", "pos"}, {"layer", "role"})
 # What each section's methods do, and what they do not say.
 SAYS = {
@@ -99,7 +77,6 @@ SAYS = {
     ),
     OTHERS: (),
 }
-_ORDER = (WRITTEN, CARRIES, LOOKS, DOES, THROUGH, WITHOUT, SIGNALS, ENOUGH, OTHERS)
 
 
 def sections_of(
@@ -114,7 +91,7 @@ def sections_of(
         circuit: whose paths are listed, level by level.
         named: heads with names and the evidence for them.
     """
-    groups: dict[str, list[Block]] = {name: [] for name in _ORDER}
+    groups: dict[str, list[Block]] = {name: [] for name in SECTIONS}
     if named is not None:
         groups[DOES].append(roles_table(named))
     if circuit is not None and circuit.edges:
@@ -122,8 +99,10 @@ def sections_of(
     for result, subject in zip(results, subjects(results), strict=True):
         # Roles of other prompts stand elsewhere.
         roles = roles_of([other for other in results if same_prompts(result, other)])
-        section = _SECTION.get(str(result.attrs.get("method", "")), OTHERS)
-        groups[section] += [_about(block, subject) for block in blocks_of(result, roles=roles)]
+        known = method_of(result.attrs)
+        groups[known.section if known else OTHERS] += [
+            _about(block, subject) for block in blocks_of(result, roles=roles)
+        ]
     made = [Section(name, (Text(SAYS[name]), *blocks)) for name, blocks in groups.items() if blocks]
     first = task_section(results)
     return (first, *made) if first else tuple(made)
@@ -218,7 +197,7 @@ def facts_of(results: "Sequence[xarray.DataArray | xarray.Dataset]") -> tuple[Fa
     for subject, result in sorted(of, key=lambda pair: "role" in pair[1].dims):
         found = {fact.label: replace(fact, note=subject) for fact in _findings(result)}
         findings |= {(label, subject): fact for label, fact in found.items()}
-    order = list(_LABELS.values())
+    order = ["written", "directly by", "where it sits", "carried by"]
     return (*facts, *(findings[key] for key in sorted(findings, key=lambda key: order.index(key[0]))))
 
 
@@ -277,12 +256,12 @@ def _subject(result: "xarray.DataArray | xarray.Dataset") -> list[Fact]:
 
 def _findings(result: "xarray.DataArray | xarray.Dataset") -> list[Fact]:
     """What a result adds to the answer, if anything: a line for each of its sites."""
-    method = str(result.attrs.get("method", ""))
-    if method not in {name for name, _ in _LABELS}:
+    known = method_of(result.attrs)
+    if known is None or not known.answers:
         return []
     facts = []
     for site, table in tables_of(result).items():
-        label = _LABELS.get((method, site if method == "activation patching" else ""))
+        label = known.answers.get("" if "" in known.answers else site)
         if label and set(map(str, table["mean"].dims)) in _ANSWERS:
             facts.append(Fact(label, finding(table)))
     return facts

@@ -7,40 +7,29 @@
     layer, pos | role | q_pos    heat map                      sender                       ranked bars
     model, and others            curves along the models, or a heat map for each
 
-Methods whose results have dimensions of their own bring their own pictures (`_OWN`). Several sites share one heat map,
-a panel each. Whatever is selected here is selected from a summary of the whole result, so that p-values stay adjusted
-over all of it.
+Methods whose results have dimensions of their own name their pictures (unweave/registry.py). Several sites share one
+heat map, a panel each. Whatever is selected here is selected from a summary of the whole result, so that p-values stay
+adjusted over all of it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from unweave.errors import InputError
+from unweave.registry import method_of, referenced
 from unweave.results.labels import cell_label
 from unweave.results.summary import is_summary, summaries, told_from_zero
-from unweave.views.attention_view import attention_view
 from unweave.views.blocks import Block, Figure, meta_of
-from unweave.views.captions import PLACES, attention_finding, finding, steepest
+from unweave.views.captions import PLACES, finding, steepest
 from unweave.views.charts.bars import bars
 from unweave.views.charts.heatmap import heatmap
 from unweave.views.charts.lines import lines
 from unweave.views.charts.panels import SITES
-from unweave.views.classifier_pictures import class_blocks, missed_blocks, rebuilt_blocks, scale_blocks
-from unweave.views.evaluation_pictures import evaluation_blocks
-from unweave.views.head_pictures import (
-    contribution_blocks,
-    role_attention_blocks,
-    score_blocks,
-    signal_blocks,
-    split_blocks,
-)
-from unweave.views.knockouts import attribution_blocks, backup_blocks
 from unweave.views.result_tables import value_table
-from unweave.views.scope import scope_of, spoken
-from unweave.views.weight_pictures import circuit_blocks, composition_blocks, copying_blocks, place_blocks
+from unweave.views.scope import spoken
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -50,35 +39,6 @@ MOST_BARS, MOST_ROWS, MOST_MAPS, MOST_PANELS = 12, 12, 3, 8
 # From panels and rows to columns: which dimension is drawn as which, where nothing else decides.
 _AXES = ("address", "layer", "head", "kv_head", "role", "q_role", "q_pos", "pos", "k_role", "k_pos")
 Roles = Mapping[str, Sequence[int]]
-# Of methods whose results have dimensions of their own: the pictures, from the result and a title, and the dimensions
-# that they need, in their order. A slice, a mean or a summary of such a result is drawn by the dimensions left to it.
-_HEADS, _MAP = ("prompt", "layer", "head"), ("address", "q_pos", "query", "k_pos", "key", "output")
-_PLACE, _SPLIT = ("prompt", "pos", "token"), ("prompt", "answer")
-_OWN: Mapping[str, tuple[Callable[[Any, str], list[Block]], tuple[str, ...]]] = {
-    "K-composition": (place_blocks, _PLACE),
-    "OV circuit": (circuit_blocks, _MAP),
-    "QK circuit": (circuit_blocks, _MAP),
-    "V-composition": (place_blocks, _PLACE),
-    "attention against contribution": (contribution_blocks, ("prompt", "role", "layer", "head")),
-    "attention between roles": (role_attention_blocks, (*_HEADS, "q_role", "k_role")),
-    "attribution through a head": (place_blocks, _PLACE),
-    "backup heads": (backup_blocks, _HEADS),
-    "class attribution": (class_blocks, ("prompt", "component")),
-    "completeness": (evaluation_blocks, ("prompt", "removed")),
-    "composition scores": (composition_blocks, ("kind", "sender", "receiver")),
-    "copying eigenvalues": (copying_blocks, ("layer", "head")),
-    "copying scores": (score_blocks, ("word", "score", "layer", "head")),
-    "direct logit attribution to each answer": (split_blocks, _SPLIT),
-    "faithfulness": (evaluation_blocks, ("prompt", "kept")),
-    "faithfulness curve": (evaluation_blocks, ("prompt", "size")),
-    "head scores": (score_blocks, ("prompt", "score", "layer", "head")),
-    "knockout attribution": (attribution_blocks, ("prompt", "run", "layer", "head")),
-    "minimality": (evaluation_blocks, ("prompt", "address")),
-    "norm scales": (scale_blocks, ("prompt", "layer", "pos")),
-    "position and token": (signal_blocks, ("prompt", "address", "token_signal", "position_signal", "signal")),
-    "rebuilt attention": (rebuilt_blocks, ("prompt", "address", "q_pos", "k_pos")),
-    "single changes": (missed_blocks, ("prompt", "pos")),
-}
 
 
 def blocks_of(
@@ -102,18 +62,18 @@ def blocks_of(
     import xarray as xr
 
     result = whole_patterns(result) if isinstance(result, xr.DataArray) else result
-    make, order = _OWN.get(str(result.attrs.get("method", "")), (None, ()))
-    if make is not None and not isinstance(result, xr.DataTree) and _fits(result, order):
-        return make(result.transpose(*order, ..., missing_dims="ignore"), title)
+    known = method_of(result.attrs)
+    if known and known.picture and not isinstance(result, xr.DataTree):
+        order = known.order(set(map(str, result.dims)), more=isinstance(result, xr.Dataset))
+        if order is not None:
+            given = {"roles": roles} if known.reads_roles else {}
+            return referenced(known.picture)(result.transpose(*order, ...), title, **given)
     tables = tables_of(result)
     if not tables:
         raise InputError("result: the dataset has no variable; expected one for each site")
     first = next(iter(tables.values()))
     if "model" in first["mean"].dims:
         return [block for name, table in tables.items() for block in model_blocks({name: table}, title, n)]
-    if isinstance(result, xr.DataArray) and set(result.dims) == {"prompt", "address", "q_pos", "k_pos"}:
-        said = title or spoken(scope_of(result), attention_finding(result, roles))
-        return [attention_view(result, said, _attention_caption())]
     return _pictures(first, title, n) if len(tables) == 1 else _several(tables, title, n)
 
 
@@ -156,7 +116,8 @@ def tables_of(result: "xarray.DataArray | xarray.Dataset | xarray.DataTree") -> 
 
 def whole_patterns(result: "xarray.DataArray") -> "xarray.DataArray":
     """Attention of one head, or on one prompt, with the dimensions that the attention view reads."""
-    if result.attrs.get("method") != "attention" or not {"q_pos", "k_pos"} <= set(result.dims):
+    known = method_of(result.attrs)
+    if not (known and known.reads_roles and {"q_pos", "k_pos"} <= set(result.dims)):
         return result
     if "address" in result.coords and "address" not in result.dims:
         result = result.expand_dims("address")
@@ -164,18 +125,6 @@ def whole_patterns(result: "xarray.DataArray") -> "xarray.DataArray":
         tokens = {name: result[name].expand_dims("prompt") for name in ("q_token", "k_token") if name in result.coords}
         result = result.expand_dims("prompt").assign_coords(tokens)
     return result
-
-
-def _fits(result: "xarray.DataArray | xarray.Dataset", order: tuple[str, ...]) -> bool:
-    """Whether a result has the dimensions that its method's own pictures read."""
-    dims = set(map(str, result.dims))
-    if order == _MAP:
-        return len(dims) == 3 and "address" in dims and dims <= set(_MAP)
-    if order == _PLACE:
-        return len(dims - {"prompt"}) == 1
-    if order == _SPLIT:
-        return set(order) < dims
-    return set(order) <= dims if hasattr(result, "data_vars") else set(order) == dims
 
 
 def _pictures(table: "xarray.Dataset", title: str, n: int) -> list[Block]:
@@ -246,11 +195,6 @@ def _leading(figure: "go.Figure", title: str, table: "xarray.Dataset", leading: 
     told = told_from_zero(table)
     chosen = f"{some}." if told.all() or not told.any() else f"{some}, those told from 0 before others."
     return Figure(figure, title, f"{meta_of(figure)['caption']} {chosen}")
-
-
-def _attention_caption() -> str:
-    where = "Rows are the tokens that look, columns the tokens that are looked at; a row sums to 1."
-    return f"{where} Choose a head to enlarge it, and point at a token to see both."
 
 
 HEADS = ("head", "kv_head")

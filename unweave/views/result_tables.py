@@ -12,7 +12,7 @@ from unweave.results.top import Top
 from unweave.views.blocks import Table, alignment
 from unweave.views.certainty import caption
 from unweave.views.sense import meaning, measure
-from unweave.views.wording import interval, percent, visible
+from unweave.views.wording import counted, interval, percent, visible
 
 if TYPE_CHECKING:
     import rich.table
@@ -113,3 +113,18 @@ def rich_table(table: Table) -> "rich.table.Table":
     for row in table.rows:
         drawn.add_row(*map(Text, row))
     return drawn
+
+
+def task_finding(clean: Baseline, metric: str = "logit difference") -> str:
+    """Whether the model does the task."""
+    n = counted(clean.n, "prompt")
+    spread = f" ({interval(clean.low, clean.high)})" if clean.n > 1 else ""
+    worth = f"mean {metric}{{}} {number(clean.mean)}{spread}"
+    if metric != "logit difference":
+        return f"On {n} the {worth.format(' is')}"
+    share = f"the right answer ahead of the wrong one on {percent(clean.above_zero)} of {n}, {worth.format('')}"
+    if clean.above:
+        return f"The model does the task: {share}"
+    return (
+        f"The model prefers the wrong answer: {share}" if clean.high < 0 else f"The model does not do the task: {share}"
+    )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from unweave.registry import method_of
 from unweave.results.labels import number
 from unweave.views.wording import listed, percent
 
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     import xarray
 
     Labelled = xarray.DataArray | xarray.Dataset
-
-# Methods whose numbers are changes of the metric, with the run that they change where the result does not say.
-DIRECTIONS = {"activation patching": "denoise", "path patching": "noise", "knockout": "noise"}
 
 
 @dataclass(frozen=True)
@@ -81,14 +79,14 @@ class Sense:
 def sense_of(result: "Labelled") -> Sense:
     """The sense of a result's numbers, or of its summary's."""
     attrs = result.attrs
-    method, quantity = str(attrs.get("method", "")), str(attrs.get("quantity", ""))
-    if method not in DIRECTIONS and "measure" not in attrs:
+    known, quantity = method_of(attrs), str(attrs.get("quantity", ""))
+    if not (known and known.claim) and "measure" not in attrs:
         return Sense(unit=str(attrs.get("unit", "")))
     better = -1 if attrs.get("better") == "lower" else 1
     gap, clean = (_sign(result, name) for name in ("gap", "clean_mean"))
     measure = str(attrs.get("measure", "change" if quantity == "change" else "effect"))
     rises = {"effect": gap, "drop": clean}.get(measure, 1)
-    restored = str(attrs.get("direction", DIRECTIONS.get(method, "noise"))) == "denoise"
+    restored = str(attrs.get("direction", known.direction if known else "noise")) == "denoise"
     return Sense(
         good=better * rises,
         carries=better * rises * (1 if restored else -1),

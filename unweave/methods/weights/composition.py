@@ -27,9 +27,21 @@ from unweave.models.factored import FactoredMatrix
 from unweave.models.model import Model
 from unweave.models.precision import without_autocast
 from unweave.progress import Progress, shown
+from unweave.registry import Method, register
 
 if TYPE_CHECKING:
     import xarray as xr
+
+COMPOSITION = register(
+    Method(
+        "composition scores",
+        quantity="composition score",
+        zero="the receiver reads nothing that the sender writes",
+        one="all that the sender writes, the receiver reads",
+        picture="unweave.views.weight_pictures:composition_blocks",
+        dims=("kind", "sender", "receiver"),
+    )
+)
 
 KINDS = ("Q", "K", "V")
 
@@ -162,16 +174,11 @@ def _labelled(
         "receiver_layer": (("receiver",), [layer for layer, _ in receivers]),
     }
     rotary = model.config.positions == "rotary"
-    attrs = {
-        "method": "composition scores",
-        "quantity": "composition score",
-        "unit": "",
-        "zero": "the receiver reads nothing that the sender writes",
-        "one": "all that the sender writes, the receiver reads",
-        "baseline_mean": baseline.mean,
-        "baseline_std": baseline.std,
-        "baseline_pairs": baseline.pairs,
-        "seed": baseline.seed,
-        "notes": "Q and K: of a query and a key at the same position, since rotation is left out" if rotary else "",
-    }
+    attrs = COMPOSITION.attrs(
+        baseline_mean=baseline.mean,
+        baseline_std=baseline.std,
+        baseline_pairs=baseline.pairs,
+        seed=baseline.seed,
+        notes="Q and K: of a query and a key at the same position, since rotation is left out" if rotary else "",
+    )
     return labelled_weights(model, scores, axes, attrs, layers)

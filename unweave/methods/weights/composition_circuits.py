@@ -26,9 +26,24 @@ from unweave.methods.weights.head_matrices import class_direction, ov_matrices, 
 from unweave.models.model import Model
 from unweave.models.precision import widened, without_autocast
 from unweave.models.prompts import Prompts
+from unweave.registry import Method, register
 
 if TYPE_CHECKING:
     import xarray as xr
+
+_PLACES = {"picture": "unweave.views.weight_pictures:place_blocks", "dims": ("pos/token",)}
+K_COMPOSITION = register(
+    Method(
+        "K-composition",
+        quantity="score",
+        zero="what is moved from there is neither sought nor avoided",
+        one="a score of 1, before the score scale",
+        **_PLACES,
+    )
+)
+V_COMPOSITION = register(
+    Method("V-composition", quantity="logit difference", unit="logits", zero="no say in the answer", **_PLACES)
+)
 
 
 @without_autocast
@@ -66,15 +81,7 @@ def k_composition(
         asked = query.to(qk.left)
     scores = _moved(model, s, rows) @ (asked @ qk.right)
     asks = f"position {query % len(learned_positions(model))}" if isinstance(query, int) else "a given query"
-    attrs = {
-        "method": "K-composition",
-        "quantity": "score",
-        "unit": "",
-        "zero": "what is moved from there is neither sought nor avoided",
-        "one": "a score of 1, before the score scale",
-        "query": asks,
-        **_pair_attrs(s, r),
-    }
+    attrs = K_COMPOSITION.attrs(query=asks, **_pair_attrs(s, r))
     return labelled_weights(model, scores, *_axes(rows, over, attrs))
 
 
@@ -102,14 +109,8 @@ def v_composition(
     """
     (s, r), rows = _ordered(model, sender, receiver), _sources(model, over)
     said = ov_matrices(model, [r])[0].apply(class_direction(model, outputs))
-    attrs = {
-        "method": "V-composition",
-        "quantity": "logit difference",
-        "unit": "logits",
-        "zero": "no say in the answer",
-        "one": f"one logit for output {outputs[0]} against {outputs[1]}",
-        **_pair_attrs(s, r),
-    }
+    one = f"one logit for output {outputs[0]} against {outputs[1]}"
+    attrs = V_COMPOSITION.attrs(one=one, **_pair_attrs(s, r))
     return labelled_weights(model, _moved(model, s, rows) @ said, *_axes(rows, over, attrs))
 
 

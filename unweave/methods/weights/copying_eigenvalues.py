@@ -18,9 +18,21 @@ from unweave.methods.weights.head_matrices import ov_matrices, through_norm
 from unweave.models.factored import FactoredMatrix
 from unweave.models.model import Model
 from unweave.models.precision import without_autocast
+from unweave.registry import Method, register
 
 if TYPE_CHECKING:
     import xarray as xr
+
+EIGENVALUES = register(
+    Method(
+        "copying eigenvalues",
+        quantity="copying score",
+        zero="copies as much as it suppresses",
+        one="every mixture of tokens raises itself",
+        picture="unweave.views.weight_pictures:copying_blocks",
+        dims=("layer", "head"),
+    )
+)
 
 
 @without_autocast
@@ -44,14 +56,7 @@ def copying_eigenvalues(model: Model) -> xr.DataArray:
         again = unembed.mT.double() @ weights.w_e.double()  # from the stream to logits, and back as an embedding
         scores = [_scores(model, layer, again) for layer in range(config.n_layers)]
     axes = {"layer": range(config.n_layers), "head": range(config.n_heads)}
-    attrs = {
-        "method": "copying eigenvalues",
-        "quantity": "copying score",
-        "unit": "",
-        "zero": "copies as much as it suppresses",
-        "one": "every mixture of tokens raises itself",
-    }
-    return labelled_weights(model, torch.stack(scores), axes, attrs)
+    return labelled_weights(model, torch.stack(scores), axes, EIGENVALUES.attrs())
 
 
 def _scores(model: Model, layer: int, again: torch.Tensor) -> torch.Tensor:

@@ -29,9 +29,14 @@ from unweave.methods.weights.head_matrices import chosen_heads, ov_matrices, qk_
 from unweave.methods.weights.vocabulary import chosen_tokens, token_names
 from unweave.models.model import Model
 from unweave.models.precision import widened, without_autocast
+from unweave.registry import Method, register
 
 if TYPE_CHECKING:
     import xarray as xr
+
+_DRAWN = "unweave.views.weight_pictures:circuit_blocks"
+QK = register(Method("QK circuit", picture=_DRAWN, dims=("address", "query/q_pos", "key/k_pos")))
+OV = register(Method("OV circuit", picture=_DRAWN, dims=("address", "key/k_pos", "output")))
 
 OVER = ("tokens", "positions", "both")
 # Larger vocabularies must name their tokens, and larger tables fewer heads: some would hold billions of numbers.
@@ -87,7 +92,7 @@ def qk_circuit(
     query, key = ("q_pos", "k_pos") if over == "positions" else ("query", "key")
     axes = {"address": [head_name(head) for head in chosen], **_axis(rows, query, over), **_axis(rows, key, over)}
     attrs = {
-        **_attrs(model, "QK circuit", over, norm_scale),
+        **_attrs(model, QK, over, norm_scale),
         "quantity": "attention" if softmax else "attention score",
         "unit": "share" if softmax else "",
         "zero": "does not look there" if softmax else "neither sought nor avoided",
@@ -131,7 +136,7 @@ def ov_circuit(
     key = "k_pos" if over == "positions" else "key"
     axes = {"address": [head_name(head) for head in chosen], **_axis(rows, key, over), "output": names}
     attrs = {
-        **_attrs(model, "OV circuit", over, norm_scale),
+        **_attrs(model, OV, over, norm_scale),
         "quantity": "logit",
         "unit": "logits",
         "zero": "says nothing of the output",
@@ -242,7 +247,7 @@ def _numbers(rows: Rows, dim: str, over: str) -> Coords:
     return {} if over == "positions" else {f"{dim}_id": ((dim,), list(rows.numbers))}
 
 
-def _attrs(model: Model, method: str, over: str, norm_scale: float) -> dict[str, str | float]:
-    rotary = model.config.positions == "rotary" and method == "QK circuit"
+def _attrs(model: Model, method: Method, over: str, norm_scale: float) -> dict[str, str | float]:
+    rotary = model.config.positions == "rotary" and method == QK
     note = "scores of a query and a key at the same position: rotation is left out" if rotary else ""
-    return {"method": method, "over": over, "norm_scale": float(norm_scale), "notes": note}
+    return method.attrs(over=over, norm_scale=float(norm_scale), notes=note)

@@ -16,7 +16,10 @@ from unweave.methods.weights.head_matrices import chosen_heads
 from unweave.metrics.contrast import Contrast
 from unweave.metrics.protocol import Metric
 from unweave.progress import Progress
+from unweave.registry import Method, register
 from unweave.studies.palindrome.subject import PalindromeSubject
+
+ALONE = register(Method("heads alone", quantity="share right", unit="share", zero="always wrong", one="always right"))
 
 HOWS = {"zero": "zero", "mean": "mean", "random": "gaussian"}
 PARTS = {"output": "result", "query": "q", "key": "k", "value": "v"}
@@ -90,14 +93,7 @@ def subsets(subject: PalindromeSubject, report: Report) -> xr.DataArray:
         rows.append(_alone(pair, [head for head in heads if head not in kept]))
         if callable(report):
             report(len(rows), len(chosen))
-    attrs = {
-        "method": "heads alone",
-        "quantity": "share right",
-        "unit": "share",
-        "zero": "always wrong",
-        "one": "always right",
-        "notes": "heads that are not kept are at their mean over the sequences, position by position",
-    }
+    attrs = ALONE.attrs(notes="heads that are not kept are at their mean over the sequences, position by position")
     axes = {"kept": [", ".join(map(head_name, kept)) or NOBODY for kept in chosen]}
     return labelled(pair, torch.stack(rows, 1), axes, attrs)
 

@@ -7,7 +7,10 @@ from torch import Tensor
 
 from unweave.methods.blind_spots import class_probability
 from unweave.methods.frame import labelled_run
+from unweave.registry import Method, register
 from unweave.studies.palindrome.subject import PALINDROME, PalindromeSubject
+
+CLASSIFICATION = register(Method("classification"))
 
 
 def right(subject: PalindromeSubject) -> xr.DataArray:
@@ -48,4 +51,4 @@ def mismatched_pairs(tokens: Int[Tensor, "prompt pos"]) -> Int[Tensor, " prompt"
 
 
 def _attrs(quantity: str, zero: str, one: str) -> dict[str, str | int | float]:
-    return {"method": "classification", "quantity": quantity, "unit": "share", "zero": zero, "one": one}
+    return CLASSIFICATION.attrs(quantity=quantity, unit="share", zero=zero, one=one)

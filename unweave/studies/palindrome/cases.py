@@ -15,19 +15,23 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
-from unweave.methods.attribution_through import attribution_through
+from unweave.methods.attribution_through import THROUGH_HEAD, attribution_through
 from unweave.methods.blind_spots import changed
 from unweave.methods.frame import labelled_run
 from unweave.methods.heads import head_name
 from unweave.methods.weights.head_matrices import chosen_heads
 from unweave.models.prompts import Prompts
+from unweave.registry import Method, register
 from unweave.studies.palindrome.subject import SWEPT, PalindromeSubject
 from unweave.studies.palindrome.weights import OUTPUTS, Pair, pair_name
+
+_ATTENTION = {"quantity": "attention", "unit": "share", "zero": "does not look there", "one": "looks there alone"}
+TO_MIRROR = register(Method("attention to the mirror image", **_ATTENTION))
+FROM_END = register(Method("attention from END", **_ATTENTION))
 
 MATCHES, DIFFERS = "the pair matches", "the pair differs"
 # What is read of a run: from the prompts and the position of the second half.
 Read = Callable[[Prompts, int], Float[Tensor, "prompt address"]]
-_ATTENTION = {"quantity": "attention", "unit": "share", "zero": "does not look there", "one": "looks there alone"}
 
 
 def mirror_attention(subject: PalindromeSubject) -> xr.DataArray:
@@ -37,8 +41,7 @@ def mirror_attention(subject: PalindromeSubject) -> xr.DataArray:
         run = subject.model.run(prompts, keep="pattern")
         return torch.cat([pattern[:, :, pos, subject.mirror(pos)] for pattern in run["pattern"]], 1)
 
-    attrs = {**_ATTENTION, "method": "attention to the mirror image"}
-    return _both_cases(subject, read, _heads(subject), attrs)
+    return _both_cases(subject, read, _heads(subject), TO_MIRROR.attrs())
 
 
 def end_attention(subject: PalindromeSubject) -> xr.DataArray:
@@ -48,8 +51,7 @@ def end_attention(subject: PalindromeSubject) -> xr.DataArray:
         run = subject.model.run(prompts, keep="pattern")
         return torch.cat([pattern[:, :, -1, pos] for pattern in run["pattern"]], 1)
 
-    attrs = {**_ATTENTION, "method": "attention from END"}
-    return _both_cases(subject, read, _heads(subject), attrs)
+    return _both_cases(subject, read, _heads(subject), FROM_END.attrs())
 
 
 def said_through(subject: PalindromeSubject, pairs: Sequence[Pair]) -> xr.DataArray:
@@ -59,13 +61,7 @@ def said_through(subject: PalindromeSubject, pairs: Sequence[Pair]) -> xr.DataAr
         rows = [attribution_through(subject.model, prompts, *pair, outputs=OUTPUTS) for pair in pairs]
         return torch.stack([torch.from_numpy(row.sel(pos=pos).values) for row in rows], 1)
 
-    attrs = {
-        "method": "attribution through a head",
-        "quantity": "logit difference",
-        "unit": "logits before the norms' scales",
-        "zero": "no say in the answer",
-        "one": "one logit for a palindrome",
-    }
+    attrs = THROUGH_HEAD.attrs(one="one logit for a palindrome")
     return _both_cases(subject, read, [pair_name(pair) for pair in pairs], attrs)
 
 

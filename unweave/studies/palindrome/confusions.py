@@ -21,10 +21,16 @@ from unweave.methods.blind_spots import adversarial_prompts, changed, class_prob
 from unweave.methods.frame import Coords, labelled_run, labelled_weights
 from unweave.models.prompts import Prompts
 from unweave.progress import Progress
+from unweave.registry import Method, register
 from unweave.studies.palindrome.choice import needed
 from unweave.studies.palindrome.subject import PALINDROME, PalindromeSubject
 from unweave.tasks.custom_sequences import sequence
 from unweave.tasks.palindromes import framed, palindromic
+
+CONFUSIONS = register(
+    Method("confusions", quantity="share of changes missed", unit="share", zero="always noticed", one="never noticed")
+)
+ADVERSARIAL = register(Method("adversarial sequences", quantity="token", zero="the value 0", one="the value 1"))
 
 # Draws of the other values: of each, one sequence for every value in place of every other.
 DRAWS, MOST_VALUES = (40, 10), 100
@@ -54,15 +60,7 @@ def confusions(subject: PalindromeSubject, report: Progress | bool) -> xr.DataAr
     values = torch.stack(tables)
     values[:, range(n_values), range(n_values)] = float("nan")
     axes = {"prompt": range(draws), "wrong": range(n_values), "right": range(n_values)}
-    attrs = {
-        "method": "confusions",
-        "quantity": "share of changes missed",
-        "unit": "share",
-        "zero": "always noticed",
-        "one": "never noticed",
-        "n_prompts": draws,
-        "seed": subject.settings.seed,
-    }
+    attrs = CONFUSIONS.attrs(n_prompts=draws, seed=subject.settings.seed)
     return labelled_weights(subject.model, values, axes, attrs)
 
 
@@ -147,16 +145,8 @@ def _bait(subject: PalindromeSubject, missed: xr.DataArray, blind: xr.DataArray)
 
 def _labelled(subject: PalindromeSubject, fooled: Fooled) -> xr.DataArray:
     tokens = fooled.tokens
-    attrs = {
-        "method": "adversarial sequences",
-        "quantity": "token",
-        "unit": "",
-        "zero": "the value 0",
-        "one": "the value 1",
-        "changed": " ".join(map(str, sorted(fooled.places))),
-        "tried": N_TRIED,
-        "fooled": fooled.share,
-    }
+    places = " ".join(map(str, sorted(fooled.places)))
+    attrs = ADVERSARIAL.attrs(changed=places, tried=N_TRIED, fooled=fooled.share)
     extra: Coords = {"probability": (("prompt",), fooled.probability.numpy())}
     return labelled_run(
         subject.model, sequence(tokens, subject.max_value), tokens, {"pos": range(tokens.shape[1])}, attrs, extra

@@ -4,17 +4,10 @@ import pytest
 from tests.views import made
 from unweave.results import summary
 from unweave.results.summary import told_from_zero
-from unweave.views.captions import (
-    attention_finding,
-    attribution_finding,
-    finding,
-    leaders,
-    lens_finding,
-    receivers_said,
-    task_finding,
-)
+from unweave.views.attention_view import attention_finding
+from unweave.views.captions import attribution_finding, finding, leaders, lens_finding, receivers_said
 from unweave.views.pictures import blocks_of
-from unweave.views.result_tables import Baseline
+from unweave.views.result_tables import Baseline, task_finding
 from unweave.views.wording import SPACE
 
 
@@ -146,11 +139,11 @@ def test_one_value_that_is_not_told_from_0_is_not_said_to_be_0():
     one = knocked({(5, 1): -0.3}).isel(prompt=slice(3), layer=[5], head=[1])
     found = title(one - one.mean() + 0.01 * np.array([-3, 1, -1])[:, None, None])
     assert "−1.0 %" in found
-    assert "ot told from 0" in found
+    assert "ot significantly different from 0" in found
 
 
 def test_paths_name_their_receivers_by_their_inputs():
-    assert title(paths({(5, 1): -0.5})).startswith("5.1 acts directly on the logits: spoiling this path costs 50 %")
+    assert title(paths({(5, 1): -0.5})).startswith("5.1 acts directly on the logits: noising this path costs 50 %")
     assert "brings back 50 %" in title(paths({(5, 1): 0.5}, direction="denoise"))
     assert "through the values of 5.1 and 5.0" in title(paths({(1, 1): -0.3}, "5.1 v, 5.0 v"))
     assert "through the query of 5.1" in title(paths({(1, 1): 0.3}, "5.1 q"))
@@ -199,15 +192,18 @@ def test_lens_that_ends_nowhere():
 
 def test_attribution_by_part_and_by_component():
     parts = made.result({"layer": range(3), "part": ["attn", "mlp"]}, {(2, "attn"): 3.0}, **made.ATTRIBUTION)
-    assert attribution_finding(summary(parts), 4.0) == "Layer 2's attention writes towards the answer (3.00)"
+    assert (
+        attribution_finding(summary(parts).assign_attrs(total=4.0))
+        == "Layer 2's attention writes towards the answer (3.00)"
+    )
     named = made.result({"component": ["embed", "0_attn", "0_mlp"]}, {("embed",): 1.0}, **made.ATTRIBUTION)
-    assert attribution_finding(summary(named), 4.0) == "The embed writes towards the answer (1.00)"
+    assert attribution_finding(summary(named).assign_attrs(total=4.0)) == "The embed writes towards the answer (1.00)"
 
 
 def test_attribution_is_judged_on_the_scale_of_the_whole():
     small = made.heads({(2, 1): 0.1}, **made.ATTRIBUTION)
-    assert attribution_finding(summary(small), 1.0).startswith("2.1 writes")
-    assert attribution_finding(summary(small), 40.0).startswith("No part stands out")
+    assert attribution_finding(summary(small).assign_attrs(total=1.0)).startswith("2.1 writes")
+    assert attribution_finding(summary(small).assign_attrs(total=40.0)).startswith("No part stands out")
 
 
 @pytest.mark.parametrize(
@@ -225,7 +221,7 @@ def test_whether_the_task_is_done(low: float, high: float, mean: float, start: s
 
 
 def test_another_metric_makes_no_claim_about_the_task():
-    assert task_finding(Baseline(0.3, 0.1, 0.5, 8, 1.0), "KL") == "On 8 prompts the mean KL 0.30 (0.10 to 0.50)"
+    assert task_finding(Baseline(0.3, 0.1, 0.5, 8, 1.0), "KL") == "On 8 prompts the mean KL is 0.30 (0.10 to 0.50)"
 
 
 def test_where_heads_look_by_role_and_without():

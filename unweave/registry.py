@@ -1,0 +1,172 @@
+"""Methods, each registered once, beside its function: what its numbers are, where a report shows them, and how.
+
+A result carries the name of its method (`attrs["method"]`); views, studies and the command look up the rest here:
+
+    LENS = register(Method("logit lens", section=WRITTEN, quantity="logit difference", unit="logits", …))
+    …
+    return labelled(pair, values, axes, LENS.attrs(norm=norm))
+
+A new method is its file, its picture if the dimensions do not say which one, and its line in `MODULES`. Pictures are
+named by text (`"package.module:function"`), so that a method's module imports no view.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+from unweave.errors import InputError, did_you_mean
+
+# The sections of a report, in the order of an investigation.
+WRITTEN = "Where is the answer written?"
+CARRIES = "What carries it?"
+LOOKS = "Where do these heads look?"
+DOES = "What does each head do?"
+THROUGH = "Which acts through which?"
+WITHOUT = "What happens without them?"
+SIGNALS = "Is it position or token?"
+ENOUGH = "Is the circuit enough?"
+OTHERS = "Other results"
+SECTIONS = (WRITTEN, CARRIES, LOOKS, DOES, THROUGH, WITHOUT, SIGNALS, ENOUGH, OTHERS)
+
+# Modules that register methods; they are imported when a name is looked up that none of the imported ones has.
+MODULES = (
+    "unweave.methods.attention",
+    "unweave.methods.attribution",
+    "unweave.methods.attribution_through",
+    "unweave.methods.backup",
+    "unweave.methods.blind_spots",
+    "unweave.methods.class_attribution",
+    "unweave.methods.copying",
+    "unweave.methods.head_roles",
+    "unweave.methods.head_scores",
+    "unweave.methods.knockout",
+    "unweave.methods.norm_scales",
+    "unweave.methods.patching",
+    "unweave.methods.path_patching",
+    "unweave.methods.position_token",
+    "unweave.methods.rebuilt_attention",
+    "unweave.methods.role_attention",
+    "unweave.methods.weights.composition",
+    "unweave.methods.weights.composition_circuits",
+    "unweave.methods.weights.copying_eigenvalues",
+    "unweave.methods.weights.full_circuits",
+    "unweave.circuits.completeness",
+    "unweave.circuits.curve",
+    "unweave.circuits.faithfulness",
+    "unweave.circuits.minimality",
+    "unweave.studies.palindrome.ablations",
+    "unweave.studies.palindrome.behaviour",
+    "unweave.studies.palindrome.cases",
+    "unweave.studies.palindrome.confusions",
+)
+Attrs = Mapping[str, str]
+_REGISTERED: "dict[str, Method]" = {}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """How a title states what cells do, for methods whose numbers are changes of the metric: one cell, then several.
+
+    Texts may name `{noun}` (what is changed), `{its}` and `{their}` (it, of one and of several cells), `{instead}`
+    (what replaces it), `{how}` (directly on the logits, or through which receivers), `{through}` (the second of these,
+    or nothing) and `{act}`.
+
+    Args:
+        does: what a cell does.
+        change: the change that shows it.
+        restored, corrupted: the act and its outcome, if a corrupted run is restored, and if a clean run is corrupted.
+        against: of a cell that works against the answer, by `{name}`, with its `{size}`, or what it `{gains}`.
+        none: that no cell does.
+        one: that the only cell does not.
+    """
+
+    does: tuple[str, str]
+    change: tuple[str, str]
+    restored: tuple[str, str]
+    corrupted: tuple[str, str]
+    against: str
+    none: str
+    one: str = ""
+
+
+@dataclass(frozen=True)
+class Method:
+    """What a method is.
+
+    Args:
+        name: what its results carry; a text that people read.
+        section: of a report.
+        quantity, unit, zero, one: what its numbers are, and what 0 and 1 mean; empty if that depends on its options.
+        picture: `"module:function"`: blocks of a page from a result and a title; left out, the dimensions choose one.
+        dims: the dimensions that `picture` reads, in its order: `"query/q_pos"` is either, `"prompt?"` may be missing,
+            and `"..."` stands for any others. A slice, a mean or a summary is drawn by the dimensions left to it.
+        reads_roles: whether `picture` takes the prompts' roles too.
+        title: `"module:function"`: what a summary shows, in a sentence, if it has one.
+        claim: how a title states changes of the metric; `direction` is of results that do not say theirs.
+        answers: of a site (`""` if there is one), the label of its line in a report's answer.
+        asked: how it was asked, in a line of the command, from a result's attributes and dimensions.
+    """
+
+    name: str
+    section: str = OTHERS
+    quantity: str = ""
+    unit: str = ""
+    zero: str = ""
+    one: str = ""
+    picture: str = ""
+    dims: tuple[str, ...] = ()
+    reads_roles: bool = False
+    title: str = ""
+    claim: Claim | None = None
+    direction: str = "noise"
+    answers: Mapping[str, str] = field(default_factory=dict)
+    asked: Callable[[Attrs, tuple[str, ...]], str] | None = None
+
+    def attrs(self, **more: Any) -> dict[str, Any]:
+        """The attributes of a result: the method's name, what its numbers are, and more."""
+        own = {name: getattr(self, name) for name in ("quantity", "unit", "zero", "one") if self.quantity}
+        return {"method": self.name, **own, **more}
+
+    def order(self, dims: set[str], more: bool = False) -> tuple[str, ...] | None:
+        """The dimensions that the picture reads, as a result has them; None if it lacks one, or has others (`more`)."""
+        left, found = set(dims), []
+        for wanted in self.dims:
+            name = next((name for name in wanted.rstrip("?").split("/") if name in left), "")
+            if not name and not wanted.endswith(("?", "...")):
+                return None
+            found += [name] if name else []
+            left.discard(name)
+        return tuple(found) if more or not left or "..." in self.dims else None
+
+
+def register(method: Method) -> Method:
+    """The method, once it can be looked up. A name is registered once."""
+    known = _REGISTERED.setdefault(method.name, method)
+    if known != method:
+        raise ValueError(f"the method {method.name!r} is registered already")
+    return method
+
+
+def method_of(attrs: Mapping[Any, Any]) -> Method | None:
+    """The method of a result, by its attributes; None if they name none, as of an array of one's own.
+
+    Raises:
+        InputError: a name that no method has.
+    """
+    name = attrs.get("method")
+    if not name:
+        return None
+    if name not in _REGISTERED:
+        for module in MODULES:
+            import_module(module)
+    if name not in _REGISTERED:
+        hint = did_you_mean(str(name), _REGISTERED)
+        raise InputError(f"result: no method is called {name!r}.{hint} Its attribute `method` may be taken out")
+    return _REGISTERED[name]
+
+
+def referenced(reference: str) -> Callable[..., Any]:
+    """The function that `"module:function"` names."""
+    module, _, name = reference.partition(":")
+    return getattr(import_module(module), name)
