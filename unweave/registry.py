@@ -18,16 +18,23 @@ from typing import Any
 from unweave.errors import InputError, did_you_mean
 
 # The sections of a report, in the order of an investigation.
+TASK = "Does the model do the task?"
 WRITTEN = "Where is the answer written?"
 CARRIES = "What carries it?"
+ACT = "How do these heads act?"
 LOOKS = "Where do these heads look?"
 DOES = "What does each head do?"
 THROUGH = "Which acts through which?"
 WITHOUT = "What happens without them?"
 SIGNALS = "Is it position or token?"
 ENOUGH = "Is the circuit enough?"
+CONTROLS = "Do the controls hold?"
 OTHERS = "Other results"
-SECTIONS = (WRITTEN, CARRIES, LOOKS, DOES, THROUGH, WITHOUT, SIGNALS, ENOUGH, OTHERS)
+LEFT_OUT = "What was left out"
+SECTIONS = (
+    *(TASK, WRITTEN, CARRIES, ACT, LOOKS, DOES, THROUGH),
+    *(WITHOUT, SIGNALS, ENOUGH, CONTROLS, OTHERS, LEFT_OUT),
+)
 
 # Modules that register methods; they are imported when a name is looked up that none of the imported ones has.
 MODULES = (

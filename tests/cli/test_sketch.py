@@ -40,7 +40,7 @@ def test_it_prints_keeps_and_draws_what_the_library_finds(run: Command, folder: 
     page = Path("new/found/circuit.html").read_text(encoding="utf-8")
     assert page.count('<figure class="circuit"') == 1
     assert "unweave sketch --model" in page
-    assert "On which prompts?" in page
+    assert "The prompts" in page
     assert run.err == ""
 
 

@@ -16,7 +16,7 @@ from unweave.studies.findings import control_values
 from unweave.studies.ioi import IOI
 from unweave.studies.plan import carry_out
 from unweave.studies.study import Outcome, plan, study
-from unweave.studies.study_report import command
+from unweave.studies.study_report import made_by
 from unweave.studies.subject import Kind, Settings, Subject, ask
 
 CLEAN, CORRUPTED = "The capital of France is", "The capital of Italy is"
@@ -115,7 +115,7 @@ def test_every_finding_is_told(told: list[str], settings: Settings, subject: Sub
 @pytest.mark.usefixtures("told")
 def test_the_report_says_how_it_was_made(settings: Settings) -> None:
     page = page_of(settings.out)
-    for said in (command(settings), "results/heads-role.nc", "results/circuit.json", torch.__version__):
+    for said in (made_by(settings), "results/heads-role.nc", "results/circuit.json", torch.__version__):
         assert said in page
     for section in ("Which acts through which?", "What happens without them?", "Is the circuit enough?"):
         assert f"<h2>{section}</h2>" in page
@@ -125,14 +125,14 @@ def test_the_report_says_how_it_was_made(settings: Settings) -> None:
 
 
 def test_the_command_repeats_every_setting_that_is_not_usual() -> None:
-    assert command(Settings()) == "unweave study ioi"
+    assert made_by(Settings()) == "unweave study ioi"
     changed = Settings(
         task="my pairs.csv", model="m", prompts=5, seed=2, corruption="ABC", dtype="float64", bos=False, quick=True
     )
-    assert command(changed) == (
+    assert made_by(changed) == (
         "unweave study 'my pairs.csv' --model m --prompts 5 --seed 2 --corruption ABC --dtype float64 --no-bos --quick"
     )
-    assert command(Settings(bos=True, anyway=True)) == "unweave study ioi --bos --anyway"
+    assert made_by(Settings(bos=True, anyway=True)) == "unweave study ioi --bos --anyway"
 
 
 def test_ctrl_c_writes_a_report_of_what_was_finished(

@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from unweave.circuits.circuit import Circuit
     from unweave.methods.head_roles import HeadRoles
     from unweave.metrics.contrast import Contrast
-    from unweave.views.blocks import Section
-
-SHOWN_PROMPTS = 3
 
 
 def write_page(
@@ -38,26 +35,16 @@ def write_page(
         results: of methods, or the tests of an evaluation; a section each.
         named: what the circuit's heads do, which is said where they are pointed at.
     """
-    from unweave.views.blocks import Text
-    from unweave.views.circuit_drawing import circuit_drawing
-    from unweave.views.circuit_tables import group_facts, score_facts
-    from unweave.views.head_pictures import head_evidence
-    from unweave.views.investigation import facts_of, results_table, sections_of, settings_table
-    from unweave.views.report import Report, write
+    from unweave.views.prompt_list import prompt_blocks, prompt_pairs
+    from unweave.views.report import Given, built, write
 
-    places = {role: at.tolist() for role, at in pair.prompts.roles.items()}
-    first, *rest = sections_of(results, circuit, named)
-    notes = (Text((f"The circuit: {circuit.notes}.",)),) if circuit.notes else ()
-    page = Report(
-        title=f"A circuit in {pair.model.config.name}",
-        question=question,
-        facts=(*facts_of(results), *score_facts(results), *group_facts(circuit)),
-        sections=(first, _prompts(pair), *rest),
-        appendix=(*notes, settings_table(results), results_table(results)),
-        command=shlex.join(["unweave", *sys.argv[1:]]),
-        drawing=circuit_drawing(circuit, places=places, evidence=head_evidence(named) if named else {}),
-    )
-    write(page, path)
+    scores = pair.clean.tolist(), pair.spoiled.tolist()
+    pairs = prompt_pairs(pair.prompts, pair.corrupted, scores=scores)
+    roles = {role: at.tolist() for role, at in pair.prompts.roles.items()}
+    given = Given(tuple(results), circuit, named, prompt_blocks(pairs, pair.metric.name), roles)
+    title, command = f"A circuit in {pair.model.config.name}", shlex.join(["unweave", *sys.argv[1:]])
+    notes = f"The circuit: {circuit.notes}." if circuit.notes else ""
+    write(built(given, title, question, command, notes), path)
 
 
 def names_of(pair: "Contrast", circuit: "Circuit") -> "tuple[HeadRoles | None, str]":
@@ -69,19 +56,3 @@ def names_of(pair: "Contrast", circuit: "Circuit") -> "tuple[HeadRoles | None, s
             return classify_heads(pair, circuit.heads), ""
     except InputError as error:
         return None, f"the heads are not named: {error}"
-
-
-def _prompts(pair: "Contrast") -> "Section":
-    from unweave.views.blocks import Details, Section
-    from unweave.views.prompt_list import PromptList, prompt_pairs
-
-    scores = pair.clean.tolist(), pair.spoiled.tolist()
-    every = prompt_pairs(pair.prompts, pair.corrupted, scores=scores)
-    says = (
-        "A dot is a space that belongs to the token; roles are underlined. The corrupted prompt stands below the clean "
-        "one, its differing tokens marked."
-    )
-    blocks = [PromptList(every[:SHOWN_PROMPTS], "", says, pair.metric.name)]
-    rest = PromptList(every[SHOWN_PROMPTS:], metric=pair.metric.name, first=SHOWN_PROMPTS + 1)
-    more = [Details(f"The other {len(rest.pairs)}", (rest,))] if rest.pairs else []
-    return Section("On which prompts?", (*blocks, *more))

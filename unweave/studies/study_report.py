@@ -1,10 +1,13 @@
 """The report of a study: its answer, its sections, how it was made.
 
-Every sentence that states a finding is computed from the results; see `unweave.studies.sections`.
+Every sentence that states a finding is computed from the results; see `unweave.studies.study_sections`.
 """
 
 import os
 import shlex
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import xarray as xr
 
@@ -12,20 +15,19 @@ from unweave.circuits.circuit import Circuit
 from unweave.methods.head_roles import HeadRoles
 from unweave.metrics.contrast import Contrast
 from unweave.results.labels import number
-from unweave.studies.circuit_sections import drawing_of, tests_of
 from unweave.studies.findings import control_values, finding_of
 from unweave.studies.plan import FOLDER, Record, Result
 from unweave.studies.scores import first_share, scores
-from unweave.studies.sections import sections
+from unweave.studies.study_sections import drawing_of, sections, tests_of
 from unweave.studies.subject import Settings, Subject
 from unweave.studies.versions import versions
 from unweave.tasks import Task
 from unweave.views.blocks import Block, Fact, Table, Text
 from unweave.views.circuit_tables import group_facts, score_facts
-from unweave.views.investigation import settings_table
+from unweave.views.investigation import score_facts_of, settings_table
 from unweave.views.report import Report
-from unweave.views.result_tables import Baseline, baselines, task_finding
-from unweave.views.wording import SPACE, counted, interval, percent
+from unweave.views.result_tables import baselines, task_finding
+from unweave.views.wording import counted, percent
 
 # What the levels of a sketch do, for one head and for several.
 _LEVELS = {"level 1": ("acts directly on the logits", "act directly on the logits")} | {
@@ -51,23 +53,32 @@ def study_report(subject: Subject, record: Record, seconds: float, shortfall: st
         facts=_facts(subject, record, seconds, shortfall),
         sections=sections(subject, record),
         appendix=_appendix(subject, record, seconds),
-        command=command(subject.settings),
+        command=made_by(subject.settings),
         drawing=drawing_of(subject, record),
     )
 
 
-def command(settings: Settings) -> str:
-    """What makes this report again."""
-    plain = Settings()
-    words = ["unweave", "study", settings.task]
-    for name in ("model", "prompts", "seed", "corruption", "device", "dtype", "out"):
-        value = getattr(settings, name)
-        if value != getattr(plain, name):
-            words += [f"--{name}", str(value)]
-    if settings.bos is not None:
-        words.append("--bos" if settings.bos else "--no-bos")
-    flags = [f"--{name}" for name in ("quick", "anyway") if getattr(settings, name)]
-    return shlex.join([*words, *flags])
+def command(settings: Any, task: str, names: Sequence[str], flags: Sequence[str] = ()) -> str:
+    """What makes a report again: the options that differ from those by default.
+
+    Args:
+        settings: of a study, a dataclass.
+        task: which study.
+        names: of the settings that are options with a value.
+        flags: further words.
+    """
+    plain, words = type(settings)(), ["unweave", "study", task]
+    for name in names:
+        if getattr(settings, name) != getattr(plain, name):
+            words += [f"--{name}", str(getattr(settings, name))]
+    return shlex.join([*words, *flags, *(f"--{name}" for name in ("quick", "anyway") if getattr(settings, name))])
+
+
+def made_by(settings: Settings) -> str:
+    """What makes the report of a standard study again."""
+    bos = [] if settings.bos is None else ["--bos" if settings.bos else "--no-bos"]
+    names = ("model", "prompts", "seed", "corruption", "device", "dtype", "out")
+    return command(settings, settings.task, names, bos)
 
 
 def _title(task: Task) -> str:
@@ -89,17 +100,10 @@ def _facts(subject: Subject, record: Record, seconds: float, shortfall: str) -> 
 
 def _headlines(subject: Subject, record: Record) -> list[Fact]:
     """How well the task is done, how good the circuit is, and what must be 0."""
-    clean, corrupted = baselines(scores(subject.checked))
-    metric = subject.checked.metric.name
-    facts = [
-        Fact(f"mean {metric}", number(clean.mean), _spread(clean), True),
-        Fact("on the corrupted prompts", number(corrupted.mean), _spread(corrupted), True),
-    ]
-    if subject.checked.prompts.wrong is not None:
+    facts = score_facts_of(*baselines(scores(subject.checked)), subject.checked.metric.name)
+    if subject.checked.prompts.wrong is not None and facts[0].label.startswith("right"):
         first = f"first of all outputs on {percent(first_share(subject.checked))}"
-        of = f"of {counted(clean.n, 'prompt')}; {first}"
-        ahead = Fact("right answer ahead of the wrong one", percent(clean.above_zero), of, True)
-        facts.insert(0, ahead)
+        facts[0] = replace(facts[0], note=f"{facts[0].note}; {first}")
     facts += score_facts(tests_of(record))
     if "controls" in record.results:
         control = control_values(record.results["controls"])
@@ -129,29 +133,29 @@ def _how(pair: Contrast) -> str:
     return str(pair.corrupted.source.get("corruption", "given"))
 
 
-def _spread(line: Baseline) -> str:
-    return f"95{SPACE}% interval {interval(line.low, line.high)}" if line.n > 1 else "one prompt, no interval"
-
-
 def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
 
 
 def _appendix(subject: Subject, record: Record, seconds: float) -> tuple[Block, ...]:
+    tables = [result for result in record.results.values() if isinstance(result, (xr.DataArray, xr.Dataset))]
+    # What has no metric is of other prompts than the study's.
+    told = [scores(subject.checked), *(table for table in tables if "metric" in table.attrs)]
+    return appendix(record, seconds, settings_table(told), "transformers")
+
+
+def appendix(record: Record, seconds: float, settings: Table, *packages: str) -> tuple[Block, ...]:
+    """How a study was made: its settings, its results with their files, its time, versions, and warnings."""
     rows = tuple(
         (name, f"{record.seconds[name]:.1f} s", f"{FOLDER}/{record.files[name].name}", _size(result))
         for name, result in record.results.items()
     )
-    warned = record.warned or ["None was raised."]
-    tables = [result for result in record.results.values() if isinstance(result, (xr.DataArray, xr.Dataset))]
-    # What has no metric is of other prompts than the study's.
-    told = [scores(subject.checked), *(table for table in tables if "metric" in table.attrs)]
     return (
-        settings_table(told),
+        settings,
         Table(("result", "time", "file", "size"), rows, "Results, beside this page", align="lrll"),
         Text((f"Everything together took {_duration(seconds)}. {_READ}",)),
-        versions("unweave", "torch", "transformers", "numpy", "xarray", "plotly"),
-        Text(("Warnings: " + "; ".join(warned),)),
+        versions("unweave", "torch", *packages, "numpy", "xarray", "plotly"),
+        Text(("Warnings: " + "; ".join(record.warned or ["None was raised."]),)),
     )
 
 

@@ -1,6 +1,6 @@
 """The sections and facts of a report, in the order of an investigation, from the results alone."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from unweave.registry import (
     OTHERS,
     SECTIONS,
     SIGNALS,
+    TASK,
     THROUGH,
     WITHOUT,
     WRITTEN,
@@ -25,7 +26,7 @@ from unweave.views.circuit_drawing import CircuitLike
 from unweave.views.circuit_tables import path_tables
 from unweave.views.head_pictures import HeadRolesLike, roles_table
 from unweave.views.pictures import Roles, blocks_of, tables_of
-from unweave.views.prompt_list import PromptList, pairs_of_results
+from unweave.views.prompt_list import pairs_of_results, prompt_blocks
 from unweave.views.result_tables import Baseline, baseline_table, baselines, task_finding
 from unweave.views.scope import same_prompts, spoken, subjects
 from unweave.views.wording import counted, interval, percent
@@ -33,7 +34,6 @@ from unweave.views.wording import counted, interval, percent
 if TYPE_CHECKING:
     import xarray
 
-SHOWN_PROMPTS = 3
 _ANSWERS = ({"stage"}, {"layer", "head"}, {"layer", "pos"}, {"layer", "role"})
 # What each section's methods do, and what they do not say.
 SAYS = {
@@ -75,23 +75,45 @@ SAYS = {
         "Complete: they stay near each other whatever heads K are taken out of both. Minimal: each head changes F "
         "beside some K.",
     ),
-    OTHERS: (),
 }
+
+
+def in_order(
+    blocks: Mapping[str, Sequence[Block]],
+    texts: Mapping[str, Sequence[str]] | None = None,
+    order: Sequence[str] = SECTIONS,
+) -> tuple[Section, ...]:
+    """The sections of every report: in one order, each with what its methods do; those without a block are left out.
+
+    Args:
+        blocks: by the section's title.
+        texts: further paragraphs, by title.
+        order: of titles.
+    """
+    made = []
+    for title in order:
+        said = (*SAYS.get(title, ()), *(texts or {}).get(title, ()))
+        if blocks.get(title):
+            made.append(Section(title, (*([Text(said)] if said else []), *blocks[title])))
+    return tuple(made)
 
 
 def sections_of(
     results: "Sequence[xarray.DataArray | xarray.Dataset]",
     circuit: CircuitLike | None = None,
     named: HeadRolesLike | None = None,
+    prompts: Sequence[Block] = (),
 ) -> tuple[Section, ...]:
-    """The sections of an investigation, in its order; those without a result are left out.
+    """The sections of an investigation, from results.
 
     Args:
         results: of methods.
         circuit: whose paths are listed, level by level.
         named: heads with names and the evidence for them.
+        prompts: shown in place of those that the results remember.
     """
     groups: dict[str, list[Block]] = {name: [] for name in SECTIONS}
+    groups[TASK] = task_blocks(results, prompts)
     if named is not None:
         groups[DOES].append(roles_table(named))
     if circuit is not None and circuit.edges:
@@ -100,26 +122,24 @@ def sections_of(
         # Roles of other prompts stand elsewhere.
         roles = roles_of([other for other in results if same_prompts(result, other)])
         known = method_of(result.attrs)
-        groups[known.section if known else OTHERS] += [
-            _about(block, subject) for block in blocks_of(result, roles=roles)
-        ]
-    made = [Section(name, (Text(SAYS[name]), *blocks)) for name, blocks in groups.items() if blocks]
-    first = task_section(results)
-    return (first, *made) if first else tuple(made)
+        section = known.section if known else OTHERS
+        groups[section] += [_about(block, subject) for block in blocks_of(result, roles=roles)]
+    return in_order(groups)
 
 
-def task_section(results: "Sequence[xarray.DataArray | xarray.Dataset]") -> Section | None:
+def task_blocks(results: "Sequence[xarray.DataArray | xarray.Dataset]", given: Sequence[Block] = ()) -> list[Block]:
     """Whether the model does the task, and its prompts, of each model, task, metric and set of prompts that there is;
-    None where no result remembers the baselines.
+    none if no result remembers the baselines. `given` are the prompts, if they are known.
     """
     blocks: list[Block] = []
     for subject, known in subjects_with_baselines(results):
         clean, corrupted = baselines(known)
         metric = str(known.attrs.get("metric", "metric"))
         table = baseline_table(clean, corrupted, metric, task_finding(clean, metric))
-        prompts = _prompts([array for array in arrays_of(results) if same_prompts(array, known)], metric)
+        alike = [array for array in arrays_of(results) if same_prompts(array, known)]
+        prompts = [] if given else prompt_blocks(pairs_of_results(alike), metric)
         blocks += [_about(block, subject) for block in (table, *prompts)]
-    return Section("Does the model do the task?", tuple(blocks)) if blocks else None
+    return [*blocks, *given]
 
 
 def subjects_with_baselines(
@@ -131,21 +151,6 @@ def subjects_with_baselines(
         if {"clean", "corrupted"} <= set(result.coords) and result["clean"].dims in ((), ("prompt",)):
             first.setdefault(subject, result)
     return list(first.items())
-
-
-def _prompts(arrays: "Sequence[xarray.DataArray]", metric: str) -> list[Block]:
-    """The first prompts, and the others folded away."""
-    pairs = pairs_of_results(arrays)
-    if not pairs:
-        return []
-    caption = "A dot is a space that belongs to the token"
-    caption += "; roles are underlined." if pairs[0].roles else "."
-    if pairs[0].corrupted:
-        caption += " The corrupted prompt stands below the clean one, its differing tokens marked."
-    shown: list[Block] = [PromptList(pairs[:SHOWN_PROMPTS], "The prompts", caption, metric)]
-    others = PromptList(pairs[SHOWN_PROMPTS:], metric=metric, first=SHOWN_PROMPTS + 1)
-    said = f"The other {counted(len(others.pairs), 'prompt')}"
-    return [*shown, Details(said, (others,))] if others.pairs else shown
 
 
 def _about(block: Block, subject: str) -> Block:
@@ -183,7 +188,7 @@ def facts_of(results: "Sequence[xarray.DataArray | xarray.Dataset]") -> tuple[Fa
     known = subjects_with_baselines(results)
     facts: list[Fact] = []
     if len(known) == 1:
-        facts += _scores(*baselines(known[0][1]), str(known[0][1].attrs.get("metric", "metric")))
+        facts += score_facts_of(*baselines(known[0][1]), str(known[0][1].attrs.get("metric", "metric")))
     for subject, result in known if len(known) > 1 else ():
         clean, corrupted = baselines(result)
         scores = f"mean {result.attrs.get('metric', 'metric')} {number(clean.mean)}, {number(corrupted.mean)} corrupted"
@@ -228,7 +233,7 @@ def results_table(results: "Sequence[xarray.DataArray | xarray.Dataset]") -> Tab
     return Table(("method", "sites", "size", "notes"), tuple(rows), "Results", align="llll")
 
 
-def _scores(clean: Baseline, corrupted: Baseline, metric: str) -> list[Fact]:
+def score_facts_of(clean: Baseline, corrupted: Baseline, metric: str) -> list[Fact]:
     facts = []
     if metric == "logit difference":
         share, of = percent(clean.above_zero), f"of {counted(clean.n, 'prompt')}"

@@ -18,13 +18,16 @@ from torch import Tensor
 from unweave.errors import InputError
 from unweave.models.prompts import Prompts
 from unweave.results.labels import TOKENS, number
-from unweave.views.blocks import PROMPTS, SEQUENCES, caption, heading
-from unweave.views.wording import visible
+from unweave.views.blocks import PROMPTS, SEQUENCES, Block, Details, caption, heading
+from unweave.views.wording import counted, visible
 
 if TYPE_CHECKING:
     import xarray
     from rich.console import Group
     from rich.text import Text
+
+
+SHOWN_PROMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,20 @@ def prompt_pairs(
         )
         for row in range(n_prompts if most is None else min(most, n_prompts))
     )
+
+
+def prompt_blocks(pairs: Sequence[PromptPair], metric: str) -> list[Block]:
+    """The first prompts, and the others folded away; none of no pairs."""
+    if not pairs:
+        return []
+    says = "As the model sees them: a dot is a space that belongs to the token"
+    says += ", roles are underlined" if pairs[0].roles else ""
+    if pairs[0].corrupted:
+        says += ", and the corrupted prompt stands below the clean one, its differing tokens marked"
+    shown = PromptList(tuple(pairs[:SHOWN_PROMPTS]), "The prompts", f"{says}.", metric)
+    others = PromptList(tuple(pairs[SHOWN_PROMPTS:]), metric=metric, first=SHOWN_PROMPTS + 1)
+    said = f"The other {counted(len(others.pairs), 'prompt')}"
+    return [shown, Details(said, (others,))] if others.pairs else [shown]
 
 
 def pairs_of_results(results: "Sequence[xarray.DataArray]", most: int | None = None) -> tuple[PromptPair, ...]:

@@ -10,12 +10,12 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unweave.errors import InputError
-from unweave.views.blocks import Answer, Block, Fact, Section
+from unweave.views.blocks import Answer, Block, Fact, Section, Text
 from unweave.views.circuit_drawing import CircuitLike, circuit_drawing
 from unweave.views.circuit_tables import group_facts, score_facts
 from unweave.views.head_pictures import HeadRolesLike, head_evidence
@@ -28,6 +28,7 @@ from unweave.views.investigation import (
     subjects_with_baselines,
 )
 from unweave.views.page import page, write_page
+from unweave.views.pictures import Roles
 from unweave.views.wording import listed
 
 if TYPE_CHECKING:
@@ -90,37 +91,53 @@ def report(
     Raises:
         InputError: no result, something that is no result, two circuits, or a folder that cannot be written to.
     """
-    given = _given(results)
+    page = built(_given(results), title=title, question=question, command=command)
+    return write(replace(page, facts=(*page.facts, *facts)), path)
+
+
+def built(given: "Given", title: str = "", question: str = "", command: str = "", notes: str = "") -> Report:
+    """The report of results, as a value: the answer, the sections of an investigation, how it was made.
+
+    Args:
+        given: results of methods, a circuit, named heads, prompts.
+        title: the tasks and the models, if left out.
+        question, command: as of a `Report`.
+        notes: a paragraph at the end.
+    """
     # A result on other prompts, such as scores on random tokens, does not name the report.
     known = [result for _, result in subjects_with_baselines(given.arrays)] or list(given.arrays[:1])
     names = ([str(result.attrs.get(name, "")) for result in known] for name in ("task", "model"))
     about = " in ".join(filter(None, (listed(list(dict.fromkeys(filter(None, each)))) for each in names)))
-    drawing = None
+    drawing, groups = None, ()
     if given.circuit is not None:
         evidence = head_evidence(given.named) if given.named else {}
-        drawing = circuit_drawing(given.circuit, places=roles_of(given.arrays), evidence=evidence)
-    made = Report(
+        places = given.roles or roles_of(given.arrays)
+        drawing, groups = circuit_drawing(given.circuit, places=places, evidence=evidence), group_facts(given.circuit)
+    return Report(
         title=title or about or "Results",
         question=question,
-        facts=(*_facts(given), *facts),
-        sections=sections_of(given.arrays, given.circuit, given.named),
-        appendix=(settings_table(given.arrays), results_table(given.arrays)),
+        facts=(*facts_of(given.arrays), *score_facts(given.arrays), *groups),
+        sections=sections_of(given.arrays, given.circuit, given.named, given.prompts),
+        appendix=(*([Text((notes,))] if notes else []), settings_table(given.arrays), results_table(given.arrays)),
         command=command,
         drawing=drawing,
     )
-    return write(made, path)
 
 
 @dataclass(frozen=True)
-class _Given:
-    """What a report is made of: results of methods, an evaluation's tests among them, a circuit, named heads."""
+class Given:
+    """What a report is made of: results of methods, an evaluation's tests among them, a circuit, named heads; and, if
+    they are known, the prompts as blocks, and the positions of their roles.
+    """
 
     arrays: "tuple[xarray.DataArray | xarray.Dataset, ...]"
-    circuit: CircuitLike | None
-    named: HeadRolesLike | None
+    circuit: CircuitLike | None = None
+    named: HeadRolesLike | None = None
+    prompts: Sequence[Block] = ()
+    roles: Roles | None = None
 
 
-def _given(results: object) -> _Given:
+def _given(results: object) -> Given:
     import xarray as xr
 
     alone = isinstance(results, (xr.DataArray, xr.Dataset, xr.DataTree, CircuitLike, HeadRolesLike))
@@ -144,11 +161,4 @@ def _given(results: object) -> _Given:
             raise InputError(
                 f"results[{place}]: expected a DataArray or Dataset of a method, got {type(result).__name__}"
             )
-    return _Given(tuple(arrays), others.get(CircuitLike), others.get(HeadRolesLike))  # type: ignore[arg-type]
-
-
-def _facts(given: _Given) -> tuple[Fact, ...]:
-    """Headlines first: how well the task is done, then how good the circuit is; then what was found."""
-    found = facts_of(given.arrays)
-    groups = group_facts(given.circuit) if given.circuit is not None else ()
-    return (*found, *score_facts(given.arrays), *groups)
+    return Given(tuple(arrays), others.get(CircuitLike), others.get(HeadRolesLike))  # type: ignore[arg-type]

@@ -12,8 +12,8 @@ import unweave as uw
 from tests.small import random_model, random_state
 from tests.studies.palindrome.models import TINY
 from unweave.studies.palindrome import study
-from unweave.studies.palindrome.findings import FINDINGS
-from unweave.studies.palindrome.report import command
+from unweave.studies.palindrome.palindrome_findings import FINDINGS
+from unweave.studies.palindrome.palindrome_report import made_by
 from unweave.studies.palindrome.steps import palindrome_steps
 from unweave.studies.palindrome.study import study_palindrome
 from unweave.studies.palindrome.subject import PalindromeSettings, ask
@@ -65,15 +65,15 @@ def test_every_step_has_a_finding(settings: PalindromeSettings, told: list[str])
 def test_the_report_answers_and_says_how_it_was_made(settings: PalindromeSettings) -> None:
     page = (settings.out / "index.html").read_text(encoding="utf-8")
     assert len(page) < 3e6
-    for said in (command(settings), "single wrong value noticed", "results/confusions.nc", torch.__version__, "<mark>"):
+    for said in (made_by(settings), "single wrong value noticed", "results/confusions.nc", torch.__version__, "<mark>"):
         assert said in page
     assert "left out by --quick" in page
 
 
 def test_the_command_says_what_is_not_usual() -> None:
-    assert command(PalindromeSettings()) == "unweave study palindrome"
+    assert made_by(PalindromeSettings()) == "unweave study palindrome"
     given = PalindromeSettings(model="my.pt", config=Path("my.json"), prompts=50, seed=3, quick=True, anyway=True)
-    assert command(given) == (
+    assert made_by(given) == (
         "unweave study palindrome --model my.pt --config my.json --prompts 50 --seed 3 --quick --anyway"
     )
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from unweave.studies.palindrome.behaviour import right
-from unweave.studies.palindrome.findings import FINDINGS, shortfall
-from unweave.studies.palindrome.report import palindrome_report
+from unweave.studies.palindrome.palindrome_findings import FINDINGS, shortfall
+from unweave.studies.palindrome.palindrome_report import palindrome_report
 from unweave.studies.palindrome.steps import palindrome_steps
 from unweave.studies.palindrome.subject import PalindromeSettings, ask
 from unweave.studies.plan import Result, Step, carry_out, reported

@@ -8,11 +8,11 @@ import torch
 import xarray as xr
 
 from unweave.results.labels import number
-from unweave.studies.palindrome import findings
+from unweave.studies.palindrome import palindrome_findings as findings
 from unweave.studies.palindrome.ablations import PARTS
 from unweave.studies.palindrome.behaviour import mismatched_pairs
 from unweave.studies.palindrome.choice import ENOUGH, comparing, deciding, pairs_of, smallest
-from unweave.studies.palindrome.findings import FINDINGS, NAMES, exact, share
+from unweave.studies.palindrome.palindrome_findings import FINDINGS, NAMES, exact, share
 from unweave.studies.palindrome.subject import PalindromeSubject
 from unweave.studies.plan import Record
 from unweave.tasks.custom_sequences import sequence

@@ -1,22 +1,19 @@
 """The report of the palindrome study: its answer, its sections, how it was made."""
 
 import os
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
-import xarray as xr
-
 from unweave.circuits.circuit import Circuit
 from unweave.results.labels import number
-from unweave.studies.palindrome import findings
+from unweave.studies.palindrome import palindrome_findings as findings
 from unweave.studies.palindrome.choice import members, smallest
-from unweave.studies.palindrome.findings import FINDINGS, NAMES, exact, share
-from unweave.studies.palindrome.sections import sections
+from unweave.studies.palindrome.palindrome_findings import FINDINGS, NAMES, exact, share
+from unweave.studies.palindrome.palindrome_sections import sections
 from unweave.studies.palindrome.subject import ABLATED, PalindromeSettings, PalindromeSubject
-from unweave.studies.plan import FOLDER, Record
-from unweave.studies.versions import versions
-from unweave.views.blocks import Block, Fact, Table, Text
+from unweave.studies.plan import Record
+from unweave.studies.study_report import appendix, command
+from unweave.views.blocks import Fact, Table
 from unweave.views.circuit_drawing import CircuitDrawing, circuit_drawing
 from unweave.views.report import Report
 from unweave.views.wording import counted, listed
@@ -29,22 +26,16 @@ def palindrome_report(subject: PalindromeSubject, record: Record, seconds: float
         question=subject.task.question,
         facts=_facts(subject, record, seconds, lacks),
         sections=sections(subject, record),
-        appendix=_appendix(subject, record, seconds),
-        command=command(subject.settings),
+        appendix=appendix(record, seconds, _settings(subject)),
+        command=made_by(subject.settings),
         drawing=_drawing(record),
     )
 
 
-def command(settings: PalindromeSettings) -> str:
+def made_by(settings: PalindromeSettings) -> str:
     """What makes this report again."""
-    plain = PalindromeSettings()
-    words = ["unweave", "study", "palindrome"]
-    for name in ("model", "config", "prompts", "seed", "device", "dtype", "out"):
-        value = getattr(settings, name)
-        if value != getattr(plain, name):
-            words += [f"--{name}", str(value)]
-    flags = [f"--{name}" for name in ("quick", "anyway") if getattr(settings, name)]
-    return shlex.join([*words, *flags])
+    names = ("model", "config", "prompts", "seed", "device", "dtype", "out")
+    return command(settings, "palindrome", names)
 
 
 def _facts(subject: PalindromeSubject, record: Record, seconds: float, lacks: str) -> tuple[Fact, ...]:
@@ -132,20 +123,6 @@ def _drawing(record: Record) -> CircuitDrawing | None:
     return circuit_drawing(circuit) if isinstance(circuit, Circuit) else None
 
 
-def _appendix(subject: PalindromeSubject, record: Record, seconds: float) -> tuple[Block, ...]:
-    rows = tuple(
-        (name, f"{record.seconds[name]:.1f} s", f"{FOLDER}/{record.files[name].name}", _size(result))
-        for name, result in record.results.items()
-    )
-    return (
-        _settings(subject),
-        Table(("result", "time", "file", "size"), rows, "Results, beside this page", align="lrll"),
-        Text((f"Everything together took {seconds:.0f} s. `uw.load` reads a result, `unweave show` prints it.",)),
-        versions("unweave", "torch", "numpy", "xarray", "plotly"),
-        Text(("Warnings: " + "; ".join(record.warned or ["None was raised."]),)),
-    )
-
-
 def _settings(subject: PalindromeSubject) -> Table:
     """What the study was run with."""
     settings, config = subject.settings, subject.model.config
@@ -165,12 +142,3 @@ def _settings(subject: PalindromeSubject) -> Table:
     return Table(
         ("setting", "value"), tuple((name, value) for name, value in rows.items() if value), "Settings", align="ll"
     )
-
-
-def _size(result: object) -> str:
-    if isinstance(result, Circuit):
-        return counted(len(result.heads), "head")
-    if isinstance(result, xr.DataTree):
-        return ", ".join(result.children)
-    assert isinstance(result, (xr.DataArray, xr.Dataset))
-    return " × ".join(f"{size} {dim}" for dim, size in result.sizes.items())
