@@ -44,7 +44,7 @@ def subject(settings: Settings) -> Subject:
 
 
 def page_of(folder: Path) -> str:
-    return (folder / "index.html").read_text(encoding="utf-8").replace("&#x27;", "'")
+    return (folder / "index.html").read_text(encoding="utf-8").replace("&#39;", "'")
 
 
 def array_of(folder: Path, name: str) -> xr.DataArray:

@@ -32,12 +32,6 @@ def test_words_between_backticks_are_code():
     assert Text(("run `a<b` now",)).html() == "<p>run <code>a&lt;b</code> now</p>"
 
 
-def test_blocks_say_what_they_need_also_from_inside():
-    figure = Figure(go.Figure())
-    assert Section("s", (Text(("a",)), Details("d", (figure,)))).needs() == {"plotly"}
-    assert Text(("a",)).needs() == frozenset()
-
-
 def test_packed_text_comes_back_and_is_the_same_every_time():
     text = "a < b </script> ·é" * 50
     assert gzip.decompress(base64.b64decode(pack(text))).decode() == text

@@ -7,7 +7,6 @@ what a study shows beyond the pictures of its results; every title that states a
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import plotly.graph_objects as go
 import xarray as xr
 from torch import Tensor
 
@@ -146,11 +145,10 @@ def _task(subject: Subject, record: Record) -> list[Block]:
         for name, side in (("clean", pair.clean), ("corrupted", pair.spoiled))
     }
     figure = histogram(both, bins=30)
-    title = str(figure.layout.meta["title"])  # type: ignore[attr-defined]
     metric = pair.metric.name
     return [
         _task_table(table, first, task_finding(table["all"][0], metric), metric),
-        *([_figure(figure, title)] if len(pair.prompts) > 1 else []),
+        *([Figure(figure)] if len(pair.prompts) > 1 else []),
         *_prompts(subject),
     ]
 
@@ -206,20 +204,14 @@ def _compared(record: Record) -> list[Block]:
             against = scatter(z, noise)
             against.update_xaxes(title_text="effect of restoring the output in the corrupted run")
             against.update_yaxes(title_text="effect of noising it in the clean run")
-            blocks += [*blocks_of(noise)[:1], _figure(against, _both_ways(z, noise))]
+            blocks += [*blocks_of(noise)[:1], Figure(against, _both_ways(z, noise))]
         if "heads-other" in found:
             other = array(found["heads-other"])
             alike = scatter(z, other, diagonal=True)
             alike.update_xaxes(title_text=f"effect of the output, corruption {z.attrs['corruption']}")
             alike.update_yaxes(title_text=f"effect of the output, corruption {other.attrs['corruption']}")
-            blocks.append(_figure(alike, agreement(z, other)))
+            blocks.append(Figure(alike, agreement(z, other)))
     return blocks
-
-
-def _figure(figure: go.Figure, title: str, note: str = "") -> Figure:
-    """A figure under a title, with the caption that it brings along and a note."""
-    meta: dict = figure.layout.meta  # type: ignore[attr-defined]
-    return Figure(figure, title, " ".join(filter(None, (meta["caption"], note))))
 
 
 def _part(z: xr.DataArray, part: xr.DataArray) -> Figure:
@@ -239,7 +231,7 @@ def _part(z: xr.DataArray, part: xr.DataArray) -> Figure:
         f"whose outputs bring back {number(sum(row.mean for row in rows))}; most in {rows[best].label}, "
         f"{number(effects[best])} of {number(rows[best].mean)}"
     )
-    return _figure(scatter(part, outputs, diagonal=True), title, note)
+    return Figure(scatter(part, outputs, diagonal=True), title, note=note)
 
 
 def _outputs_like(z: xr.DataArray, part: xr.DataArray) -> xr.DataArray:

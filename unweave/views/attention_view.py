@@ -5,7 +5,6 @@ looks at and what looks at it; arrow keys go from token to token. Tokens reach t
 Values are kept to three decimals, and of a causal pattern only the triangle that can be other than 0.
 """
 
-import html
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from jaxtyping import Float
 
 from unweave.errors import InputError
 from unweave.results.labels import number
-from unweave.views.blocks import ATTENTION, Block, Figure, caption, heading, packed
+from unweave.views.blocks import Block, Figure, drawn
 from unweave.views.charts.arrange import Layout, framed
 from unweave.views.prompt_list import real_tokens
 from unweave.views.scope import scope_of, spoken
@@ -49,13 +48,7 @@ class Attention:
     caption: str = ""
 
     def html(self) -> str:
-        data = packed(json.dumps(self._data(), separators=(",", ":")))
-        names = html.escape(", ".join(self.heads), quote=True)
-        view = f'<div class="att-view" role="group" aria-label="attention of heads {names}"></div>'
-        return f'<figure class="attention">{heading(self.title)}{view}{data}{caption(self.caption)}</figure>'
-
-    def needs(self) -> frozenset[str]:
-        return frozenset({ATTENTION})
+        return drawn("attention", self, json.dumps(self._data(), separators=(",", ":")))
 
     def _data(self) -> dict[str, object]:
         tokens = [[visible(token) for token in prompt.tokens] for prompt in self.prompts]

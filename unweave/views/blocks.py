@@ -1,22 +1,25 @@
 """The blocks that a page is made of: prose, tables, figures, sections.
 
-A block is a frozen value that knows two things: its HTML, and the scripts and styles that this HTML needs. Everything
-that comes from a prompt, a result or a caller is escaped here, so that a block can be given any text. A new kind of
-block is a new class with `html` and `needs`; the page (unweave/views/page.py) never asks what kind it has.
+A block is a frozen value that knows its HTML, which a macro of unweave/views/templates/blocks.html makes. Everything
+that comes from a prompt, a result or a caller is escaped there, so that a block can be given any text. A new kind of
+block is a new class with `html`, and its macro; the page (unweave/views/page.py) never asks what kind it has.
 """
 
 import base64
 import gzip
-import html
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Protocol, runtime_checkable
 
 import plotly.graph_objects as go
 import plotly.io
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
-PLOTLY, ATTENTION, PROMPTS, CIRCUIT, SEQUENCES = "plotly", "attention", "prompts", "circuit", "sequences"
+from unweave.views.wording import visible
+
 Align = str
 
 
@@ -28,10 +31,6 @@ class Block(Protocol):
         """The piece as HTML, with all foreign text escaped."""
         ...
 
-    def needs(self) -> frozenset[str]:
-        """Names of the assets that the HTML needs: `plotly`, `attention`, `prompts`, `circuit`, `sequences`."""
-        ...
-
 
 @dataclass(frozen=True)
 class Text:
@@ -40,10 +39,7 @@ class Text:
     paragraphs: tuple[str, ...]
 
     def html(self) -> str:
-        return "".join(f"<p>{inline(paragraph)}</p>" for paragraph in self.paragraphs)
-
-    def needs(self) -> frozenset[str]:
-        return frozenset()
+        return drawn("text", self)
 
 
 @dataclass(frozen=True)
@@ -53,10 +49,7 @@ class Code:
     text: str
 
     def html(self) -> str:
-        return f'<pre tabindex="0"><code>{html.escape(self.text)}</code></pre>'
-
-    def needs(self) -> frozenset[str]:
-        return frozenset()
+        return drawn("code", self)
 
 
 @dataclass(frozen=True)
@@ -74,23 +67,7 @@ class Table:
     align: Align = ""
 
     def html(self) -> str:
-        sides = [f' class="{side}"' for side in alignment(self)]
-        head = "".join(
-            f'<th scope="col"{side}>{html.escape(cell)}</th>' for side, cell in zip(sides, self.header, strict=True)
-        )
-        body = "".join(
-            "<tr>"
-            + "".join(f"<td{side}>{html.escape(cell)}</td>" for side, cell in zip(sides, row, strict=True))
-            + "</tr>"
-            for row in self.rows
-        )
-        table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-        label = html.escape(self.title or "table", quote=True)
-        scroller = f'<div class="scroll" tabindex="0" role="region" aria-label="{label}">{table}</div>'
-        return f'<figure class="table">{heading(self.title)}{scroller}{caption(self.caption)}</figure>'
-
-    def needs(self) -> frozenset[str]:
-        return frozenset()
+        return drawn("table", self, alignment(self))
 
 
 @dataclass(frozen=True)
@@ -98,29 +75,28 @@ class Figure:
     """A plotly figure under a title that says what was found.
 
     The title and the caption stand in the page, not in the drawing; left out, they are those that the figure brings
-    (unweave/views/theme.py). The drawing's width follows the window; below `min_width` pixels its frame scrolls.
+    (unweave/views/theme.py), and `note` stands after its caption. The drawing's width follows the window; below
+    `min_width` pixels its frame scrolls.
     """
 
     figure: go.Figure
     title: str = ""
     caption: str = ""
     min_width: int = 0
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        brought = meta_of(self.figure)
+        object.__setattr__(self, "title", self.title or str(brought.get("title", "")))
+        if not self.caption:
+            notes = (str(brought.get("caption", "")), self.note)
+            object.__setattr__(self, "caption", " ".join(filter(None, notes)))
 
     def html(self) -> str:
-        brought = meta_of(self.figure)
-        title = self.title or brought.get("title", "")
         shown = go.Figure(self.figure).update_layout(title=None, width=None, autosize=True)
         layout: Any = shown.layout
-        height = int(brought.get("wide", {}).get("height") or layout.height or 420)
-        size = f"height:{height}px;min-width:{self.min_width}px"
-        label = html.escape(title, quote=True)
-        canvas = f'<div class="canvas waiting" role="img" aria-label="{label}" style="{size}"></div>'
-        data = packed(str(plotly.io.to_json(shown, validate=False)))
-        below = caption(self.caption or brought.get("caption", ""))
-        return f'<figure class="plot">{heading(title)}<div class="scroll">{canvas}</div>{data}{below}</figure>'
-
-    def needs(self) -> frozenset[str]:
-        return frozenset({PLOTLY})
+        height = int(meta_of(self.figure).get("wide", {}).get("height") or layout.height or 420)
+        return drawn("plot", self, height, str(plotly.io.to_json(shown, validate=False)))
 
 
 @dataclass(frozen=True)
@@ -131,11 +107,7 @@ class Details:
     blocks: Sequence[Block]
 
     def html(self) -> str:
-        inner = "".join(block.html() for block in self.blocks)
-        return f"<details><summary>{html.escape(self.summary)}</summary>{inner}</details>"
-
-    def needs(self) -> frozenset[str]:
-        return wanted(self.blocks)
+        return drawn("details", self)
 
 
 @dataclass(frozen=True)
@@ -151,41 +123,13 @@ class Section:
         return self.id or re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-") or "section"
 
     def html(self) -> str:
-        inner = "".join(block.html() for block in self.blocks)
-        anchor = html.escape(self.anchor, quote=True)
-        return f'<section id="{anchor}"><h2>{html.escape(self.title)}</h2>{inner}</section>'
-
-    def needs(self) -> frozenset[str]:
-        return wanted(self.blocks)
+        return drawn("section", self)
 
 
 def meta_of(figure: go.Figure) -> dict[str, Any]:
     """What a figure brings for its page: title, caption and layouts (unweave/views/theme.py)."""
     layout: Any = figure.layout
     return dict(layout.meta or {})
-
-
-def wanted(blocks: Sequence[Block]) -> frozenset[str]:
-    """The assets that any of the blocks needs."""
-    return frozenset().union(*(block.needs() for block in blocks))
-
-
-def inline(text: str) -> str:
-    """Plain text as HTML, with words between backticks as code."""
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
-
-
-def heading(title: str) -> str:
-    return f"<h3>{html.escape(title)}</h3>" if title else ""
-
-
-def caption(text: str) -> str:
-    return f"<figcaption>{inline(text)}</figcaption>" if text else ""
-
-
-def packed(text: str) -> str:
-    """A data element: gzip, then base64, so that nothing in the text can be read as markup and the page stays small."""
-    return f'<script type="text/plain" class="data">{pack(text)}</script>'
 
 
 def pack(text: str) -> str:
@@ -234,32 +178,28 @@ class Answer:
     drawing: Block | None = None
 
     def html(self) -> str:
-        large = "".join(_headline(fact) for fact in self.facts if fact.headline)
-        small = "".join(_fact_line(fact) for fact in self.facts if not fact.headline)
-        parts = [
-            f"<h1>{html.escape(self.title)}</h1>",
-            f'<p class="question">{inline(self.question)}</p>' if self.question else "",
-            f'<dl class="headlines">{large}</dl>' if large else "",
-            self._drawn(f'<dl class="facts">{small}</dl>' if small else ""),
-            Code(self.command).html() if self.command else "",
-        ]
-        return f'<header class="answer">{"".join(parts)}</header>'
-
-    def _drawn(self, facts: str) -> str:
-        """The facts around the drawing."""
-        if self.drawing is None:
-            return facts
-        return f'<div class="beside"><div class="drawing">{self.drawing.html()}</div>{facts}</div>'
-
-    def needs(self) -> frozenset[str]:
-        return self.drawing.needs() if self.drawing else frozenset()
+        return drawn("answer", self)
 
 
-def _headline(fact: Fact) -> str:
-    note = f'<dd class="note">{html.escape(fact.note)}</dd>' if fact.note else ""
-    return f'<div><dt>{html.escape(fact.label)}</dt><dd class="value">{html.escape(fact.value)}</dd>{note}</div>'
+@cache
+def templates() -> Environment:
+    """The templates of unweave/views/templates, which escape whatever they are given."""
+    made = Environment(
+        loader=PackageLoader("unweave.views", "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    made.filters |= {"inline": _inline, "pack": pack, "visible": visible, "px": lambda pixels: f"{pixels:.1f}"}
+    return made
 
 
-def _fact_line(fact: Fact) -> str:
-    note = f'<span class="note">{inline(fact.note)}</span>' if fact.note else ""
-    return f"<div><dt>{html.escape(fact.label)}</dt><dd>{inline(fact.value)}{note}</dd></div>"
+def drawn(kind: str, block: object, *more: object) -> str:
+    """A block's HTML, by the macro of its kind."""
+    return str(getattr(templates().get_template("blocks.html").module, kind)(block, *more)).strip()
+
+
+def _inline(text: str) -> Markup:
+    """Plain text as HTML, with words between backticks as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))

@@ -8,7 +8,6 @@ package's own script (unweave/views/assets/circuit.js) adds pointing, arrow keys
 circuit (`CircuitLike`), since views know values and not the rooms that make them.
 """
 
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
@@ -16,7 +15,7 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 
 from unweave.results.labels import number
-from unweave.views.blocks import CIRCUIT, caption, heading
+from unweave.views.blocks import drawn
 from unweave.views.circuit_layout import (
     INPUTS,
     LOGITS,
@@ -95,17 +94,25 @@ class CircuitDrawing:
         ends = [ends_of(link, placed) for link in links]
         groups = tuple(dict.fromkeys(node.group for node in nodes if node.group))
         colours = {**group_colours(groups), **self.colours}
-        says = [evidence_of(node, links, ends) for node in nodes]
-        drawn = svg(placed, links, ends, colours, says, [told(link) for link in links])
-        key = legend(nodes, links, colours)
-        name = html.escape("circuit: " + (self.title or circuit_finding(nodes, links)), quote=True)
-        view = f'<div class="scroll circuit-view" role="group" aria-label="{name}">{drawn}</div>'
-        title = heading(self.title or circuit_finding(nodes, links))
-        start = min(START, len(links))
-        return f'<figure class="circuit" data-start="{start}">{title}{view}{key}{caption(self.caption)}</figure>'
-
-    def needs(self) -> frozenset[str]:
-        return frozenset({CIRCUIT})
+        boxes = [
+            (box, colours.get(box.node.group, NEUTRAL), evidence_of(box.node, links, ends)) for box in placed.boxes
+        ]
+        sizes = {group: len({node.name for node in nodes if node.group == group}) for group in groups}
+        given = {link.input for link in links}
+        signs = [("for", "carries the answer")] if any((link.effect or 0.0) > 0 for link in links) else []
+        signs += [("against", "works against it")] if any((link.effect or 0.0) < 0 for link in links) else []
+        return drawn(
+            "circuit",
+            self,
+            self.title or circuit_finding(nodes, links),
+            min(START, len(links)),
+            placed,
+            _paths(links, ends, placed),
+            boxes,
+            [(group, colours.get(group, NEUTRAL), size) for group, size in sizes.items()],
+            [(name, _DASHES[kind]) for kind, name in INPUTS.items() if kind in given],
+            signs,
+        )
 
 
 def circuit_drawing(
@@ -199,110 +206,24 @@ _PORT = {"q": -0.28, "k": 0.0, "v": 0.28, "": 0.0}
 _THINNEST, _WIDEST = 0.9, 6.0
 
 
-def svg(
-    placed: Arranged,
-    links: Sequence[Link],
-    ends: Sequence[Ends],
-    colours: Mapping[str, str],
-    says: Sequence[str],
-    tells: Sequence[str],
-) -> str:
-    """The drawing: columns and rows, then paths, the strongest on top, then heads.
-
-    Args:
-        placed: where the nodes stand.
-        links: the strongest first, with the numbers of the `ends` of each.
-        colours: by group.
-        says, tells: what is said of each node and of each path.
-    """
+def _paths(links: Sequence[Link], ends: Sequence[Ends], placed: Arranged) -> list[dict[str, object]]:
+    """What the template writes of each path that joins two boxes, the strongest first."""
     largest = max((link.size for link in links), default=0.0)
-    rows = enumerate(zip(links, ends, tells, strict=True))
-    drawn = [
-        _path_svg(rank, link, placed.boxes[joined[0]], placed.boxes[joined[1]], joined, text, largest)
-        for rank, (link, joined, text) in rows
-        if joined
-    ]
-    boxes = [_box_svg(place, box, colours, says[place]) for place, box in enumerate(placed.boxes)]
-    width, height = f"{placed.width:.0f}", f"{placed.height:.0f}"
-    return (
-        f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" style="--natural:{width}px">'
-        f"{_grid_svg(placed)}"
-        f'<g class="links">{"".join(reversed(drawn))}</g><g class="nodes">{"".join(boxes)}</g></svg>'
-    )
-
-
-def legend(nodes: Sequence[Node], links: Sequence[Link], colours: Mapping[str, str]) -> str:
-    """What colours, dashes and widths mean: groups with their numbers of heads, inputs, signs."""
-    groups = dict.fromkeys(node.group for node in nodes if node.group)
-    items = []
-    for group in groups:
-        count = len({node.name for node in nodes if node.group == group})
-        box = f'<i class="key-node" style="--c:{_colour(colours, group)}"></i>'
-        items.append(f"<li>{box}{html.escape(group)} <b>{count}</b></li>")
-    given = dict.fromkeys(link.input for link in links)
-    for kind in (kind for kind in INPUTS if kind in given):
-        items.append(f"<li>{_key_line('plain', _DASHES[kind])}{INPUTS[kind]}</li>")
-    if any((link.effect or 0.0) > 0 for link in links):
-        items.append(f"<li>{_key_line('for', '')}carries the answer</li>")
-    if any((link.effect or 0.0) < 0 for link in links):
-        items.append(f"<li>{_key_line('against', '')}works against it</li>")
-    return f'<ul class="circuit-key">{"".join(items)}</ul>'
-
-
-def _key_line(kind: str, dashes: str) -> str:
-    dash = f' stroke-dasharray="{dashes}"' if dashes else ""
-    return (
-        '<svg class="key-line" width="30" height="8" aria-hidden="true">'
-        f'<path class="{kind}" d="M1 4H29" stroke-width="2.5"{dash}/></svg>'
-    )
-
-
-def _grid_svg(placed: Arranged) -> str:
-    """Bands of the columns with their roles, and the rows' layers."""
-    top, foot = 4.0, placed.height - 26
-    parts = []
-    for place, column in enumerate(placed.columns):
-        if place % 2 == 0:
-            size = f'width="{column.right - column.left:.1f}" height="{foot - top:.1f}"'
-            parts.append(f'<rect class="band" x="{column.left:.1f}" y="{top}" {size}/>')
-        middle = (column.left + column.right) / 2
-        label = html.escape(column.role)
-        parts.append(f'<text class="role" x="{middle:.1f}" y="{foot + 17:.1f}" text-anchor="middle">{label}</text>')
-    parts += [
-        f'<text class="layer" x="32" y="{y + 4:.1f}" text-anchor="end">{html.escape(name)}</text>'
-        for name, y in placed.rows
-    ]
-    parts.append(f'<text class="layer" x="32" y="{foot + 17:.1f}" text-anchor="end">layer</text>')
-    return f'<g class="grid" aria-hidden="true">{"".join(parts)}</g>'
-
-
-def _box_svg(place: int, box: Placed, colours: Mapping[str, str], says: str) -> str:
-    x, y = box.x - box.width / 2, box.y - box.height / 2
-    colour = _colour(colours, box.node.group)
-    inner = (
-        f'<rect x="{x:.1f}" y="{y:.1f}" width="{box.width:.1f}" height="{box.height:.1f}" rx="4"/>'
-        f'<text x="{box.x:.1f}" y="{box.y + 4:.1f}" text-anchor="middle">{html.escape(box.node.shown)}</text>'
-    )
-    kind = "node" if box.node.group else "node outside"
-    title = f"<title>{html.escape(says)}</title>"
-    return f'<g class="{kind}" role="img" data-node="{place}" style="--c:{colour}">{title}{inner}</g>'
-
-
-def _path_svg(
-    rank: int, link: Link, start: Placed, end: Placed, joined: tuple[int, int], text: str, largest: float
-) -> str:
-    curve = _curve(start, end, link.input)
-    kind = "plain" if link.effect is None else "for" if link.effect >= 0 else "against"
-    share = link.size / largest if largest > 0 and link.size >= 0 else 0.0
-    width = _THINNEST + (_WIDEST - _THINNEST) * share
-    dash = f' stroke-dasharray="{_DASHES[link.input]}"' if _DASHES[link.input] else ""
-    size = "" if link.effect is None else f' data-size="{link.size:.4g}"'
-    look = f'stroke-width="{width:.2f}" opacity="{0.45 + 0.5 * share:.2f}"{dash}'
-    return (
-        f'<g class="link" role="img" data-rank="{rank}" data-from="{joined[0]}" data-to="{joined[1]}"{size}>'
-        f'<title>{html.escape(text)}</title><path class="hit" d="{curve}"/>'
-        f'<path class="line {kind}" d="{curve}" {look}/></g>'
-    )
+    made = []
+    for rank, (link, joined) in enumerate(zip(links, ends, strict=True)):
+        if not joined:
+            continue
+        share = link.size / largest if largest > 0 and link.size >= 0 else 0.0
+        look = {
+            "kind": "plain" if link.effect is None else "for" if link.effect >= 0 else "against",
+            "width": f"{_THINNEST + (_WIDEST - _THINNEST) * share:.2f}",
+            "opacity": f"{0.45 + 0.5 * share:.2f}",
+            "dash": _DASHES[link.input],
+            "size": "" if link.effect is None else f"{link.size:.4g}",
+            "curve": _curve(placed.boxes[joined[0]], placed.boxes[joined[1]], link.input),
+        }
+        made.append({"rank": rank, "ends": joined, "text": told(link), **look})
+    return made
 
 
 def _curve(start: Placed, end: Placed, kind: str) -> str:
@@ -318,7 +239,3 @@ def _curve(start: Placed, end: Placed, kind: str) -> str:
         aside = min(18 + 0.16 * rise, 54.0) * (1 if kind in ("v", "") else -1)
     bend = 0.45 * rise
     return f"M{x1:.1f} {y1:.1f}C{x1 + aside:.1f} {y1 - bend:.1f} {x2 + aside:.1f} {y2 + bend:.1f} {x2:.1f} {y2:.1f}"
-
-
-def _colour(colours: Mapping[str, str], group: str) -> str:
-    return html.escape(colours.get(group, NEUTRAL), quote=True)

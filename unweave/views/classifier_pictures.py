@@ -6,7 +6,7 @@ import numpy as np
 
 from unweave.results.labels import number
 from unweave.views.attention_view import attention_view
-from unweave.views.blocks import Block, Details, Figure, Table, meta_of
+from unweave.views.blocks import Block, Details, Figure, Table
 from unweave.views.charts.bars import bars, histogram
 from unweave.views.charts.lines import lines, markers
 from unweave.views.sense import meaning
@@ -113,7 +113,7 @@ def scale_blocks(result: "xarray.DataArray", title: str = "") -> list[Block]:
 
 def _histogram(classed: "xarray.DataArray", name: str) -> Figure:
     figure = histogram(classed.sel(component=name, drop=True), by="answer", title="", colours=_COLOURS)
-    return Figure(figure, f"{name}. {meta_of(figure)['title']}", meta_of(figure)["caption"])
+    return Figure(figure, f"{name}. {Figure(figure).title}")
 
 
 def _means_table(means: "xarray.DataArray") -> Table:

@@ -8,7 +8,7 @@ import numpy as np
 from unweave.results.labels import number
 from unweave.results.summary import summary, told_from_zero
 from unweave.results.top import top
-from unweave.views.blocks import Block, Figure, Table, meta_of
+from unweave.views.blocks import Block, Figure, Table
 from unweave.views.charts.heatmap import heatmap
 from unweave.views.charts.scatter import scatter
 from unweave.views.wording import counted, interval, listed, percent
@@ -112,7 +112,7 @@ def split_blocks(result: "xarray.DataArray", title: str = "") -> list[Block]:
         "Against the mean of all answers and wrong answers of the prompts. Below the line a part helps the right "
         "answer: it raises that one, or lowers the wrong one."
     )
-    return [Figure(figure, title or split_finding(right, wrong), f"{meta_of(figure)['caption']} {caption}")]
+    return [Figure(figure, title or split_finding(right, wrong), note=caption)]
 
 
 def split_finding(right: "xarray.DataArray", wrong: "xarray.DataArray") -> str:
@@ -159,10 +159,10 @@ def role_attention_blocks(result: "xarray.DataArray", title: str = "") -> list[B
         said.append(f"{first.label} looks at {role}{' itself' if role == last else ''} ({number(first.mean)})")
     finding = f"From {last}, {listed(said)}" if said else f"From {last}, no head looks much at any role"
     left = [role for role in tables if role not in seen]
-    note = f" Left out, where no head looks with {percent(_LOOKS)}: {', '.join(left)}." if seen and left else ""
+    note = f"Left out, where no head looks with {percent(_LOOKS)}: {', '.join(left)}." if seen and left else ""
     # A panel's name is its role behind "to": a role with the name of a site must not be shown as that site.
     figure = heatmap({f"to {role}": table for role, table in (seen or tables).items()}, x="head")
-    return [Figure(figure, title or finding, f"{meta_of(figure)['caption']}{note}")]
+    return [Figure(figure, title or finding, note=note)]
 
 
 def contribution_blocks(result: "xarray.Dataset", title: str = "") -> list[Block]:

@@ -20,7 +20,7 @@ from unweave.registry import (
 )
 from unweave.results.labels import number
 from unweave.results.summary import is_summary
-from unweave.views.blocks import Block, Details, Fact, Figure, Section, Table, Text, meta_of
+from unweave.views.blocks import Block, Details, Fact, Section, Table, Text
 from unweave.views.captions import finding
 from unweave.views.circuit_drawing import CircuitLike
 from unweave.views.circuit_tables import path_tables
@@ -155,8 +155,6 @@ def subjects_with_baselines(
 
 def _about(block: Block, subject: str) -> Block:
     """A block whose title says first what it is of."""
-    if isinstance(block, Figure) and not block.title:
-        block = replace(block, title=str(meta_of(block.figure).get("title", "")))
     name = next((name for name in ("title", "summary") if getattr(block, name, "")), None)
     if not subject or name is None:
         return block

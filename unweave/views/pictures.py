@@ -22,7 +22,7 @@ from unweave.errors import InputError
 from unweave.registry import method_of, referenced
 from unweave.results.labels import cell_label
 from unweave.results.summary import is_summary, summaries, told_from_zero
-from unweave.views.blocks import Block, Figure, meta_of
+from unweave.views.blocks import Block, Figure
 from unweave.views.captions import PLACES, finding, steepest
 from unweave.views.charts.bars import bars
 from unweave.views.charts.heatmap import heatmap
@@ -160,7 +160,7 @@ def _several(tables: "Mapping[str, xarray.Dataset]", title: str, n: int) -> list
     (x,) = dims - {"layer"}
     figure = heatmap(tables, x=x, title=title or found[main])
     others = [f"{SITES.get(name, name)}: {text}." for name, text in found.items() if name != main]
-    return [Figure(figure, title or found[main], " ".join([meta_of(figure)["caption"], *others]))]
+    return [Figure(figure, title or found[main], note=" ".join(others))]
 
 
 def _by_cells(table: "xarray.Dataset", dims: set[str], title: str, n: int) -> Block:
@@ -194,7 +194,7 @@ def _leading(figure: "go.Figure", title: str, table: "xarray.Dataset", leading: 
     some = f"Shown {'is the head' if n == 1 else f'are the {n} heads'}, of {total}, with the largest cell"
     told = told_from_zero(table)
     chosen = f"{some}." if told.all() or not told.any() else f"{some}, those told from 0 before others."
-    return Figure(figure, title, f"{meta_of(figure)['caption']} {chosen}")
+    return Figure(figure, title, note=chosen)
 
 
 HEADS = ("head", "kv_head")

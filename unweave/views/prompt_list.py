@@ -6,7 +6,6 @@ In a sequence, tokens that do not match their mirror image are marked: a termina
 puts brackets around them.
 """
 
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -18,7 +17,7 @@ from torch import Tensor
 from unweave.errors import InputError
 from unweave.models.prompts import Prompts
 from unweave.results.labels import TOKENS, number
-from unweave.views.blocks import PROMPTS, SEQUENCES, Block, Details, caption, heading
+from unweave.views.blocks import Block, Details, drawn
 from unweave.views.wording import counted, visible
 
 if TYPE_CHECKING:
@@ -58,11 +57,8 @@ class PromptList:
     first: int = 1
 
     def html(self) -> str:
-        items = "".join(_item(place, pair, self.metric) for place, pair in enumerate(self.pairs, start=self.first))
-        return f'<figure class="prompts">{heading(self.title)}{items}{caption(self.caption)}</figure>'
-
-    def needs(self) -> frozenset[str]:
-        return frozenset({PROMPTS})
+        items = [_item(place, pair, self.metric) for place, pair in enumerate(self.pairs, start=self.first)]
+        return drawn("prompts", self, items)
 
     def __rich__(self) -> "Group":
         from rich.console import Group
@@ -216,27 +212,12 @@ def _outcome(pair: PromptPair, metric: str) -> str:
     return " · ".join(said)
 
 
-def _item(place: int, pair: PromptPair, metric: str) -> str:
+def _item(place: int, pair: PromptPair, metric: str) -> dict[str, object]:
+    """What the template writes of a prompt."""
     two = bool(pair.corrupted)
-    columns = "".join(_column(*column, two) for column in _columns(pair))
-    shape = "line" if two else "line single"
     spoken = "clean: " + "".join(pair.clean) + ("; corrupted: " + "".join(pair.corrupted) if two else "")
-    names = '<span class="col names" aria-hidden="true"><span>clean</span><span>corrupted</span></span>' if two else ""
-    outcome = html.escape(_outcome(pair, metric))
-    return (
-        f'<div class="prompt"><div class="outcome"><b>{place}</b> {outcome}</div>'
-        f'<div class="{shape}" role="img" aria-label="{html.escape(spoken, quote=True)}">{names}{columns}</div></div>'
-    )
-
-
-def _column(clean: str, corrupted: str, names: list[str], two: bool) -> str:
-    role = f'<span class="role">{html.escape(", ".join(names))}</span>' if names else '<span class="role"></span>'
-    other = ""
-    if two:
-        changed = ' class="changed"' if clean != corrupted else ' class="same"'
-        other = f"<code{changed}>{html.escape(visible(corrupted)) or '&nbsp;'}</code>"
-    marked = " marked" if names else ""
-    return f'<span class="col{marked}"><code>{html.escape(visible(clean)) or "&nbsp;"}</code>{role}{other}</span>'
+    outcome = _outcome(pair, metric)
+    return {"place": place, "outcome": outcome, "two": two, "spoken": spoken, "columns": _columns(pair)}
 
 
 def _terminal(place: int, pair: PromptPair, metric: str) -> list:
@@ -301,11 +282,7 @@ class SequenceList:
         return Text("\n").join(drawn)
 
     def html(self) -> str:
-        items = "".join(f"<li>{_marked_up(line)}</li>" for line in self.lines)
-        return f'<figure class="sequences">{heading(self.title)}<ol>{items}</ol>{caption(self.caption)}</figure>'
-
-    def needs(self) -> frozenset[str]:
-        return frozenset({SEQUENCES})
+        return drawn("sequences", self)
 
     def _repr_html_(self) -> str:
         from unweave.views.page import asset
@@ -364,10 +341,3 @@ def _coloured(line: SequenceLine, style: str) -> "Text":
     first, *inner, last = [Text(token, style=style if mark else "") for token, mark in line.pieces()]
     middle = Text("|").join(inner)
     return Text.assemble(first, " |", middle, "| ", last, line.outcome())
-
-
-def _marked_up(line: SequenceLine) -> str:
-    first, *inner, last = [
-        f"<mark>{html.escape(token)}</mark>" if mark else html.escape(token) for token, mark in line.pieces()
-    ]
-    return f"<code>{first} |{'|'.join(inner)}| {last}{html.escape(line.outcome())}</code>"

@@ -6,7 +6,7 @@ import numpy as np
 
 from unweave.errors import InputError
 from unweave.results.labels import number
-from unweave.views.blocks import Block, Figure, Table, meta_of
+from unweave.views.blocks import Block, Figure, Table
 from unweave.views.charts.heatmap import heatmap
 from unweave.views.charts.lines import markers
 from unweave.views.sense import meaning, measure
@@ -110,7 +110,7 @@ def place_blocks(result: "xarray.DataArray", title: str = "") -> list[Block]:
     figure = markers(result.drop_vars("token") if several and x == "pos" and "token" in result.coords else result, x=x)
     sender, receiver = result.attrs["sender"], result.attrs["receiver"]
     verb = "asks" if result.attrs["method"] == "K-composition" else "says"
-    values = str(meta_of(figure)["title"]).partition(": ")[2]
+    values = Figure(figure).title.partition(": ")[2]
     return [Figure(figure, title or f"What {receiver} {verb} of what {sender} moves: {values}")]
 
 

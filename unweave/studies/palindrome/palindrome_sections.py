@@ -17,7 +17,7 @@ from unweave.studies.palindrome.subject import PalindromeSubject
 from unweave.studies.plan import Record
 from unweave.tasks.custom_sequences import sequence
 from unweave.views.attention_view import end_bars
-from unweave.views.blocks import Block, Details, Figure, Section, Table, Text, meta_of
+from unweave.views.blocks import Block, Details, Figure, Section, Table, Text
 from unweave.views.charts.heatmap import heatmap
 from unweave.views.charts.lines import halves, lines, markers
 from unweave.views.evaluation_pictures import evaluation_blocks
@@ -143,7 +143,7 @@ def _first_by_mirror(found: Found) -> str:
 def _cases(result: xr.DataArray, name: str, title: str, note: str) -> Figure:
     """Both cases as lines, position by position."""
     figure = lines(result.sel(address=name, drop=True), x="pos", series="case")
-    return Figure(figure, title, f"{note} {meta_of(figure)['caption']}")
+    return Figure(figure, title, f"{note} {Figure(figure).caption}".strip())
 
 
 def _folded(result: xr.DataArray, names: Sequence[str], where: str) -> Details:
