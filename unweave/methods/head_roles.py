@@ -42,8 +42,8 @@ from unweave.methods.heads import Head, Heads, head_name, parse_heads
 from unweave.methods.patching import patch
 from unweave.methods.path_patching import path_patch
 from unweave.methods.role_attention import role_attention
+from unweave.metrics import LogitDiff
 from unweave.metrics.contrast import Contrast, check_pair
-from unweave.metrics.logit_diff import LogitDiff
 from unweave.models.precision import without_autocast
 from unweave.models.run import Key
 from unweave.registry import DOES, Method, register
@@ -232,7 +232,7 @@ def _check(pair: Contrast) -> None:
             f"pair: heads are named by where they look on the indirect-object task, and these prompts have no role "
             f"{', '.join(missing)}; take uw.tasks.ioi, or give the prompts roles={{'{missing[0]}': …}}"
         )
-    if not isinstance(pair.metric, LogitDiff):
+    if pair.metric != LogitDiff(pair.metric.role):
         raise InputError(f"pair: heads are named by their logit difference, got {pair.metric.name}; use uw.LogitDiff()")
 
 

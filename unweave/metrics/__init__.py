@@ -1,12 +1,7 @@
-"""How an answer is scored: one metric a file, each a frozen value that satisfies `unweave.metrics.protocol.Metric`."""
+"""How an answer is scored: each metric a frozen value that satisfies `unweave.metrics.protocol.Metric`."""
 
-from unweave.metrics.accuracy import Accuracy
+from unweave.metrics.built_in import Accuracy, CrossEntropy, KLToClean, LogitDiff, LogProb, ProbDiff, Rank
 from unweave.metrics.custom import Custom
-from unweave.metrics.kl import KLToClean
-from unweave.metrics.log_prob import CrossEntropy, LogProb
-from unweave.metrics.logit_diff import LogitDiff
-from unweave.metrics.prob_diff import ProbDiff
-from unweave.metrics.rank import Rank
 
 # The metrics that the command knows by name; each takes `role=`.
 METRICS = {
