@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import torch
 from einops import einsum, rearrange
@@ -49,7 +49,7 @@ from unweave.registry import WRITTEN, Method, register
 if TYPE_CHECKING:
     import xarray as xr
 
-_LOGIT = {"quantity": "logit difference", "unit": "logits", "zero": "no say in the answer"}
+_LOGIT: dict[str, Any] = {"quantity": "logit difference", "unit": "logits", "zero": "no say in the answer"}
 LENS = register(
     Method(
         "logit lens",

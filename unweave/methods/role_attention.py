@@ -7,7 +7,7 @@ Wang et al. 2022 (arXiv 2211.00593), figures 3 and 4; value-weighted attention a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from einops import einsum, rearrange, repeat
@@ -30,7 +30,7 @@ from unweave.registry import LOOKS, Method, register
 if TYPE_CHECKING:
     import xarray as xr
 
-_SHARE = {"unit": "share", "zero": "does not look there", "one": "looks there alone"}
+_SHARE: dict[str, Any] = {"unit": "share", "zero": "does not look there", "one": "looks there alone"}
 BETWEEN = register(
     Method(
         "attention between roles",

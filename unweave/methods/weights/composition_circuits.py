@@ -13,7 +13,7 @@ the mean query of a head on a set of prompts. Scales of norms, the score scale, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -31,7 +31,7 @@ from unweave.registry import Method, register
 if TYPE_CHECKING:
     import xarray as xr
 
-_PLACES = {"picture": "unweave.views.weight_pictures:place_blocks", "dims": ("pos/token",)}
+_PLACES: dict[str, Any] = {"picture": "unweave.views.weight_pictures:place_blocks", "dims": ("pos/token",)}
 K_COMPOSITION = register(
     Method(
         "K-composition",

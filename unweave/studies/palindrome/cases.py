@@ -9,6 +9,7 @@ position, on the palindromes and on the changed sequences:
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import xarray as xr
@@ -25,9 +26,14 @@ from unweave.registry import Method, register
 from unweave.studies.palindrome.subject import SWEPT, PalindromeSubject
 from unweave.studies.palindrome.weights import OUTPUTS, Pair, pair_name
 
-_ATTENTION = {"quantity": "attention", "unit": "share", "zero": "does not look there", "one": "looks there alone"}
-TO_MIRROR = register(Method("attention to the mirror image", **_ATTENTION))
-FROM_END = register(Method("attention from END", **_ATTENTION))
+_ATTENTION: dict[str, Any] = {
+    "quantity": "attention",
+    "unit": "share",
+    "zero": "does not look there",
+    "one": "looks there alone",
+}
+TO_MIRROR = register(Method("attention to the mirror image", quantity="attention", **_SHARE))
+FROM_END = register(Method("attention from END", quantity="attention", **_SHARE))
 
 MATCHES, DIFFERS = "the pair matches", "the pair differs"
 # What is read of a run: from the prompts and the position of the second half.
