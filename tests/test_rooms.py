@@ -16,8 +16,8 @@ BELOW["methods"] = {"engine", "tasks", "results", *BELOW["engine"]}
 BELOW["circuits"] = {"methods", *BELOW["methods"]}
 BELOW["studies"] = {"circuits", "views", *BELOW["circuits"]}
 BELOW["cli"] = {"studies", *BELOW["studies"]}
-# Prompts are values: views print them.
-SPARED = {("views", "unweave.models.prompts")}
+# Prompts and circuits are values: views print and draw them.
+SPARED = {("views", "unweave.models.prompts"), ("views", "unweave.circuits.circuit")}
 
 
 def imported(file: Path) -> set[str]:

@@ -7,37 +7,11 @@ import numpy as np
 import xarray as xr
 
 from tests.views import made
+from unweave.circuits.circuit import Circuit, Edge, Group
 
 HOSTILE = "<script>alert(1)</script>"
 HEADS = ("5.1", "5.0", "3.0", "4.2", "1.1")
 GROUPS = ("mover", "mover", "inhibitor", "against", "previous")
-
-
-@dataclass(frozen=True)
-class Group:
-    name: str
-    heads: tuple[tuple[int, int], ...]
-    roles: tuple[str, ...] | str = "all"
-    mlps: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class Edge:
-    sender: str
-    receiver: str
-    input: str = ""
-    effect: float | None = None
-    low: float | None = None
-    high: float | None = None
-    role: str = ""
-    shared: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Circuit:
-    groups: tuple[Group, ...]
-    edges: tuple[Edge, ...] = ()
-    attrs: Mapping[str, str | int | float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -4,23 +4,21 @@ Columns are roles in the order of the sentence, rows are layers, early ones at t
 here, each head and path with its evidence as a text, so that it can be read on paper and without scripts; this
 package's own script (unweave/views/assets/circuit.js) adds pointing, arrow keys and a slider that hides weak paths.
 
-`Node` and `Link` say all that is drawn. `circuit_drawing` makes them from anything that has the attributes of a
-circuit (`CircuitLike`), since views know values and not the rooms that make them.
+`Node` and `Link` say all that is drawn; `circuit_drawing` makes them from a circuit.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
+from unweave.circuits.circuit import Circuit, Group
 from unweave.results.labels import number
 from unweave.views.blocks import drawn
 from unweave.views.circuit_layout import (
     INPUTS,
     LOGITS,
     Arranged,
-    EdgeLike,
     Ends,
     Link,
     Node,
@@ -40,32 +38,6 @@ EVERYWHERE = "all positions"
 # Paths that are shown before the slider is moved: more of them are a tangle.
 START = 40
 _OUTSIDE = ("embed", "pos_embed", LOGITS)
-
-
-@runtime_checkable
-class GroupLike(Protocol):
-    """Heads `(layer, head)` and MLPs (layers) of one kind, and the roles where they count, or `"all"`."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def heads(self) -> Sequence[tuple[int, int]]: ...
-    @property
-    def roles(self) -> Sequence[str] | Literal["all"]: ...
-    @property
-    def mlps(self) -> Sequence[int]: ...
-
-
-@runtime_checkable
-class CircuitLike(Protocol):
-    """What a circuit has that is drawn: groups and edges, and how these were measured."""
-
-    @property
-    def groups(self) -> Sequence[GroupLike]: ...
-    @property
-    def edges(self) -> Sequence[EdgeLike]: ...
-    @property
-    def attrs(self) -> Mapping[str, str | int | float]: ...
 
 
 @dataclass(frozen=True)
@@ -116,7 +88,7 @@ class CircuitDrawing:
 
 
 def circuit_drawing(
-    circuit: CircuitLike,
+    circuit: Circuit,
     *,
     places: Mapping[str, Sequence[int]] | None = None,
     evidence: Mapping[str, str] | None = None,
@@ -167,7 +139,7 @@ def group_colours(groups: Sequence[str]) -> dict[str, str]:
     return {name: PALETTE[place] if place < len(PALETTE) else NEUTRAL for place, name in enumerate(groups)}
 
 
-def _members(group: GroupLike) -> list[tuple[int, str]]:
+def _members(group: Group) -> list[tuple[int, str]]:
     """Layer and name of each head and MLP."""
     heads = [(layer, f"{layer}.{head}") for layer, head in group.heads]
     return heads + [(layer, f"{layer}_mlp") for layer in group.mlps]

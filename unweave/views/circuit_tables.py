@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unweave.circuits.circuit import Circuit, Edge, Group
 from unweave.results.labels import number
 from unweave.views.blocks import Fact, Table
-from unweave.views.circuit_drawing import CircuitLike, GroupLike
-from unweave.views.circuit_layout import INPUTS, EdgeLike, amount_of, halves_said
+from unweave.views.circuit_layout import INPUTS, amount_of, halves_said
 from unweave.views.evaluation_findings import (
     changed,
     completeness_finding,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import xarray
 
 
-def group_table(circuit: CircuitLike, title: str = "") -> Table:
+def group_table(circuit: Circuit, title: str = "") -> Table:
     """A row for each group: its name, its heads and MLPs, the roles where they count."""
     rows = tuple(
         (
@@ -41,7 +41,7 @@ def group_table(circuit: CircuitLike, title: str = "") -> Table:
 
 
 def edge_table(
-    edges: Sequence[EdgeLike],
+    edges: Sequence[Edge],
     title: str = "",
     n: int | None = None,
     attrs: Mapping[str, str | int | float] | None = None,
@@ -69,7 +69,7 @@ def edge_table(
     )
 
 
-def path_tables(circuit: CircuitLike) -> list[Table]:
+def path_tables(circuit: Circuit) -> list[Table]:
     """A table for each group of a sketch: the paths that leave its heads, the strongest first; groups without any
     are left out.
     """
@@ -82,7 +82,7 @@ def path_tables(circuit: CircuitLike) -> list[Table]:
     return tables
 
 
-def _table(group: GroupLike, edges: Sequence[EdgeLike], attrs: Mapping[str, str | int | float]) -> Table:
+def _table(group: Group, edges: Sequence[Edge], attrs: Mapping[str, str | int | float]) -> Table:
     first = max(edges, key=lambda edge: abs(edge.effect or 0.0))
     strongest = "" if first.effect is None else f", the strongest {first.sender} to {first.receiver}"
     amount = "" if first.effect is None else f" ({number(first.effect)})"
@@ -93,7 +93,7 @@ def _table(group: GroupLike, edges: Sequence[EdgeLike], attrs: Mapping[str, str 
 _MOST_NAMED = 6
 
 
-def group_facts(circuit: CircuitLike, does: Mapping[str, tuple[str, str]] | None = None) -> tuple[Fact, ...]:
+def group_facts(circuit: Circuit, does: Mapping[str, tuple[str, str]] | None = None) -> tuple[Fact, ...]:
     """A line for each group: how many heads, what they do, which they are, and at which roles.
 
     Args:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from unweave.circuits.circuit import Circuit
 from unweave.registry import (
     CARRIES,
     DOES,
@@ -22,7 +23,6 @@ from unweave.results.labels import number
 from unweave.results.summary import is_summary
 from unweave.views.blocks import Block, Details, Fact, Section, Table, Text
 from unweave.views.captions import finding
-from unweave.views.circuit_drawing import CircuitLike
 from unweave.views.circuit_tables import path_tables
 from unweave.views.head_pictures import HeadRolesLike, roles_table
 from unweave.views.pictures import Roles, blocks_of, tables_of
@@ -100,7 +100,7 @@ def in_order(
 
 def sections_of(
     results: "Sequence[xarray.DataArray | xarray.Dataset]",
-    circuit: CircuitLike | None = None,
+    circuit: Circuit | None = None,
     named: HeadRolesLike | None = None,
     prompts: Sequence[Block] = (),
 ) -> tuple[Section, ...]:
