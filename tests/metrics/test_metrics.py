@@ -103,7 +103,7 @@ def test_scores_keep_the_dtype_and_stay_finite(metric, dtype):
 
 
 def test_only_what_is_read_is_asked_for():
-    assert LogitDiff().columns(PROMPTS).tolist() == [[0, 1], [2, 3]]
+    assert torch.as_tensor(LogitDiff().columns(PROMPTS)).tolist() == [[0, 1], [2, 3]]
     assert torch.as_tensor(Accuracy().columns(PROMPTS)).tolist() == [[0, 1], [2, 3]]
     whole = [metric.name for metric in ALL if metric.columns(PROMPTS) is None]
     assert len(whole) == len(ALL) - 2

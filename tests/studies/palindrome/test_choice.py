@@ -7,7 +7,8 @@ import xarray as xr
 import unweave as uw
 from tests.studies.palindrome.models import swapped, trained_subject
 from unweave.circuits.circuit import Circuit
-from unweave.studies.palindrome import ablations, cases, choice, findings
+from unweave.studies.palindrome import ablations, cases, choice
+from unweave.studies.palindrome import palindrome_findings as findings
 from unweave.studies.palindrome.subject import PalindromeSubject
 
 
