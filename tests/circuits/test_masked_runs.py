@@ -17,7 +17,7 @@ from unweave.circuits.runs import CircuitRuns
 from unweave.engine.memory import Room
 from unweave.engine.recording import Recording
 from unweave.engine.wavefront import EditInFlight, Wavefront
-from unweave.methods.heads import Head
+from unweave.nodes import Head
 
 close = partial(torch.testing.assert_close, rtol=0, atol=1e-9)
 SETS: list[tuple[Head, ...]] = [

@@ -10,8 +10,7 @@ from unweave.engine import question, wavefront
 from unweave.engine.question import question_of
 from unweave.engine.sweep import Sweep
 from unweave.engine.wavefront import Wavefront
-from unweave.methods.axes import axes_of, sheets_of
-from unweave.models.sites import SITES
+from unweave.methods.targets import grid_over
 
 CASES = {
     "resid_pre": ("layer", "pos"),
@@ -25,10 +24,10 @@ CASES = {
 def sweep_of(name: str, memory: int | None) -> Sweep:
     """All of `CASES` in one sweep, each prompt with its own first and last position."""
     contrast = both(name, "unequal", "ABC").contrast
-    sheets = []
+    grids = []
     for site, over in CASES.items():
-        axes = axes_of(contrast.model.config, contrast.prompts, SITES[site], over)
-        sheets += sheets_of(axes, contrast.prompts, sum(sheet.size for sheet in sheets))
+        grids.append(grid_over(contrast.model.config, contrast.prompts, site, over).after(grids))
+    sheets = [sheet for grid in grids for sheet in grid.sheets]
     return Sweep(question_of(contrast, "denoise"), sheets, memory)
 
 

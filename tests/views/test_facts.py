@@ -50,7 +50,7 @@ def planted(
         "measure": measure,
         "quantity": measure,
         "how": "zero",
-        "receivers": "logits",
+        "receivers": ["logits"],
         "site": "" if method == "path patching" else "z",
         "metric": name,
         "metric_unit": unit,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from unweave.circuits.runs import CircuitRuns
 from unweave.methods.frame import Coords, attributes, labelled
-from unweave.methods.heads import Head, head_name
+from unweave.nodes import Head, head_name
 from unweave.results import statistics
 
 if TYPE_CHECKING:

@@ -34,8 +34,8 @@ from torch import Tensor
 
 from unweave.engine.reading import read_at
 from unweave.errors import InputError
-from unweave.methods.axes import several
 from unweave.methods.frame import Coords, array_of, labelled
+from unweave.methods.targets import several
 from unweave.methods.weights.head_matrices import answer_direction
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.forward import norm_scale

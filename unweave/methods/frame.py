@@ -19,6 +19,7 @@ from unweave.version import __version__
 if TYPE_CHECKING:
     import xarray as xr
 
+Attrs = Mapping[str, str | int | float | list[str]]
 # Of each coordinate: the dimensions that it runs along, and its values.
 Coords = dict[str, tuple[tuple[str, ...], Sequence | np.ndarray]]
 
@@ -43,7 +44,7 @@ def labelled(
     pair: Contrast,
     values: Tensor,
     axes: Mapping[str, Sequence],
-    attrs: Mapping[str, str | int | float],
+    attrs: Attrs,
     prompts: Prompts | None = None,
     extra: Coords | None = None,
 ) -> xr.DataArray:
@@ -65,7 +66,7 @@ def labelled_weights(
     model: Model,
     values: Tensor,
     axes: Mapping[str, Sequence],
-    attrs: Mapping[str, str | int | float],
+    attrs: Attrs,
     extra: Coords | None = None,
 ) -> xr.DataArray:
     """A result of the model alone: of no prompts that were given."""
@@ -81,7 +82,7 @@ def labelled_run(
     prompts: Prompts,
     values: Tensor,
     axes: Mapping[str, Sequence],
-    attrs: Mapping[str, str | int | float],
+    attrs: Attrs,
     extra: Coords | None = None,
 ) -> xr.DataArray:
     """A result of one set of prompts, without a contrast: dimensions `prompt` and then `axes`."""

@@ -27,10 +27,11 @@ from unweave.engine.sheet import Joint, Sheet
 from unweave.engine.sweep import Sweep
 from unweave.errors import InputError
 from unweave.methods.frame import labelled
-from unweave.methods.heads import Head, Heads, head_name, parse_heads
+from unweave.methods.targets import Nodes, heads_of
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.precision import without_autocast
 from unweave.models.prompts import Prompts
+from unweave.nodes import Head, head_name
 from unweave.progress import Progress, shown
 from unweave.tasks.task import Task
 
@@ -53,7 +54,7 @@ TERMS = ("constant", "position", "token")
 def position_token(
     pair: Contrast,
     task: Task,
-    heads: Heads,
+    heads: Nodes,
     memory: int | float | None = None,
     progress: Progress | bool | None = None,
 ) -> xr.Dataset:
@@ -81,7 +82,7 @@ def position_token(
             other prompts than the pair's.
     """
     check_pair(pair)
-    chosen = parse_heads(pair.model.config, heads)
+    chosen = heads_of(pair.model.config, heads)
     flipped = _flipped(pair, task)
     sheets = _sheets(chosen)
     names = ["all", *(head_name(head) for head in chosen)]

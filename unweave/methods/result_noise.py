@@ -17,11 +17,11 @@ from torch import Tensor
 from unweave.engine.memory import budget_bytes, in_portions, recording_bytes
 from unweave.engine.scores import Scores
 from unweave.errors import InputError
-from unweave.methods.knockout_targets import Target
 from unweave.methods.replacement import gaussian
 from unweave.metrics.contrast import Contrast, read_logits
 from unweave.models.precision import widened, without_autocast
 from unweave.models.run import Edit
+from unweave.nodes import Node
 from unweave.progress import Progress
 
 
@@ -33,7 +33,7 @@ class NoiseRuns:
     """
 
     pair: Contrast
-    chosen: Sequence[Sequence[Target]]
+    chosen: Sequence[Sequence[Node]]
     seed: int
     mask: Tensor | None
     memory: int | float | None = None
@@ -55,7 +55,7 @@ class NoiseRuns:
             in_portions(n_prompts, size, partial(self._score, number, targets))
         return self.scores.values
 
-    def _score(self, number: int, targets: Sequence[Target], rows: range) -> None:
+    def _score(self, number: int, targets: Sequence[Node], rows: range) -> None:
         pair, prompts = self.pair, self.pair.prompts.take(rows)
         run = pair.model.run(prompts, edits=noise_edits(pair, targets, self.seed, self.mask, rows))
         reference = None if pair.reference is None else pair.reference[list(rows)]
@@ -64,14 +64,13 @@ class NoiseRuns:
         self.scores.report()
 
 
-def noise_edits(pair: Contrast, targets: Iterable[Target], seed: int, mask: Tensor | None, rows: range) -> list[Edit]:
+def noise_edits(pair: Contrast, targets: Iterable[Node], seed: int, mask: Tensor | None, rows: range) -> list[Edit]:
     """For the prompts `rows`, one edit of `attn_out` for each layer in which heads are replaced."""
     by_layer: dict[int, list[int]] = {}
-    for target in targets:
-        (address,) = target.addresses
-        if not target.name.startswith("result ") or address.part is None:
-            raise InputError(f"heads: {target.name!r} cannot be replaced together with 'result' by how='gaussian'")
-        by_layer.setdefault(address.layer, []).append(address.part)
+    for node in targets:
+        if node.site != "result" or node.part is None:
+            raise InputError(f"heads: {str(node)!r} cannot be replaced together with 'result' by how='gaussian'")
+        by_layer.setdefault(node.layer, []).append(node.part)
     edits: list[Edit] = []
     for layer, heads in sorted(by_layer.items()):
         edits.append(Edit("attn_out", layer, _with_noise(pair, layer, heads, seed, mask, rows, edits)))

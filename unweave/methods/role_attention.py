@@ -16,8 +16,8 @@ from torch import Tensor
 
 from unweave.engine.reading import read_at, read_sites
 from unweave.errors import InputError
-from unweave.methods.axes import several
 from unweave.methods.frame import labelled
+from unweave.methods.targets import several
 from unweave.methods.weights.head_matrices import through_norm
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.config import Config

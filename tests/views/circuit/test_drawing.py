@@ -156,7 +156,7 @@ def test_a_published_circuit_without_paths_is_drawn():
 
 
 def test_a_path_without_an_effect_says_so():
-    assert told(Link("1.0", "2_mlp")) == "1.0 → 2_mlp: not measured"
+    assert told(Link("1.0", "mlp 2")) == "1.0 → mlp 2: not measured"
     assert ranked([Link("a", "b"), Link("c", "d", effect=0.0)])[0].sender == "c"
 
 

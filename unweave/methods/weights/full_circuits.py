@@ -24,11 +24,12 @@ from torch import Tensor
 
 from unweave.errors import InputError
 from unweave.methods.frame import Coords, labelled_weights
-from unweave.methods.heads import Heads, head_name
+from unweave.methods.targets import Nodes
 from unweave.methods.weights.head_matrices import chosen_heads, ov_matrices, qk_matrices, through_norm
 from unweave.methods.weights.vocabulary import chosen_tokens, token_names
 from unweave.models.model import Model
 from unweave.models.precision import widened, without_autocast
+from unweave.nodes import head_name
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -51,7 +52,7 @@ class Rows:
 @without_autocast
 def qk_circuit(
     model: Model,
-    heads: Heads | None = None,
+    heads: Nodes | None = None,
     over: str = "tokens",
     *,
     tokens: Sequence[str] | Sequence[int] | Tensor | None = None,
@@ -99,7 +100,7 @@ def qk_circuit(
 @without_autocast
 def ov_circuit(
     model: Model,
-    heads: Heads | None = None,
+    heads: Nodes | None = None,
     over: str = "tokens",
     *,
     tokens: Sequence[str] | Sequence[int] | Tensor | None = None,

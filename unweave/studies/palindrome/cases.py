@@ -18,9 +18,9 @@ from torch import Tensor
 from unweave.methods.attribution_through import attribution_through
 from unweave.methods.blind_spots import changed
 from unweave.methods.frame import labelled_run
-from unweave.methods.heads import head_name
 from unweave.methods.weights.head_matrices import chosen_heads
 from unweave.models.prompts import Prompts
+from unweave.nodes import head_name
 from unweave.studies.palindrome.subject import SWEPT, PalindromeSubject
 from unweave.studies.palindrome.weights import OUTPUTS, Pair, pair_name
 
