@@ -116,9 +116,7 @@ def test_what_is_no_node_says_what_to_write(given: object) -> None:
 
 
 def test_errors_name_what_was_given_and_the_nearest_site() -> None:
-    with pytest.raises(
-        uw.InputError, match=r"senders: .*1\.2. is not a place .* Did you mean .pattern.\?"
-    ):
+    with pytest.raises(uw.InputError, match=r"senders: .*1\.2. is not a place .* Did you mean .pattern.\?"):
         read_node("patern 1.2", "senders")
     with pytest.raises(uw.InputError, match=r"'q 9\.kv1' names a key/value head, which k and v have"):
         read_node("q 9.kv1")

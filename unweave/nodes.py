@@ -302,6 +302,7 @@ def check_once(names: Sequence[Hashable], argument: str) -> None:
     """Raises InputError for a name that stands twice."""
     twice = next((name for number, name in enumerate(names) if name in names[:number]), None)
     if twice is not None:
+        twice = joint_name(twice) if isinstance(twice, tuple) else twice
         raise InputError(f"{argument}: {twice} is named twice; name each once")
 
 

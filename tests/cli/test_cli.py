@@ -87,7 +87,7 @@ MISTAKES = [
     (["patch", "embed", "--model", "FOLDER"], "embed cannot be patched"),
     (["patch", "z 1.9", "--model", "FOLDER"], "heads 0 to 3 at z, got 9"),
     (["patch", "z 7.0", "--model", "FOLDER"], "layers 0 to 2, got 7"),
-    (["patch", "z @S2"], "'z @S2' cannot be read"),
+    (["patch", "z @S2"], "'z @S2' is not a place"),
     (["patch", "resid_pre 1 @S9", "--model", "FOLDER"], "role 'S9'"),
     (["patch", "resid_pre 1 @s2", "--model", "FOLDER"], "Did you mean 'S2'?"),
     (["patch", "z", "--over", "layer,hed", "--model", "FOLDER"], "hed"),

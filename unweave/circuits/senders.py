@@ -22,8 +22,8 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from unweave.errors import InputError
-from unweave.methods.frame import labelled
 from unweave.methods.path_patching import path_patch
+from unweave.methods.to_xarray import to_xarray
 from unweave.metrics.contrast import Contrast
 from unweave.nodes import Head, Node
 
@@ -75,7 +75,7 @@ class Senders:
         axes = {name: tried[name].values.tolist() for name in ("layer", "head")}
         about = {"n_prompts": len(self.pair.prompts), "gap": self.pair.gap, "clean_mean": float(self.pair.clean.mean())}
         attrs = {**tried.attrs, **about}
-        return labelled(self.pair, effects, axes, attrs, self.pair.prompts)
+        return to_xarray(self.pair, effects, axes, attrs, self.pair.prompts)
 
     def through(self, receivers: str | Sequence[Node], senders: Sequence[Head], role: str) -> xr.DataArray:
         """Effects of some heads, `(prompt, sender)`, on every prompt."""

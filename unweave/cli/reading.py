@@ -50,17 +50,31 @@ def names(text: str, option: str) -> tuple[str, ...]:
     return found
 
 
-def nodes(text: str, option: str) -> str | list[str]:
-    """A word for many (`logits`, `heads`, `mlps`), or nodes between commas, several together with a plus.
+# What paths begin and end in: words, and the sites of nodes.
+SENDERS = (("heads", "mlps"), ("z", "mlp_out", "embed"))
+RECEIVERS = (("logits",), ("q", "k", "v", "mlp_out"))
 
-    Raises InputError for what is no node, and for one that is named twice.
+
+def nodes(text: str, option: str, among: tuple[Sequence[str], Sequence[str]]) -> str | list[str]:
+    """A word for many, or nodes between commas, several together with a plus.
+
+    Raises InputError for what is none of them, and for one that is named twice.
     """
-    from unweave.nodes import check_once, joint_name, read_nodes
+    from unweave.nodes import check_once, read_nodes
 
-    if not any(letter.isdecimal() for letter in text) and "," not in text:
+    words, sites = among
+    if text.strip() in words:
         return text.strip()
     found = names(text, option)
-    check_once([joint_name(read_nodes(name, option)) for name in found], option)
+    joints = [read_nodes(name, option) for name in found]
+    for joint in joints:
+        wrong = [node for node in joint if node.site not in sites]
+        if wrong:
+            raise InputError(
+                f"{option}: {str(wrong[0])!r} cannot be taken; write {', '.join(words)}, or {' '.join(sites)}"
+            )
+        check_once(joint, option)
+    check_once(joints, option)
     return list(found)
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from unweave.engine.reading import read_sites
-from unweave.methods.frame import labelled
 from unweave.methods.targets import Nodes, heads_of
+from unweave.methods.to_xarray import to_xarray
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.run import Key
 from unweave.nodes import head_name
@@ -54,4 +54,4 @@ def attention(pair: Contrast, heads: Nodes, prompts: str = "clean", memory: int 
         "one": "looks there alone",
         "prompts": prompts,
     }
-    return labelled(pair, patterns, axes, attrs, shown)
+    return to_xarray(pair, patterns, axes, attrs, shown)

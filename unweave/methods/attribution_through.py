@@ -18,8 +18,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from unweave.errors import InputError
-from unweave.methods.frame import labelled_run
 from unweave.methods.targets import NodeName, head_of
+from unweave.methods.to_xarray import run_to_xarray
 from unweave.methods.weights.head_matrices import class_direction, ov_matrices
 from unweave.models.forward import norm_scale
 from unweave.models.model import Model
@@ -77,7 +77,7 @@ def attribution_through(
         "receiver": head_name(last),
         "looking": looking,
     }
-    return labelled_run(model, batch, table, {"pos": range(table.shape[1])}, attrs)
+    return run_to_xarray(model, batch, table, {"pos": range(table.shape[1])}, attrs)
 
 
 def _sent(model: Model, batch: Prompts, head: Head) -> Float[Tensor, "prompt pos d_model"]:

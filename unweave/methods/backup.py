@@ -26,10 +26,10 @@ from torch import Tensor
 from unweave.engine.reading import read_at
 from unweave.errors import InputError
 from unweave.methods.attribution import Reading, by_head, reading_of
-from unweave.methods.frame import Coords, array_of, labelled
 from unweave.methods.knockout import At, edits_of, keys_of, one_knockout, roles_of
 from unweave.methods.replacement import Replacement, replaced_values, replacement_of
 from unweave.methods.targets import JointNodes
+from unweave.methods.to_xarray import Coords, array_of, to_xarray
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.forward import norm_scale
 from unweave.models.precision import without_autocast
@@ -95,7 +95,7 @@ def knockout_attribution(
     }
     config = pair.model.config
     axes = {"run": RUNS, "layer": range(config.n_layers), "head": range(config.n_heads)}
-    return labelled(pair, table, axes, attrs, extra=extra)
+    return to_xarray(pair, table, axes, attrs, extra=extra)
 
 
 def backup_heads(

@@ -36,12 +36,12 @@ from unweave.errors import InputError
 from unweave.methods.attribution import ANSWERS, Reading, by_head, candidates_of, reading_of, split_readings
 from unweave.methods.backup import growth_of, knockout_attribution
 from unweave.methods.copying import copying_scores
-from unweave.methods.frame import labelled
 from unweave.methods.head_scores import head_scores
 from unweave.methods.patching import patch
 from unweave.methods.path_patching import path_patch
 from unweave.methods.role_attention import role_attention
 from unweave.methods.targets import Nodes, heads_of
+from unweave.methods.to_xarray import to_xarray
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.metrics.logit_diff import LogitDiff
 from unweave.models.precision import without_autocast
@@ -311,9 +311,9 @@ def _direct_and_indirect(pair: Contrast) -> dict[str, xr.DataArray]:
     effect = patch(pair, "z", {**dict.fromkeys(axes), "role": [end]}, "noise", progress=False).sel(role=end)
     shares = {"direct": own, **dict.fromkeys(ANSWERS, torch.full_like(own, float("nan")))}
     shares |= {name: written(part, clean) for name, part in zip(ANSWERS, parts, strict=False)}
-    found = {name: labelled(pair, values / scale, axes, {}) for name, values in shares.items()}
+    found = {name: to_xarray(pair, values / scale, axes, {}) for name, values in shares.items()}
     effect = math.copysign(1, pair.gap) * effect
-    moved = labelled(pair, (written(whole, corrupted) - own) / abs(pair.gap), axes, {})
+    moved = to_xarray(pair, (written(whole, corrupted) - own) / abs(pair.gap), axes, {})
     return found | {"effect": effect, "indirect": effect - moved}
 
 
@@ -342,7 +342,7 @@ def _backup(pair: Contrast, movers: Sequence[Head]) -> dict[str, xr.DataArray]:
     config = pair.model.config
     if not movers:
         axes = {"layer": range(config.n_layers), "head": range(config.n_heads)}
-        none = labelled(pair, torch.zeros(len(pair.prompts), config.n_layers, config.n_heads), axes, {})
+        none = to_xarray(pair, torch.zeros(len(pair.prompts), config.n_layers, config.n_heads), axes, {})
         return {"growth": _bare(none), "after": _bare(none)}
     parts = knockout_attribution(pair, movers, "mean", pair.metric.role)
     return {"growth": _bare(growth_of(parts, movers)), "after": _bare(parts.sel(run="after", drop=True))}

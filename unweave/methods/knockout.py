@@ -25,11 +25,11 @@ from unweave.engine.masked_donor import MaskedDonor
 from unweave.engine.question import question_of
 from unweave.engine.sweep import Sweep
 from unweave.errors import InputError
-from unweave.methods.frame import finished, labelled, stopped_in
-from unweave.methods.measures import check_measure, measure_attrs, measured
+from unweave.methods.effect_scale import check_measure, measure_attrs, normalize
 from unweave.methods.replacement import Replacement, replacement_of, replacing
 from unweave.methods.result_noise import NoiseRuns
 from unweave.methods.targets import JointNodes, NodeGrid, by_name, grid_of, grid_over, joints_of, shared_note
+from unweave.methods.to_xarray import finished, stopped_in, to_xarray
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.config import Config
 from unweave.models.prompts import Prompts
@@ -248,8 +248,8 @@ def _in_turn(pair: Contrast, kind: str, roles: Sequence[str]) -> Plan:
 def _result(
     pair: Contrast, plan: Plan, values: Float[Tensor, "variant prompt"], measure: str, attrs: Mapping[str, str | int]
 ) -> xr.DataArray:
-    numbers = measured(pair, values.to(pair.clean.device), "noise", measure)
-    return labelled(pair, plan.grid.table(numbers), plan.grid.axes, {**attrs, **measure_attrs(measure)})
+    numbers = normalize(pair, values.to(pair.clean.device), "noise", measure)
+    return to_xarray(pair, plan.grid.table(numbers), plan.grid.axes, {**attrs, **measure_attrs(measure)})
 
 
 def _attrs(pair: Contrast, how: Replacement, at: At, plan: Plan) -> dict[str, str | int]:

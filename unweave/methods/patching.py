@@ -22,9 +22,9 @@ from unweave.engine.scores import Scores
 from unweave.engine.sheet import Joint, Sheet
 from unweave.engine.sweep import Sweep
 from unweave.errors import InputError
-from unweave.methods.frame import finished, labelled, stopped_in
-from unweave.methods.measures import EFFECT, MEANING
+from unweave.methods.effect_scale import EFFECT, MEANING
 from unweave.methods.targets import JointNodes, NodeGrid, Over, grid_of, grid_over, joints_of, shared_note
+from unweave.methods.to_xarray import finished, stopped_in, to_xarray
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.prompts import Prompts
 from unweave.models.sites import PATCHABLE
@@ -143,7 +143,7 @@ def patch_at(
     shared = shared_note(config, {node.site for nodes in joints for node in nodes})
     notes = "; ".join(filter(None, [shared, scores.note()]))
     attrs = {**_attrs(direction), "site": "addresses", "notes": notes}
-    return finished(labelled(pair, grid.table(effects), grid.axes, attrs, recipient), stopped)
+    return finished(to_xarray(pair, grid.table(effects), grid.axes, attrs, recipient), stopped)
 
 
 def _swept(
@@ -164,7 +164,7 @@ def _array(pair: Contrast, site: str, grid: NodeGrid, scores: Scores, direction:
     effects = pair.effect(scores.values.to(pair.clean.device), direction)
     notes = "; ".join(filter(None, [shared_note(pair.model.config, {site}), scores.note(grid.variants)]))
     attrs = {**_attrs(direction), "site": site, "notes": notes}
-    return labelled(pair, grid.table(effects), grid.axes, attrs, pair.sides(direction)[0].prompts)
+    return to_xarray(pair, grid.table(effects), grid.axes, attrs, pair.sides(direction)[0].prompts)
 
 
 def _attrs(direction: str) -> dict[str, str]:

@@ -5,7 +5,7 @@ Wang et al. 2022 (arXiv 2211.00593), appendix B; Goldowsky-Dill et al. 2023 (arX
 1. The ends are read into senders and receivers (`unweave.methods.path_ends`).
 2. The engine carries each sender's change to the receivers with all else frozen, reads their inputs, and runs the
    recipient again with these in place (`unweave.engine.paths`).
-3. Scores become effects, or what `measure` asks for (`unweave.methods.measures`).
+3. Scores become effects, or what `measure` asks for (`unweave.methods.effect_scale`).
 
 Conventions differ, and are named in the result:
 
@@ -30,10 +30,10 @@ from torch import Tensor
 from unweave.engine.paths import PathSweep
 from unweave.engine.question import question_of
 from unweave.errors import InputError
-from unweave.methods.frame import finished, labelled, stopped_in
-from unweave.methods.measures import check_measure, measure_attrs, measured
+from unweave.methods.effect_scale import check_measure, measure_attrs, normalize
 from unweave.methods.path_ends import At, check_order, receivers_of, receiving, roles_at, senders_of
 from unweave.methods.targets import JointNodes, NodeGrid, Nodes, shared_note
+from unweave.methods.to_xarray import finished, stopped_in, to_xarray
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.progress import Progress, shown
 
@@ -136,6 +136,6 @@ def _result(
     convention: Convention,
     attrs: Mapping[str, str | list[str]],
 ) -> xr.DataArray:
-    numbers = measured(pair, values.to(pair.clean.device), convention.direction, convention.measure)
+    numbers = normalize(pair, values.to(pair.clean.device), convention.direction, convention.measure)
     about = {"method": "path patching", **attrs, **convention.attrs()}
-    return labelled(pair, grid.table(numbers), grid.axes, about, pair.sides(convention.direction)[0].prompts)
+    return to_xarray(pair, grid.table(numbers), grid.axes, about, pair.sides(convention.direction)[0].prompts)

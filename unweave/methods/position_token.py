@@ -26,8 +26,8 @@ from unweave.engine.question import question_of
 from unweave.engine.sheet import Joint, Sheet
 from unweave.engine.sweep import Sweep
 from unweave.errors import InputError
-from unweave.methods.frame import labelled
 from unweave.methods.targets import Nodes, heads_of
+from unweave.methods.to_xarray import to_xarray
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.precision import without_autocast
 from unweave.models.prompts import Prompts
@@ -158,7 +158,7 @@ def _dataset(
         "residual": (residual, table, "residual", unit),
     }
     arrays = {
-        name: labelled(
+        name: to_xarray(
             pair,
             values,
             axes,

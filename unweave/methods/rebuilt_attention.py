@@ -16,8 +16,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from unweave.errors import InputError
-from unweave.methods.frame import labelled_run
 from unweave.methods.targets import NodeName, head_of
+from unweave.methods.to_xarray import run_to_xarray
 from unweave.models.model import Model
 from unweave.models.prompts import Prompts
 from unweave.nodes import head_name
@@ -63,7 +63,7 @@ def rebuilt_attention(
         "one": "looks there alone",
         "notes": "biases are left out, but for the model's own pattern",
     }
-    return labelled_run(model, batch, torch.stack(found, 1), axes, attrs)
+    return run_to_xarray(model, batch, torch.stack(found, 1), axes, attrs)
 
 
 def _bare(model: Model, positions: bool) -> Model:

@@ -20,8 +20,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unweave.errors import InputError, Interrupted
-from unweave.methods.frame import Coords, labelled_weights
 from unweave.methods.targets import Nodes
+from unweave.methods.to_xarray import Coords, weights_to_xarray
 from unweave.methods.weights.head_matrices import chosen_heads, ov_matrices, qk_matrices
 from unweave.models.factored import FactoredMatrix
 from unweave.models.model import Model
@@ -175,4 +175,4 @@ def _labelled(
         "seed": baseline.seed,
         "notes": "Q and K: of a query and a key at the same position, since rotation is left out" if rotary else "",
     }
-    return labelled_weights(model, scores, axes, attrs, layers)
+    return weights_to_xarray(model, scores, axes, attrs, layers)

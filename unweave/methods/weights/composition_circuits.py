@@ -19,8 +19,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from unweave.errors import InputError
-from unweave.methods.frame import Coords, labelled_weights
 from unweave.methods.targets import NodeName, head_of
+from unweave.methods.to_xarray import Coords, weights_to_xarray
 from unweave.methods.weights.full_circuits import Rows, embedding_rows, learned_positions
 from unweave.methods.weights.head_matrices import class_direction, ov_matrices, qk_matrices
 from unweave.models.model import Model
@@ -76,7 +76,7 @@ def k_composition(
         "query": asks,
         **_pair_attrs(s, r),
     }
-    return labelled_weights(model, scores, *_axes(rows, over, attrs))
+    return weights_to_xarray(model, scores, *_axes(rows, over, attrs))
 
 
 @without_autocast
@@ -111,7 +111,7 @@ def v_composition(
         "one": f"one logit for output {outputs[0]} against {outputs[1]}",
         **_pair_attrs(s, r),
     }
-    return labelled_weights(model, _moved(model, s, rows) @ said, *_axes(rows, over, attrs))
+    return weights_to_xarray(model, _moved(model, s, rows) @ said, *_axes(rows, over, attrs))
 
 
 def mean_query(

@@ -23,8 +23,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from unweave.errors import InputError
-from unweave.methods.frame import Coords, labelled_weights
 from unweave.methods.targets import Nodes
+from unweave.methods.to_xarray import Coords, weights_to_xarray
 from unweave.methods.weights.head_matrices import chosen_heads, ov_matrices, qk_matrices, through_norm
 from unweave.methods.weights.vocabulary import chosen_tokens, token_names
 from unweave.models.model import Model
@@ -94,7 +94,7 @@ def qk_circuit(
         "zero": "does not look there" if softmax else "neither sought nor avoided",
         "one": "looks there alone" if softmax else "e times the attention of a score of 0",
     }
-    return labelled_weights(model, scores, axes, attrs, _numbers(rows, query, over) | _numbers(rows, key, over))
+    return weights_to_xarray(model, scores, axes, attrs, _numbers(rows, query, over) | _numbers(rows, key, over))
 
 
 @without_autocast
@@ -138,7 +138,7 @@ def ov_circuit(
         "zero": "says nothing of the output",
         "one": "one logit towards the output, before the last norm's scale",
     }
-    return labelled_weights(model, logits, axes, attrs, _numbers(rows, key, over))
+    return weights_to_xarray(model, logits, axes, attrs, _numbers(rows, key, over))
 
 
 def top_1_accuracy(circuit: xr.DataArray, expected: Sequence[int] | None = None) -> xr.DataArray:

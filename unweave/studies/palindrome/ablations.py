@@ -7,10 +7,10 @@ import torch
 import xarray as xr
 
 from unweave.errors import InputError
-from unweave.methods.frame import labelled
 from unweave.methods.knockout import knockout
 from unweave.methods.path_patching import path_patch
 from unweave.methods.replacement import Replacement
+from unweave.methods.to_xarray import to_xarray
 from unweave.methods.weights.head_matrices import chosen_heads
 from unweave.metrics.contrast import Contrast
 from unweave.metrics.protocol import Metric
@@ -100,7 +100,7 @@ def subsets(subject: PalindromeSubject, report: Report) -> xr.DataArray:
         "notes": "heads that are not kept are at their mean over the sequences, position by position",
     }
     axes = {"kept": [", ".join(map(head_name, kept)) or NOBODY for kept in chosen]}
-    return labelled(pair, torch.stack(rows, 1), axes, attrs)
+    return to_xarray(pair, torch.stack(rows, 1), axes, attrs)
 
 
 def _alone(pair: Contrast, without: Sequence[Head]) -> torch.Tensor:
