@@ -140,13 +140,13 @@ def test_what_supports_the_answer_and_what_speaks_against_it_are_followed_apart(
     effects = Senders.effects
 
     def kept(self, receivers, role):
-        followed.append({(layer, head) for layer, head, _ in receivers})
+        followed.append({node.head for node in receivers})
         return effects(self, receivers, role)
 
     monkeypatch.setattr(Senders, "effects", kept)
     circuit = sketch(asked, SketchRules(0.001, 0.0, 0.05, 0.0, levels=2))
     direct = {edge.sender.short: (edge.effect or 0.0) > 0 for edge in circuit.edges if edge.receiver.site == "logits"}
-    signs = [{direct[f"{layer}.{head}"] for layer, head in (node.head for node in receivers)} for receivers in followed]
+    signs = [{direct[f"{layer}.{head}"] for layer, head in receivers} for receivers in followed]
     assert {True} in signs
     assert {False} in signs
     assert {True, False} not in signs
