@@ -71,10 +71,6 @@ def run(
         reading.nodes(senders, "--senders", reading.SENDERS),
         reading.sides(at),
     )
-        reading.nodes(receivers, "--receivers", reading.RECEIVERS),
-        reading.nodes(senders, "--senders", reading.SENDERS),
-        reading.sides(at),
-    )
     pair = question.contrast()
     try:
         result = path_patch(
