@@ -87,7 +87,7 @@ MISTAKES = [
     (["--receivers", "7.1 q", "--model", "FOLDER"], "layers 0 to 2, got 7"),
     (["--receivers", "mlp 3", "--model", "FOLDER"], "layers 0 to 2, got 3"),
     (["--senders", "head"], "--senders: 'head' is not a place"),
-    (["--senders", "0.1, 0.1"], "--senders: z 0.1 is named twice"),
+    (["--senders", "0.1, 0.1"], "--senders: 0.1 is named twice"),
     (["--senders", "0.1+0.1"], "--senders: z 0.1 is named twice"),
     (["--senders", "0.1,,0.2"], "--senders: expected names between commas"),
     (["--senders", "0.4", "--model", "FOLDER"], "heads 0 to 3"),
