@@ -30,7 +30,8 @@ def _check(item: Any) -> Any:
         if "__dataclass_fields__" in vars(item) and "__init__" in vars(item):
             item.__init__ = _check(item.__init__)
         return item
-    if not inspect.isfunction(item):  # a property or a class method: rare, so as jaxtyping does it
+    # Rare, so as jaxtyping does it: properties and class methods; generators, whose body runs within other axes.
+    if not inspect.isfunction(item) or inspect.isgeneratorfunction(item):
         return _with_axes(item, typechecker=beartype)
     item.__annotations__ = {name: _resolved(hint, item.__globals__) for name, hint in item.__annotations__.items()}
     if "jaxtyping." not in str(item.__annotations__):
