@@ -61,7 +61,7 @@ def test_level_1_are_the_heads_with_a_direct_effect(kind):
 
 
 def test_the_next_level_acts_through_the_last():
-    asked = pair("gpt2", 48)
+    asked = pair("gpt2", 24)
     one, two = (sketch(asked, SketchRules(0.001, 0.0, 0.05, 0.0, levels)) for levels in (1, 2))
     assert set(one.heads) < set(two.heads)
     last = {kind: [(layer, head, kind) for layer, head in one.heads] for kind in ("k", "v")}
@@ -98,12 +98,13 @@ def test_a_head_stands_in_one_group_with_all_its_roles(loose):
     assert "S1" not in roles  # before anything differs
 
 
-def test_the_same_prompts_give_the_same_sketch(loose):
-    assert sketch(pair(), LOOSE) == loose
+def test_the_same_prompts_give_the_same_sketch():
+    rules = replace(LOOSE, levels=1)
+    assert sketch(pair(), rules) == sketch(pair(), rules)
 
 
 def test_a_threshold_that_nothing_reaches_says_what_was_there():
-    with pytest.raises(uw.InputError, match=r"no head has a direct effect of 900\.0%.*the largest is"):
+    with pytest.raises(uw.InputError, match=r"900\.0%.*largest"):
         sketch(pair(), SketchRules(threshold=9.0))
 
 
@@ -203,8 +204,8 @@ def test_roles_at_one_position_are_counted_once():
 
 
 def test_an_edge_at_a_role_is_of_the_prompts_where_it_stands_alone():
-    even = torch.arange(16) % 2 == 0
-    asked = with_role(pair("gpt2", 16), "X", torch.where(even, 2, 3).tolist())
+    even = torch.arange(8) % 2 == 0
+    asked = with_role(pair("gpt2", 8), "X", torch.where(even, 2, 3).tolist())
     everything = SketchRules(0.0, 0.0, 1.0, 0.0, levels=2, screen=0)
     found = [edge for edge in sketch(asked, everything).edges if edge.role == "X" and edge.input == "v"]
     assert found
@@ -217,8 +218,8 @@ def test_an_edge_at_a_role_is_of_the_prompts_where_it_stands_alone():
         assert edge.effect == pytest.approx(-float(np.where(counts, alone, 0).mean()), abs=1e-12)
 
 
-def test_shared_keys_and_values_receive_once():
-    circuit = sketch(pair("llama", 48), LOOSE)
+def test_shared_keys_and_values_receive_once(loose):
+    circuit = loose
     share = N_HEADS // 2
     inputs = [(edge, *edge.receiver.head) for edge in circuit.edges if edge.input in ("k", "v")]
     assert inputs
@@ -254,11 +255,10 @@ def test_the_good_direction_of_the_metric_says_what_supports_the_answer(kind):
     assert [edge.effect for edge in one.edges] == pytest.approx([edge.effect for edge in other.edges])
 
 
-def test_a_circuit_says_where_it_was_chosen_and_where_measured():
-    asked = pair(n=24)
-    attrs = sketch(asked, LOOSE).attrs
+def test_a_circuit_says_where_it_was_chosen_and_where_measured(loose):
+    attrs = loose.attrs
     assert (attrs["chosen_on"], attrs["measured_on"]) == (12, 12)
-    assert attrs["gap"] == pytest.approx(half(asked, 1).gap)
+    assert attrs["gap"] == pytest.approx(half(pair(), 1).gap)
     few = sketch(pair("gpt2", n=6), SketchRules(0.0, 0.0, 1.0, levels=1))
     assert (few.attrs["chosen_on"], few.attrs["measured_on"]) == (6, 6)
     assert few.attrs["halves"] == "the same prompts"
