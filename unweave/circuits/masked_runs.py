@@ -32,7 +32,7 @@ from unweave.engine.question import question_of
 from unweave.engine.reach import positions
 from unweave.engine.recording import Recording, sites_to_keep
 from unweave.engine.wavefront import Group, Wavefront, rows_of
-from unweave.models.forward import forward, sight_of
+from unweave.models.forward import AttentionInputs, forward
 from unweave.models.precision import without_autocast
 from unweave.models.run import Recorder
 
@@ -219,4 +219,4 @@ class MaskedBatch:
         tokens, lengths = self.question.recipient.tokens[self.number], self.question.recipient.lengths[self.number]
         with torch.no_grad():
             forward(config, weights, tokens, tap, lengths)
-        return Recording(config, weights, recorder.kept, {}, sight_of(config, weights, tokens, lengths))
+        return Recording(config, weights, recorder.kept, {}, AttentionInputs.of(config, weights, tokens, lengths))

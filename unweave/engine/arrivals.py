@@ -11,6 +11,7 @@ from torch import Tensor
 from unweave.engine.reach import Reach, entry_stage, last_attention
 from unweave.engine.recording import ATTENTION_SITES, Recording
 from unweave.engine.sheet import Sheet
+from unweave.models.forward import read_by
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ def _changes(sheet: Sheet, prompt: int, recording: Recording, reach: Reach) -> I
         else:
             span = slice(place, place + 1)
             if sheet.site in ("k", "v"):  # read by later positions too, and by all where attention sees both ways
-                span = slice(place if recording.config.causal else first, last + 1)
+                reached = read_by(recording.config, place, range(first, last + 1))
+                span = slice(reached.start, reached.stop)
             yield numbers[:, index, 0], span.start, _written(sheet, prompt, span, recording, place)
 
 

@@ -18,7 +18,7 @@ from unweave.engine.live_heads import LiveHeads
 from unweave.engine.memory import Room
 from unweave.engine.recording import Recording
 from unweave.engine.sheet import Sheet
-from unweave.models.forward import mlp, project
+from unweave.models.forward import half_block, halves, mlp, project
 
 
 class FrozenPass:
@@ -86,19 +86,24 @@ class FrozenPass:
     def advance(self, stage: int) -> None:
         """Half a layer down; a whole one in a parallel block."""
         self._settle()
-        layer, kept = stage // 2, self.recording.recipient
-        parallel = self.config.block == "parallel"
-        if stage % 2 == 1 and parallel:
-            return
-        written = self._written_live(self.live[layer]) if stage % 2 == 0 and layer in self.live else None
-        for rows in self._chunks():
-            out = self._mlp(layer, rows) if self.config.d_mlp and (parallel or stage % 2 == 1) else None
-            if stage % 2 == 0:
-                self.x[rows] += kept["attn_out", layer][self.place[rows, 1], self.place[rows, 2]]
-            if out is not None:
-                self.x[rows] += out
-        if written is not None:
-            self.x += written
+        layer, parts = stage // 2, halves(self.config)[stage % 2]
+        written = self._written_live(self.live[layer]) if "attention" in parts and layer in self.live else None
+        for rows in self._chunks() if parts else ():
+            self.x[rows] = half_block(
+                self.config,
+                stage % 2,
+                self.x[rows],
+                lambda _, rows=rows: self._attention(layer, rows, written),
+                lambda _, rows=rows: self._mlp(layer, rows),
+            )
+
+    def _attention(
+        self, layer: int, rows: slice, live: Float[Tensor, "all d_model"] | None
+    ) -> Float[Tensor, "row d_model"]:
+        """What frozen attention writes to some rows, and what the change of live heads adds."""
+        _, prompt, pos = self.place[rows].T
+        frozen = self.recording.recipient["attn_out", layer][prompt, pos]
+        return frozen if live is None else frozen + live[rows]
 
     def inputs(self, layer: int, columns: Int[Tensor, " column"]) -> Float[Tensor, "row column"]:
         """What some columns of a layer's queries, keys and values read of the rows in flight."""

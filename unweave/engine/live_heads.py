@@ -5,16 +5,15 @@ keys and values of its prefix, are the recipient's. So its `z` changes, and what
 later ones where attention is frozen by `q k v` outside the receivers.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import torch
 from einops import einsum, rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from unweave.engine.recording import Recording
 from unweave.models.config import Config
-from unweave.models.forward import attend, attention_pattern, attention_scores, rotate, split_qkv
+from unweave.models.forward import attention_z
 
 
 @dataclass(frozen=True)
@@ -41,23 +40,17 @@ class LiveHeads:
         config, span = recording.config, slice(first, first + inputs.shape[1])
         own = recording.fused(self.layer)[prompt, span].repeat(len(inputs), 1, 1)
         own[..., self.columns] = inputs
-        q, k, v = split_qkv(config, own)
-        chosen = list(self.groups)
-        q = rearrange(q[:, :, list(self.heads)], "run pos head e -> run head pos e")
-        k, v = (rearrange(x[:, :, chosen], "run pos kv_head e -> run kv_head pos e") for x in (k, v))
-        sight = recording.sight
-        if sight.tables is not None:
-            cos, sin = (table[span] for table in sight.tables)
-            q, k = rotate(q, (cos, sin)), rotate(k, (cos, sin))
+        n_kv, groups = config.n_kv_heads, list(self.groups)
+        blocks = [*self.heads, *(config.n_heads + n for n in groups), *(config.n_heads + n_kv + n for n in groups)]
+        chosen = own.unflatten(-1, (-1, config.d_head))[:, :, blocks].flatten(-2)
+        few = replace(config, n_heads=len(self.heads), n_kv_heads=len(groups))
+        prefix = None
         if first:
-            k, v = (
-                torch.cat([prefix[prompt, chosen, :first].expand(len(inputs), -1, -1, -1), x], dim=2)
-                for prefix, x in zip(recording.prefix(self.layer), (k, v), strict=True)
-            )
-        seen = None if sight.seen is None else sight.seen[prompt, : span.stop].expand(len(inputs), -1)
-        z = attend(attention_pattern(attention_scores(config, q, k, seen)), v)
-        theirs = recording.recipient["z", self.layer][prompt, span][:, list(self.heads)]
-        return rearrange(z, "run head pos e -> run pos head e") - theirs
+            k, v = (x[prompt, groups, :first].expand(len(inputs), -1, -1, -1) for x in recording.prefix(self.layer))
+            prefix = k, v
+        seen = recording.inputs.take(slice(prompt, prompt + 1), span.stop)
+        z = attention_z(few, chosen, seen, first=first, prefix=prefix)
+        return z - recording.recipient["z", self.layer][prompt, span][:, list(self.heads)]
 
     def written(
         self, recording: Recording, change: Float[Tensor, "run pos head d_head"]

@@ -34,6 +34,7 @@ from unweave.engine.recording import Recording, record, sites_to_keep
 from unweave.engine.scores import Scores
 from unweave.engine.sheet import Joint, Sheet
 from unweave.engine.wavefront import Override, Wavefront
+from unweave.models.forward import looks_ahead, stage_read
 from unweave.models.precision import without_autocast
 from unweave.models.run import Key
 from unweave.progress import Progress
@@ -151,7 +152,7 @@ class PathBatch:
             for (sheet, meets), (prompt, wanted) in product(by_stage.get(stage, ()), enumerate(self.wanted)):
                 for arrival in arrivals(sheet, prompt, self.recording, needed):
                     # a live head takes the change on to all later positions, or to all where it sees both ways
-                    later = bool(live) and config.causal
+                    later = bool(live) and not looks_ahead(config)
                     at = [pos for pos in wanted if pos >= arrival.first] if later else wanted
                     flown.join(arrival, stage, at, meets or bool(live))
             if stage in stages:
@@ -171,8 +172,7 @@ class PathBatch:
         if stage % 2 == 0 and layer in receivers.columns:
             columns = receivers.columns[layer].to(stream.device)
             read["qkv", layer] = flown.inputs(layer, columns)[at], place[at]
-        parallel = self.recording.config.block == "parallel"
-        if layer in receivers.mlps and parallel == (stage % 2 == 0):
+        if layer in receivers.mlps and self._stage("mlp", layer) == stage:
             read["mlp", layer] = stream[at].clone(), place[at]
         return read
 
@@ -244,7 +244,7 @@ class PathBatch:
 
     def _stage(self, kind: str, layer: int) -> int:
         """The stage where a layer's attention or MLP reads."""
-        return 2 * layer + (1 if kind == "mlp" and self.recording.config.block == "serial" else 0)
+        return stage_read(self.recording.config, "mlp" if kind == "mlp" else "attention", layer)
 
 
 def leading(wanted: Sequence[Sequence[int]]) -> Reach:

@@ -15,7 +15,7 @@ from unweave.engine.reach import Reach
 from unweave.metrics.contrast import Contrast, logits_of
 from unweave.metrics.protocol import Metric
 from unweave.models.config import Config
-from unweave.models.forward import norm
+from unweave.models.forward import norm, read_by, reads
 from unweave.models.prompts import Prompts
 from unweave.models.weights import Weights
 
@@ -55,11 +55,11 @@ class Question:
         """What patches of the prompts `batch` can change."""
         first, read = self.donor.first(self.recipient), self.read_at.tolist()
         at = tuple(read[n] for n in batch)
-        if self.config.causal:
-            return Reach(tuple(first[n] for n in batch), at, at)
-        ends = self.recipient.lengths.tolist()
-        begin = tuple(0 if first[n] < ends[n] else ends[n] for n in batch)
-        return Reach(begin, tuple(ends[n] - 1 for n in batch), at)
+        spans = []
+        for n, length in zip(batch, self.recipient.lengths[list(batch)].tolist(), strict=True):
+            reached = read_by(self.config, first[n], range(length))
+            spans.append(range(reached.start, reads(self.config, read[n], reached).stop) if reached else range(1, 1))
+        return Reach(tuple(span.start for span in spans), tuple(span.stop - 1 for span in spans), at)
 
     def score(
         self, stream: Float[Tensor, "run d_model"], prompt: Int[Tensor, " run"], portion: int = PORTION

@@ -10,6 +10,7 @@ the same stream, so what either writes enters before the next layer.
 from dataclasses import dataclass
 
 from unweave.models.config import Config
+from unweave.models.forward import read_by, stage_written
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,9 @@ def entry_stage(config: Config, site: str, layer: int) -> int:
     """The stage before which a change of this site enters the residual stream."""
     if site == "resid_pre":
         return 2 * layer
-    if site in ("mlp_post", "mlp_out", "resid_post") or config.block == "parallel":
+    if site == "resid_post":
         return 2 * layer + 2
-    return 2 * layer + 1
+    return stage_written(config, "mlp" if site in ("mlp_post", "mlp_out") else "attention", layer)
 
 
 def last_attention(config: Config) -> int:
@@ -43,4 +44,4 @@ def positions(config: Config, reach: Reach, prompt: int, first: int, stage: int)
     """The positions that a run of a prompt is computed at, when it is changed from `first` on before a stage."""
     if stage > last_attention(config):
         return range(reach.read[prompt], reach.read[prompt] + 1)
-    return range(first if config.causal else 0, reach.last[prompt] + 1)
+    return read_by(config, first, range(reach.last[prompt] + 1))

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from unweave.engine.reach import Reach
 from unweave.models.config import Config
+from unweave.models.forward import reads, stage_read
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class Receivers:
 
     def stages(self, config: Config) -> list[int]:
         """The stages where the receivers read, in order."""
-        later = 1 if config.block == "serial" else 0
-        return sorted({*(2 * layer for layer in self.columns), *(2 * layer + later for layer in self.mlps)})
+        attention = {stage_read(config, "attention", layer) for layer in self.columns}
+        return sorted(attention | {stage_read(config, "mlp", layer) for layer in self.mlps})
 
     def acting(self, config: Config) -> list[int]:
         """The layers whose live heads come before another receiver."""
@@ -50,4 +51,4 @@ class Receivers:
             return []
         if not self.acting(config):
             return [place]
-        return range(first, place + 1) if config.causal else at
+        return reads(config, place, at)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -18,10 +19,9 @@ def resume(joint: Joint, recording: Recording, rows: Sequence[int]) -> Float[Ten
     tap = Recorder(config, (), [_edit(member, recording, at) for member in joint.members])
     start = min(member.layer for member in joint.members)
     x = recording.recipient["resid_pre", start][at]
-    seen = recording.sight.seen
-    sight = replace(recording.sight, seen=None if seen is None else seen[at])
+    inputs = recording.inputs.take(torch.tensor(at))
     for layer in range(start, config.n_layers):
-        x = block(config, recording.weights.layers[layer], x, sight, tap, layer)
+        x = block(config, recording.weights.layers[layer], x, inputs, tap, layer)
     return x
 
 

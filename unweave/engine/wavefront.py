@@ -21,16 +21,7 @@ from unweave.engine.arrivals import Arrival
 from unweave.engine.memory import CHUNK_KEYS, Room
 from unweave.engine.reach import Reach, last_attention, positions
 from unweave.engine.recording import Recording
-from unweave.models.forward import (
-    attend,
-    attention_output,
-    attention_pattern,
-    attention_scores,
-    mlp,
-    project,
-    rotate,
-    split_qkv,
-)
+from unweave.models.forward import attention_output, attention_z, half_block, halves, mlp, project
 
 
 @dataclass(frozen=True)
@@ -175,20 +166,22 @@ class Wavefront:
 
     def advance(self, stage: int) -> None:
         """Half a layer down; a whole one where attention and MLP read the same stream."""
-        if self.n_rows == 0:
+        parts = halves(self.config)[stage % 2]
+        if self.n_rows == 0 or not parts:
             return
         index, layer = stage // 2, self.recording.weights.layers[stage // 2]
-        z = self._attention(stage) if stage % 2 == 0 else None
+        z = self._attention(stage) if "attention" in parts else None
         if z is not None and self.edit is not None:
             self.edit(index, z, self.groups.values())
-        has_mlp = self.config.d_mlp > 0 and (self.config.block == "parallel") == (stage % 2 == 0)
-        inputs = self.x if not has_mlp or index not in self.mlp_inputs else self._overridden(self.mlp_inputs[index])
+        inputs = self._overridden(self.mlp_inputs[index]) if "mlp" in parts and index in self.mlp_inputs else self.x
         for rows in self._chunks():
-            # both halves of a parallel block read the stream before either writes to it
-            written = [] if z is None else [attention_output(layer, z[rows])]
-            written += [mlp(self.config, layer, inputs[rows])] if has_mlp else []
-            for out in written:
-                self.x[rows] += out
+            self.x[rows] = half_block(
+                self.config,
+                stage % 2,
+                self.x[rows],
+                lambda _, rows=rows: attention_output(layer, z[rows]),  # pyright: ignore[reportOptionalSubscript]
+                lambda _, rows=rows: mlp(self.config, layer, inputs[rows]),
+            )
 
     def landed(self) -> tuple[Int[Tensor, " run"], Int[Tensor, " run"], Float[Tensor, "run d_model"]]:
         """After the last stage: each run's variant and prompt, and its residual stream where the metric reads."""
@@ -258,16 +251,11 @@ class Wavefront:
         self, layer: int, group: Group, rows: Rows, qkv: Float[Tensor, "row qkv"], queries: slice
     ) -> Float[Tensor, "run q_pos head d_head"]:
         """Attention of some runs of a group over the recipient's prefix and their own keys and values."""
-        q, k, v = (part.transpose(1, 2) for part in split_qkv(self.config, rows.of(qkv)))
-        q = q[:, :, queries]
-        sight = self.recording.sight
-        if sight.tables is not None:
-            cos, sin = (table[group.first : group.last + 1] for table in sight.tables)
-            q, k = rotate(q, (cos[queries], sin[queries])), rotate(k, (cos, sin))
+        prefix = None
         if group.first:
-            prefix_k, prefix_v = self.recording.prefix(layer)
-            k = torch.cat([prefix_k[rows.prompt, :, : group.first], k], dim=2)
-            v = torch.cat([prefix_v[rows.prompt, :, : group.first], v], dim=2)
-        seen = None if sight.seen is None else sight.seen[rows.prompt, : group.last + 1]
-        pattern = attention_pattern(attention_scores(self.config, q, k, seen))
-        return attend(pattern, v).transpose(1, 2)
+            k, v = (x[rows.prompt, :, : group.first] for x in self.recording.prefix(layer))
+            prefix = k, v
+        inputs = self.recording.inputs.take(rows.prompt, group.last + 1)
+        return attention_z(
+            self.config, rows.of(qkv), inputs, index=layer, first=group.first, prefix=prefix, queries=queries
+        )

@@ -20,6 +20,7 @@ from typing import Literal
 
 from unweave.errors import InputError, did_you_mean
 from unweave.models.config import Config
+from unweave.models.forward import halves
 
 Rows = Literal["resid", "head", "kv_head", "attention", "neuron"]
 
@@ -80,7 +81,7 @@ def parse_site(name: str) -> tuple[Site, int | None]:
 
 def check_site(config: Config, site: Site) -> None:
     """Raises InputError where this model has no such site."""
-    if site.name == "resid_mid" and config.block == "parallel":
+    if site.name == "resid_mid" and not halves(config)[1]:
         raise InputError(
             f"site: {config.name} has no resid_mid, because its attention and MLP read the same resid_pre; "
             "use resid_pre, attn_out or mlp_out"
