@@ -10,8 +10,8 @@ import torch
 import unweave as uw
 from tests.oracle.both import both
 from tests.tiny import tiny_model, tiny_pair
-from unweave.engine import donor
-from unweave.models import keeping
+from unweave.engine import donors
+from unweave.models import cache_policy
 
 MODELS = ["llama-grouped", "gpt2", "neox-parallel", "neox-serial"]
 
@@ -35,7 +35,7 @@ RUN_AGAIN: dict[str, Callable[[uw.Contrast], np.ndarray]] = {
 def unlent(pair: uw.Contrast, monkeypatch: pytest.MonkeyPatch) -> uw.Contrast:
     """The same contrast, made where there is no memory to keep anything in."""
     with monkeypatch.context() as patched:
-        patched.setattr(keeping, "free_bytes", lambda _: 0)
+        patched.setattr(cache_policy, "free_bytes", lambda _: 0)
         return replace(pair)
 
 
@@ -46,7 +46,7 @@ def test_lent_activations_give_the_numbers_of_runs_made_again(
 ) -> None:
     pair = both(name, "unequal", "ABC").contrast
     expected = LENT[ask](unlent(pair, monkeypatch))
-    monkeypatch.setattr(donor, "run_model", None)  # a prompt that is run again is an error
+    monkeypatch.setattr(donors, "run_model", None)  # a prompt that is run again is an error
     np.testing.assert_allclose(LENT[ask](pair), expected, rtol=0, atol=1e-12)
 
 
@@ -65,8 +65,8 @@ def test_runs_are_kept_while_they_take_a_small_part_of_the_free_memory(name: str
     free = 32 * sum(kept.values())
     for tenths, fits in ((5, False), (11, True)):
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(keeping, "free_bytes", lambda _, share=tenths: free * share // 10)
-            assert bool(keeping.lent_keys(config, prompts, itemsize)) == fits
+            patched.setattr(cache_policy, "free_bytes", lambda _, share=tenths: free * share // 10)
+            assert bool(cache_policy.cached_sites(config, prompts, itemsize)) == fits
 
 
 def _kept(pair: uw.Contrast) -> list[torch.Tensor]:

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from unweave.engine.sheet import Sheet
+from unweave.engine.grid import NodeGrid
 from unweave.errors import InputError
 from unweave.models.config import Config
 from unweave.models.prompts import Prompts
@@ -112,14 +112,14 @@ def places_of(prompts: Prompts, name: str, coords: Sequence) -> Int[Tensor, "pla
     return torch.tensor(coords)[:, None].expand(-1, len(prompts))
 
 
-def sheets_of(axes: Axes, prompts: Prompts, offset: int) -> list[Sheet]:
+def grids_of(axes: Axes, prompts: Prompts, offset: int) -> list[NodeGrid]:
     """One sheet a layer, numbered from `offset`."""
     coords = axes.coords
     part = next((coords[name] for name in ("head", "kv_head", "neuron") if name in coords), None)
     place = next((places_of(prompts, name, coords[name]) for name in PLACES if name in coords), None)
     source = places_of(prompts, "k_pos", coords["k_pos"]) if "k_pos" in coords else None
-    one = Sheet(axes.site.name, 0, 0, part, place, source)  # type: ignore[arg-type]
+    one = NodeGrid(axes.site.name, 0, 0, part, place, source)  # type: ignore[arg-type]
     return [
-        Sheet(axes.site.name, layer, offset + n * one.size, one.parts, place, source)  # type: ignore[arg-type]
+        NodeGrid(axes.site.name, layer, offset + n * one.size, one.parts, place, source)  # type: ignore[arg-type]
         for n, layer in enumerate(coords["layer"])
     ]

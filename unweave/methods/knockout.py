@@ -20,13 +20,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from unweave.engine.donor import GivenDonor, RunDonor
-from unweave.engine.masked_donor import MaskedDonor
-from unweave.engine.question import question_of
-from unweave.engine.sheet import Joint, Sheet
-from unweave.engine.sweep import Sweep
+from unweave.engine.context import context_of
+from unweave.engine.donors import GivenDonor, MaskedDonor, RunDonor
+from unweave.engine.executor import execute
+from unweave.engine.grid import JointPatch, NodeGrid
+from unweave.engine.patches import PatchRuns
 from unweave.errors import InputError
-from unweave.methods.frame import finished, labelled, stopped_in
+from unweave.methods.frame import finished, labelled
 from unweave.methods.heads import Knockouts, shared_note
 from unweave.methods.knockout_targets import (
     Target,
@@ -39,12 +39,12 @@ from unweave.methods.knockout_targets import (
 )
 from unweave.methods.measures import check_measure, measure_attrs, measured
 from unweave.methods.replacement import Replacement, replacement_of, replacing
-from unweave.methods.result_noise import NoiseRuns
+from unweave.methods.result_noise import noise_runs
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.prompts import Prompts
 from unweave.models.run import Edit, where
 from unweave.models.sites import SITES, n_heads_at
-from unweave.progress import Progress, shown
+from unweave.progress import Progress
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -95,20 +95,18 @@ def knockout(
     fill = replacement_of(how, source)
     _check(pair, heads, joint, measure)
     plan = _plan(pair, "z" if heads is None else heads, at, joint)
-    noisy, note = plan.noisy and fill.how == "gaussian", ""
-    with shown(progress, "knocking out") as report:
-        if noisy:
-            runs = NoiseRuns(pair, plan.chosen, fill.seed, mask_of(pair, at), memory, report)
-        else:
-            values, note = replacing(pair, plan.keys, fill, memory)
-            donor, mask = GivenDonor(values), mask_of(pair, at) if plan.sheets else None
-            if mask is not None:  # joint patches name their positions themselves
-                donor = MaskedDonor(donor, RunDonor(pair.prompts, pair.clean_run), mask)
-            runs = Sweep(question_of(pair, "noise", donor), plan.sheets or plan.joints, memory, report)
-        stopped = stopped_in(runs.run)
-    notes = [note, *_notes(pair, plan, uniform=fill.how == "zero" and at is None), runs.scores.note()]
+    if plan.noisy and fill.how == "gaussian":
+        runs, note = noise_runs(pair, plan.chosen, fill.seed, mask_of(pair, at)), ""
+    else:
+        values, note = replacing(pair, plan.keys, fill, memory)
+        donor, mask = GivenDonor(values), mask_of(pair, at) if plan.sheets else None
+        if mask is not None:  # joint patches name their positions themselves
+            donor = MaskedDonor(donor, RunDonor(pair.prompts, pair.clean_run), mask)
+        runs = PatchRuns(context_of(pair, "noise", donor), plan.sheets or plan.joints)
+    scores = execute(runs, memory, progress, "knocking out")
+    notes = [note, *_notes(pair, plan, uniform=fill.how == "zero" and at is None), scores.note()]
     attrs = {**_attrs(pair, fill, at, plan), "notes": "; ".join(filter(None, notes))}
-    return finished(_result(pair, plan, runs.scores.values, measure, attrs), stopped)
+    return finished(_result(pair, plan, scores.values, measure, attrs), scores.stopped)
 
 
 @dataclass(frozen=True)
@@ -121,8 +119,8 @@ class Plan:
     axes: Mapping[str, Sequence]
     kind: str
     chosen: tuple[tuple[Target, ...], ...]
-    sheets: tuple[Sheet, ...] = ()
-    joints: tuple[Sheet | Joint, ...] = ()
+    sheets: tuple[NodeGrid, ...] = ()
+    joints: tuple[NodeGrid | JointPatch, ...] = ()
 
     @property
     def keys(self) -> list[tuple[str, int]]:
@@ -207,27 +205,27 @@ def _in_turn(pair: Contrast, kind: str, at: At) -> Plan:
         chosen = tuple((target,) for target in every_target(config, kind))
         return Plan({"layer": layers}, kind, chosen, joints=_joints(pair, chosen, at))
     if n_heads is None:
-        return Plan({"layer": layers}, kind, (), tuple(Sheet(site, layer, layer) for layer in layers))
+        return Plan({"layer": layers}, kind, (), tuple(NodeGrid(site, layer, layer) for layer in layers))
     heads = tuple(range(n_heads))
     results = [f"result {n}.{head}" for n in layers for head in heads] if kind == "result" else []
     chosen = tuple(knockouts_of(config, results)) if results else ()
     axis = "kv_head" if SITES[site].rows == "kv_head" and config.grouped else "head"
-    sheets = tuple(Sheet(site, layer, layer * n_heads, heads) for layer in layers)
+    sheets = tuple(NodeGrid(site, layer, layer * n_heads, heads) for layer in layers)
     return Plan({"layer": layers, axis: heads}, kind, chosen, sheets)
 
 
-def _joints(pair: Contrast, chosen: Sequence[Sequence[Target]], at: At) -> tuple[Sheet | Joint, ...]:
+def _joints(pair: Contrast, chosen: Sequence[Sequence[Target]], at: At) -> tuple[NodeGrid | JointPatch, ...]:
     """One patch for each set of targets: a sheet where it is one activation at one place, else all places together."""
     places = [pair.prompts.role(role).cpu()[None] for role in roles_of(pair, at)] or [None]
-    patches: list[Sheet | Joint] = []
+    patches: list[NodeGrid | JointPatch] = []
     for offset, targets in enumerate(chosen):
         members = tuple(
-            Sheet(a.site, a.layer, 0, None if a.part is None else (a.part,), place)
+            NodeGrid(a.site, a.layer, 0, None if a.part is None else (a.part,), place)
             for target in targets
             for a in target.addresses
             for place in places
         )
-        patches.append(replace(members[0], offset=offset) if len(members) == 1 else Joint(members, offset))
+        patches.append(replace(members[0], offset=offset) if len(members) == 1 else JointPatch(members, offset))
     return tuple(patches)
 
 

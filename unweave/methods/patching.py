@@ -3,8 +3,8 @@
 Meng et al. 2022 (arXiv 2202.05262), Wang et al. 2022 (arXiv 2211.00593); for what the two directions mean,
 Heimersheim and Nanda 2024 (arXiv 2404.15255). Steps:
 
-1. Each site's axes become sheets of variants.
-2. The engine scores every variant of every prompt (`unweave.engine.sweep`).
+1. Each site's axes become grids of nodes.
+2. The engine scores every variant of every prompt (`unweave.engine.executor`).
 3. Scores become effects on the scale of the two baselines (`unweave.metrics.contrast`).
 """
 
@@ -17,20 +17,20 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from unweave.engine.question import question_of
-from unweave.engine.scores import Scores
-from unweave.engine.sheet import Joint, Sheet
-from unweave.engine.sweep import Sweep
+from unweave.engine.context import context_of
+from unweave.engine.executor import Scores, execute
+from unweave.engine.grid import JointPatch, NodeGrid
+from unweave.engine.patches import PatchRuns
 from unweave.errors import InputError
 from unweave.methods.address import Address, checked, patchable_site
-from unweave.methods.axes import Axes, Over, axes_of, sheets_of
-from unweave.methods.frame import finished, labelled, stopped_in
+from unweave.methods.axes import Axes, Over, axes_of, grids_of
+from unweave.methods.frame import finished, labelled
 from unweave.methods.heads import shared_note, written
 from unweave.methods.measures import EFFECT, MEANING
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.prompts import Prompts
 from unweave.models.sites import check_pos
-from unweave.progress import Progress, shown
+from unweave.progress import Progress
 from unweave.results.top import Row, Top
 
 if TYPE_CHECKING:
@@ -100,16 +100,17 @@ def patch(
         raise InputError("sites: none was given; choose among resid_pre attn_out mlp_out z q k v pattern …")
     config = pair.model.config
     plan = [axes_of(config, pair.prompts, patchable_site(config, name), over) for name in dict.fromkeys(names)]
-    sheets: list[list[Sheet]] = []
+    grids: list[NodeGrid] = []
+    variants: list[slice] = []
     for axes in plan:
-        sheets.append(sheets_of(axes, pair.prompts, sum(sheet.size for part in sheets for sheet in part)))
-    scores, stopped = _swept(pair, [sheet for part in sheets for sheet in part], direction, memory, progress)
-    arrays, start = {}, 0
-    for axes, part in zip(plan, sheets, strict=True):
-        size = sum(sheet.size for sheet in part)
-        arrays[axes.site.name] = _array(pair, axes, scores, slice(start, start + size), direction)
-        start += size
-    return finished(arrays[plan[0].site.name] if isinstance(sites, str) else _dataset(arrays), stopped)
+        start = sum(grid.size for grid in grids)
+        grids += grids_of(axes, pair.prompts, start)
+        variants.append(slice(start, sum(grid.size for grid in grids)))
+    scores = execute(PatchRuns(context_of(pair, direction), grids), memory, progress, "patching")
+    arrays = {
+        axes.site.name: _array(pair, axes, scores, own, direction) for axes, own in zip(plan, variants, strict=True)
+    }
+    return finished(arrays[plan[0].site.name] if isinstance(sites, str) else _dataset(arrays), scores.stopped)
 
 
 def patch_at(
@@ -139,30 +140,16 @@ def patch_at(
     places = [addresses] if isinstance(addresses, (Address, str)) else [written(place) for place in addresses]
     if not places:
         raise InputError("addresses: none was given; write ['z 23.3', 'resid_pre 5 @S2']")
-    sheets = [_sheet_of(pair, place, offset) for offset, place in enumerate(places)]
-    scores, stopped = _swept(pair, sheets, direction, memory, progress)
+    grids = [_grid_of(pair, place, offset) for offset, place in enumerate(places)]
+    scores = execute(PatchRuns(context_of(pair, direction), grids), memory, progress, "patching")
     names = [_name_of(place) for place in places]
     recipient = pair.sides(direction)[0].prompts
     effects = pair.effect(scores.values.to(pair.clean.device), direction)
-    effects = effects.masked_fill(_beyond(sheets, recipient).to(effects.device), float("nan"))
-    shared = shared_note(pair.model.config, {member.site for sheet in sheets for member in sheet.members})
+    effects = effects.masked_fill(_beyond(grids, recipient).to(effects.device), float("nan"))
+    shared = shared_note(pair.model.config, {member.site for grid in grids for member in grid.members})
     notes = "; ".join(filter(None, [shared, scores.note()]))
     attrs = {**_attrs(direction), "site": "addresses", "notes": notes}
-    return finished(labelled(pair, effects.T, {"address": names}, attrs, recipient), stopped)
-
-
-def _swept(
-    pair: Contrast,
-    sheets: Sequence[Sheet | Joint],
-    direction: str,
-    memory: int | float | None,
-    progress: Progress | bool | None,
-) -> tuple[Scores, bool]:
-    """Scores, and whether Ctrl-C ended the sweep before all were there."""
-    with shown(progress, "patching") as report:
-        sweep = Sweep(question_of(pair, direction), sheets, memory, report)
-        stopped = stopped_in(sweep.run)
-    return sweep.scores, stopped
+    return finished(labelled(pair, effects.T, {"address": names}, attrs, recipient), scores.stopped)
 
 
 def _array(pair: Contrast, axes: Axes, scores: Scores, variants: slice, direction: str) -> xr.DataArray:
@@ -188,17 +175,17 @@ def _dataset(arrays: dict[str, xr.DataArray]) -> xr.Dataset:
     return xr.Dataset({name: array.rename(name) for name, array in arrays.items()}, attrs=shared)
 
 
-def _sheet_of(pair: Contrast, place: Place, offset: int) -> Sheet | Joint:
+def _grid_of(pair: Contrast, place: Place, offset: int) -> NodeGrid | JointPatch:
     if isinstance(place, str) and "+" in place:
         place = place.split("+")
     if not isinstance(place, (str, Address)):
-        members = tuple(_sheet_of(pair, member, 0) for member in place)
+        members = tuple(_grid_of(pair, member, 0) for member in place)
         if not members:
             raise InputError("addresses: a patch of no address")
-        return Joint(members, offset)  # type: ignore[arg-type]
+        return JointPatch(members, offset)  # type: ignore[arg-type]
     address = checked(pair.model.config, place)
     parts = None if address.part is None else (address.part,)
-    return Sheet(address.site, address.layer, offset, parts, _places_at(pair, address))
+    return NodeGrid(address.site, address.layer, offset, parts, _places_at(pair, address))
 
 
 def _places_at(pair: Contrast, address: Address) -> Tensor | None:
@@ -210,10 +197,10 @@ def _places_at(pair: Contrast, address: Address) -> Tensor | None:
     return torch.full((1, len(pair.prompts)), pos)
 
 
-def _beyond(sheets: Sequence[Sheet | Joint], prompts: Prompts) -> Bool[Tensor, "variant prompt"]:
+def _beyond(grids: Sequence[NodeGrid | JointPatch], prompts: Prompts) -> Bool[Tensor, "variant prompt"]:
     """Which patches name a position that a prompt does not have."""
     ends = prompts.lengths.cpu()
-    places = [[member.places[0] for member in sheet.members if member.places is not None] for sheet in sheets]
+    places = [[member.places[0] for member in grid.members if member.places is not None] for grid in grids]
     return torch.stack([sum((at >= ends for at in each), torch.zeros_like(ends, dtype=torch.bool)) for each in places])
 
 

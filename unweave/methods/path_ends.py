@@ -18,9 +18,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from unweave.engine.reach import entry_stage
+from unweave.engine.context import entry_stage
+from unweave.engine.grid import JointPatch, NodeGrid
 from unweave.engine.receivers import Receivers
-from unweave.engine.sheet import Joint, Sheet
 from unweave.errors import InputError
 from unweave.methods.heads import HeadName, head_name_at, is_head, is_head_name, parse_head, written
 from unweave.metrics.contrast import Contrast
@@ -89,7 +89,7 @@ def receiving(config: Config, receivers: Sequence[Receiver], places: Places | No
 
 def sending(
     config: Config, senders: Sender | Sequence[Sender | Sequence[Sender]] | Top, places: Places | None
-) -> tuple[dict[str, Sequence], list[Sheet | Joint]]:
+) -> tuple[dict[str, Sequence], list[NodeGrid | JointPatch]]:
     """The result's axes, and the engine's senders.
 
     Raises:
@@ -99,25 +99,25 @@ def sending(
     if senders == "heads":
         heads = tuple(range(config.n_heads))
         return {"layer": layers, "head": heads}, [
-            Sheet("z", layer, layer * config.n_heads, heads, sent_at) for layer in layers
+            NodeGrid("z", layer, layer * config.n_heads, heads, sent_at) for layer in layers
         ]
     if senders == "mlps":
         check_site(config, SITES["mlp_out"])
-        return {"layer": layers}, [Sheet("mlp_out", layer, layer, None, sent_at) for layer in layers]
+        return {"layer": layers}, [NodeGrid("mlp_out", layer, layer, None, sent_at) for layer in layers]
     single = is_head(senders) or (isinstance(senders, str) and (senders == "embed" or senders[-1:].isdecimal()))
     if not senders or (isinstance(senders, str) and not single):
         raise InputError(f"senders: expected 'heads', 'mlps' or a list such as [(9, 6), 'mlp 3'], got {senders!r}")
-    listed: dict[str, Sheet | Joint] = {}
+    listed: dict[str, NodeGrid | JointPatch] = {}
     each: Sequence[object] = [senders] if single else senders  # pyright: ignore[reportAssignmentType]
     for sender in each:
         name, members = _together(config, written(sender), sent_at)
         if name in listed:
             raise InputError(f"senders: {name!r} is named twice")
-        listed[name] = Joint(members, len(listed))
+        listed[name] = JointPatch(members, len(listed))
     return {"sender": list(listed)}, list(listed.values())
 
 
-def check_order(config: Config, senders: Sequence[Sheet | Joint], receivers: Receivers) -> None:
+def check_order(config: Config, senders: Sequence[NodeGrid | JointPatch], receivers: Receivers) -> None:
     """Raises InputError where no sender comes before any receiver."""
     if receivers.logits:
         return
@@ -172,12 +172,12 @@ def _mlp_layer(config: Config, name: str, argument: str) -> int:
     return check_layer(config, int(number))
 
 
-def _together(config: Config, sender: Any, places: Int[Tensor, "1 prompt"] | None) -> tuple[str, tuple[Sheet, ...]]:
+def _together(config: Config, sender: Any, places: Int[Tensor, "1 prompt"] | None) -> tuple[str, tuple[NodeGrid, ...]]:
     """The name and the sheets of one sender, or of several that are sent at once."""
     if isinstance(sender, str) and "+" in sender:
         sender = [part.strip() for part in sender.split("+")]
     several = isinstance(sender, (list, tuple)) and not is_head(sender)
-    members: dict[str, Sheet] = {}
+    members: dict[str, NodeGrid] = {}
     for one in sender if several else [sender]:
         name, sheet = _sheet(config, one, places)
         if name in members:
@@ -188,14 +188,14 @@ def _together(config: Config, sender: Any, places: Int[Tensor, "1 prompt"] | Non
     return " + ".join(members), tuple(members.values())
 
 
-def _sheet(config: Config, sender: Any, places: Int[Tensor, "1 prompt"] | None) -> tuple[str, Sheet]:
+def _sheet(config: Config, sender: Any, places: Int[Tensor, "1 prompt"] | None) -> tuple[str, NodeGrid]:
     """One sender's name and sheet."""
     if sender == "embed":
-        return "embed", Sheet("resid_pre", 0, 0, None, places)
+        return "embed", NodeGrid("resid_pre", 0, 0, None, places)
     if isinstance(sender, str) and sender.startswith("mlp"):
         layer = _mlp_layer(config, sender, "senders")
-        return f"mlp {layer}", Sheet("mlp_out", layer, 0, None, places)
+        return f"mlp {layer}", NodeGrid("mlp_out", layer, 0, None, places)
     if not is_head(sender) and not (isinstance(sender, str) and is_head_name(sender)):
         raise InputError(f"senders: {sender!r} is not a sender; write (9, 6), '9.6', 'mlp 3' or 'embed'")
     layer, head = parse_head(config, sender)  # pyright: ignore[reportArgumentType]
-    return f"{layer}.{head}", Sheet("z", layer, 0, (head,), places)
+    return f"{layer}.{head}", NodeGrid("z", layer, 0, (head,), places)

@@ -27,10 +27,11 @@ from typing import TYPE_CHECKING
 from jaxtyping import Float
 from torch import Tensor
 
-from unweave.engine.paths import PathSweep
-from unweave.engine.question import question_of
+from unweave.engine.context import context_of
+from unweave.engine.executor import execute
+from unweave.engine.paths import PathRuns
 from unweave.errors import InputError
-from unweave.methods.frame import finished, labelled, stopped_in
+from unweave.methods.frame import finished, labelled
 from unweave.methods.heads import shared_note
 from unweave.methods.measures import check_measure, measure_attrs, measured
 from unweave.methods.path_ends import (
@@ -45,7 +46,7 @@ from unweave.methods.path_ends import (
     sending,
 )
 from unweave.metrics.contrast import Contrast, check_pair
-from unweave.progress import Progress, shown
+from unweave.progress import Progress
 from unweave.results.top import Top
 
 if TYPE_CHECKING:
@@ -129,15 +130,14 @@ def path_patch(
     axes, sheets = sending(config, senders, places_of(pair, sends))
     target = receiving(config, list(ends.values()), places_of(pair, receives), live=convention.attention == "qkv")
     check_order(config, sheets, target)
-    with shown(progress, "path patching") as report:
-        sweep = PathSweep(question_of(pair, direction), sheets, target, mlps == "live", memory, report)
-        stopped = stopped_in(sweep.run)
+    runs = PathRuns(context_of(pair, direction), sheets, target, mlps == "live")
+    scores = execute(runs, memory, progress, "path patching")
     receiver_at = receives if ends else pair.metric.role
     places = {"sender_at": sends or "all positions", "receiver_at": receiver_at or "all positions"}
     shared = shared_note(config, {name.split()[-1] for name in ends})
-    notes = "; ".join(filter(None, [shared, sweep.scores.note()]))
+    notes = "; ".join(filter(None, [shared, scores.note()]))
     attrs = {**places, "receivers": ", ".join(ends) or "logits", "notes": notes}
-    return finished(_result(pair, axes, sweep.scores.values, convention, attrs), stopped)
+    return finished(_result(pair, axes, scores.values, convention, attrs), scores.stopped)
 
 
 def _result(

@@ -146,7 +146,7 @@ class AttentionInputs:
     """What attention knows of positions: the rotary tables, and a mask of the keys that it reads (see `seen_keys`)."""
 
     tables: Tables | None
-    seen: Bool[Tensor, "prompt pos"] | None
+    seen: Bool[Tensor, "prompt key"] | None
 
     @staticmethod
     def of(
