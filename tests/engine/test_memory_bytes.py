@@ -43,7 +43,7 @@ ASKED: dict[str, Callable[..., xr.DataArray]] = {
 
 @cache
 def pair_of(metric: Metric) -> uw.Contrast:
-    """A pair whose runs lend nothing, in float32."""
+    """A pair whose runs kept nothing, in float32."""
     model = random_model(
         uw.small_config(n_layers=3, n_heads=8, d_model=32, d_head=4, d_mlp=64, d_vocab=2000, n_ctx=N_POS)
     )

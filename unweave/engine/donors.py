@@ -77,7 +77,7 @@ _AXES = {"attention": "n p -> n 1 p 1", "resid": "n p -> n p 1", "neuron": "n p 
 class MaskedDonor:
     """A donor that gives what `given` gives where `mask` is true; of a pattern, at these destinations.
 
-    The recipient's values come from where the sweep has them, so that a change outside the mask is exactly 0.
+    The recipient's values come from where the runs have them, so that a change outside the mask is exactly 0.
     """
 
     given: Donor

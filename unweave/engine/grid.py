@@ -16,7 +16,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class NodeGrid:
-    """Variants `offset … offset + size` of a sweep.
+    """Variants `offset … offset + size` of the runs.
 
     Args:
         parts: heads (kv heads for `k` and `v`) or neurons patched one by one; None patches all of them together.

@@ -39,13 +39,10 @@ def budget_bytes(memory: int | float | None, device: torch.device) -> int:
 
 def recording_bytes(config: Config, n_pos: int, kept: Iterable[Key], itemsize: int) -> int:
     """What one prompt's recording holds: the sites kept of either run, and what the layer in hand takes."""
-    sizes = (width(config, SITES[site], n_pos) * _itemsize(site, itemsize) for site, _ in kept)
-    return n_pos * sum(sizes) + forward_bytes(config, n_pos, itemsize)
-
-
-def _itemsize(site: str, itemsize: int) -> int:
-    """Attention is computed, and kept, in float32 at least."""
-    return max(itemsize, 4) if SITES[site].rows == "attention" else itemsize
+    size = 0
+    for site, _ in kept:  # attention is computed, and kept, in float32 at least
+        size += width(config, SITES[site], n_pos) * (max(itemsize, 4) if SITES[site].rows == "attention" else itemsize)
+    return n_pos * size + forward_bytes(config, n_pos, itemsize)
 
 
 def forward_bytes(config: Config, n_pos: int, itemsize: int) -> int:

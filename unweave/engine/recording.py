@@ -1,4 +1,4 @@
-"""What a sweep keeps of the two runs, and the change of the residual stream that each patch makes at its entry.
+"""What is kept of the two runs, and the change of the residual stream that each patch makes at its entry.
 
 A change is the donor's value minus the recipient's, carried to the residual stream:
 

@@ -131,11 +131,12 @@ class Wavefront:
         if self.n_rows == 0 or not half:
             return
         weights, z = self.recording.weights.layers[layer], self.x
-        self._edit_stream(stage)
+        if self.edits:
+            self._edit_stream(stage)
         if "attention" in half:
             z = self._attention(stage)
         for rows in self._chunks():
-            tap = self._tap(self.rows[:, rows])
+            tap = self._tap(self.rows[:, rows]) if self.edits else untapped
             self.x[rows] = half_block(
                 self.config,
                 stage % 2,
@@ -146,13 +147,12 @@ class Wavefront:
 
     def landed(self) -> tuple[Int[Tensor, " run"], Int[Tensor, " run"], Float[Tensor, "run d_model"]]:
         """After the last stage: each run's variant and prompt, and its residual stream where the metric reads."""
-        self._edit_stream(2 * self.config.n_layers)
+        if self.edits:
+            self._edit_stream(2 * self.config.n_layers)
         return self.rows[0, : self.n_rows], self.rows[1, : self.n_rows], self.x[: self.n_rows]
 
     def _tap(self, rows: Int[Tensor, "3 *row"], queries: slice = slice(None)) -> Tap:
         """A tap that makes the edits in these rows. Of `z` and the pattern only the `queries` are there."""
-        if not self.edits:
-            return untapped
 
         def tap(site: str, layer: int, value: Tensor) -> Tensor:
             if (site, layer) not in self.edits:
@@ -166,7 +166,7 @@ class Wavefront:
         """Edits of the residual stream before a stage."""
         layer, half = divmod(stage, 2)
         keys = [("resid_mid", layer)] if half else [("resid_post", layer - 1), ("resid_pre", layer)]
-        for key in keys if self.edits else ():
+        for key in keys:
             for rows in self._chunks():
                 self.x[rows] = self._tap(self.rows[:, rows])(*key, self.x[rows])
 
@@ -180,7 +180,9 @@ class Wavefront:
         weights = self.recording.weights.layers[layer]
         qkv = self.x.new_empty(self.n_rows, weights.w_qkv.shape[0])
         for rows in self._chunks():
-            qkv[rows] = self._tap(self.rows[:, rows])("qkv", layer, project(config, weights, self.x[rows]))
+            qkv[rows] = project(config, weights, self.x[rows])
+            if ("qkv", layer) in self.edits:
+                qkv[rows] = self._tap(self.rows[:, rows])("qkv", layer, qkv[rows])
         if stage == last_attention(config):
             return self._attention_where_read(layer, qkv)
         z = self.x.new_empty(self.n_rows, config.n_heads, config.d_head)
@@ -218,7 +220,7 @@ class Wavefront:
             self.config,
             block.of(qkv),
             self.recording.inputs.take(prompt, group.last + 1),
-            self._tap(rows, queries),
+            self._tap(rows, queries) if self.edits else untapped,
             layer,
             first=group.first,
             prefix=prefix,

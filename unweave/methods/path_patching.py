@@ -127,10 +127,10 @@ def path_patch(
     convention.check(pair)
     config, (sends, receives) = pair.model.config, roles_at(at)
     ends = named_receivers(config, receivers)
-    axes, sheets = sending(config, senders, places_of(pair, sends))
+    axes, sent = sending(config, senders, places_of(pair, sends))
     target = receiving(config, list(ends.values()), places_of(pair, receives), live=convention.attention == "qkv")
-    check_order(config, sheets, target)
-    runs = PathRuns(context_of(pair, direction), sheets, target, mlps == "live")
+    check_order(config, sent, target)
+    runs = PathRuns(context_of(pair, direction), sent, target, mlps == "live")
     scores = execute(runs, memory, progress, "path patching")
     receiver_at = receives if ends else pair.metric.role
     places = {"sender_at": sends or "all positions", "receiver_at": receiver_at or "all positions"}

@@ -84,14 +84,14 @@ def position_token(
     check_pair(pair)
     chosen = parse_heads(pair.model.config, heads)
     flipped = _flipped(pair, task)
-    sheets = _sheets(chosen)
+    grids = _grids(chosen)
     names = ["all", *(head_name(head) for head in chosen)]
     scores = torch.empty(len(pair.prompts), len(names), len(TOKENS), len(POSITIONS), dtype=pair.clean.dtype)
     scores[:] = pair.clean.cpu()[:, None, None, None]
     with shown(progress, "position and token") as report:
         for number, (cell, prompts) in enumerate(flipped.items()):
             part = None if report is None else _part(report, number, len(flipped))
-            runs = PatchRuns(context_of(pair, "noise", RunDonor(prompts)), sheets)
+            runs = PatchRuns(context_of(pair, "noise", RunDonor(prompts)), grids)
             values = execute(runs, memory, part or False).complete()
             scores[:, :, list(TOKENS).index(cell[0]), list(POSITIONS).index(cell[1])] = values.T
     return _dataset(pair, scores, names)
@@ -112,7 +112,7 @@ def additive_fit(
     return coefficients, scores - fitted
 
 
-def _sheets(heads: Sequence[Head]) -> list[NodeGrid | JointPatch]:
+def _grids(heads: Sequence[Head]) -> list[NodeGrid | JointPatch]:
     """All heads at once, then each alone."""
     single = [NodeGrid("z", layer, 1 + number, (head,)) for number, (layer, head) in enumerate(heads)]
     return [JointPatch(tuple(NodeGrid("z", layer, 0, (head,)) for layer, head in heads)), *single]

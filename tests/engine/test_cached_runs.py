@@ -1,4 +1,4 @@
-"""A contrast's runs lend what they kept: the same numbers, and no prompt is run twice."""
+"""What the runs of a contrast kept is used: the same numbers, and no prompt is run twice."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,8 +15,8 @@ from unweave.models import cache_policy
 
 MODELS = ["llama-grouped", "gpt2", "neox-parallel", "neox-serial"]
 
-# What sweeps read of both runs, or of the recipient's alone; and what they cannot borrow.
-LENT: dict[str, Callable[[uw.Contrast], np.ndarray]] = {
+# What sweeps read of both runs, or of the recipient's alone; and what they do not find there.
+CACHED: dict[str, Callable[[uw.Contrast], np.ndarray]] = {
     "stream": lambda pair: uw.patch(pair, "resid_pre", over=("layer", "pos")).values,
     "halves": lambda pair: uw.patch(pair, "mlp_out", over=("layer", "pos")).values,
     "keys": lambda pair: uw.patch(pair, "k", over=("layer", "head"), direction="noise").values,
@@ -32,7 +32,7 @@ RUN_AGAIN: dict[str, Callable[[uw.Contrast], np.ndarray]] = {
 }
 
 
-def unlent(pair: uw.Contrast, monkeypatch: pytest.MonkeyPatch) -> uw.Contrast:
+def uncached(pair: uw.Contrast, monkeypatch: pytest.MonkeyPatch) -> uw.Contrast:
     """The same contrast, made where there is no memory to keep anything in."""
     with monkeypatch.context() as patched:
         patched.setattr(cache_policy, "free_bytes", lambda _: 0)
@@ -40,20 +40,20 @@ def unlent(pair: uw.Contrast, monkeypatch: pytest.MonkeyPatch) -> uw.Contrast:
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("ask", LENT)
-def test_lent_activations_give_the_numbers_of_runs_made_again(
+@pytest.mark.parametrize("ask", CACHED)
+def test_cached_activations_give_the_numbers_of_runs_made_again(
     name: str, ask: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pair = both(name, "unequal", "ABC").contrast
-    expected = LENT[ask](unlent(pair, monkeypatch))
+    expected = CACHED[ask](uncached(pair, monkeypatch))
     monkeypatch.setattr(donors, "run_model", None)  # a prompt that is run again is an error
-    np.testing.assert_allclose(LENT[ask](pair), expected, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(CACHED[ask](pair), expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("ask", RUN_AGAIN)
 def test_what_was_not_kept_is_run_again(ask: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pair = both("llama-grouped", "unequal", "ABC").contrast
-    expected = RUN_AGAIN[ask](unlent(pair, monkeypatch))
+    expected = RUN_AGAIN[ask](uncached(pair, monkeypatch))
     np.testing.assert_allclose(RUN_AGAIN[ask](pair), expected, rtol=0, atol=1e-12)
 
 
@@ -73,7 +73,7 @@ def _kept(pair: uw.Contrast) -> list[torch.Tensor]:
     return list(pair.clean_run.kept.values())
 
 
-def test_a_sweep_leaves_what_it_borrowed_as_it_was() -> None:
+def test_a_sweep_leaves_what_it_read_as_it_was() -> None:
     pair = tiny_pair(tiny_model("llama"))
     before = {key: value.clone() for key, value in pair.clean_run.kept.items()}
     uw.patch(pair, ["resid_pre", "z", "k"], over=("layer",), direction="noise")
