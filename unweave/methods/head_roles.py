@@ -311,12 +311,16 @@ def _direct_and_indirect(pair: Contrast) -> dict[str, xr.DataArray]:
     shares = {"direct": own, **dict.fromkeys(ANSWERS, torch.full_like(own, float("nan")))}
     shares |= {name: written(part, clean) for name, part in zip(ANSWERS, parts, strict=False)}
     found = {name: labelled(pair, values / scale, axes, {}) for name, values in shares.items()}
-    moved = labelled(pair, (written(whole, corrupted) - own) / pair.gap, axes, {})
+    effect = math.copysign(1, pair.gap) * effect
+    moved = labelled(pair, (written(whole, corrupted) - own) / abs(pair.gap), axes, {})
     return found | {"effect": effect, "indirect": effect - moved}
 
 
 def _through(pair: Contrast, movers: Collection[Head], looks: xr.DataArray, least: float) -> xr.DataArray:
-    """Effects through the movers' queries, of heads that look at S2 and come before a mover; NaN for all others."""
+    """Effects through the movers' queries, of heads that look at S2 and come before a mover; NaN for all others.
+
+    Like every measure, positive if it favors the right answer, also if the model prefers the wrong one (a gap below 0).
+    """
     import xarray as xr
 
     last = max((layer for layer, _ in movers), default=0)
@@ -328,7 +332,7 @@ def _through(pair: Contrast, movers: Collection[Head], looks: xr.DataArray, leas
         queries = [(layer, head, "q") for layer, head in sorted(movers)]
         found = path_patch(pair, queries, tried, at=pair.metric.role, progress=False)
         for place, (layer, head) in enumerate(tried):
-            effects[:, layer, head] = found.values[:, place]
+            effects[:, layer, head] = math.copysign(1, pair.gap) * found.values[:, place]
     return effects
 
 
