@@ -193,13 +193,13 @@ def test_without_a_command_the_help_is_shown(run: Command) -> None:
 
 SLOW_PATCH = """
 import sys, time
-from unweave.engine import sweep
-landed = sweep.Sweep._land
+from unweave.engine.executor import Scores
+landed = Scores.put_rest
 def slow(self, *arguments):
     landed(self, *arguments)
     print("landed", flush=True)
     time.sleep(60)
-sweep.Sweep._land = slow
+Scores.put_rest = slow
 from unweave.cli import main
 main()
 """

@@ -38,6 +38,7 @@ from unweave.errors import InputError, Interrupted
 from unweave.methods.role_attention import role_attention
 from unweave.methods.targets import several
 from unweave.metrics.contrast import Contrast, check_pair
+from unweave.models.forward import looks_ahead
 from unweave.nodes import Edge, Head, Node, head_name
 from unweave.progress import Progress, shown
 from unweave.results.summary import summary
@@ -174,7 +175,7 @@ def own_roles(pair: Contrast, roles: Sequence[str] | None = None) -> dict[str, B
     the first.
     """
     differs = (pair.prompts.tokens != pair.corrupted.tokens).cumsum(1) > 0
-    if not pair.model.config.causal:  # nothing comes before
+    if looks_ahead(pair.model.config):  # nothing comes before
         differs = differs[:, -1:].expand_as(differs)
     rows = torch.arange(len(pair.prompts), device=differs.device)
     end, names = pair.metric.role, list(roles or pair.prompts.roles)

@@ -38,7 +38,7 @@ from unweave.methods.targets import several
 from unweave.methods.to_xarray import Coords, array_of, to_xarray
 from unweave.methods.weights.head_matrices import answer_direction
 from unweave.metrics.contrast import Contrast, check_pair
-from unweave.models.forward import norm_scale
+from unweave.models.forward import halves, norm_scale
 from unweave.models.model import Model
 from unweave.models.precision import widened, without_autocast
 from unweave.models.prompts import Prompts
@@ -128,7 +128,7 @@ def logit_lens(
     if norm not in ("final", "own"):
         raise InputError(f"norm: expected 'final' or 'own', got {norm!r}")
     config, last = pair.model.config, ("resid_post", pair.model.config.n_layers - 1)
-    sites = ("resid_pre", "resid_mid") if mid and config.block == "serial" else ("resid_pre",)
+    sites = ("resid_pre", "resid_mid") if mid and halves(config)[1] else ("resid_pre",)
     stages: dict[str, Key] = {
         f"{layer}_{site.removeprefix('resid_')}": (site, layer) for layer in range(config.n_layers) for site in sites
     }

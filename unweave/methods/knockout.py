@@ -20,23 +20,23 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from unweave.engine.donor import GivenDonor, RunDonor
-from unweave.engine.masked_donor import MaskedDonor
-from unweave.engine.question import question_of
-from unweave.engine.sweep import Sweep
+from unweave.engine.context import context_of
+from unweave.engine.donors import GivenDonor, MaskedDonor, RunDonor
+from unweave.engine.executor import execute
+from unweave.engine.patches import PatchRuns
 from unweave.errors import InputError
 from unweave.methods.effect_scale import check_measure, measure_attrs, normalize
 from unweave.methods.replacement import Replacement, replacement_of, replacing
-from unweave.methods.result_noise import NoiseRuns
-from unweave.methods.targets import JointNodes, NodeGrid, by_name, grid_of, grid_over, joints_of, shared_note
-from unweave.methods.to_xarray import finished, stopped_in, to_xarray
+from unweave.methods.result_noise import noise_runs
+from unweave.methods.targets import JointNodes, ResultGrid, by_name, grid_of, grid_over, joints_of, shared_note
+from unweave.methods.to_xarray import finished, to_xarray
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.config import Config
 from unweave.models.prompts import Prompts
 from unweave.models.run import Edit, where
 from unweave.models.sites import parts_of
 from unweave.nodes import Node, joint_name
-from unweave.progress import Progress, shown
+from unweave.progress import Progress
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -87,20 +87,18 @@ def knockout(
     fill = replacement_of(how, source)
     _check(pair, heads, joint, measure)
     plan = _plan(pair, "z" if heads is None else heads, at, joint)
-    noisy, note = plan.noisy and fill.how == "gaussian", ""
-    with shown(progress, "knocking out") as report:
-        if noisy:
-            runs = NoiseRuns(pair, plan.chosen, fill.seed, mask_of(pair, at), memory, report)
-        else:
-            values, note = replacing(pair, plan.keys(pair.model.config), fill, memory)
-            donor, mask = GivenDonor(values), mask_of(pair, at) if plan.masked else None
-            if mask is not None:  # joint patches name their positions themselves
-                donor = MaskedDonor(donor, RunDonor(pair.prompts, pair.clean_run), mask)
-            runs = Sweep(question_of(pair, "noise", donor), plan.grid.sheets, memory, report)
-        stopped = stopped_in(runs.run)
-    notes = [note, *_notes(pair, plan, uniform=fill.how == "zero" and at is None), runs.scores.note()]
+    if plan.noisy and fill.how == "gaussian":
+        runs, note = noise_runs(pair, plan.chosen, fill.seed, mask_of(pair, at)), ""
+    else:
+        values, note = replacing(pair, plan.keys(pair.model.config), fill, memory)
+        donor, mask = GivenDonor(values), mask_of(pair, at) if plan.masked else None
+        if mask is not None:  # joint patches name their positions themselves
+            donor = MaskedDonor(donor, RunDonor(pair.prompts, pair.clean_run), mask)
+        runs = PatchRuns(context_of(pair, "noise", donor), plan.grid.patches)
+    scores = execute(runs, memory, progress, "knocking out")
+    notes = [note, *_notes(pair, plan, uniform=fill.how == "zero" and at is None), scores.note()]
     attrs = {**_attrs(pair, fill, at, plan), "notes": "; ".join(filter(None, notes))}
-    return finished(_result(pair, plan, runs.scores.values, measure, attrs), stopped)
+    return finished(_result(pair, plan, scores.values, measure, attrs), scores.stopped)
 
 
 # Every node of one of these kinds is knocked out in turn; the plurals are words for the same.
@@ -115,7 +113,7 @@ class Plan:
     `masked` runs replace what the mask of positions says; the others name their positions themselves.
     """
 
-    grid: NodeGrid
+    grid: ResultGrid
     kind: str
     chosen: tuple[tuple[Node, ...], ...]
     masked: bool = False

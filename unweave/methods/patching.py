@@ -4,7 +4,7 @@ Meng et al. 2022 (arXiv 2202.05262), Wang et al. 2022 (arXiv 2211.00593); for wh
 Heimersheim and Nanda 2024 (arXiv 2404.15255). Steps:
 
 1. Each site's axes, or the nodes that are listed, become a grid of patched runs (`unweave.methods.targets`).
-2. The engine scores every variant of every prompt (`unweave.engine.sweep`).
+2. The engine scores every variant of every prompt (`unweave.engine.executor`).
 3. Scores become effects on the scale of the two baselines (`unweave.metrics.contrast`).
 """
 
@@ -17,19 +17,19 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from unweave.engine.question import question_of
-from unweave.engine.scores import Scores
-from unweave.engine.sheet import Joint, Sheet
-from unweave.engine.sweep import Sweep
+from unweave.engine.context import context_of
+from unweave.engine.executor import Scores, execute
+from unweave.engine.grid import JointPatch, NodeGrid
+from unweave.engine.patches import PatchRuns
 from unweave.errors import InputError
 from unweave.methods.effect_scale import EFFECT, MEANING
-from unweave.methods.targets import JointNodes, NodeGrid, Over, grid_of, grid_over, joints_of, shared_note
-from unweave.methods.to_xarray import finished, stopped_in, to_xarray
+from unweave.methods.targets import JointNodes, Over, ResultGrid, grid_of, grid_over, joints_of, shared_note
+from unweave.methods.to_xarray import finished, to_xarray
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.prompts import Prompts
 from unweave.models.sites import PATCHABLE
 from unweave.nodes import joint_name, site_named
-from unweave.progress import Progress, shown
+from unweave.progress import Progress
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -95,14 +95,13 @@ def patch(
     if not names:
         raise InputError("sites: none was given; choose among resid_pre attn_out mlp_out z q k v pattern …")
     config = pair.model.config
-    grids: dict[str, NodeGrid] = {}
+    grids: dict[str, ResultGrid] = {}
     for name in names:
         grids.setdefault(site_named(name)[0].name, grid_over(config, pair.prompts, name, over).after([*grids.values()]))
-    scores, stopped = _swept(
-        pair, [sheet for grid in grids.values() for sheet in grid.sheets], direction, memory, progress
-    )
+    patches = [patch for grid in grids.values() for patch in grid.patches]
+    scores = execute(PatchRuns(context_of(pair, direction), patches), memory, progress, "patching")
     arrays = {site: _array(pair, site, grid, scores, direction) for site, grid in grids.items()}
-    return finished(next(iter(arrays.values())) if isinstance(sites, str) else _dataset(arrays), stopped)
+    return finished(next(iter(arrays.values())) if isinstance(sites, str) else _dataset(arrays), scores.stopped)
 
 
 def patch_at(
@@ -134,33 +133,19 @@ def patch_at(
     if not joints or not all(joints):
         raise InputError("addresses: none was given; write ['z 23.3', 'resid_pre 5 @S2']")
     numbered = {str(number): nodes for number, nodes in enumerate(joints)}  # one may stand twice
-    sheets = grid_of(config, pair.prompts, numbered).sheets
-    grid = NodeGrid({"address": [joint_name(nodes) for nodes in joints]}, sheets)
-    scores, stopped = _swept(pair, sheets, direction, memory, progress)
+    patches = grid_of(config, pair.prompts, numbered).patches
+    grid = ResultGrid({"address": [joint_name(nodes) for nodes in joints]}, patches)
+    scores = execute(PatchRuns(context_of(pair, direction), patches), memory, progress, "patching")
     recipient = pair.sides(direction)[0].prompts
     effects = pair.effect(scores.values.to(pair.clean.device), direction)
-    effects = effects.masked_fill(_beyond(sheets, recipient).to(effects.device), float("nan"))
+    effects = effects.masked_fill(_beyond(patches, recipient).to(effects.device), float("nan"))
     shared = shared_note(config, {node.site for nodes in joints for node in nodes})
     notes = "; ".join(filter(None, [shared, scores.note()]))
     attrs = {**_attrs(direction), "site": "addresses", "notes": notes}
-    return finished(to_xarray(pair, grid.table(effects), grid.axes, attrs, recipient), stopped)
+    return finished(to_xarray(pair, grid.table(effects), grid.axes, attrs, recipient), scores.stopped)
 
 
-def _swept(
-    pair: Contrast,
-    sheets: Sequence[Sheet | Joint],
-    direction: str,
-    memory: int | float | None,
-    progress: Progress | bool | None,
-) -> tuple[Scores, bool]:
-    """Scores, and whether Ctrl-C ended the sweep before all were there."""
-    with shown(progress, "patching") as report:
-        sweep = Sweep(question_of(pair, direction), sheets, memory, report)
-        stopped = stopped_in(sweep.run)
-    return sweep.scores, stopped
-
-
-def _array(pair: Contrast, site: str, grid: NodeGrid, scores: Scores, direction: str) -> xr.DataArray:
+def _array(pair: Contrast, site: str, grid: ResultGrid, scores: Scores, direction: str) -> xr.DataArray:
     effects = pair.effect(scores.values.to(pair.clean.device), direction)
     notes = "; ".join(filter(None, [shared_note(pair.model.config, {site}), scores.note(grid.variants)]))
     attrs = {**_attrs(direction), "site": site, "notes": notes}
@@ -179,8 +164,8 @@ def _dataset(arrays: dict[str, xr.DataArray]) -> xr.Dataset:
     return xr.Dataset({name: array.rename(name) for name, array in arrays.items()}, attrs=shared)
 
 
-def _beyond(sheets: Sequence[Sheet | Joint], prompts: Prompts) -> Bool[Tensor, "variant prompt"]:
+def _beyond(patches: Sequence[NodeGrid | JointPatch], prompts: Prompts) -> Bool[Tensor, "variant prompt"]:
     """Which patches name a position that a prompt does not have."""
     ends = prompts.lengths.cpu()
-    places = [[member.places[0] for member in sheet.members if member.places is not None] for sheet in sheets]
+    places = [[member.places[0] for member in patch.members if member.places is not None] for patch in patches]
     return torch.stack([sum((at >= ends for at in each), torch.zeros_like(ends, dtype=torch.bool)) for each in places])

@@ -16,11 +16,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from unweave.engine.reach import entry_stage
+from unweave.engine.context import entry_stage
+from unweave.engine.grid import NodeGrid
 from unweave.engine.receivers import Receivers
-from unweave.engine.sheet import Sheet
 from unweave.errors import InputError
-from unweave.methods.targets import JointNodes, NodeGrid, Nodes, by_name, grid_of, joints_of
+from unweave.methods.targets import JointNodes, Nodes, ResultGrid, by_name, grid_of, joints_of
 from unweave.models.config import Config
 from unweave.models.prompts import Prompts
 from unweave.models.sites import SITES, check_site
@@ -77,7 +77,7 @@ def receiving(
     return Receivers(columns, mlps, places if receivers else None, live)
 
 
-def senders_of(config: Config, prompts: Prompts, senders: JointNodes, role: str | None) -> NodeGrid:
+def senders_of(config: Config, prompts: Prompts, senders: JointNodes, role: str | None) -> ResultGrid:
     """The senders, all at one role.
 
     Raises:
@@ -88,10 +88,10 @@ def senders_of(config: Config, prompts: Prompts, senders: JointNodes, role: str 
         places = None if role is None else prompts.role(role).cpu()[None]
         if senders == "mlps":
             check_site(config, SITES["mlp_out"])
-            return NodeGrid({"layer": layers}, tuple(Sheet("mlp_out", n, n, None, places) for n in layers))
+            return ResultGrid({"layer": layers}, tuple(NodeGrid("mlp_out", n, n, None, places) for n in layers))
         heads = tuple(range(config.n_heads))
-        sheets = tuple(Sheet("z", n, n * len(heads), heads, places) for n in layers)
-        return NodeGrid({"layer": layers, "head": heads}, sheets)
+        patches = tuple(NodeGrid("z", n, n * len(heads), heads, places) for n in layers)
+        return ResultGrid({"layer": layers, "head": heads}, patches)
     if isinstance(senders, str) and senders != "embed" and not any(letter.isdecimal() for letter in senders):
         raise InputError(f"senders: expected 'heads', 'mlps' or a list such as [(9, 6), 'mlp 3'], got {senders!r}")
     named = by_name(config, joints_of(config, senders, "senders", SENDERS), "senders")
@@ -99,13 +99,13 @@ def senders_of(config: Config, prompts: Prompts, senders: JointNodes, role: str 
     return grid_of(config, prompts, named, () if role is None else (role,), axis="sender")
 
 
-def check_order(config: Config, senders: NodeGrid, receivers: Receivers) -> None:
+def check_order(config: Config, senders: ResultGrid, receivers: Receivers) -> None:
     """Raises InputError where no sender comes before any receiver."""
     if receivers.logits:
         return
     last = receivers.stages(config)[-1]
-    members = [sheet for sender in senders.sheets for sheet in sender.members]
-    if min(entry_stage(config, sheet.site, sheet.layer) for sheet in members) > last:
+    members = [patch for sender in senders.patches for patch in sender.members]
+    if min(entry_stage(config, patch.site, patch.layer) for patch in members) > last:
         raise InputError(
             f"receivers: the last of them is in layer {last // 2}, and every sender writes after it; "
             "give receivers in later layers, or earlier senders"

@@ -27,15 +27,16 @@ from typing import TYPE_CHECKING
 from jaxtyping import Float
 from torch import Tensor
 
-from unweave.engine.paths import PathSweep
-from unweave.engine.question import question_of
+from unweave.engine.context import context_of
+from unweave.engine.executor import execute
+from unweave.engine.paths import PathRuns
 from unweave.errors import InputError
 from unweave.methods.effect_scale import check_measure, measure_attrs, normalize
 from unweave.methods.path_ends import At, check_order, receivers_of, receiving, roles_at, senders_of
-from unweave.methods.targets import JointNodes, NodeGrid, Nodes, shared_note
-from unweave.methods.to_xarray import finished, stopped_in, to_xarray
+from unweave.methods.targets import JointNodes, Nodes, ResultGrid, shared_note
+from unweave.methods.to_xarray import finished, to_xarray
 from unweave.metrics.contrast import Contrast, check_pair
-from unweave.progress import Progress, shown
+from unweave.progress import Progress
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -118,20 +119,19 @@ def path_patch(
     places = None if receives is None else pair.prompts.role(receives).cpu()
     target = receiving(config, ends, places, live=convention.attention == "qkv")
     check_order(config, grid, target)
-    with shown(progress, "path patching") as report:
-        sweep = PathSweep(question_of(pair, direction), grid.sheets, target, mlps == "live", memory, report)
-        stopped = stopped_in(sweep.run)
+    runs = PathRuns(context_of(pair, direction), grid.patches, target, mlps == "live")
+    scores = execute(runs, memory, progress, "path patching")
     receiver_at = receives if ends else pair.metric.role
     roles = {"sender_at": sends or "all positions", "receiver_at": receiver_at or "all positions"}
     shared = shared_note(config, {node.site for node in ends})
-    notes = "; ".join(filter(None, [shared, sweep.scores.note()]))
+    notes = "; ".join(filter(None, [shared, scores.note()]))
     attrs = {**roles, "receivers": [str(node) for node in ends] or ["logits"], "notes": notes}
-    return finished(_result(pair, grid, sweep.scores.values, convention, attrs), stopped)
+    return finished(_result(pair, grid, scores.values, convention, attrs), scores.stopped)
 
 
 def _result(
     pair: Contrast,
-    grid: NodeGrid,
+    grid: ResultGrid,
     values: Float[Tensor, "variant prompt"],
     convention: Convention,
     attrs: Mapping[str, str | list[str]],

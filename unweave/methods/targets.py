@@ -1,6 +1,6 @@
-"""What methods run over: nodes as users name them, checked, as the engine's sheets with the shape of the result.
+"""What methods run over: nodes as users name them, checked, as grids of patched runs with the shape of the result.
 
-Three ways to name nodes become a `NodeGrid`:
+Three ways to name nodes become a `ResultGrid`:
 
 - axes: `over` is a tuple of axis names (or `"layer, head"`), or a mapping from axis to the coordinates wanted:
   `{"layer": [20, 21], "role": None}`, where None stands for all, and a single coordinate for a list of it. Axes are
@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from unweave.engine.sheet import Joint, Sheet
+from unweave.engine.grid import JointPatch, NodeGrid
 from unweave.errors import InputError
 from unweave.models.config import Config
 from unweave.models.prompts import Prompts
@@ -46,33 +46,33 @@ JointNodes = Nodes | Sequence[Nodes]
 Over = str | Sequence[str] | Mapping[str, SupportsIndex | str | Sequence[SupportsIndex] | Sequence[str] | None]
 
 PLACES = ("pos", "role", "q_pos")
-# In the order in which a sheet's variants run.
+# In the order in which a patch's variants run.
 AXES = ("layer", "head", "kv_head", "neuron", *PLACES, "k_pos")
 
 
 @dataclass(frozen=True)
-class NodeGrid:
+class ResultGrid:
     """Patched runs, a node or several each, and the axes of the result that they fill.
 
     Args:
         axes: each axis's coordinates, in the order of the result.
-        sheets: the runs, numbered without gaps.
+        patches: the runs, numbered without gaps.
         order: the axes in the order in which the runs are numbered.
     """
 
     axes: Mapping[str, Sequence]
-    sheets: tuple[Sheet | Joint, ...]
+    patches: tuple[NodeGrid | JointPatch, ...]
     order: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
         """How many runs there are."""
-        return sum(sheet.size for sheet in self.sheets)
+        return sum(patch.size for patch in self.patches)
 
     @property
     def variants(self) -> slice:
         """The numbers of its runs."""
-        return slice(self.sheets[0].offset, self.sheets[0].offset + self.size)
+        return slice(self.patches[0].offset, self.patches[0].offset + self.size)
 
     def table(self, values: Float[Tensor, "variant prompt"]) -> Tensor:
         """The runs' numbers, out of those of all that ran, `[prompt *axes]`."""
@@ -80,13 +80,13 @@ class NodeGrid:
         found = values[self.variants].T.unflatten(1, [len(self.axes[name]) for name in order])
         return found.permute(0, *(1 + order.index(name) for name in self.axes))
 
-    def after(self, grids: Sequence[NodeGrid]) -> NodeGrid:
+    def after(self, grids: Sequence[ResultGrid]) -> ResultGrid:
         """The same runs, numbered after those of other grids."""
         start = sum(grid.size for grid in grids)
-        return replace(self, sheets=tuple(replace(sheet, offset=start + sheet.offset) for sheet in self.sheets))
+        return replace(self, patches=tuple(replace(patch, offset=start + patch.offset) for patch in self.patches))
 
 
-def grid_over(config: Config, prompts: Prompts, name: str, over: Over) -> NodeGrid:
+def grid_over(config: Config, prompts: Prompts, name: str, over: Over) -> ResultGrid:
     """One site of one model over axes. Raises InputError for a site, an axis or a coordinate that does not exist."""
     site = patchable_site(config, name)
     names = over.replace(",", " ").split() if isinstance(over, str) else over
@@ -101,9 +101,9 @@ def grid_over(config: Config, prompts: Prompts, name: str, over: Over) -> NodeGr
     parts = next((coords[axis] for axis in ("head", "kv_head", "neuron") if axis in coords), None)
     places = next((_positions(prompts, axis, coords[axis]) for axis in PLACES if axis in coords), None)
     sources = _positions(prompts, "k_pos", coords["k_pos"]) if "k_pos" in coords else None
-    one = Sheet(site.name, 0, 0, parts, places, sources)
-    sheets = tuple(replace(one, layer=layer, offset=n * one.size) for n, layer in enumerate(coords["layer"]))
-    return NodeGrid(coords, sheets, tuple(sorted(coords, key=AXES.index)))
+    one = NodeGrid(site.name, 0, 0, parts, places, sources)
+    patches = tuple(replace(one, layer=layer, offset=n * one.size) for n, layer in enumerate(coords["layer"]))
+    return ResultGrid(coords, patches, tuple(sorted(coords, key=AXES.index)))
 
 
 def grid_of(
@@ -112,18 +112,18 @@ def grid_of(
     joints: Mapping[str, Sequence[Node]],
     roles: Sequence[str] = (),
     axis: str = "address",
-) -> NodeGrid:
+) -> ResultGrid:
     """A run for each set of nodes by name, which are patched together; at all of `roles` if their own place is None."""
-    patches: list[Sheet | Joint] = []
+    patches: list[NodeGrid | JointPatch] = []
     for offset, nodes in enumerate(joints.values()):
         members = tuple(
-            sheet
+            patch
             for node in nodes
             for part in parts_of(config, node)
-            for sheet in ([_sheet(prompts, replace(part, at=role)) for role in roles] or [_sheet(prompts, part)])
+            for patch in ([_grid_at(prompts, replace(part, at=role)) for role in roles] or [_grid_at(prompts, part)])
         )
-        patches.append(replace(members[0], offset=offset) if len(members) == 1 else Joint(members, offset))
-    return NodeGrid({axis: list(joints)}, tuple(patches))
+        patches.append(replace(members[0], offset=offset) if len(members) == 1 else JointPatch(members, offset))
+    return ResultGrid({axis: list(joints)}, tuple(patches))
 
 
 def patchable_site(config: Config, name: str) -> Site:
@@ -243,7 +243,7 @@ def _positions(prompts: Prompts, name: str, coords: Sequence) -> Int[Tensor, "pl
     return torch.tensor(coords)[:, None].expand(-1, len(prompts))
 
 
-def _sheet(prompts: Prompts, node: Node) -> Sheet:
+def _grid_at(prompts: Prompts, node: Node) -> NodeGrid:
     """The engine's form of one node; what the embeddings write is what the first layer reads."""
     place = None
     if isinstance(node.at, str):
@@ -252,7 +252,7 @@ def _sheet(prompts: Prompts, node: Node) -> Sheet:
         pos = check_pos(prompts.tokens.shape[1], node.at, f"address {node}")
         place = torch.full((1, len(prompts)), pos)
     site, layer = ("resid_pre", 0) if node.site == "embed" else (node.site, node.layer)
-    return Sheet(site, layer, 0, None if node.part is None else (node.part,), place)
+    return NodeGrid(site, layer, 0, None if node.part is None else (node.part,), place)
 
 
 def _head(node: Node, given: object) -> Head:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,15 +21,6 @@ from unweave.version import __version__
 Attrs = Mapping[str, str | int | float | list[str]]
 # Of each coordinate: the dimensions that it runs along, and its values.
 Coords = dict[str, tuple[tuple[str, ...], Sequence | np.ndarray]]
-
-
-def stopped_in(run: Callable[[], object]) -> bool:
-    """Runs `run`, and says whether Ctrl-C ended it before all scores were there."""
-    try:
-        run()
-    except KeyboardInterrupt:
-        return True
-    return False
 
 
 def finished(result: Any, stopped: bool) -> Any:

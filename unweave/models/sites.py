@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from unweave.errors import InputError
 from unweave.models.config import Config
+from unweave.models.forward import halves
 from unweave.nodes import SITES as SITES
 from unweave.nodes import Node, Site, read_node, whole
 
@@ -49,7 +50,7 @@ def parts_of(config: Config, node: Node) -> tuple[Node, ...]:
 
 def check_site(config: Config, site: Site) -> None:
     """Raises InputError where this model has no such site."""
-    if site.name == "resid_mid" and config.block == "parallel":
+    if site.name == "resid_mid" and not halves(config)[1]:
         raise InputError(
             f"site: {config.name} has no resid_mid, because its attention and MLP read the same resid_pre; "
             "use resid_pre, attn_out or mlp_out"

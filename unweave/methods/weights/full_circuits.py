@@ -27,6 +27,7 @@ from unweave.methods.targets import Nodes
 from unweave.methods.to_xarray import Coords, weights_to_xarray
 from unweave.methods.weights.head_matrices import chosen_heads, ov_matrices, qk_matrices, through_norm
 from unweave.methods.weights.vocabulary import chosen_tokens, token_names
+from unweave.models.forward import looks_ahead
 from unweave.models.model import Model
 from unweave.models.precision import widened, without_autocast
 from unweave.nodes import head_name
@@ -83,7 +84,7 @@ def qk_circuit(
     x = widened(rows.x) / _checked_scale(norm_scale)
     scores = qk_matrices(model, chosen).between(x, x.mT).matrix * model.config.score_scale
     if softmax:
-        masked = over == "positions" and model.config.causal
+        masked = over == "positions" and not looks_ahead(model.config)
         scores = (without_future(scores) if masked else scores).softmax(-1)
     query, key = ("q_pos", "k_pos") if over == "positions" else ("query", "key")
     axes = {"address": [head_name(head) for head in chosen], **_axis(rows, query, over), **_axis(rows, key, over)}
