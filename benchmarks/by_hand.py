@@ -1,8 +1,8 @@
 """What a good engineer would write by hand: PyTorch hooks on transformers' own model, many patches in one pass.
 
 A pass holds the corrupted prompts once for each of 32 patches. A hook on each module that is patched puts the clean
-run's value in its place, for the rows of each patch. The unembedding is computed where the answer is read. Patterns are left
-out: no module of transformers gives or takes them.
+run's value in its place, for the rows of each patch. The unembedding is computed where the answer is read. Patterns are
+left out: no module of transformers gives or takes them.
 """
 
 import time
