@@ -69,6 +69,7 @@ class NoiseBatch:
         context = runs.context
         self.spans: Sequence[AffectedSpan] = context.spans(prompts)
         self.mask = runs.mask[list(prompts)]
+        self._at_read = self.mask[range(len(prompts)), [span.read for span in self.spans]].tolist()
         self.rows: RowBudget = row_budget(context.config, budget // 4, context.itemsize, runs.mask.shape[1])
         # the draws are larger than what is kept of them, so the first are made before there is a recording
         self._first = self._noise(range(min(at_once, self.n_pieces)))
@@ -87,10 +88,12 @@ class NoiseBatch:
         return Portion(torch.tensor(pieces), items, edits)
 
     def _item(self, variant: int, prompt: int) -> WorkItem:
-        stage = stage_read(self.runs.context.config, "attention", min(self.runs.heads[variant]))
-        first, number = self.spans[prompt].positions.start, torch.tensor([variant])
-        run = EnteringRuns.unchanged(number, prompt, first, self.recording.stream(0))
-        return WorkItem(stage, prompt, number, lambda: [run] if self.spans[prompt].positions else [])
+        config, span, layer = self.runs.context.config, self.spans[prompt], min(self.runs.heads[variant])
+        number = torch.tensor([variant])
+        run = EnteringRuns.unchanged(number, prompt, span.positions.start, self.recording.stream(0))
+        # what the last layer writes elsewhere than where the metric reads cannot matter
+        matters = span.positions and (layer < config.n_layers - 1 or self._at_read[prompt])
+        return WorkItem(stage_read(config, "attention", layer), prompt, number, lambda: [run] if matters else [])
 
     def _noise(self, pieces: range) -> dict[int, tuple[Int[Tensor, " variant"], Float[Tensor, "variant prompt pos d"]]]:
         """By layer, the variants (counted from the first piece) whose heads there are replaced, and by what."""
