@@ -23,10 +23,10 @@ from unweave.circuits.reference import reference_prompts
 from unweave.circuits.runs import CircuitRuns
 from unweave.circuits.tables import ratio_interval
 from unweave.errors import InputError
-from unweave.methods.heads import Head
 from unweave.methods.replacement import Replacement
 from unweave.metrics import LogitDiff
 from unweave.metrics.contrast import Contrast
+from unweave.nodes import Head
 
 MEMORY = 750_000
 EFFORT = Effort(controls=2, subsets=3, searches=2, steps=2, candidates=2, seed=4)

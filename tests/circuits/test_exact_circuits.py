@@ -16,7 +16,7 @@ from tests.oracle.sweeps import logit_difference
 from unweave.circuits.ablation import ablation_of
 from unweave.circuits.circuit import Circuit, Group
 from unweave.circuits.runs import CircuitRuns
-from unweave.methods.heads import Head
+from unweave.nodes import Head
 
 CIRCUIT = Circuit(
     (

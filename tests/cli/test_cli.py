@@ -87,7 +87,7 @@ MISTAKES = [
     (["patch", "embed", "--model", "FOLDER"], "embed cannot be patched"),
     (["patch", "z 1.9", "--model", "FOLDER"], "heads 0 to 3 at z, got 9"),
     (["patch", "z 7.0", "--model", "FOLDER"], "layers 0 to 2, got 7"),
-    (["patch", "z @S2"], "'z @S2' cannot be read"),
+    (["patch", "z @S2"], "'z @S2' is not a place"),
     (["patch", "resid_pre 1 @S9", "--model", "FOLDER"], "role 'S9'"),
     (["patch", "resid_pre 1 @s2", "--model", "FOLDER"], "Did you mean 'S2'?"),
     (["patch", "z", "--over", "layer,hed", "--model", "FOLDER"], "hed"),
@@ -193,13 +193,13 @@ def test_without_a_command_the_help_is_shown(run: Command) -> None:
 
 SLOW_PATCH = """
 import sys, time
-from unweave.engine import sweep
-landed = sweep.Sweep._land
+from unweave.engine.executor import Scores
+landed = Scores.put_rest
 def slow(self, *arguments):
     landed(self, *arguments)
     print("landed", flush=True)
     time.sleep(60)
-sweep.Sweep._land = slow
+Scores.put_rest = slow
 from unweave.cli import main
 main()
 """

@@ -31,7 +31,7 @@ def test_it_prints_keeps_and_draws_what_the_library_finds(run: Command, folder: 
     strongest = sorted(expected.edges, key=lambda edge: -abs(edge.effect or 0))[:3]
     assert [row[:2] for row in rows[len(groups) + 1 :]] == [
         ["sender", "to"],
-        *([edge.sender, edge.receiver] for edge in strongest),
+        *([edge.sender.short, edge.receiver.short] for edge in strongest),
     ]
     assert f"# the 3 strongest of {len(expected.edges)} paths" in run.out
     assert "# sketched by path patching on 3 prompts: threshold 0, edge_threshold 0, alpha 1, " in run.out

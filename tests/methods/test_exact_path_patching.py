@@ -176,7 +176,7 @@ def test_a_head_of_a_site_is_the_same_head_in_every_method(name, kind):
 def test_shared_heads_are_called_and_written_as_such():
     side = both("llama-grouped", "equal", "ABC")
     named = uw.path_patch(side.contrast, [(1, 1, "v"), (2, 3, "q")])
-    assert named.attrs["receivers"] == "1.kv1 v, 2.3 q"
+    assert named.attrs["receivers"] == ["v 1.kv1", "q 2.3"]
     for written in ("1.kv1 v", "v 1.kv1", "1.1 v", "v 1.1"):
         assert uw.path_patch(side.contrast, [written, "2.3 q"]).identical(named)
     assert uw.knockout(side.contrast, ["v 1.kv1", "k 1.0"]).address.values.tolist() == ["v 1.kv1", "k 1.kv0"]
@@ -187,4 +187,4 @@ def test_shared_heads_are_called_and_written_as_such():
         with pytest.raises(uw.InputError, match="key/value head"):
             query()
     apart = uw.path_patch(both("gpt2", "equal", "ABC").contrast, [(1, 1, "v")])
-    assert (apart.attrs["receivers"], apart.attrs["notes"]) == ("1.1 v", "")
+    assert (apart.attrs["receivers"], apart.attrs["notes"]) == (["v 1.1"], "")

@@ -216,3 +216,16 @@ def test_a_real_model_has_heads_of_the_known_kinds(smollm2):
     table = uw.position_token(pair, task, found.groups["S-inhibition"])
     ranges = table["full_range"].mean("prompt").sel(address="all")
     assert float(ranges.sel(signal="position")) > abs(float(ranges.sel(signal="token")))
+
+
+def test_measures_keep_their_sense_where_the_model_prefers_the_wrong_answer():
+    """With answers exchanged, every score and the gap change their sign, and so does what favors the right answer."""
+    pair = made_pair(1)
+    other = replace(pair.prompts, answers=pair.prompts.wrong, wrong=pair.prompts.answers)
+    turned = uw.Contrast(pair.model, other, pair.corrupted, uw.LogitDiff())
+    assert pair.gap > 0.5
+    assert turned.gap == pytest.approx(-pair.gap)
+    own, flipped = (uw.classify_heads(each, rules=uw.HeadRules(n_tokens=8)).measures for each in (pair, turned))
+    for name in ("direct", "effect"):
+        assert float(abs(own[name].mean("prompt")).max()) > 0.2
+        np.testing.assert_allclose(flipped[name], -own[name], rtol=0, atol=1e-9)

@@ -35,7 +35,7 @@ def test_every_head_in_turn_is_a_table_and_a_list_is_named():
     assert heads.attrs["method"] == "knockout"
     assert (heads.attrs["how"], heads.attrs["at"], heads.attrs["source"]) == ("zero", "all positions", "")
     listed = uw.knockout(pair, [(1, 2), "q 0.3", "mlp 2"], "mean", at=["S1", "end"])
-    assert listed.address.values.tolist() == ["z 1.2 @S1 @end", "q 0.3 @S1 @end", "mlp 2 @S1 @end"]
+    assert listed.address.values.tolist() == [f"{name} @S1 + {name} @end" for name in ("z 1.2", "q 0.3", "mlp 2")]
     assert listed.attrs["at"] == "S1 end"
     assert listed.attrs["source"] == "corrupted"
 
@@ -216,12 +216,12 @@ def _stream(layer: int) -> torch.Generator:
     ("arguments", "message"),
     [
         ({"heads": [(0, 1), "z 0.1"]}, "z 0.1 is named twice"),
-        ({"heads": ["layer 1", "mlp 1"]}, "mlp_out 1 is named twice"),
+        ({"heads": ["layer 1", "mlp 1"]}, "mlp 1 is named twice"),
         ({"heads": [(0, 9)]}, "heads 0 to 3"),
         ({"heads": [(7, 0)]}, "layers 0 to 2"),
         ({"heads": ["v 0.3"]}, "key and value heads 0 to 1"),
-        ({"heads": ["first head"]}, "'first' cannot be knocked out; choose among z q k v"),
-        ({"heads": ["mlp x"]}, "a layer is wanted: 'mlp 3'"),
+        ({"heads": ["first head"]}, "'first head' is not a place in a model"),
+        ({"heads": ["mlp x"]}, "'mlp x' is not a place in a model"),
         ({"heads": []}, "none was given"),
         ({"heads": "neuron"}, "'neuron' cannot be knocked out"),
         ({"at": "IO"}, "role 'IO' is not among this task's roles"),
@@ -234,7 +234,7 @@ def _stream(layer: int) -> torch.Generator:
         ({"heads": [["0.1", "z 0.1"]]}, "z 0.1 is named twice"),
         ({"heads": [["0.1", "0.2"], "0.1 + 0.2"]}, r"z 0.1 \+ z 0.2 is named twice"),
         ({"heads": [[]]}, "none was given"),
-        ({"heads": ["q 0.kv1"]}, "is a key/value head"),
+        ({"heads": ["q 0.kv1"]}, "names a key/value head"),
         ({"source": "clean"}, "'zero' takes no values from prompts"),
         ({"how": "mean", "source": "dirty"}, "source: expected 'clean', 'corrupted' or prompts, got 'dirty'"),
         ({"how": uw.Replacement("mean"), "source": "clean"}, "source: how= has its own"),
@@ -270,7 +270,7 @@ def test_options_of_a_replacement_are_checked():
 
 
 def test_a_head_that_is_no_pair_is_refused():
-    with unchecked(), pytest.raises(uw.InputError, match="is not a head; write"):
+    with unchecked(), pytest.raises(uw.InputError, match=r"\(1, 2, 3\) is not a place in a model; write"):
         uw.knockout(tiny_pair(tiny_model("gpt2")), [(1, 2, 3)])  # type: ignore[list-item]
 
 

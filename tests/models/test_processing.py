@@ -183,3 +183,19 @@ def test_a_step_is_made_once() -> None:
 def test_unknown_step() -> None:
     with pytest.raises(InputError, match="no step 'fold'; there are center_writing"):
         tiny("gpt2").process("fold")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", ["gpt2", "llama", "neox serial"])
+def test_half_precision_is_rounded_once(name: str, dtype: torch.dtype) -> None:
+    """Means and products are those of float32, not rounded at each step."""
+    model = tiny(name).to(dtype=dtype)
+    expected, made = model.to(dtype=torch.float32).process("all").to(dtype=dtype), model.process("all")
+    assert made.dtype == dtype
+    assert made.config == expected.config
+    assert torch.equal(made.weights.w_u, expected.weights.w_u)
+    for layer, other in zip(made.weights.layers, expected.weights.layers, strict=True):
+        assert torch.equal(layer.w_qkv, other.w_qkv)
+        assert torch.equal(layer.w_o, other.w_o)
+        assert (layer.b_qkv is None) == (other.b_qkv is None)
+        assert layer.b_qkv is None or torch.equal(layer.b_qkv, other.b_qkv)

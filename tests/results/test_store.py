@@ -220,3 +220,18 @@ def test_a_circuit_is_read_by_its_own_function(tmp_path: Path) -> None:
     path.write_text("{}", encoding="utf-8")
     with pytest.raises(InputError, match=r"uw\.Circuit\.load reads circuits"):
         load(path)
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        xr.DataArray([1.0, 2.0], dims="a/b"),
+        xr.DataArray([1.0], dims="a", name="x/y"),
+        xr.DataArray([1.0], dims="a", coords={"k/k": ("a", [1])}),
+        xr.Dataset({"a/b": ("q", [1.0])}),
+    ],
+)
+def test_a_slash_in_a_name_is_named(result: xr.DataArray | xr.Dataset, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="rename"):
+        save(result, tmp_path / "a.nc")
+    assert not list(tmp_path.iterdir())

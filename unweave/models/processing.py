@@ -25,7 +25,7 @@ from torch.nn.functional import pad
 
 from unweave.errors import InputError
 from unweave.models.config import Config
-from unweave.models.precision import without_autocast
+from unweave.models.precision import widened, without_autocast
 from unweave.models.weights import LayerWeights, NormWeights, Weights
 
 
@@ -144,10 +144,19 @@ def process(config: Config, weights: Weights, steps: str | Sequence[str]) -> tup
     Raises:
         InputError: an unknown step, or one that is refused, with the reason.
     """
-    for name in [steps] if isinstance(steps, str) else steps:
+    steps, dtype = [steps] if isinstance(steps, str) else steps, weights.w_e.dtype
+    if dtype == widened(weights.w_e).dtype:
+        return _processed(config, weights, steps)
+    # Means and products of half precision weights are float32; what is kept is rounded once.
+    config, made = _processed(config, weights.map(widened), steps)
+    return config, made.to(dtype=dtype)
+
+
+def _processed(config: Config, weights: Weights, steps: Sequence[str]) -> tuple[Config, Weights]:
+    for name in steps:
         if name == "all":
             allowed = [step for step, entry in PROCESSING.items() if entry.refusal(config) is None]
-            config, weights = process(config, weights, allowed)
+            config, weights = _processed(config, weights, allowed)
             continue
         if name not in PROCESSING:
             raise InputError(f"process: there is no step {name!r}; there are {', '.join(PROCESSING)}, and 'all'")

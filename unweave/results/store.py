@@ -31,12 +31,17 @@ def save(result: "xarray.DataArray | xarray.Dataset | xarray.DataTree", path: st
         The path of the file.
 
     Raises:
-        InputError: the folder is not there or cannot be written to, or an attribute is neither text nor number.
+        InputError: the folder is not there or cannot be written to, an attribute is neither text nor number, or a name
+            has a slash.
     """
     import xarray as xr
 
     target = Path(path)
-    tree = xr.DataTree.from_dict({name: encoded(table) for name, table in _tables(result).items()})
+    tables = _tables(result)
+    divided = [name for table in tables.values() for name in (*table.variables, *table.dims) if "/" in str(name)]
+    if divided:
+        raise InputError(f"result: a netCDF file allows no '/' in a name, got {divided[0]!r}; use result.rename first")
+    tree = xr.DataTree.from_dict({name: encoded(table) for name, table in tables.items()})
     record: dict[str, object] = {"format": FORMAT, "kind": type(result).__name__}
     if isinstance(result, xr.DataArray):
         record |= {"name": result.name, "variable": _variable(result)}
