@@ -17,6 +17,7 @@ from tests.tiny import Kind, tiny_model, tiny_pair
 from unweave.circuits.circuit import Group
 
 HEADS = ["0.1", "1.2"]
+EFFORT = uw.Effort(controls=2, best=2, subsets=1, searches=1, steps=1)
 SWEEPS: dict[str, Callable[[uw.Contrast], Any]] = {
     "stream": lambda p: uw.patch(p, "resid_pre", over=("layer", "pos")),
     "noise at roles": lambda p: uw.patch(p, ["q", "k", "v", "z"], over=("layer", "role"), direction="noise"),
@@ -41,7 +42,7 @@ SWEEPS: dict[str, Callable[[uw.Contrast], Any]] = {
     "attention by role": lambda p: uw.role_attention(p),
     "attribution without": lambda p: uw.knockout_attribution(p, HEADS),
     "backups": lambda p: uw.backup_heads(p, HEADS),
-    "evaluate": lambda p: uw.evaluate(_circuit(p), p, how="mean", effort=uw.Effort(2, 2, 1, 1)),
+    "evaluate": lambda p: uw.evaluate(_circuit(p), p, how="mean", effort=EFFORT),
     "sketch": lambda p: uw.sketch(p, uw.SketchRules(0.1, 1.0, 1.0, 0.0, levels=2), roles=["S2"]),
 }
 METRICS = (uw.LogitDiff, uw.LogProb, uw.ProbDiff, uw.KLToClean, uw.Rank, uw.Accuracy, uw.CrossEntropy)
