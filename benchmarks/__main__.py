@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 import unweave as uw
-from benchmarks import machine, table, theirs
+from benchmarks import by_hand, machine, table, theirs
 from benchmarks.compare import Options, Row, compare
 from benchmarks.sweeps import ABC, SWAP, SWEEPS, Paths, Sweep
 from unweave.errors import InputError, UnweaveError
@@ -55,7 +55,7 @@ def main(
 def _rows(console: Console, sweeps: list[Sweep | Paths], corruptions: list[str], options: Options) -> Iterator[Row]:
     torch.set_grad_enabled(False)
     with console.status("loading the model on both sides"):
-        model, bridge = _load()
+        model, bridge, hf = _load()
     task = uw.tasks.ioi_fixed(model, bos=True)
     for corruption in corruptions:
         corrupted = task.corrupt(corruption)
@@ -63,13 +63,14 @@ def _rows(console: Console, sweeps: list[Sweep | Paths], corruptions: list[str],
         reference = theirs.prepare(bridge, task.prompts, corrupted)
         for sweep in sweeps:
             with console.status(f"{corruption}: {sweep.name}"):
-                yield compare(pair, reference, corruption, sweep, options)
+                yield compare(pair, reference, hf, corruption, sweep, options)
 
 
-def _load() -> tuple[uw.Model, Any]:
-    """The default model on our side and, from the same files, on the other."""
+def _load() -> tuple[uw.Model, Any, Any]:
+    """The default model on our side and, from the same files, on the other and in transformers."""
     model = uw.load_model(DEFAULT_MODEL, device="cpu", dtype=torch.float32)
-    return model, theirs.load_bridge(KNOWN[DEFAULT_MODEL].converted)
+    folder = KNOWN[DEFAULT_MODEL].converted
+    return model, theirs.load_bridge(folder), by_hand.load(folder)
 
 
 def _chosen(only: list[str] | None, corruption: list[str] | None) -> tuple[list[Sweep | Paths], list[str]]:

@@ -1,11 +1,12 @@
 """One line of the table: a sweep on one corruption, by both sides, in this process."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 import unweave as uw
-from benchmarks import ours, their_paths, theirs
+from benchmarks import by_hand, ours, their_paths, theirs
 from benchmarks.machine import product_rate
 from benchmarks.needed import operations
 from benchmarks.sweeps import Cell, Paths, Sweep, pick
@@ -57,6 +58,12 @@ class Row:
     peak_bytes: int
     memory_bytes: int
     rate: Rate
+    hand_seconds: float | None = None
+
+    @property
+    def hand_ratio(self) -> float | None:
+        """How much faster than hooks on transformers' model, 32 patches a pass; None if those do not reach it all."""
+        return None if self.hand_seconds is None else self.hand_seconds / self.ours_seconds
 
     @property
     def ratio(self) -> float:
@@ -73,9 +80,9 @@ class Row:
 
 
 def compare(
-    pair: uw.Contrast, reference: theirs.Reference, corruption: str, sweep: Sweep | Paths, options: Options
+    pair: uw.Contrast, reference: theirs.Reference, hf: Any, corruption: str, sweep: Sweep | Paths, options: Options
 ) -> Row:
-    """Run a sweep on both sides."""
+    """Run a sweep on both sides, and by hand on transformers' model `hf` if that can be."""
     cells = sweep.cells(pair.model.config, pair.prompts.tokens.shape[1])
     chosen = pick(cells, options.sample, options.seed)
     mine = ours.run(pair, sweep, options.memory, options.repeats)
@@ -97,6 +104,7 @@ def compare(
         peak_bytes=mine.peak_bytes,
         memory_bytes=options.memory,
         rate=rate,
+        hand_seconds=_by_hand(pair, hf, sweep, cells, chosen),
     )
 
 
@@ -104,6 +112,15 @@ def _loop(reference: theirs.Reference, cells: list[Cell], sweep: Sweep | Paths) 
     if isinstance(sweep, Paths):
         return their_paths.run(reference, cells, sweep.receivers)
     return theirs.run(reference, cells, sweep.over)
+
+
+def _by_hand(pair: uw.Contrast, hf: Any, sweep: Sweep | Paths, cells: list[Cell], chosen: list[Cell]) -> float | None:
+    """Seconds of all patches, scaled from those chosen, whole passes of them."""
+    if not by_hand.can(sweep):
+        return None
+    whole = chosen[: max(1, len(chosen) // by_hand.PATCHES) * by_hand.PATCHES]
+    passes = by_hand.run(hf, pair.prompts, pair.corrupted, whole, sweep.over)
+    return passes.seconds * len(cells) / len(whole)
 
 
 def _rate(pair: uw.Contrast, sweep: Sweep | Paths, seconds: float) -> Rate:

@@ -4,7 +4,7 @@ A result carries the name of its method (`attrs["method"]`); views, studies and 
 
     LENS = register(Method("logit lens", section=WRITTEN, quantity="logit difference", unit="logits", …))
     …
-    return labelled(pair, values, axes, LENS.attrs(norm=norm))
+    return to_xarray(pair, values, axes, LENS.attrs(norm=norm))
 
 A new method is its file, its picture if the dimensions do not say which one, and its line in `MODULES`. Pictures are
 named by text (`"package.module:function"`), so that a method's module imports no view.

@@ -8,16 +8,15 @@ import torch
 
 from tests.circuits.made import CIRCUIT, made_pair, of_template
 from tests.circuits.naive import Naive
+from tests.scarce import Products
 from tests.tiny import Kind
 from unweave.circuits import masked_runs
 from unweave.circuits.ablation import NOTHING, Kept, ablation_of
 from unweave.circuits.circuit import Circuit, Group
 from unweave.circuits.masked_runs import MaskedRuns
 from unweave.circuits.runs import CircuitRuns
-from unweave.engine.memory import Room
-from unweave.engine.recording import Recording
-from unweave.engine.wavefront import EditInFlight, Wavefront
-from unweave.methods.heads import Head
+from unweave.engine.memory import RowBudget
+from unweave.nodes import Head
 
 close = partial(torch.testing.assert_close, rtol=0, atol=1e-9)
 SETS: list[tuple[Head, ...]] = [
@@ -95,7 +94,7 @@ def test_waves_that_hold_little_give_the_same(monkeypatch: pytest.MonkeyPatch) -
     ablation = ablation_of(CIRCUIT, pair)
     masks = [ablation.only(rest(heads)) for heads in SETS]
     at_once = MaskedRuns(ablation, NOTHING).scores(masks)
-    monkeypatch.setattr(masked_runs, "room_within", lambda *_: Room(9, 4))
+    monkeypatch.setattr(masked_runs, "row_budget", lambda *_: RowBudget(9, 4))
     close(MaskedRuns(ablation, NOTHING).scores(masks), at_once)
 
 
@@ -104,19 +103,13 @@ def test_out_of_memory_is_answered_by_smaller_waves(monkeypatch: pytest.MonkeyPa
     ablation = ablation_of(CIRCUIT, pair)
     masks = [ablation.only(rest(heads)) for heads in SETS]
     runs = MaskedRuns(ablation, NOTHING)
-    at_once, asked, most = runs.scores(masks), [], 20
-
-    def scarce(recording: Recording, room: Room, edit: EditInFlight) -> Wavefront:
-        asked.append(room.rows)
-        if room.rows > most:
-            raise MemoryError
-        return Wavefront(recording, room, edit=edit)
-
-    monkeypatch.setattr(masked_runs, "Wavefront", scarce)
-    close(runs.scores(masks), at_once)
-    assert max(asked) > most >= min(asked)
-    most = 1
-    with pytest.raises(MemoryError):
+    at_once = runs.scores(masks)
+    with monkeypatch.context() as patched:
+        products = Products(patched, rows=20)
+        close(runs.scores(masks), at_once)
+        assert products.refused
+    Products(monkeypatch, rows=0)
+    with pytest.raises(torch.OutOfMemoryError):
         runs.scores(masks)
 
 

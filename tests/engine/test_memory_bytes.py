@@ -12,7 +12,7 @@ import unweave as uw
 from tests.held import most_held
 from tests.small import random_model
 from unweave.metrics.protocol import Metric
-from unweave.models import keeping
+from unweave.models import cache_policy
 
 N_PROMPTS, N_POS, BUDGET = 8, 24, 2**18
 
@@ -43,7 +43,7 @@ ASKED: dict[str, Callable[..., xr.DataArray]] = {
 
 @cache
 def pair_of(metric: Metric) -> uw.Contrast:
-    """A pair whose runs lend nothing, in float32."""
+    """A pair whose runs kept nothing, in float32."""
     model = random_model(
         uw.small_config(n_layers=3, n_heads=8, d_model=32, d_head=4, d_mlp=64, d_vocab=2000, n_ctx=N_POS)
     )
@@ -53,7 +53,7 @@ def pair_of(metric: Metric) -> uw.Contrast:
     given = {"answers": [1] * N_PROMPTS, "wrong": [2] * N_PROMPTS, "roles": {"S": [2] * N_PROMPTS}}
     clean, corrupted = uw.Prompts.from_tokens(tokens, **given), uw.Prompts.from_tokens(other)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(keeping, "free_bytes", lambda _: 0)
+        patched.setattr(cache_policy, "free_bytes", lambda _: 0)
         return uw.Contrast(model.to(dtype=torch.float32), clean, corrupted, metric)
 
 

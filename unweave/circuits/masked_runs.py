@@ -11,40 +11,27 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from unweave.circuits.ablation import Ablation, Kept
-from unweave.engine.arrivals import Arrival
-from unweave.engine.donor import GivenDonor
-from unweave.engine.memory import (
-    Room,
-    budget_bytes,
-    is_out_of_memory,
-    recording_bytes,
-    room_within,
-)
-from unweave.engine.question import question_of
-from unweave.engine.reach import positions
+from unweave.engine.context import AffectedSpan, PatchContext, context_of
+from unweave.engine.donors import GivenDonor
+from unweave.engine.entering import EnteringRuns
+from unweave.engine.executor import Portion, Scores, WorkItem, execute
+from unweave.engine.memory import RowBudget, budget_bytes, recording_bytes, row_budget
 from unweave.engine.recording import Recording, sites_to_keep
-from unweave.engine.wavefront import Group, Wavefront, rows_of
-from unweave.models.forward import forward, sight_of
+from unweave.engine.wavefront import Rows
+from unweave.models.forward import AttentionInputs, forward, stage_read
 from unweave.models.precision import without_autocast
 from unweave.models.run import Recorder
 
-
-@dataclass(frozen=True)
-class Joining:
-    """Variants that join the wavefront at one layer, prompt and position."""
-
-    layer: int
-    prompt: int
-    first: int
-    variants: Int[Tensor, " run"]
+Masks = Bool[Tensor, "variant layer prompt pos head"]
 
 
 class MaskedRuns:
@@ -57,166 +44,146 @@ class MaskedRuns:
     @without_autocast
     def __init__(self, ablation: Ablation, base: Kept, memory: int | float | None = None) -> None:
         self.ablation, self.base = ablation, base
-        config, (n_prompts, n_pos) = ablation.pair.model.config, ablation.pair.prompts.tokens.shape
         self.budget = budget_bytes(memory, ablation.pair.model.device)
-        itemsize = ablation.pair.model.weights.w_e.element_size()
+        self.context = context_of(ablation.pair, "noise", GivenDonor(lambda _: {}))
+        config, n_pos, itemsize = self.context.config, ablation.pair.prompts.tokens.shape[1], self.context.itemsize
         values = n_pos * config.n_layers * config.n_heads * config.d_head * itemsize
-        each = recording_bytes(config, n_pos, sites_to_keep(config, ())[0], itemsize) + values
-        size = max(1, self.budget // 6 // each)
-        self.batches = [range(start, min(start + size, n_prompts)) for start in range(0, n_prompts, size)]
-        self._kept: MaskedBatch | None = None
-        self.values: Float[Tensor, " prompt"] = torch.cat([self._batch(rows).values for rows in self.batches])
+        self.size = max(
+            1, self.budget // 6 // (recording_bytes(config, n_pos, sites_to_keep(config, ())[0], itemsize) + values)
+        )
+        self._recorded: dict[range, BaseRun] = {}
+        n_prompts = len(ablation.pair.prompts)
+        batches = [range(start, min(start + self.size, n_prompts)) for start in range(0, n_prompts, self.size)]
+        self.values: Float[Tensor, " prompt"] = torch.cat([self.base_run(prompts).scores for prompts in batches])
 
-    @without_autocast
     def scores(self, kept: Sequence[Kept], of: Collection[int] | None = None) -> Float[Tensor, "variant prompt"]:
         """The score of every prompt with each choice of what stays; NaN for prompts that are not among `of`."""
-        values = self.values.repeat(len(kept), 1)
-        wanted = range(len(self.values)) if of is None else of
-        values[:, [row for row in range(len(self.values)) if row not in wanted]] = float("nan")
-        for rows in self.batches if kept else []:
-            if any(row in wanted for row in rows):
-                self._batch(rows).fill(values, kept, wanted)
-        return values
+        left_out = [] if of is None else [row for row in range(len(self.values)) if row not in of]
+        context = replace(self.context, baseline=self.values)
+        scores = Scores(len(kept), self.values)
+        scores.done[:, left_out] = True
+        if kept:
+            execute(MaskedVariants(self, context, kept), self.budget, False, scores=scores)
+        return scores.complete().to(self.values.device)
 
-    def _batch(self, rows: range) -> MaskedBatch:
-        if self._kept is not None:
-            return self._kept
-        made = MaskedBatch(self.ablation, self.base, rows, self.budget)
-        if len(self.batches) == 1:
-            self._kept = made
-        return made
+    def base_run(self, prompts: range) -> BaseRun:
+        """The base of some prompts, kept if these are all."""
+        if prompts not in self._recorded:
+            made = BaseRun(self.ablation, self.base, self.context, prompts)
+            if len(prompts) < len(self.ablation.pair.prompts):
+                return made
+            self._recorded[prompts] = made
+        return self._recorded[prompts]
 
 
-class MaskedBatch:
-    """The runs of one batch of prompts."""
+class BaseRun:
+    """The base's run of a batch of prompts, with what the variants read of it."""
 
-    def __init__(self, ablation: Ablation, base: Kept, rows: range, budget: int) -> None:
-        self.pair, self.rows, self.budget = ablation.pair, rows, budget
-        self.base, self.instead = base.mask(ablation.pair, rows), ablation.values(rows)
-        self.question = question_of(ablation.pair, "noise", GivenDonor(lambda _: {}))
-        self.reach = self.question.reach(rows)
-        device = self.base.device
-        self.number = torch.tensor(rows, device=device)
-        self.last, self.read = (torch.tensor(at, device=device) for at in (self.reach.last, self.reach.read))
-        self.recording = self._recorded()
-        stream = self.recording.stream(2 * self.question.config.n_layers)
-        whole = ~self._counts(~self.base).flatten(2).any(2).any(0)
-        scores = self.question.score(stream[torch.arange(len(rows), device=device), self.read], self.number)
-        # A run in which nothing is ablated is the model's own, to the bit.
-        self.values: Float[Tensor, " prompt"] = torch.where(whole, ablation.pair.clean[self.number], scores)
+    def __init__(self, ablation: Ablation, base: Kept, context: PatchContext, prompts: range) -> None:
+        self.mask, self.instead = base.mask(ablation.pair, prompts), ablation.values(prompts)
+        config, device = context.config, self.mask.device
+        number = torch.tensor(prompts, device=device)
+        self.spans = context.spans(prompts)
+        self.last = torch.tensor([span.positions.stop - 1 for span in self.spans], device=device)
+        self.read = torch.tensor([span.read for span in self.spans], device=device)
+        recorder = Recorder(config, sites_to_keep(config, ())[0])
 
-    def fill(
-        self, values: Float[Tensor, "variant every_prompt"], kept: Sequence[Kept], wanted: Collection[int]
-    ) -> None:
-        """Puts the scores of the batch's prompts in their place, if they are not the base's."""
-        size = max(1, self.budget // 8 // (4 * self.base.numel()))  # masks, and what they are compared by
+        def tap(site: str, layer: int, value: Tensor) -> Tensor:
+            if site == "z":
+                value = torch.where(self.mask[layer, ..., None], value, self.instead["z", layer])
+            return recorder(site, layer, value)
+
+        tokens, lengths = context.recipient.tokens[number], context.recipient.lengths[number]
         with torch.no_grad():
-            for start in range(0, len(kept), size):
-                masks = torch.stack([one.mask(self.pair, self.rows) for one in kept[start : start + size]])
-                joinings = [one for one in self._joinings(masks) if self.rows[one.prompt] in wanted]
-                for variant, prompt, score in self._flown(joinings, masks):
-                    values[start + variant, self.number[prompt]] = score
+            forward(config, context.weights, tokens, tap, lengths)
+        inputs = AttentionInputs.of(config, context.weights, tokens, lengths)
+        self.recording = Recording(config, context.weights, recorder.kept, {}, inputs)
+        stream = self.recording.stream(2 * config.n_layers)
+        scores = context.score(stream[torch.arange(len(prompts), device=device), self.read], number)
+        # A run in which nothing is ablated is the model's own, to the bit.
+        whole = ~self.counts(~self.mask).flatten(2).any(2).any(0)
+        self.scores: Float[Tensor, " prompt"] = torch.where(whole, ablation.pair.clean[number], scores)
 
-    def _flown(
-        self, left: list[Joining], masks: Bool[Tensor, "variant layer prompt pos head"]
-    ) -> Iterator[tuple[Int[Tensor, " run"], Int[Tensor, " run"], Float[Tensor, " run"]]]:
-        """Variant, prompt and score of all runs, wave by wave."""
-        room = room_within(self.question.config, self.budget // 4, self.question.itemsize, self._longest)
-        while left:
-            wave, rest = self._filled(left, room.rows)
-            try:
-                variant, prompt, stream = self._fly(wave, room, masks)
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error) or room.rows <= self._longest:
-                    raise
-                room = room.halved(self._longest)
-                continue
-            yield variant, prompt, self.question.score(stream, self.number[prompt])
-            left = rest
-
-    @property
-    def _longest(self) -> int:
-        return int(self.last.max()) + 1
-
-    def _counts(
+    def counts(
         self, differs: Bool[Tensor, "*variant layer prompt pos head"]
     ) -> Bool[Tensor, "*variant layer prompt pos"]:
-        """Where a difference can matter: as far as reach goes, and in the last layer at the position that is read."""
+        """Where a difference can matter: in the affected span, and in the last layer at the position that is read."""
         where = torch.arange(differs.shape[-2], device=differs.device)
         matters = differs.any(-1) & (where <= self.last[:, None])
         matters[..., -1, :, :] &= where == self.read[:, None]
         return matters
 
-    def _joinings(self, masks: Bool[Tensor, "variant layer prompt pos head"]) -> list[Joining]:
-        """Where each variant leaves the base, sorted by layer. Variants that never do are left out."""
-        differs = self._counts(masks != self.base)
+
+@dataclass(frozen=True)
+class MaskedVariants:
+    """A run for each choice of what stays and each prompt."""
+
+    runs: MaskedRuns
+    context: PatchContext
+    kept: Sequence[Kept]
+
+    @property
+    def n_variants(self) -> int:
+        return len(self.kept)
+
+    def prompts_at_once(self, budget: int) -> int:
+        return self.runs.size
+
+    def prepared(self, prompts: range, budget: int) -> MaskedBatch:
+        base, context = self.runs.base_run(prompts), self.context
+        rows = row_budget(context.config, budget // 4, context.itemsize, int(base.last.max()) + 1)
+        at_once = max(1, budget // 8 // (4 * base.mask.numel()))  # masks, and what they are compared by
+        return MaskedBatch(self, prompts, base, rows, at_once)
+
+
+@dataclass(frozen=True)
+class MaskedBatch:
+    """The runs of a batch of prompts, a piece for each variant."""
+
+    variants: MaskedVariants
+    prompts: range
+    base: BaseRun
+    rows: RowBudget
+    at_once: int
+
+    @property
+    def recording(self) -> Recording:
+        return self.base.recording
+
+    @property
+    def spans(self) -> Sequence[AffectedSpan]:
+        return self.base.spans
+
+    @property
+    def n_pieces(self) -> int:
+        return self.variants.n_variants
+
+    def portion(self, pieces: range) -> Portion:
+        pair = self.variants.runs.ablation.pair
+        masks = torch.stack([self.variants.kept[number].mask(pair, self.prompts) for number in pieces])
+        layers = range(self.recording.config.n_layers)
+        edits = {("z", layer): partial(self._ablated, layer, masks[:, layer], pieces.start) for layer in layers}
+        return Portion(torch.tensor(pieces), self._items(masks, pieces.start), edits)
+
+    def _items(self, masks: Masks, start: int) -> list[WorkItem]:
+        """Where each variant leaves the base. Variants that never do are left out."""
+        differs = self.base.counts(masks != self.base.mask)
         in_layer, at_pos = differs.any(3), differs.any(1)
         variant, prompt = in_layer.any(1).nonzero(as_tuple=True)
         layer, first = in_layer.int().argmax(1)[variant, prompt], at_pos.int().argmax(2)[variant, prompt]
         found: dict[tuple[int, int, int], list[int]] = defaultdict(list)
         for number, *key in zip(variant.tolist(), layer.tolist(), prompt.tolist(), first.tolist(), strict=True):
-            found[tuple(key)].append(number)
-        return [Joining(*key, torch.tensor(numbers, device=masks.device)) for key, numbers in sorted(found.items())]
+            found[tuple(key)].append(start + number)
+        items = []
+        for (layer, prompt, first), numbers in sorted(found.items()):
+            run = EnteringRuns.unchanged(torch.tensor(numbers), prompt, first, self.recording.stream(0))
+            stage = stage_read(self.recording.config, "attention", layer)
+            items.append(WorkItem(stage, prompt, run.variants, lambda run=run: [run]))
+        return items
 
-    def _filled(self, joinings: list[Joining], n_rows: int) -> tuple[list[Joining], list[Joining]]:
-        """The first of them, as many runs as fit in `n_rows`, and those that are left."""
-        wave: list[Joining] = []
-        for number, one in enumerate(joinings):
-            fit = n_rows // self._n_pos(one)
-            if fit:
-                wave.append(replace(one, variants=one.variants[:fit]))
-                n_rows -= self._n_pos(one) * len(one.variants[:fit])
-            if fit < len(one.variants):
-                return wave, [replace(one, variants=one.variants[fit:]), *joinings[number + 1 :]]
-        return wave, []
-
-    def _n_pos(self, one: Joining) -> int:
-        return len(positions(self.question.config, self.reach, one.prompt, one.first, 2 * one.layer))
-
-    def _fly(
-        self, wave: list[Joining], room: Room, masks: Bool[Tensor, "variant layer prompt pos head"]
-    ) -> tuple[Int[Tensor, " run"], Int[Tensor, " run"], Float[Tensor, "run d_model"]]:
-        """Takes a wave's runs down the network: variant, prompt, and the stream where the metric reads."""
-        n_rows = sum(self._n_pos(one) * len(one.variants) for one in wave)
-
-        def edit(layer: int, z: Tensor, groups: Collection[Group]) -> None:
-            for group in groups:
-                self._ablate(layer, z, group, masks)
-
-        front = Wavefront(self.recording, replace(room, rows=n_rows), edit=edit)
-        waiting = wave[::-1]
-        for layer in range(waiting[-1].layer, self.question.config.n_layers):
-            self.recording.forget()
-            while waiting and waiting[-1].layer == layer:
-                one = waiting.pop()
-                unchanged = self.recording.stream(0).new_zeros(len(one.variants), 0, self.question.config.d_model)
-                arrival = Arrival(one.variants, one.prompt, one.first, unchanged)
-                front.join(arrival, 2 * layer, self.reach)
-            front.advance(2 * layer)
-            front.advance(2 * layer + 1)
-        return front.landed()
-
-    def _ablate(
-        self, layer: int, z: Tensor, group: Group, masks: Bool[Tensor, "variant layer prompt pos head"]
-    ) -> None:
-        """Replaces `z` of a group's rows, in place, where their variant's mask does not keep it."""
-        span = slice(group.first, group.last + 1)
-        for rows in rows_of(group):
-            kept = masks[rows.variant, layer, rows.prompt, span, :, None]
-            instead = self.instead["z", layer][rows.prompt, span]
-            z[rows.index] = torch.where(kept, rows.of(z), instead).flatten(0, 1)
-
-    def _recorded(self) -> Recording:
-        """The base's run, with what the variants read of it."""
-        config, weights = self.question.config, self.question.weights
-        recorder = Recorder(config, sites_to_keep(config, ())[0])
-
-        def tap(site: str, layer: int, value: Tensor) -> Tensor:
-            if site == "z":
-                value = torch.where(self.base[layer, ..., None], value, self.instead["z", layer])
-            return recorder(site, layer, value)
-
-        tokens, lengths = self.question.recipient.tokens[self.number], self.question.recipient.lengths[self.number]
-        with torch.no_grad():
-            forward(config, weights, tokens, tap, lengths)
-        return Recording(config, weights, recorder.kept, {}, sight_of(config, weights, tokens, lengths))
+    def _ablated(
+        self, layer: int, masks: Bool[Tensor, "variant prompt pos head"], start: int, value: Tensor, rows: Rows
+    ) -> Tensor:
+        """`z`, replaced where the mask of the row's variant does not keep it."""
+        kept = masks[rows.variant - start, rows.prompt, rows.pos, :, None]
+        return torch.where(kept, value, self.base.instead["z", layer][rows.prompt, rows.pos])

@@ -20,7 +20,7 @@ def heading(result: "xarray.DataArray | xarray.Dataset | xarray.DataTree", what:
 
     # A summary of several sites has its attributes in each of them.
     first = result if result.attrs else next(iter(dict(result).values()))
-    says = {str(key): str(value) for key, value in first.attrs.items()}
+    says = {str(key): _text(value) for key, value in first.attrs.items()}
     if not result.attrs.get("site") and isinstance(result, Mapping):
         says["site"] = ", ".join(map(str, result))
     known = method_of(says)
@@ -38,6 +38,10 @@ def heading(result: "xarray.DataArray | xarray.Dataset | xarray.DataTree", what:
     lines += [scope_of(first)] if scope_of(first) else []  # pyright: ignore[reportArgumentType]
     lines += [says["notes"]] if says.get("notes") else []
     return [*lines, *_backups(result)] if says.get("backups") is not None and "prompt" in result.dims else lines
+
+
+def _text(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _backups(result: "xarray.DataArray | xarray.Dataset | xarray.DataTree") -> list[str]:

@@ -3,28 +3,77 @@
 With attention frozen positions do not mix: a row of the stream goes on through MLPs alone, and only rows at positions
 that lead to a receiver need be carried. This is the second step of path patching (arXiv 2211.00593, appendix B).
 
-Receivers may be live heads: then what they write is added, and rows are carried at all positions that they mix.
+Receivers may be live heads: such a head takes the inputs that receive from the rows in flight; its other inputs, and
+the keys and values of its prefix, are the recipient's. What its changed `z` writes is added, and rows are carried at
+all positions that it mixes: thus a receiver acts on later ones if attention is frozen by `q k v` outside the receivers.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
+from einops import einsum, rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from unweave.engine.arrivals import Arrival
-from unweave.engine.live_heads import LiveHeads
-from unweave.engine.memory import Room
+from unweave.engine.entering import EnteringRuns
+from unweave.engine.grid import NodeGrid
+from unweave.engine.memory import RowBudget
 from unweave.engine.recording import Recording
-from unweave.engine.sheet import Sheet
-from unweave.models.forward import mlp, project
+from unweave.models.config import Config
+from unweave.models.forward import attention_z, half_block, halves, mlp, project
+
+
+@dataclass(frozen=True)
+class LiveHeads:
+    """The heads of a layer whose `z` depends on `columns` of the fused queries, keys and values."""
+
+    layer: int
+    columns: Int[Tensor, " column"]
+    groups: tuple[int, ...]
+    heads: tuple[int, ...]
+
+    @staticmethod
+    def reading(config: Config, layer: int, columns: Int[Tensor, " column"]) -> LiveHeads:
+        """The heads that read these columns. Query heads that share a key and value head are taken together."""
+        share, blocks = config.heads_per_kv, {int(column) // config.d_head for column in columns}
+        groups = {n // share if n < config.n_heads else (n - config.n_heads) % config.n_kv_heads for n in blocks}
+        heads = [group * share + n for group in sorted(groups) for n in range(share)]
+        return LiveHeads(layer, columns, tuple(sorted(groups)), tuple(heads))
+
+    def change(
+        self, recording: Recording, prompt: int, first: int, inputs: Float[Tensor, "run pos column"]
+    ) -> Float[Tensor, "run pos head d_head"]:
+        """The change of these heads' `z` in runs of one prompt that read `inputs` from position `first` on."""
+        config, span = recording.config, slice(first, first + inputs.shape[1])
+        own = recording.fused(self.layer)[prompt, span].repeat(len(inputs), 1, 1)
+        own[..., self.columns] = inputs
+        n_kv, groups = config.n_kv_heads, list(self.groups)
+        blocks = [*self.heads, *(config.n_heads + n for n in groups), *(config.n_heads + n_kv + n for n in groups)]
+        chosen = own.unflatten(-1, (-1, config.d_head))[:, :, blocks].flatten(-2)
+        few = replace(config, n_heads=len(self.heads), n_kv_heads=len(groups))
+        prefix = None
+        if first:
+            k, v = (x[prompt, groups, :first].expand(len(inputs), -1, -1, -1) for x in recording.prefix(self.layer))
+            prefix = k, v
+        seen = recording.inputs.take(slice(prompt, prompt + 1), span.stop)
+        z = attention_z(few, chosen, seen, first=first, prefix=prefix)
+        return z - recording.recipient["z", self.layer][prompt, span][:, list(self.heads)]
+
+    def written(
+        self, recording: Recording, change: Float[Tensor, "run pos head d_head"]
+    ) -> Float[Tensor, "run pos d_model"]:
+        """What a change of their `z` writes to the residual stream."""
+        w_o = rearrange(recording.weights.layers[self.layer].w_o, "d (head e) -> head e d", e=recording.config.d_head)
+        return einsum(change, w_o[list(self.heads)], "run pos head e, head e d -> run pos d")
 
 
 class FrozenPass:
     """Rows in flight, each of one variant, prompt and position. MLPs are live, or frozen like attention.
 
-    `room` bounds one matrix product and one attention product. `held` are sheets that send beside others: what they
+    `budget` bounds one matrix product and one attention product. `held` are grids that send beside others: what they
     write is the donor's, so the MLP or the live head is frozen in the rows of their variant, and the change joins
     behind it.
     `live` are the heads that are not frozen, by layer: the rows of a run must then be all its positions from the first
@@ -35,12 +84,12 @@ class FrozenPass:
     def __init__(
         self,
         recording: Recording,
-        room: Room,
+        budget: RowBudget,
         live_mlps: bool,
-        held: Sequence[Sheet] = (),
+        held: Sequence[NodeGrid] = (),
         live: Mapping[int, LiveHeads] | None = None,
     ) -> None:
-        self.recording, self.config, self.room = recording, recording.config, room
+        self.recording, self.config, self.budget = recording, recording.config, budget
         self.live_mlps, self.held, self.live = live_mlps, held, live or {}
         self.x = recording.stream(0).new_empty(0, self.config.d_model)
         self.place = torch.empty(0, 3, dtype=torch.long, device=self.x.device)  # variant, prompt, pos of each row
@@ -48,32 +97,32 @@ class FrozenPass:
         self._start: dict[tuple[int, int], slice] = {}
         self._new: list[tuple[Tensor, Tensor]] = []
 
-    def join(self, arrival: Arrival, stage: int, wanted: Sequence[int], meets: bool = False) -> None:
-        """Takes in the arrival's rows at the wanted positions.
+    def join(self, runs: EnteringRuns, stage: int, wanted: Sequence[int], meets: bool = False) -> None:
+        """Takes in the runs' rows at the wanted positions.
 
         `meets` says that other changes of the same variant may come, before or after: then all wanted positions are
         carried, and the change is added to what is in flight of this variant and prompt.
         """
-        lead = range(arrival.first, arrival.first + arrival.delta.shape[1])
+        lead = range(runs.first, runs.first + runs.delta.shape[1])
         at = [pos for pos in wanted if meets or pos in lead]
         if not at:
             return
-        count = len(arrival.variants)
-        delta = arrival.delta.new_zeros(count, len(at), self.config.d_model)
+        count = len(runs.variants)
+        delta = runs.delta.new_zeros(count, len(at), self.config.d_model)
         inside = [n for n, pos in enumerate(at) if pos in lead]
-        delta[:, inside] = arrival.delta[:, [at[n] - arrival.first for n in inside]]
-        key = (int(arrival.variants[0]), arrival.prompt)
+        delta[:, inside] = runs.delta[:, [at[n] - runs.first for n in inside]]
+        key = (int(runs.variants[0]), runs.prompt)
         if meets and key in self._start:
             self._settle()
             self.x[self._start[key]] += delta[0]
             return
         self._start[key] = slice(self.n_rows, self.n_rows + count * len(at))
         self.n_rows += count * len(at)
-        variants = arrival.variants.to(self.x.device).repeat_interleave(len(at))
+        variants = runs.variants.to(self.x.device).repeat_interleave(len(at))
         positions = torch.tensor(at, device=self.x.device).repeat(count)
-        rows = self.recording.stream(stage)[arrival.prompt, at] + delta
+        rows = self.recording.stream(stage)[runs.prompt, at] + delta
         self._new.append(
-            (rows.flatten(0, 1), torch.stack([variants, torch.full_like(variants, arrival.prompt), positions], 1))
+            (rows.flatten(0, 1), torch.stack([variants, torch.full_like(variants, runs.prompt), positions], 1))
         )
 
     def _settle(self) -> None:
@@ -86,19 +135,24 @@ class FrozenPass:
     def advance(self, stage: int) -> None:
         """Half a layer down; a whole one in a parallel block."""
         self._settle()
-        layer, kept = stage // 2, self.recording.recipient
-        parallel = self.config.block == "parallel"
-        if stage % 2 == 1 and parallel:
-            return
-        written = self._written_live(self.live[layer]) if stage % 2 == 0 and layer in self.live else None
-        for rows in self._chunks():
-            out = self._mlp(layer, rows) if self.config.d_mlp and (parallel or stage % 2 == 1) else None
-            if stage % 2 == 0:
-                self.x[rows] += kept["attn_out", layer][self.place[rows, 1], self.place[rows, 2]]
-            if out is not None:
-                self.x[rows] += out
-        if written is not None:
-            self.x += written
+        layer, parts = stage // 2, halves(self.config)[stage % 2]
+        written = self._written_live(self.live[layer]) if "attention" in parts and layer in self.live else None
+        for rows in self._chunks() if parts else ():
+            self.x[rows] = half_block(
+                self.config,
+                stage % 2,
+                self.x[rows],
+                lambda _, rows=rows: self._attention(layer, rows, written),
+                lambda _, rows=rows: self._mlp(layer, rows),
+            )
+
+    def _attention(
+        self, layer: int, rows: slice, live: Float[Tensor, "all d_model"] | None
+    ) -> Float[Tensor, "row d_model"]:
+        """What frozen attention writes to some rows, and what the change of live heads adds."""
+        _, prompt, pos = self.place[rows].T
+        frozen = self.recording.recipient["attn_out", layer][prompt, pos]
+        return frozen if live is None else frozen + live[rows]
 
     def inputs(self, layer: int, columns: Int[Tensor, " column"]) -> Float[Tensor, "row column"]:
         """What some columns of a layer's queries, keys and values read of the rows in flight."""
@@ -121,17 +175,17 @@ class FrozenPass:
         if not self.live_mlps:
             return self.recording.recipient["mlp_out", layer][prompt, pos]
         out = mlp(self.config, self.recording.weights.layers[layer], self.x[rows])
-        for sheet in self.held:
-            if (sheet.site, sheet.layer) == ("mlp_out", layer):
-                there = self._sent(sheet, rows)
+        for grid in self.held:
+            if (grid.site, grid.layer) == ("mlp_out", layer):
+                there = self._sent(grid, rows)
                 out[there] = self.recording.recipient["mlp_out", layer][prompt[there], pos[there]]
         return out
 
-    def _sent(self, sheet: Sheet, rows: slice | Int[Tensor, "run pos"]) -> Bool[Tensor, "..."]:
-        """Which rows are of the sheet's variant, at a position where it sends."""
+    def _sent(self, grid: NodeGrid, rows: slice | Int[Tensor, "run pos"]) -> Bool[Tensor, "..."]:
+        """Which rows are of the grid's variant, at a position where it sends."""
         variant, prompt, pos = self.place[rows].unbind(-1)
-        there = variant == sheet.offset
-        return there if sheet.places is None else there & (pos == sheet.places[0].to(pos.device)[prompt])
+        there = variant == grid.offset
+        return there if grid.places is None else there & (pos == grid.places[0].to(pos.device)[prompt])
 
     def _written_live(self, heads: LiveHeads) -> Float[Tensor, "row d_model"]:
         """What the change of live heads writes to all rows in flight."""
@@ -139,9 +193,9 @@ class FrozenPass:
         for rows in self._runs():
             _, prompt, first = self.place[rows[0, 0]].tolist()
             change = heads.change(self.recording, prompt, first, inputs[rows])
-            for sheet in self.held:
-                if (sheet.site, sheet.layer) == ("z", heads.layer) and sheet.parts and sheet.parts[0] in heads.heads:
-                    change[:, :, heads.heads.index(sheet.parts[0])][self._sent(sheet, rows)] = 0
+            for grid in self.held:
+                if (grid.site, grid.layer) == ("z", heads.layer) and grid.parts and grid.parts[0] in heads.heads:
+                    change[:, :, heads.heads.index(grid.parts[0])][self._sent(grid, rows)] = 0
             written[rows] = heads.written(self.recording, change)
         return written
 
@@ -151,8 +205,8 @@ class FrozenPass:
         for prompt in prompts.unique().tolist():
             rows = (prompts == prompt).nonzero()[:, 0]
             first, last = int(positions[rows].min()), int(positions[rows].max())
-            yield from rows.unflatten(0, (-1, last - first + 1)).split(max(1, self.room.keys // (last + 1)))
+            yield from rows.unflatten(0, (-1, last - first + 1)).split(max(1, self.budget.keys // (last + 1)))
 
     def _chunks(self) -> Iterator[slice]:
-        for start in range(0, len(self.x), self.room.chunk):
-            yield slice(start, start + self.room.chunk)
+        for start in range(0, len(self.x), self.budget.chunk):
+            yield slice(start, start + self.budget.chunk)

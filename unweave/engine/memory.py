@@ -1,4 +1,4 @@
-"""How much a sweep may hold at once."""
+"""How much may be held at once."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 
 from unweave.errors import InputError
+from unweave.models.cache_policy import free_bytes
 from unweave.models.config import Config
-from unweave.models.keeping import free_bytes
 from unweave.models.run import Key
 from unweave.models.sites import SITES, width
 
@@ -39,13 +39,10 @@ def budget_bytes(memory: int | float | None, device: torch.device) -> int:
 
 def recording_bytes(config: Config, n_pos: int, kept: Iterable[Key], itemsize: int) -> int:
     """What one prompt's recording holds: the sites kept of either run, and what the layer in hand takes."""
-    sizes = (width(config, SITES[site], n_pos) * _itemsize(site, itemsize) for site, _ in kept)
-    return n_pos * sum(sizes) + forward_bytes(config, n_pos, itemsize)
-
-
-def _itemsize(site: str, itemsize: int) -> int:
-    """Attention is computed, and kept, in float32 at least."""
-    return max(itemsize, 4) if SITES[site].rows == "attention" else itemsize
+    size = 0
+    for site, _ in kept:  # attention is computed, and kept, in float32 at least
+        size += width(config, SITES[site], n_pos) * (max(itemsize, 4) if SITES[site].rows == "attention" else itemsize)
+    return n_pos * size + forward_bytes(config, n_pos, itemsize)
 
 
 def forward_bytes(config: Config, n_pos: int, itemsize: int) -> int:
@@ -60,7 +57,7 @@ def projected(config: Config) -> int:
 
 
 @dataclass(frozen=True)
-class Room:
+class RowBudget:
     """What runs in flight may hold: rows, rows of one matrix product, keys of one attention, numbers of one scoring.
 
     One run and one key are always held, however little room there is.
@@ -71,13 +68,13 @@ class Room:
     keys: int = CHUNK_KEYS
     scored: int = PORTION
 
-    def halved(self, longest: int) -> "Room":
+    def halved(self, longest: int) -> "RowBudget":
         """Half of it, one run at least."""
         half = (max(1, size // 2) for size in (self.chunk, self.keys, self.scored))
-        return Room(max(longest, self.rows // 2), *half)
+        return RowBudget(max(longest, self.rows // 2), *half)
 
 
-def room_within(config: Config, budget: int, itemsize: int, longest: int) -> Room:
+def row_budget(config: Config, budget: int, itemsize: int, longest: int) -> RowBudget:
     """What fits in `budget` bytes: rows for `longest` (one run) at least, whatever the budget.
 
     A quarter is for what is between two products; the rest for what a row holds: the stream, its projections (also as
@@ -88,7 +85,7 @@ def room_within(config: Config, budget: int, itemsize: int, longest: int) -> Roo
     key = (4 * config.n_kv_heads * config.d_head + 4 * config.n_heads * longest) * itemsize
     row = 2 * (config.d_model + projected(config) + heads) * itemsize
     part = budget // 4
-    return Room(
+    return RowBudget(
         rows=max(longest, min(MOST_ROWS, (budget - part) // row)),
         chunk=max(1, min(CHUNK_ROWS, part // hidden)),
         keys=max(1, min(CHUNK_KEYS, part // key)),

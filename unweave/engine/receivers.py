@@ -1,13 +1,14 @@
 """Receivers of path patching: which inputs take a sender's change, at which stages and positions they read it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from jaxtyping import Int
 from torch import Tensor
 
-from unweave.engine.reach import Reach
+from unweave.engine.context import AffectedSpan
 from unweave.models.config import Config
+from unweave.models.forward import reads, stage_read
 
 
 @dataclass(frozen=True)
@@ -29,25 +30,22 @@ class Receivers:
 
     def stages(self, config: Config) -> list[int]:
         """The stages where the receivers read, in order."""
-        later = 1 if config.block == "serial" else 0
-        return sorted({*(2 * layer for layer in self.columns), *(2 * layer + later for layer in self.mlps)})
+        attention = {stage_read(config, "attention", layer) for layer in self.columns}
+        return sorted(attention | {stage_read(config, "mlp", layer) for layer in self.mlps})
 
     def acting(self, config: Config) -> list[int]:
         """The layers whose live heads come before another receiver."""
         last = self.stages(config)[-1] if self.live and not self.logits else 0
         return [layer for layer in self.columns if 2 * layer < last]
 
-    def wanted(self, config: Config, prompt: int, reach: Reach, batch: Sequence[int]) -> Sequence[int]:
-        """The positions of a prompt of the batch that lead to a receiver."""
-        first, last = reach.first[prompt], reach.last[prompt]
+    def wanted(self, config: Config, span: AffectedSpan, prompt: int) -> range:
+        """The positions of a prompt that lead to a receiver."""
+        at = span.positions
         if self.logits:
-            return [reach.read[prompt]] if first <= last else []
-        at = range(first, last + 1)
+            return range(span.read, span.read + 1) if at else at
         if self.places is None:
             return at
-        place = int(self.places[batch[prompt]])
+        place = int(self.places[prompt])
         if place not in at:
-            return []
-        if not self.acting(config):
-            return [place]
-        return range(first, place + 1) if config.causal else at
+            return range(0)
+        return reads(config, place, at) if self.acting(config) else range(place, place + 1)

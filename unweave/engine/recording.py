@@ -1,4 +1,4 @@
-"""What a sweep keeps of the two runs, and the change of the residual stream that each patch makes at its entry.
+"""What is kept of the two runs, and the change of the residual stream that each patch makes at its entry.
 
 A change is the donor's value minus the recipient's, carried to the residual stream:
 
@@ -20,9 +20,9 @@ from einops import einsum, rearrange, repeat
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from unweave.engine.donor import Donor, RunDonor
+from unweave.engine.donors import Donor, RunDonor
 from unweave.models.config import Config
-from unweave.models.forward import Sight, attend, attention_pattern, attention_scores, rotate, sight_of
+from unweave.models.forward import AttentionInputs, attend, attention_pattern, stream_site, stream_sites
 from unweave.models.run import Key
 from unweave.models.weights import Weights
 
@@ -31,13 +31,10 @@ ATTENTION_SITES = ("q", "k", "v", "pattern", "z")
 
 def sites_to_keep(config: Config, patched: Iterable[Key], also: Iterable[Key] = ()) -> tuple[list[Key], list[Key]]:
     """What to keep of the recipient (`also` these) and of the donor for patches at these sites and layers."""
-    stream = [("resid_pre", layer) for layer in range(config.n_layers)] + [("resid_post", config.n_layers - 1)]
-    if config.block == "serial":
-        stream += [("resid_mid", layer) for layer in range(config.n_layers)]
     prefix = [(site, layer) for layer in range(config.n_layers) for site in ("k", "v")]
     targets = list(dict.fromkeys(patched))
     own = [(site, layer) for name, layer in targets for site in ((name, "q") if name in ("k", "v") else (name,))]
-    return list(dict.fromkeys([*stream, *prefix, *own, *also])), targets
+    return list(dict.fromkeys([*stream_sites(config), *prefix, *own, *also])), targets
 
 
 @dataclass
@@ -48,15 +45,12 @@ class Recording:
     weights: Weights
     recipient: dict[Key, Tensor]
     donor: dict[Key, Tensor]
-    sight: Sight
+    inputs: AttentionInputs
     _memo: dict[tuple, Tensor] = field(default_factory=dict)
 
     def stream(self, stage: int) -> Float[Tensor, "prompt pos d_model"]:
         """The recipient's residual stream before a stage."""
-        layer = stage // 2
-        if stage == 2 * self.config.n_layers:
-            return self.recipient["resid_post", layer - 1]
-        return self.recipient["resid_mid" if stage % 2 else "resid_pre", layer]
+        return self.recipient[stream_site(self.config, stage)]
 
     def prefix(self, layer: int) -> tuple[Float[Tensor, "prompt kv_head pos e"], Float[Tensor, "prompt kv_head pos e"]]:
         """The recipient's rotated keys, and its values, shared by all patched runs."""
@@ -119,8 +113,7 @@ class Recording:
         self, q: Float[Tensor, "prompt head pos d_head"], k: Float[Tensor, "prompt kv_head pos d_head"], rows: slice
     ) -> Float[Tensor, "prompt head q_pos k_pos"]:
         """The attention pattern of some prompts' rotated queries and keys."""
-        seen = None if self.sight.seen is None else self.sight.seen[rows]
-        return attention_pattern(attention_scores(self.config, q, k, seen))
+        return attention_pattern(self.config, q, k, self.inputs.take(rows))
 
     def source_change(
         self, layer: int, prompt: int, place: int, sources: Int[Tensor, " source"]
@@ -134,7 +127,7 @@ class Recording:
     def _rotated(self, side: Mapping[Key, Tensor], site: str, layer: int) -> Float[Tensor, "prompt heads pos d_head"]:
         key = (id(side), site, layer, "rotated")
         if key not in self._memo:
-            self._memo[key] = rotate(side[site, layer].transpose(1, 2), self.sight.tables)
+            self._memo[key] = self.inputs.rotated(side[site, layer].transpose(1, 2))
         return self._memo[key]
 
     def written_by_heads(
@@ -182,5 +175,5 @@ def record(
         weights,
         recipient.values(config, weights, ours, batch),
         donor.values(config, weights, theirs, batch),
-        sight_of(config, weights, taken.tokens, taken.lengths),
+        AttentionInputs.of(config, weights, taken.tokens, taken.lengths),
     )

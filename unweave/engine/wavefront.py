@@ -1,67 +1,52 @@
 """The wavefront: all patched runs in flight, advanced together down the network.
 
-Each run is a block of rows, its positions from `first` to `last`. At a stage the rows in flight are advanced by half
-a layer, and then the runs whose patch enters there join, as the recipient's residual stream plus their change:
+Each run is a block of rows, at consecutive positions. At a stage the rows in flight are advanced by half a layer, and
+then the runs whose patch enters there join, as the recipient's residual stream plus their change:
 
 - matrix products run once over the rows of all runs, in chunks that stay in the cache;
 - attention runs in groups of equal first, last and read position, over the recipient's keys and values of the prefix
   and the run's own;
 - in the last layer only the position that is read goes on;
-- an edit in flight changes `z` of the runs at each layer, in place, before it is written to the stream.
+- edits in flight give runs other values at some sites, as they pass.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from unweave.engine.arrivals import Arrival
-from unweave.engine.memory import CHUNK_KEYS, Room
-from unweave.engine.reach import Reach, last_attention, positions
+from unweave.engine.context import AffectedSpan, last_attention
+from unweave.engine.entering import EnteringRuns
+from unweave.engine.memory import CHUNK_KEYS, RowBudget
 from unweave.engine.recording import Recording
-from unweave.models.forward import (
-    attend,
-    attention_output,
-    attention_pattern,
-    attention_scores,
-    mlp,
-    project,
-    rotate,
-    split_qkv,
-)
-
-
-@dataclass(frozen=True)
-class Group:
-    """Runs of equal first, last and read position: of each the row where it starts, its prompt and its variant."""
-
-    first: int
-    last: int
-    read: int
-    start: Int[Tensor, " run"]
-    prompt: Int[Tensor, " run"]
-    variant: Int[Tensor, " run"]
-
-    @property
-    def n_pos(self) -> int:
-        return self.last - self.first + 1
-
-    def joined(self, other: "Group") -> "Group":
-        """Both groups' runs."""
-        pairs = ((self.start, other.start), (self.prompt, other.prompt), (self.variant, other.variant))
-        return Group(self.first, self.last, self.read, *(torch.cat(pair) for pair in pairs))
+from unweave.models.forward import Tap, attention_output, attention_z, half_block, halves, mlp, project, untapped
+from unweave.models.run import Key
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of some runs of a group, run by run; a slice where they stand together, so that nothing is copied."""
+    """Of each row in flight: its variant, prompt and position."""
+
+    variant: Int[Tensor, "*row"]
+    prompt: Int[Tensor, "*row"]
+    pos: Int[Tensor, "*row"]
+
+
+# By site and layer: from a value `[*row …]` and its rows (of a pattern `[run head q_pos k_pos]`, whose rows are
+# `[run q_pos]`), to the value to go on with. Sites are also "qkv", the fused projection, and "mlp_in", what an MLP
+# reads. The value given must not be changed.
+EditsInFlight = Mapping[Key, Callable[[Tensor, Rows], Tensor]]
+
+
+@dataclass(frozen=True)
+class Block:
+    """The rows of some runs of a group, run by run; a slice if they are consecutive, so that nothing is copied."""
 
     index: slice | Int[Tensor, " row"]
     n_pos: int
-    prompt: Int[Tensor, " run"]
-    variant: Int[Tensor, " run"]
 
     def of(self, buffer: Tensor) -> Tensor:
         """`[run pos …]` of a buffer `[row …]`."""
@@ -69,158 +54,125 @@ class Rows:
 
     def put(self, buffer: Tensor, values: Tensor) -> None:
         """Puts values `[run pos …]` in their rows."""
-        if isinstance(self.index, slice):
-            self.of(buffer).copy_(values)
-        else:
-            buffer[self.index] = values.flatten(0, 1)
-
-
-def rows_of(group: Group, keys: int = CHUNK_KEYS) -> Iterator[Rows]:
-    """A group's rows, in portions of so many keys, which bound the memory of attention."""
-    portion = max(1, keys // (group.last + 1))
-    parts = (group.start.split(portion), group.prompt.split(portion), group.variant.split(portion))
-    for start, prompt, variant in zip(*parts, strict=True):
-        first, size = int(start[0]), len(start) * group.n_pos
-        if int(start[-1]) - first == size - group.n_pos:  # starts only grow, so the runs stand together
-            yield Rows(slice(first, first + size), group.n_pos, prompt, variant)
-        else:
-            steps = torch.arange(group.n_pos, device=start.device)
-            yield Rows((start[:, None] + steps).flatten(), group.n_pos, prompt, variant)
+        buffer[self.index] = values.flatten(0, 1)
 
 
 @dataclass(frozen=True)
-class Override:
-    """Values in flight, whatever the stream says: columns of fused queries, keys and values, or an MLP's input.
+class Group:
+    """Runs of equal first, last and read position, and the row where each starts (on the processor: it is looped over).
 
-    `row` says which of `values` a run has at a position, and -1 that it has the recipient's `own`. They stand at all
-    positions of a run; with `places`, at one position of each prompt, which is all that `row` and `own` hold.
+    Its `blocks` have at most so many keys, which bounds the memory of attention.
     """
 
-    columns: Int[Tensor, " column"]
-    values: Float[Tensor, "row column"]
-    row: Int[Tensor, "variant prompt pos"]
-    own: Float[Tensor, "prompt pos column"]
-    places: Int[Tensor, " prompt"] | None = None
+    first: int
+    last: int
+    read: int
+    start: Int[Tensor, " run"]
+    device: torch.device
+    keys: int = CHUNK_KEYS
 
-    def put(self, block: Float[Tensor, "run pos width"], group: Group, rows: Rows) -> None:
-        """Puts the values of some runs of a group in their place."""
-        if self.places is None:
-            steps = torch.arange(group.first, group.last + 1, device=block.device)
-            block[..., self.columns] = self._at(rows.variant[:, None], rows.prompt[:, None], steps)
-            return
-        step = self.places[rows.prompt] - group.first
-        there = ((step >= 0) & (step < rows.n_pos)).nonzero()[:, 0]
-        values = self._at(rows.variant[there], rows.prompt[there], torch.zeros_like(there))
-        block[there[:, None], step[there][:, None], self.columns] = values
+    @property
+    def n_pos(self) -> int:
+        return self.last - self.first + 1
 
-    def _at(
-        self, variant: Int[Tensor, "*run"], prompt: Int[Tensor, "*run"], pos: Int[Tensor, "*pos"]
-    ) -> Float[Tensor, "*at column"]:
-        own, row = self.own[prompt, pos], self.row[variant, prompt, pos]
-        return torch.where((row >= 0)[..., None], self.values[row.clamp_min(0)], own) if len(self.values) else own
+    @cached_property
+    def blocks(self) -> list[Block]:
+        return list(self._blocks())
 
-
-# Is called at each layer with its number, `z` of all rows in flight, and the groups that they belong to.
-EditInFlight = Callable[[int, Tensor, Collection[Group]], None]
+    def _blocks(self) -> Iterator[Block]:
+        for start in self.start.split(max(1, self.keys // (self.last + 1))):
+            first, size = int(start[0]), len(start) * self.n_pos
+            if int(start[-1]) - first == size - self.n_pos:  # starts only grow, so the runs are consecutive
+                yield Block(slice(first, first + size), self.n_pos)
+            else:
+                rows = (start[:, None] + torch.arange(self.n_pos)).flatten()
+                yield Block(rows.to(self.device), self.n_pos)
 
 
 class Wavefront:
-    """Patched runs in flight, as many rows as there is room for.
+    """Patched runs in flight, as many rows as the budget holds."""
 
-    Made in flight: `overrides` of a layer's queries, keys and values, `mlp_inputs`, and `edit` of `z`.
-    """
-
-    def __init__(
-        self,
-        recording: Recording,
-        room: Room,
-        overrides: Mapping[int, Override] | None = None,
-        mlp_inputs: Mapping[int, Override] | None = None,
-        edit: EditInFlight | None = None,
-    ) -> None:
+    def __init__(self, recording: Recording, budget: RowBudget, edits: EditsInFlight | None = None) -> None:
         self.recording, self.config = recording, recording.config
-        self.overrides, self.mlp_inputs, self.edit = overrides or {}, mlp_inputs or {}, edit
-        self.room = room
-        self.x = recording.stream(0).new_empty(room.rows, self.config.d_model)
+        self.budget, self.edits = budget, edits or {}
+        like = recording.stream(0)
+        self.x = like.new_empty(budget.rows, self.config.d_model)
+        # variant, prompt and position of each row
+        self.rows = torch.empty(3, budget.rows, dtype=torch.long, device=like.device)
         self.groups: dict[tuple[int, int, int], Group] = {}
         self.n_rows = self.n_runs = 0
 
-    def join(self, arrival: Arrival, stage: int, reach: Reach) -> int:
-        """Takes in as many of the arrival's runs as there is room for, and returns their number."""
-        span = positions(self.config, reach, arrival.prompt, arrival.first, stage)
-        n_pos, lead = len(span), arrival.first - span.start
-        count = min(len(arrival.variants), (self.x.shape[0] - self.n_rows) // n_pos)
+    def join(self, runs: EnteringRuns, stage: int, span: AffectedSpan) -> int:
+        """Takes in as many of the runs as there is room for, and returns their number."""
+        at = span.computed(self.config, runs.first, stage)
+        n_pos, lead = len(at), runs.first - at.start
+        count = min(len(runs.variants), (len(self.x) - self.n_rows) // n_pos)
         if count == 0:
             return 0
         end = self.n_rows + count * n_pos
-        rows = self.x[self.n_rows : end].unflatten(0, (count, n_pos))
-        rows[:] = self.recording.stream(stage)[arrival.prompt, span.start : span.stop]
-        rows[:, lead : lead + arrival.delta.shape[1]] += arrival.delta[:count]
-        start = torch.arange(self.n_rows, end, n_pos, device=self.x.device)
-        newcomers = Group(
-            span.start,
-            span.stop - 1,
-            reach.read[arrival.prompt],
-            start,
-            torch.full_like(start, arrival.prompt),
-            arrival.variants[:count].to(start.device),
-        )
-        self._add(newcomers)
+        x = self.x[self.n_rows : end].unflatten(0, (count, n_pos))
+        x[:] = self.recording.stream(stage)[runs.prompt, at.start : at.stop]
+        x[:, lead : lead + runs.delta.shape[1]] += runs.delta[:count]
+        rows = self.rows[:, self.n_rows : end].unflatten(1, (count, n_pos))
+        rows[0], rows[1] = runs.variants[:count, None].to(rows.device), runs.prompt
+        rows[2] = torch.arange(at.start, at.stop, device=rows.device)
+        self._add((at.start, at.stop - 1, span.read), torch.arange(self.n_rows, end, n_pos))
         self.n_rows, self.n_runs = end, self.n_runs + count
         return count
 
-    def _add(self, group: Group) -> None:
-        key = (group.first, group.last, group.read)
-        self.groups[key] = self.groups[key].joined(group) if key in self.groups else group
+    def _add(self, key: tuple[int, int, int], start: Int[Tensor, " run"]) -> None:
+        before = [self.groups[key].start] if key in self.groups else []
+        self.groups[key] = Group(*key, torch.cat([*before, start]), self.x.device, self.budget.keys)
 
     def advance(self, stage: int) -> None:
-        """Half a layer down; a whole one where attention and MLP read the same stream."""
-        if self.n_rows == 0:
+        """Half a layer down; a whole one if attention and MLP read the same stream."""
+        self.recording.forget()
+        half, layer = halves(self.config)[stage % 2], stage // 2
+        if self.n_rows == 0 or not half:
             return
-        index, layer = stage // 2, self.recording.weights.layers[stage // 2]
-        z = self._attention(stage) if stage % 2 == 0 else None
-        if z is not None and self.edit is not None:
-            self.edit(index, z, self.groups.values())
-        has_mlp = self.config.d_mlp > 0 and (self.config.block == "parallel") == (stage % 2 == 0)
-        inputs = self.x if not has_mlp or index not in self.mlp_inputs else self._overridden(self.mlp_inputs[index])
+        weights, z = self.recording.weights.layers[layer], self.x
+        if self.edits:
+            self._edit_stream(stage)
+        if "attention" in half:
+            z = self._attention(stage)
         for rows in self._chunks():
-            # both halves of a parallel block read the stream before either writes to it
-            written = [] if z is None else [attention_output(layer, z[rows])]
-            written += [mlp(self.config, layer, inputs[rows])] if has_mlp else []
-            for out in written:
-                self.x[rows] += out
+            tap = self._tap(self.rows[:, rows]) if self.edits else untapped
+            self.x[rows] = half_block(
+                self.config,
+                stage % 2,
+                self.x[rows],
+                lambda _, rows=rows, tap=tap: tap("attn_out", layer, attention_output(weights, z[rows])),
+                lambda x, tap=tap: mlp(self.config, weights, tap("mlp_in", layer, x), tap, layer),
+            )
 
     def landed(self) -> tuple[Int[Tensor, " run"], Int[Tensor, " run"], Float[Tensor, "run d_model"]]:
         """After the last stage: each run's variant and prompt, and its residual stream where the metric reads."""
-        groups = list(self.groups.values())
-        if not groups:
-            none = torch.empty(0, dtype=torch.long, device=self.x.device)
-            return none, none, self.x[:0]
-        start = torch.cat([group.start for group in groups])
-        return (
-            torch.cat([group.variant for group in groups]),
-            torch.cat([group.prompt for group in groups]),
-            self.x[start],
-        )
+        if self.edits:
+            self._edit_stream(2 * self.config.n_layers)
+        return self.rows[0, : self.n_rows], self.rows[1, : self.n_rows], self.x[: self.n_rows]
 
-    def _override(self, edit: Override, buffer: Float[Tensor, "row width"]) -> None:
-        """Puts the values of all runs in their place."""
-        for group in self.groups.values():
-            for rows in rows_of(group, self.room.keys):
-                block = rows.of(buffer)
-                edit.put(block, group, rows)
-                if not isinstance(rows.index, slice):
-                    rows.put(buffer, block)
+    def _tap(self, rows: Int[Tensor, "3 *row"], queries: slice = slice(None)) -> Tap:
+        """A tap that makes the edits in these rows. Of `z` and the pattern only the `queries` are there."""
 
-    def _overridden(self, edit: Override) -> Float[Tensor, "row d_model"]:
-        """The rows in flight, with the values of all runs in their place."""
-        stream = self.x[: self.n_rows].clone()
-        self._override(edit, stream)
-        return stream
+        def tap(site: str, layer: int, value: Tensor) -> Tensor:
+            if (site, layer) not in self.edits:
+                return value
+            there = rows[..., queries] if site in ("scores", "pattern", "z") else rows
+            return self.edits[site, layer](value, Rows(*there))
+
+        return tap
+
+    def _edit_stream(self, stage: int) -> None:
+        """Edits of the residual stream before a stage."""
+        layer, half = divmod(stage, 2)
+        keys = [("resid_mid", layer)] if half else [("resid_post", layer - 1), ("resid_pre", layer)]
+        for key in keys:
+            for rows in self._chunks():
+                self.x[rows] = self._tap(self.rows[:, rows])(*key, self.x[rows])
 
     def _chunks(self) -> Iterator[slice]:
-        for start in range(0, self.n_rows, self.room.chunk):
-            yield slice(start, min(start + self.room.chunk, self.n_rows))
+        for start in range(0, self.n_rows, self.budget.chunk):
+            yield slice(start, min(start + self.budget.chunk, self.n_rows))
 
     def _attention(self, stage: int) -> Float[Tensor, "row head d_head"]:
         """`z` of all rows in flight. In the last layer the rows that are not read leave the wavefront on the way."""
@@ -229,45 +181,48 @@ class Wavefront:
         qkv = self.x.new_empty(self.n_rows, weights.w_qkv.shape[0])
         for rows in self._chunks():
             qkv[rows] = project(config, weights, self.x[rows])
-        if layer in self.overrides:
-            self._override(self.overrides[layer], qkv)
+            if ("qkv", layer) in self.edits:
+                qkv[rows] = self._tap(self.rows[:, rows])("qkv", layer, qkv[rows])
         if stage == last_attention(config):
             return self._attention_where_read(layer, qkv)
         z = self.x.new_empty(self.n_rows, config.n_heads, config.d_head)
         for group in self.groups.values():
-            for rows in rows_of(group, self.room.keys):
-                rows.put(z, self._attend(layer, group, rows, qkv, slice(None)))
+            for block in group.blocks:
+                block.put(z, self._attend(layer, group, block, qkv, slice(None)))
         return z
 
     def _attention_where_read(self, layer: int, qkv: Float[Tensor, "row qkv"]) -> Float[Tensor, "run head d_head"]:
         """As `_attention`, at the position that is read alone: of each run this row is left."""
-        before, self.groups, self.n_rows = self.groups, {}, 0
-        x, z = [], []
-        for group in before.values():
+        groups, x, rows, z = self.groups, [], [], []
+        self.groups, self.n_rows = {}, 0
+        for group in groups.values():
             at = group.read - group.first
-            for rows in rows_of(group, self.room.keys):
-                z.append(self._attend(layer, group, rows, qkv, slice(at, at + 1))[:, 0])
-                x.append(rows.of(self.x)[:, at])
-            start = torch.arange(self.n_rows, self.n_rows + len(group.start), device=self.x.device)
-            self._add(Group(group.read, group.read, group.read, start, group.prompt, group.variant))
+            for block in group.blocks:
+                z.append(self._attend(layer, group, block, qkv, slice(at, at + 1))[:, 0])
+                x.append(block.of(self.x)[:, at])
+                rows.append(block.of(self.rows.T)[:, at])
+            start = torch.arange(self.n_rows, self.n_rows + len(group.start))
+            self._add((group.read, group.read, group.read), start)
             self.n_rows += len(start)
-        self.x[: self.n_rows] = torch.cat(x)
+        self.x[: self.n_rows], self.rows[:, : self.n_rows] = torch.cat(x), torch.cat(rows).T
         return torch.cat(z)
 
     def _attend(
-        self, layer: int, group: Group, rows: Rows, qkv: Float[Tensor, "row qkv"], queries: slice
+        self, layer: int, group: Group, block: Block, qkv: Float[Tensor, "row qkv"], queries: slice
     ) -> Float[Tensor, "run q_pos head d_head"]:
         """Attention of some runs of a group over the recipient's prefix and their own keys and values."""
-        q, k, v = (part.transpose(1, 2) for part in split_qkv(self.config, rows.of(qkv)))
-        q = q[:, :, queries]
-        sight = self.recording.sight
-        if sight.tables is not None:
-            cos, sin = (table[group.first : group.last + 1] for table in sight.tables)
-            q, k = rotate(q, (cos[queries], sin[queries])), rotate(k, (cos, sin))
+        rows, prefix = torch.stack([block.of(each) for each in self.rows]), None
+        prompt = rows[1, :, 0]
         if group.first:
-            prefix_k, prefix_v = self.recording.prefix(layer)
-            k = torch.cat([prefix_k[rows.prompt, :, : group.first], k], dim=2)
-            v = torch.cat([prefix_v[rows.prompt, :, : group.first], v], dim=2)
-        seen = None if sight.seen is None else sight.seen[rows.prompt, : group.last + 1]
-        pattern = attention_pattern(attention_scores(self.config, q, k, seen))
-        return attend(pattern, v).transpose(1, 2)
+            keys, values = self.recording.prefix(layer)
+            prefix = keys[prompt, :, : group.first], values[prompt, :, : group.first]
+        return attention_z(
+            self.config,
+            block.of(qkv),
+            self.recording.inputs.take(prompt, group.last + 1),
+            self._tap(rows, queries) if self.edits else untapped,
+            layer,
+            first=group.first,
+            prefix=prefix,
+            queries=queries,
+        )

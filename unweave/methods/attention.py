@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from unweave.engine.reading import read_sites
-from unweave.methods.frame import labelled
-from unweave.methods.heads import Heads, head_name, parse_heads
+from unweave.methods.targets import Nodes, heads_of
+from unweave.methods.to_xarray import to_xarray
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.run import Key
+from unweave.nodes import head_name
 from unweave.registry import LOOKS, Method, register
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ ATTENTION = register(
 )
 
 
-def attention(pair: Contrast, heads: Heads, prompts: str = "clean", memory: int | float | None = None) -> xr.DataArray:
+def attention(pair: Contrast, heads: Nodes, prompts: str = "clean", memory: int | float | None = None) -> xr.DataArray:
     """Where heads look.
 
     Args:
@@ -49,7 +50,7 @@ def attention(pair: Contrast, heads: Heads, prompts: str = "clean", memory: int 
         InputError: no head given, one that the model lacks, or one that is named twice.
     """
     check_pair(pair)
-    chosen = parse_heads(pair.model.config, heads)
+    chosen = heads_of(pair.model.config, heads)
     shown = pair.side(prompts)
     of_layer = {layer: [head for n, head in chosen if n == layer] for layer, _ in chosen}
 
@@ -60,4 +61,4 @@ def attention(pair: Contrast, heads: Heads, prompts: str = "clean", memory: int 
     patterns = torch.stack([found["pattern", n][:, of_layer[n].index(head)] for n, head in chosen], dim=1)
     places = range(shown.tokens.shape[1])
     axes = {"address": [head_name(head) for head in chosen], "q_pos": places, "k_pos": places}
-    return labelled(pair, patterns, axes, ATTENTION.attrs(prompts=prompts), shown)
+    return to_xarray(pair, patterns, axes, ATTENTION.attrs(prompts=prompts), shown)

@@ -34,11 +34,11 @@ from torch import Tensor
 
 from unweave.engine.reading import read_at
 from unweave.errors import InputError
-from unweave.methods.axes import several
-from unweave.methods.frame import Coords, array_of, labelled
+from unweave.methods.targets import several
+from unweave.methods.to_xarray import Coords, array_of, to_xarray
 from unweave.methods.weights.head_matrices import answer_direction
 from unweave.metrics.contrast import Contrast, check_pair
-from unweave.models.forward import norm_scale
+from unweave.models.forward import halves, norm_scale
 from unweave.models.model import Model
 from unweave.models.precision import widened, without_autocast
 from unweave.models.prompts import Prompts
@@ -161,7 +161,7 @@ def logit_lens(
     if norm not in ("final", "own"):
         raise InputError(f"norm: expected 'final' or 'own', got {norm!r}")
     config, last = pair.model.config, ("resid_post", pair.model.config.n_layers - 1)
-    sites = ("resid_pre", "resid_mid") if mid and config.block == "serial" else ("resid_pre",)
+    sites = ("resid_pre", "resid_mid") if mid and halves(config)[1] else ("resid_pre",)
     stages: dict[str, Key] = {
         f"{layer}_{site.removeprefix('resid_')}": (site, layer) for layer in range(config.n_layers) for site in sites
     }
@@ -175,7 +175,7 @@ def logit_lens(
     attrs = LENS.attrs(norm=norm)
     if norm == "own":
         attrs["quantity"] += " at each stage's own norm scale"
-    return labelled(pair, torch.stack(read, 1), {"stage": list(stages)}, attrs)
+    return to_xarray(pair, torch.stack(read, 1), {"stage": list(stages)}, attrs)
 
 
 @without_autocast
@@ -238,7 +238,7 @@ def attribute(
     axes = {"answer": list(ANSWERS), **axes} if split else axes
     extra: Coords = {name: (dims, array_of(value)) for name, value in (("rest", rest), ("total", total))}
     attrs = _split_attrs(len(candidates_of(pair.prompts))) if split else DIRECT.attrs()
-    return labelled(pair, table, axes, attrs | {"prompts": prompts}, shown, extra)
+    return to_xarray(pair, table, axes, attrs | {"prompts": prompts}, shown, extra)
 
 
 _SITES: dict[str, tuple[str, ...]] = {

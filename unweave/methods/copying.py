@@ -21,9 +21,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from unweave.errors import InputError
-from unweave.methods.frame import labelled_weights
+from unweave.methods.to_xarray import weights_to_xarray
 from unweave.methods.weights.vocabulary import chosen_tokens
-from unweave.models.forward import mlp, norm, unembed
+from unweave.models.forward import mlp, norm, stage_read, unembed
 from unweave.models.model import Model, check_model
 from unweave.models.precision import without_autocast
 from unweave.registry import DOES, Method, register
@@ -81,9 +81,9 @@ def copying_scores(model: Model, words: Sequence[str] | Sequence[int] | Tensor, 
         "layer": list(range(config.n_layers)),
         "head": list(range(config.n_heads)),
     }
-    note = "the first attention is left out before the first MLP" if config.block == "serial" else ""
+    note = "the first attention is left out before the first MLP" if stage_read(config, "mlp", 0) else ""
     attrs = COPYING.attrs(quantity=f"share of words in their own top {top}", n_words=len(names), notes=note)
-    return labelled_weights(model, table.to(torch.float64), coords, attrs)
+    return weights_to_xarray(model, table.to(torch.float64), coords, attrs)
 
 
 def extended_embedding(model: Model, tokens: Int[Tensor, " word"]) -> Float[Tensor, "word d_model"]:

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from unweave.errors import InputError
-from unweave.methods.frame import labelled_weights
+from unweave.methods.to_xarray import weights_to_xarray
 from unweave.models.forward import forward
 from unweave.models.model import Model, check_model
 from unweave.registry import DOES, Method, register
@@ -81,7 +81,7 @@ def head_scores(
     }
     about = {"task": "repeated random tokens", "bos": n_front, "n_tokens": n_tokens, "n_prompts": n_sequences}
     attrs = SCORES_OF_HEADS.attrs(**about, seed=seed)
-    return labelled_weights(model, table, coords, attrs)
+    return weights_to_xarray(model, table, coords, attrs)
 
 
 def _scores(model: Model, tokens: Int[Tensor, "prompt pos"]) -> Float[Tensor, "prompt score layer head"]:

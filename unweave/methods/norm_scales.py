@@ -10,7 +10,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from unweave.engine.reading import read_sites
-from unweave.methods.frame import labelled_run
+from unweave.methods.to_xarray import run_to_xarray
 from unweave.models.forward import norm_scale
 from unweave.models.model import Model
 from unweave.models.prompts import Prompts
@@ -58,4 +58,4 @@ def norm_scales(
     found = read_sites(model, batch, [("resid_pre", layer) for layer in range(model.config.n_layers)], pick, memory)
     scales = torch.stack(list(found.values()), dim=1)
     axes = {"layer": range(model.config.n_layers), "pos": range(batch.tokens.shape[1])}
-    return labelled_run(model, batch, scales, axes, SCALES.attrs())
+    return run_to_xarray(model, batch, scales, axes, SCALES.attrs())

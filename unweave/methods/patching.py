@@ -3,8 +3,8 @@
 Meng et al. 2022 (arXiv 2202.05262), Wang et al. 2022 (arXiv 2211.00593); for what the two directions mean,
 Heimersheim and Nanda 2024 (arXiv 2404.15255). Steps:
 
-1. Each site's axes become sheets of variants.
-2. The engine scores every variant of every prompt (`unweave.engine.sweep`).
+1. Each site's axes, or the nodes that are listed, become a grid of patched runs (`unweave.methods.targets`).
+2. The engine scores every variant of every prompt (`unweave.engine.executor`).
 3. Scores become effects on the scale of the two baselines (`unweave.metrics.contrast`).
 """
 
@@ -17,22 +17,20 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from unweave.engine.question import question_of
-from unweave.engine.scores import Scores
-from unweave.engine.sheet import Joint, Sheet
-from unweave.engine.sweep import Sweep
+from unweave.engine.context import context_of
+from unweave.engine.executor import Scores, execute
+from unweave.engine.grid import JointPatch, NodeGrid
+from unweave.engine.patches import PatchRuns
 from unweave.errors import InputError
-from unweave.methods.address import Address, checked, patchable_site
-from unweave.methods.axes import Axes, Over, axes_of, sheets_of
-from unweave.methods.frame import finished, labelled, stopped_in
-from unweave.methods.heads import shared_note, written
-from unweave.methods.measures import EFFECT, MEANING
+from unweave.methods.effect_scale import EFFECT, MEANING
+from unweave.methods.targets import JointNodes, Over, ResultGrid, grid_of, grid_over, joints_of, shared_note
+from unweave.methods.to_xarray import finished, to_xarray
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.prompts import Prompts
-from unweave.models.sites import check_pos
-from unweave.progress import Progress, shown
+from unweave.models.sites import PATCHABLE
+from unweave.nodes import joint_name, site_named
+from unweave.progress import Progress
 from unweave.registry import CARRIES, Claim, Method, register
-from unweave.results.top import Row, Top
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -54,8 +52,6 @@ PATCHING = register(
         asked=lambda says, dims: _asked(says),
     )
 )
-
-Place = Address | str | Sequence[Address | str]
 
 
 @overload
@@ -118,22 +114,18 @@ def patch(
     if not names:
         raise InputError("sites: none was given; choose among resid_pre attn_out mlp_out z q k v pattern …")
     config = pair.model.config
-    plan = [axes_of(config, pair.prompts, patchable_site(config, name), over) for name in dict.fromkeys(names)]
-    sheets: list[list[Sheet]] = []
-    for axes in plan:
-        sheets.append(sheets_of(axes, pair.prompts, sum(sheet.size for part in sheets for sheet in part)))
-    scores, stopped = _swept(pair, [sheet for part in sheets for sheet in part], direction, memory, progress)
-    arrays, start = {}, 0
-    for axes, part in zip(plan, sheets, strict=True):
-        size = sum(sheet.size for sheet in part)
-        arrays[axes.site.name] = _array(pair, axes, scores, slice(start, start + size), direction)
-        start += size
-    return finished(arrays[plan[0].site.name] if isinstance(sites, str) else _dataset(arrays), stopped)
+    grids: dict[str, ResultGrid] = {}
+    for name in names:
+        grids.setdefault(site_named(name)[0].name, grid_over(config, pair.prompts, name, over).after([*grids.values()]))
+    patches = [patch for grid in grids.values() for patch in grid.patches]
+    scores = execute(PatchRuns(context_of(pair, direction), patches), memory, progress, "patching")
+    arrays = {site: _array(pair, site, grid, scores, direction) for site, grid in grids.items()}
+    return finished(next(iter(arrays.values())) if isinstance(sites, str) else _dataset(arrays), scores.stopped)
 
 
 def patch_at(
     pair: Contrast,
-    addresses: Address | str | Sequence[Place | Row] | Top,
+    addresses: JointNodes,
     direction: str = "denoise",
     memory: int | float | None = None,
     progress: Progress | bool | None = None,
@@ -142,7 +134,7 @@ def patch_at(
 
     Args:
         pair: the model, both sets of prompts, and the metric.
-        addresses: each an address, `"z 23.3"` (a head), `"resid_pre 5 @S2"` (a layer at a role), `"q 9.6 @12"` (at a
+        addresses: each a node, `"z 23.3"` (a head), `"resid_pre 5 @S2"` (a layer at a role), `"q 9.6 @12"` (at a
             position, counted from 0), `"v 20.1"` (a key/value head); or several that are patched together: a list in
             the list, or `"z 9.6 + z 9.9"`. Rows of `uw.top` are patched where they stand.
         direction, memory, progress: as in `patch`.
@@ -151,48 +143,32 @@ def patch_at(
         Effects `[prompt, address]`; NaN where a prompt does not have the position, as in `patch`.
 
     Raises:
-        InputError: an address that does not exist.
+        InputError: a node that does not exist.
         Interrupted: Ctrl-C; `partial` holds what was finished.
     """
     check_pair(pair)
-    places = [addresses] if isinstance(addresses, (Address, str)) else [written(place) for place in addresses]
-    if not places:
+    config = pair.model.config
+    joints = joints_of(config, addresses, "addresses", PATCHABLE)
+    if not joints or not all(joints):
         raise InputError("addresses: none was given; write ['z 23.3', 'resid_pre 5 @S2']")
-    sheets = [_sheet_of(pair, place, offset) for offset, place in enumerate(places)]
-    scores, stopped = _swept(pair, sheets, direction, memory, progress)
-    names = [_name_of(place) for place in places]
+    numbered = {str(number): nodes for number, nodes in enumerate(joints)}  # one may stand twice
+    patches = grid_of(config, pair.prompts, numbered).patches
+    grid = ResultGrid({"address": [joint_name(nodes) for nodes in joints]}, patches)
+    scores = execute(PatchRuns(context_of(pair, direction), patches), memory, progress, "patching")
     recipient = pair.sides(direction)[0].prompts
     effects = pair.effect(scores.values.to(pair.clean.device), direction)
-    effects = effects.masked_fill(_beyond(sheets, recipient).to(effects.device), float("nan"))
-    shared = shared_note(pair.model.config, {member.site for sheet in sheets for member in sheet.members})
+    effects = effects.masked_fill(_beyond(patches, recipient).to(effects.device), float("nan"))
+    shared = shared_note(config, {node.site for nodes in joints for node in nodes})
     notes = "; ".join(filter(None, [shared, scores.note()]))
     attrs = {**_attrs(direction), "site": "addresses", "notes": notes}
-    return finished(labelled(pair, effects.T, {"address": names}, attrs, recipient), stopped)
+    return finished(to_xarray(pair, grid.table(effects), grid.axes, attrs, recipient), scores.stopped)
 
 
-def _swept(
-    pair: Contrast,
-    sheets: Sequence[Sheet | Joint],
-    direction: str,
-    memory: int | float | None,
-    progress: Progress | bool | None,
-) -> tuple[Scores, bool]:
-    """Scores, and whether Ctrl-C ended the sweep before all were there."""
-    with shown(progress, "patching") as report:
-        sweep = Sweep(question_of(pair, direction), sheets, memory, report)
-        stopped = stopped_in(sweep.run)
-    return sweep.scores, stopped
-
-
-def _array(pair: Contrast, axes: Axes, scores: Scores, variants: slice, direction: str) -> xr.DataArray:
-    effects = pair.effect(scores.values[variants].to(pair.clean.device), direction)
-    table = effects.T.reshape(len(pair.prompts), *axes.shape)
-    order = [axes.engine_order.index(name) for name in axes.names]
-    table = table.permute(0, *(1 + n for n in order))
-    site = axes.site.name
-    notes = "; ".join(filter(None, [shared_note(pair.model.config, {site}), scores.note(variants)]))
+def _array(pair: Contrast, site: str, grid: ResultGrid, scores: Scores, direction: str) -> xr.DataArray:
+    effects = pair.effect(scores.values.to(pair.clean.device), direction)
+    notes = "; ".join(filter(None, [shared_note(pair.model.config, {site}), scores.note(grid.variants)]))
     attrs = {**_attrs(direction), "site": site, "notes": notes}
-    return labelled(pair, table, axes.coords, attrs, pair.sides(direction)[0].prompts)
+    return to_xarray(pair, grid.table(effects), grid.axes, attrs, pair.sides(direction)[0].prompts)
 
 
 def _attrs(direction: str) -> dict[str, str]:
@@ -214,34 +190,8 @@ def _dataset(arrays: dict[str, xr.DataArray]) -> xr.Dataset:
     return xr.Dataset({name: array.rename(name) for name, array in arrays.items()}, attrs=shared)
 
 
-def _sheet_of(pair: Contrast, place: Place, offset: int) -> Sheet | Joint:
-    if isinstance(place, str) and "+" in place:
-        place = place.split("+")
-    if not isinstance(place, (str, Address)):
-        members = tuple(_sheet_of(pair, member, 0) for member in place)
-        if not members:
-            raise InputError("addresses: a patch of no address")
-        return Joint(members, offset)  # type: ignore[arg-type]
-    address = checked(pair.model.config, place)
-    parts = None if address.part is None else (address.part,)
-    return Sheet(address.site, address.layer, offset, parts, _places_at(pair, address))
-
-
-def _places_at(pair: Contrast, address: Address) -> Tensor | None:
-    if address.at is None:
-        return None
-    if isinstance(address.at, str):
-        return pair.prompts.role(address.at).cpu()[None]
-    pos = check_pos(pair.prompts.tokens.shape[1], address.at, f"address {address}")
-    return torch.full((1, len(pair.prompts)), pos)
-
-
-def _beyond(sheets: Sequence[Sheet | Joint], prompts: Prompts) -> Bool[Tensor, "variant prompt"]:
+def _beyond(patches: Sequence[NodeGrid | JointPatch], prompts: Prompts) -> Bool[Tensor, "variant prompt"]:
     """Which patches name a position that a prompt does not have."""
     ends = prompts.lengths.cpu()
-    places = [[member.places[0] for member in sheet.members if member.places is not None] for sheet in sheets]
+    places = [[member.places[0] for member in patch.members if member.places is not None] for patch in patches]
     return torch.stack([sum((at >= ends for at in each), torch.zeros_like(ends, dtype=torch.bool)) for each in places])
-
-
-def _name_of(place: Place) -> str:
-    return str(place) if isinstance(place, (str, Address)) else " + ".join(str(member) for member in place)

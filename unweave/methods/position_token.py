@@ -21,16 +21,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from unweave.engine.donor import RunDonor
-from unweave.engine.question import question_of
-from unweave.engine.sheet import Joint, Sheet
-from unweave.engine.sweep import Sweep
+from unweave.engine.context import context_of
+from unweave.engine.donors import RunDonor
+from unweave.engine.executor import execute
+from unweave.engine.grid import JointPatch, NodeGrid
+from unweave.engine.patches import PatchRuns
 from unweave.errors import InputError
-from unweave.methods.frame import labelled
-from unweave.methods.heads import Head, Heads, head_name, parse_heads
+from unweave.methods.targets import Nodes, heads_of
+from unweave.methods.to_xarray import to_xarray
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.precision import without_autocast
 from unweave.models.prompts import Prompts
+from unweave.nodes import Head, head_name
 from unweave.progress import Progress, shown
 from unweave.registry import SIGNALS, Method, register
 from unweave.tasks.task import Task
@@ -63,7 +65,7 @@ TERMS = ("constant", "position", "token")
 def position_token(
     pair: Contrast,
     task: Task,
-    heads: Heads,
+    heads: Nodes,
     memory: int | float | None = None,
     progress: Progress | bool | None = None,
 ) -> xr.Dataset:
@@ -91,16 +93,17 @@ def position_token(
             other prompts than the pair's.
     """
     check_pair(pair)
-    chosen = parse_heads(pair.model.config, heads)
+    chosen = heads_of(pair.model.config, heads)
     flipped = _flipped(pair, task)
-    sheets = _sheets(chosen)
+    grids = _grids(chosen)
     names = ["all", *(head_name(head) for head in chosen)]
     scores = torch.empty(len(pair.prompts), len(names), len(TOKENS), len(POSITIONS), dtype=pair.clean.dtype)
     scores[:] = pair.clean.cpu()[:, None, None, None]
     with shown(progress, "position and token") as report:
         for number, (cell, prompts) in enumerate(flipped.items()):
             part = None if report is None else _part(report, number, len(flipped))
-            values = Sweep(question_of(pair, "noise", RunDonor(prompts)), sheets, memory, part).run()
+            runs = PatchRuns(context_of(pair, "noise", RunDonor(prompts)), grids)
+            values = execute(runs, memory, part or False).complete()
             scores[:, :, list(TOKENS).index(cell[0]), list(POSITIONS).index(cell[1])] = values.T
     return _dataset(pair, scores, names)
 
@@ -120,10 +123,10 @@ def additive_fit(
     return coefficients, scores - fitted
 
 
-def _sheets(heads: Sequence[Head]) -> list[Sheet | Joint]:
+def _grids(heads: Sequence[Head]) -> list[NodeGrid | JointPatch]:
     """All heads at once, then each alone."""
-    single = [Sheet("z", layer, 1 + number, (head,)) for number, (layer, head) in enumerate(heads)]
-    return [Joint(tuple(Sheet("z", layer, 0, (head,)) for layer, head in heads)), *single]
+    single = [NodeGrid("z", layer, 1 + number, (head,)) for number, (layer, head) in enumerate(heads)]
+    return [JointPatch(tuple(NodeGrid("z", layer, 0, (head,)) for layer, head in heads)), *single]
 
 
 def _flipped(pair: Contrast, task: Task) -> dict[tuple[str, str], Prompts]:
@@ -167,7 +170,7 @@ def _dataset(
         "residual": (residual, table, "residual", unit),
     }
     arrays = {
-        name: labelled(
+        name: to_xarray(
             pair,
             values,
             axes,

@@ -20,9 +20,9 @@ from torch import Tensor
 
 from unweave.errors import InputError
 from unweave.metrics.protocol import Metric
+from unweave.models.cache_policy import cached_sites
 from unweave.models.forward import unembed
 from unweave.models.inputs import shown
-from unweave.models.keeping import lent_keys
 from unweave.models.model import Model
 from unweave.models.precision import widened, without_autocast
 from unweave.models.prompts import Prompts, check_pairs, pair_clusters
@@ -70,9 +70,9 @@ class Contrast:
         n_pos = int(clean.lengths.max())  # either may be padded further, and each its own way
         put("prompts", replace(clean, tokens=clean.tokens[:, :n_pos], clusters=clusters))
         put("corrupted", replace(corrupted, tokens=corrupted.tokens[:, :n_pos], clusters=clusters))
-        lent = lent_keys(self.model.config, self.prompts, self.model.dtype.itemsize)
-        put("clean_run", self.model.run(self.prompts, lent))
-        put("spoiled_run", self.model.run(self.corrupted, lent))
+        cached = cached_sites(self.model.config, self.prompts, self.model.dtype.itemsize)
+        put("clean_run", self.model.run(self.prompts, cached))
+        put("spoiled_run", self.model.run(self.corrupted, cached))
         clean_logits = read_logits(self.clean_run, self.metric, self.prompts)
         put("reference", clean_logits if self.metric.needs_reference else None)
         put("clean", self.metric.score(clean_logits, self.prompts, self.reference))

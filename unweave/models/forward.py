@@ -5,15 +5,24 @@
             x = x + attention(norm1(x)) + mlp(norm2(x))                      parallel
     logits: W_U norm_final(x) + b_U
 
-The plain run (`forward`) and the wavefront of `unweave.engine` call the same functions of a layer. A tap sees every
-named activation on its way and returns the value to go on with: that is how activations are kept and edited.
+A block is two halves (`halves`), and `half_block` is their composition. Plain run, wavefront and frozen pass
+of `unweave.engine` call it, and differ in how attention is computed: in full, over a cached prefix, or frozen.
+A change to the block is made here, once:
 
-Inference overwrites what it no longer needs, which saves passes over memory. Training needs some of it for gradients:
-a function that would overwrite it asks `requires_grad`, and takes another form of the same equation.
+    what is added to the stream, or normalised before it is        half_block
+    what is done to queries and keys before they meet              AttentionInputs.rotated
+    which keys are read, and how scores are scaled                 attention_pattern
+    which positions a change can affect                            read_by, reads
+
+A tap sees every named activation on its way and returns the value to go on with: that is how activations are kept and
+edited. Inference overwrites what it no longer needs; training needs some of it for gradients, so a function that would
+overwrite it asks `requires_grad`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -27,11 +36,65 @@ from unweave.models.weights import LayerWeights, NormWeights, Weights
 
 # Sees the value of a site (layer -1 outside the blocks), and returns the value to go on with.
 Tap = Callable[[str, int, Tensor], Tensor]
+Part = Literal["attention", "mlp"]
+Tables = tuple[Float[Tensor, "pos half"], Float[Tensor, "pos half"]]
+# What a part writes to the residual stream, from the stream that it reads.
+Writes = Callable[[Tensor], Tensor]
 
 
 def untapped(site: str, layer: int, value: Tensor) -> Tensor:
     """The tap that changes nothing."""
     return value
+
+
+def halves(config: Config) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
+    """The parts of a block that read the stream before its first half and before its second.
+
+    Halves are numbered through the model as *stages*: `2 * layer`, `2 * layer + 1`, and `2 * n_layers` after the last.
+    """
+    return (("attention",), ("mlp",)) if config.block == "serial" else (("attention", "mlp"), ())
+
+
+def stage_read(config: Config, part: Part, layer: int) -> int:
+    """The stage whose stream a layer's attention or MLP reads."""
+    return 2 * layer + (0 if part in halves(config)[0] else 1)
+
+
+def stage_written(config: Config, part: Part, layer: int) -> int:
+    """The first stage whose stream holds what a layer's attention or MLP writes."""
+    first, second = halves(config)
+    return 2 * layer + (1 if part in first and second else 2)
+
+
+def stream_site(config: Config, stage: int) -> tuple[str, int]:
+    """The site and layer of the residual stream before a stage. The empty half of a parallel block has none."""
+    layer, half = divmod(stage, 2)
+    if half:
+        return "resid_mid", layer
+    return ("resid_pre", layer) if layer < config.n_layers else ("resid_post", layer - 1)
+
+
+def stream_sites(config: Config) -> list[tuple[str, int]]:
+    """The residual stream before every stage, and after the last."""
+    stages = [stage for stage in range(2 * config.n_layers) if halves(config)[stage % 2]]
+    return [stream_site(config, stage) for stage in [*stages, 2 * config.n_layers]]
+
+
+def read_by(config: Config, pos: int, span: range) -> range:
+    """The positions of `span` whose attention reads `pos`, which may lie before it: none if it lies after it."""
+    if pos >= span.stop:
+        return span[:0]
+    return range(max(pos, span.start), span.stop) if config.causal else span
+
+
+def reads(config: Config, pos: int, span: range) -> range:
+    """The positions of `span` that attention at `pos` reads."""
+    return range(span.start, max(span.start, pos + 1)) if config.causal else span
+
+
+def looks_ahead(config: Config) -> bool:
+    """Whether a position reads later ones too."""
+    return not config.causal
 
 
 def norm(config: Config, weights: NormWeights, x: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_model"]:
@@ -40,10 +103,8 @@ def norm(config: Config, weights: NormWeights, x: Float[Tensor, "*rows d_model"]
         return x
     wide = widened(x)
     if config.norm == "rms":
-        # one pass for the norm and one for the product, where F.rms_norm takes four on a processor
-        square = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square() / x.shape[-1]
-        out = (wide * torch.rsqrt(square + config.norm_eps)).to(x.dtype)
-        return out if weights.weight is None else out.mul_(weights.weight)
+        out = F.rms_norm(wide, (x.shape[-1],), eps=config.norm_eps).to(x.dtype)
+        return out if weights.weight is None else out * weights.weight
     weight, bias = (None if w is None else w.to(wide.dtype) for w in (weights.weight, weights.bias))
     return F.layer_norm(wide, (x.shape[-1],), weight, bias, config.norm_eps).to(x.dtype)
 
@@ -57,9 +118,7 @@ def norm_scale(config: Config, x: Float[Tensor, "*rows d_model"]) -> Float[Tenso
     return (centred.pow(2).mean(-1, keepdim=True) + config.norm_eps).sqrt()
 
 
-def rotary_tables(
-    weights: Weights, n_pos: int, dtype: torch.dtype
-) -> tuple[Float[Tensor, "pos half"], Float[Tensor, "pos half"]] | None:
+def rotary_tables(weights: Weights, n_pos: int, dtype: torch.dtype) -> Tables | None:
     """Cosines and sines by position. They are made in float32, as the published models were trained, then cast."""
     if weights.rotary_freq is None:
         return None
@@ -83,39 +142,45 @@ def seen_keys(
 
 
 @dataclass(frozen=True)
-class Sight:
-    """What attention knows of positions: the rotary tables, and the keys that it reads (see `seen_keys`)."""
+class AttentionInputs:
+    """What attention knows of positions: the rotary tables, and a mask of the keys that it reads (see `seen_keys`)."""
 
-    tables: tuple[Float[Tensor, "pos half"], Float[Tensor, "pos half"]] | None
-    seen: Bool[Tensor, "prompt pos"] | None
+    tables: Tables | None
+    seen: Bool[Tensor, "prompt key"] | None
 
+    @staticmethod
+    def of(
+        config: Config,
+        weights: Weights,
+        tokens: Int[Tensor, "prompt pos"],
+        lengths: Int[Tensor, " prompt"] | None = None,
+    ) -> "AttentionInputs":
+        """Of some prompts. `lengths` None: all tokens of a row count."""
+        return AttentionInputs(
+            rotary_tables(weights, tokens.shape[1], weights.w_e.dtype), seen_keys(config, tokens, lengths)
+        )
 
-def sight_of(
-    config: Config,
-    weights: Weights,
-    tokens: Int[Tensor, "prompt pos"],
-    lengths: Int[Tensor, " prompt"] | None = None,
-) -> Sight:
-    """What attention knows of the positions of some prompts. `lengths` None: all tokens of a row count."""
-    return Sight(rotary_tables(weights, tokens.shape[1], weights.w_e.dtype), seen_keys(config, tokens, lengths))
+    def take(self, prompts: Int[Tensor, " run"] | slice, n_keys: int | None = None) -> "AttentionInputs":
+        """Of some of the prompts, and of their first `n_keys` keys."""
+        return self if self.seen is None else replace(self, seen=self.seen[prompts, :n_keys])
 
+    def rotated(self, x: Float[Tensor, "run head pos d_head"], first: int = 0) -> Float[Tensor, "run head pos d_head"]:
+        """Queries or keys of the positions from `first` on, as they meet: rotated, if the model has rotary positions.
 
-def rotate(
-    x: Float[Tensor, "run head pos d_head"], tables: tuple[Float[Tensor, "pos half"], Float[Tensor, "pos half"]] | None
-) -> Float[Tensor, "run head pos d_head"]:
-    """Rotates the leading dimensions of each head, pairing dimension i with i + half. `tables` None leaves `x`."""
-    if tables is None:
-        return x
-    cos, sin = tables
-    half = cos.shape[-1]
-    a, b = x[..., :half], x[..., half : 2 * half]
-    if x.requires_grad:
-        return torch.cat([a * cos - b * sin, b * cos + a * sin, x[..., 2 * half :]], dim=-1)
-    out = torch.empty_like(x, memory_format=torch.contiguous_format)
-    torch.mul(a, cos, out=out[..., :half]).addcmul_(b, sin, value=-1)
-    torch.mul(b, cos, out=out[..., half : 2 * half]).addcmul_(a, sin)
-    out[..., 2 * half :] = x[..., 2 * half :]
-    return out
+        The leading dimensions of each head are rotated, dimension i paired with i + half.
+        """
+        if self.tables is None:
+            return x
+        cos, sin = (table[first : first + x.shape[2]] for table in self.tables)
+        half = cos.shape[-1]
+        a, b = x[..., :half], x[..., half : 2 * half]
+        if x.requires_grad:
+            return torch.cat([a * cos - b * sin, b * cos + a * sin, x[..., 2 * half :]], dim=-1)
+        out = torch.empty_like(x, memory_format=torch.contiguous_format)
+        torch.mul(a, cos, out=out[..., :half]).addcmul_(b, sin, value=-1)
+        torch.mul(b, cos, out=out[..., half : 2 * half]).addcmul_(a, sin)
+        out[..., 2 * half :] = x[..., 2 * half :]
+        return out
 
 
 def split_qkv(
@@ -134,35 +199,28 @@ def project(config: Config, layer: LayerWeights, x: Float[Tensor, "*rows d_model
     return F.linear(norm(config, layer.norm1, x), layer.w_qkv, layer.b_qkv)
 
 
-def attention_scores(
+def attention_pattern(
     config: Config,
     q: Float[Tensor, "run head q_pos d_head"],
     k: Float[Tensor, "run kv_head k_pos d_head"],
-    seen: Bool[Tensor, "run k_pos"] | None = None,
+    inputs: AttentionInputs,
+    tap: Tap = untapped,
+    index: int = -1,
 ) -> Float[Tensor, "run head q_pos k_pos"]:
-    """Scaled, masked scores of rotated queries and keys, in float32 or wider: in float16 large ones overflow.
+    """Softmax of the scaled, masked scores of rotated queries and keys, in float32 or wider: float16 would overflow.
 
-    In causal models the queries stand at the last `q_pos` positions; in others each reads all keys that are `seen`.
+    In causal models the queries stand at the last `q_pos` positions; in others each reads all keys that are seen.
     """
     n_queries, n_keys = q.shape[2], k.shape[2]
     q = rearrange(q, "run (kv_head share) q_pos e -> run kv_head (share q_pos) e", kv_head=k.shape[1])
     scores = (widened(q) @ widened(k).transpose(-1, -2)).mul_(config.score_scale)
     scores = rearrange(scores, "run kv_head (share q_pos) k_pos -> run (kv_head share) q_pos k_pos", q_pos=n_queries)
-    if seen is not None:
-        return scores.masked_fill_(~seen[:, None, None], float("-inf"))
-    if n_queries == 1 or not config.causal:  # a single query stands at the last position, and sees all
-        return scores
-    future = torch.ones(n_queries, n_keys, dtype=torch.bool, device=q.device).triu(n_keys - n_queries + 1)
-    return scores.masked_fill_(future, float("-inf"))
-
-
-def attention_pattern(scores: Float[Tensor, "run head q_pos k_pos"]) -> Float[Tensor, "run head q_pos k_pos"]:
-    """Softmax over the keys."""
-    if scores.device.type != "cpu" or scores.requires_grad:  # gradients need what the passes below overwrite
-        return scores.softmax(-1)
-    # Rows of a prompt are short. The library's softmax goes row by row, and takes four times as long as these passes.
-    pattern = (scores - scores.amax(-1, keepdim=True)).exp_()
-    return pattern.div_(pattern.sum(-1, keepdim=True))
+    if inputs.seen is not None:
+        scores = scores.masked_fill_(~inputs.seen[:, None, None], float("-inf"))
+    if config.causal and n_queries > 1:  # a single query stands at the last position, and reads all
+        future = torch.ones(n_queries, n_keys, dtype=torch.bool, device=q.device).triu(n_keys - n_queries + 1)
+        scores = scores.masked_fill_(future, float("-inf"))
+    return tap("pattern", index, tap("scores", index, scores).softmax(-1))
 
 
 def attend(
@@ -177,22 +235,44 @@ def attend(
     return rearrange(z, "run kv_head (share q_pos) e -> run (kv_head share) q_pos e", q_pos=n_queries)
 
 
+def attention_z(
+    config: Config,
+    qkv: Float[Tensor, "run pos qkv"],
+    inputs: AttentionInputs,
+    tap: Tap = untapped,
+    index: int = -1,
+    *,
+    first: int = 0,
+    prefix: tuple[Tensor, Tensor] | None = None,
+    queries: slice = slice(None),
+) -> Float[Tensor, "run q_pos head d_head"]:
+    """Each head's mix of values, from the fused projection of the positions from `first` on.
+
+    Args:
+        inputs: of the runs' prompts, and of all keys up to the last of these positions.
+        prefix: rotated keys, and values, of the positions before `first`, `[run kv_head pos d_head]`.
+        queries: the positions that are computed, counted from `first`; all of them, or one.
+    """
+    q, k, v = split_qkv(config, qkv)
+    q, k, v = tap("q", index, q), tap("k", index, k), tap("v", index, v)
+    q, k, v = q[:, queries].transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # products are by head
+    q, k = inputs.rotated(q, first + (queries.start or 0)), inputs.rotated(k, first)
+    if prefix is not None:
+        k, v = (torch.cat(pair, dim=2) for pair in zip(prefix, (k, v), strict=True))
+    pattern = attention_pattern(config, q, k, inputs, tap, index)
+    return tap("z", index, attend(pattern, v).transpose(1, 2))
+
+
 def attention(
     config: Config,
     layer: LayerWeights,
     x: Float[Tensor, "run pos d_model"],
-    sight: Sight,
+    inputs: AttentionInputs,
     tap: Tap,
     index: int,
 ) -> Float[Tensor, "run pos d_model"]:
-    """One attention half-layer, from the residual stream to what it writes."""
-    q, k, v = split_qkv(config, project(config, layer, x))
-    q, k, v = tap("q", index, q), tap("k", index, k), tap("v", index, v)
-    q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # sites are by position, products by head
-    q, k = rotate(q, sight.tables), rotate(k, sight.tables)
-    scores = tap("scores", index, attention_scores(config, q, k, sight.seen))
-    pattern = tap("pattern", index, attention_pattern(scores))
-    z = tap("z", index, attend(pattern, v).transpose(1, 2))
+    """Attention in full, from the residual stream to what it writes."""
+    z = attention_z(config, project(config, layer, x), inputs, tap, index)
     return tap("attn_out", index, attention_output(layer, z))
 
 
@@ -230,22 +310,32 @@ def mlp(
     return tap("mlp_out", index, F.linear(post, layer.w_out, layer.b_out))
 
 
+def half_block(
+    config: Config, half: int, x: Float[Tensor, "*rows d_model"], attention: Writes, mlp: Writes
+) -> Float[Tensor, "*rows d_model"]:
+    """The stream after one half of a block: its parts read the stream before either writes to it."""
+    out = x
+    for part in halves(config)[half]:
+        if part == "attention" or config.d_mlp:
+            out = out + (attention if part == "attention" else mlp)(x)
+    return out
+
+
 def block(
     config: Config,
     layer: LayerWeights,
     x: Float[Tensor, "run pos d_model"],
-    sight: Sight,
+    inputs: AttentionInputs,
     tap: Tap,
     index: int,
 ) -> Float[Tensor, "run pos d_model"]:
-    """One block, serial or parallel."""
-    x = tap("resid_pre", index, x)
-    after = x + attention(config, layer, x, sight, tap, index)
-    if config.block == "serial":
-        x = after = tap("resid_mid", index, after)
-    if config.d_mlp:
-        after = after + mlp(config, layer, x, tap, index)
-    return tap("resid_post", index, after)
+    """One block, with attention in full."""
+    attends = partial(attention, config, layer, inputs=inputs, tap=tap, index=index)
+    feeds = partial(mlp, config, layer, tap=tap, index=index)
+    x = half_block(config, 0, tap("resid_pre", index, x), attends, feeds)
+    if halves(config)[1]:
+        x = half_block(config, 1, tap("resid_mid", index, x), attends, feeds)
+    return tap("resid_post", index, x)
 
 
 def embed(weights: Weights, tokens: Int[Tensor, "prompt pos"], tap: Tap) -> Float[Tensor, "prompt pos d_model"]:
@@ -266,9 +356,9 @@ def forward(
 ) -> Float[Tensor, "prompt pos d_model"]:
     """The residual stream after the last norm. Prompts are right-padded from `lengths` on; no attention reads that."""
     x = embed(weights, tokens, tap)
-    sight = sight_of(config, weights, tokens, lengths)
+    inputs = AttentionInputs.of(config, weights, tokens, lengths)
     for index, layer in enumerate(weights.layers):
-        x = block(config, layer, x, sight, tap, index)
+        x = block(config, layer, x, inputs, tap, index)
     return tap("final", -1, norm(config, weights.norm_final, x))
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unweave.nodes import read_node
 from unweave.registry import Claim, method_of, referenced
 from unweave.results.labels import number, p_value
 from unweave.results.summary import told_from_zero
@@ -240,7 +241,7 @@ def _words(table: "xarray.Dataset") -> dict[str, str]:
     """What a claim names of a result: what is changed, by what it is replaced, and through which receivers it acts."""
     site, dims = str(table.attrs.get("site", "")), table["mean"].dims
     part = NOUNS.get(site, "")
-    whom = receivers_said(str(table.attrs.get("receivers", "logits")))
+    whom = receivers_said(table.attrs.get("receivers", ["logits"]))
     through = "" if whom == "the logits" else f"through {whom}"
     return {
         "noun": part or ("head" if "head" in dims else "sender" if "sender" in dims else "part"),
@@ -261,14 +262,14 @@ def unsure_said(found: Leaders, write: Write) -> str:
     return f"; large too, but not significantly different from 0: {listed(cells)}" if cells else ""
 
 
-def receivers_said(receivers: str) -> str:
-    """`"8.6 v, 8.10 v, mlp 9"` in words: `the values of 8.6 and 8.10 and MLP 9`."""
-    if receivers == "logits":
+def receivers_said(receivers: Sequence[str]) -> str:
+    """`["v 8.6", "v 8.10", "mlp 9"]` in words: `the values of 8.6 and 8.10 and MLP 9`."""
+    if list(receivers) == ["logits"]:
         return "the logits"
     by_input: dict[str, list[str]] = {}
-    for name in receivers.split(", "):
-        head = re.fullmatch(r"(\d+\.(?:kv)?\d+) ([qkv])", name)
-        by_input.setdefault(head[2] if head else "", []).append(head[1] if head else name.replace("mlp", "MLP"))
+    for node in map(read_node, receivers):
+        kind = node.site if node.site in RECEIVED else ""
+        by_input.setdefault(kind, []).append(node.short if kind else str(node).replace("mlp", "MLP"))
     parts = []
     for kind, names in by_input.items():
         few = listed(names) if len(names) <= MOST_RECEIVERS else f"{len(names)} {'heads' if kind else 'MLPs'}"

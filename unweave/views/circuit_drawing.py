@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from unweave.circuits.circuit import Circuit, Group
+from unweave.circuits.circuit import Circuit
 from unweave.results.labels import number
 from unweave.views.blocks import drawn
 from unweave.views.circuit_layout import (
@@ -108,21 +108,21 @@ def circuit_drawing(
     """
     said = evidence or {}
     nodes = [
-        Node(name, layer, role, group.name, said.get(name, ""))
+        Node(member.short, member.layer, role, group.name, said.get(member.short, ""))
         for group in circuit.groups
-        for layer, name in _members(group)
+        for member in group.nodes
         for role in ([EVERYWHERE] if group.roles == "all" else group.roles)
     ]
     links = tuple(
         Link(
-            edge.sender,
-            edge.receiver,
+            edge.sender.short,
+            edge.receiver.short,
             edge.input,
             edge.effect,
             edge.low,
             edge.high,
             edge.role,
-            tuple(edge.shared),
+            tuple(node.short for node in edge.shared),
             amount_of(edge.effect, circuit.attrs),
         )
         for edge in circuit.edges
@@ -137,12 +137,6 @@ def circuit_drawing(
 def group_colours(groups: Sequence[str]) -> dict[str, str]:
     """A colour for each group, in order; the same list gives the same colours. From the ninth on they are grey."""
     return {name: PALETTE[place] if place < len(PALETTE) else NEUTRAL for place, name in enumerate(groups)}
-
-
-def _members(group: Group) -> list[tuple[int, str]]:
-    """Layer and name of each head and MLP."""
-    heads = [(layer, f"{layer}.{head}") for layer, head in group.heads]
-    return heads + [(layer, f"{layer}_mlp") for layer in group.mlps]
 
 
 def _order(named: Sequence[str], places: Mapping[str, Sequence[int]]) -> tuple[str, ...]:

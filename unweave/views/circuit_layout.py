@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from unweave.circuits.circuit import Edge
+from unweave.nodes import Edge
 from unweave.results.labels import number
 from unweave.views.wording import counted, interval, listed
 
@@ -36,7 +36,7 @@ class Node:
         """`23.3`, `MLP 9`, `positions`."""
         if self.name == "pos_embed":
             return "positions"
-        return f"MLP {self.name.removesuffix('_mlp')}" if self.name.endswith("_mlp") else self.name
+        return self.name.replace("mlp", "MLP")
 
 
 @dataclass(frozen=True)
@@ -260,7 +260,7 @@ def circuit_finding(nodes: Sequence[Node], links: Sequence[Link]) -> str:
     layers = [node.layer for node in heads.values()]
     groups = len({node.group for node in heads.values()})
     said = f"{counted(len(heads), 'head')} in {counted(groups, 'group')}"
-    if any(node.name.endswith("_mlp") for node in heads.values()):
+    if any(node.shown.startswith("MLP") for node in heads.values()):
         said = said.replace("head", "head and MLP" if len(heads) == 1 else "heads and MLP", 1)
     if layers:
         said += f", layers {min(layers)} to {max(layers)}" if min(layers) < max(layers) else f", layer {layers[0]}"

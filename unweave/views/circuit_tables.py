@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unweave.circuits.circuit import Circuit, Edge, Group
+from unweave.circuits.circuit import Circuit, Group
+from unweave.nodes import Edge
 from unweave.results.labels import number
 from unweave.views.blocks import Fact, Table
 from unweave.views.circuit_layout import INPUTS, amount_of, halves_said
@@ -32,7 +33,7 @@ def group_table(circuit: Circuit, title: str = "") -> Table:
     rows = tuple(
         (
             group.name,
-            " ".join([*(f"{layer}.{head}" for layer, head in group.heads), *(f"{layer}_mlp" for layer in group.mlps)]),
+            ", ".join(node.short for node in group.nodes),
             "all positions" if group.roles == "all" else " ".join(group.roles),
         )
         for group in circuit.groups
@@ -53,8 +54,8 @@ def edge_table(
     ordered = sorted(edges, key=lambda edge: -abs(edge.effect or 0.0))[:n]
     rows = tuple(
         (
-            edge.sender,
-            " ".join([edge.receiver, *edge.shared]),
+            edge.sender.short,
+            ", ".join(node.short for node in (edge.receiver, *edge.shared)),
             INPUTS[edge.input],
             edge.role or "–",
             "–" if edge.effect is None else number(edge.effect),
@@ -75,8 +76,7 @@ def path_tables(circuit: Circuit) -> list[Table]:
     """
     tables = []
     for group in circuit.groups:
-        names = {f"{layer}.{head}" for layer, head in group.heads} | {f"{layer}_mlp" for layer in group.mlps}
-        edges = [edge for edge in circuit.edges if edge.sender in names]
+        edges = [edge for edge in circuit.edges if edge.sender in group.nodes]
         if edges:
             tables.append(_table(group, edges, circuit.attrs))
     return tables
@@ -84,7 +84,7 @@ def path_tables(circuit: Circuit) -> list[Table]:
 
 def _table(group: Group, edges: Sequence[Edge], attrs: Mapping[str, str | int | float]) -> Table:
     first = max(edges, key=lambda edge: abs(edge.effect or 0.0))
-    strongest = "" if first.effect is None else f", the strongest {first.sender} to {first.receiver}"
+    strongest = "" if first.effect is None else f", the strongest {first.sender.short} to {first.receiver.short}"
     amount = "" if first.effect is None else f" ({number(first.effect)})"
     title = f"{group.name}: {counted(len(edges), 'path')}{strongest}{amount}"
     return edge_table(edges, title, attrs=attrs)
@@ -102,7 +102,7 @@ def group_facts(circuit: Circuit, does: Mapping[str, tuple[str, str]] | None = N
     """
     facts = []
     for group in circuit.groups:
-        names = [f"{layer}.{head}" for layer, head in group.heads]
+        names = [node.short for node in group.nodes if node.part is not None]
         shown = listed(names) if len(names) <= _MOST_NAMED else f"{', '.join(names[:_MOST_NAMED])} and others"
         kind = group.name.partition(" @")[0]
         one, several = (does or {}).get(kind.removesuffix(" against"), ("", ""))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from unweave.errors import InputError
-from unweave.methods.frame import labelled_weights
+from unweave.methods.to_xarray import weights_to_xarray
 from unweave.methods.weights.head_matrices import ov_matrices, through_norm
 from unweave.models.factored import FactoredMatrix
 from unweave.models.model import Model
@@ -56,7 +56,7 @@ def copying_eigenvalues(model: Model) -> xr.DataArray:
         again = unembed.mT.double() @ weights.w_e.double()  # from the stream to logits, and back as an embedding
         scores = [_scores(model, layer, again) for layer in range(config.n_layers)]
     axes = {"layer": range(config.n_layers), "head": range(config.n_heads)}
-    return labelled_weights(model, torch.stack(scores), axes, EIGENVALUES.attrs())
+    return weights_to_xarray(model, torch.stack(scores), axes, EIGENVALUES.attrs())
 
 
 def _scores(model: Model, layer: int, again: torch.Tensor) -> torch.Tensor:

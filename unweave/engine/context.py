@@ -1,4 +1,10 @@
-"""What a sweep asks: which run is patched with which, and how the patched runs are scored."""
+"""The context of patched runs: which run is patched with which, what a patch can affect, and how runs are scored.
+
+A patch affects layers from its entry on, and positions from the first difference to the one that is read: that holds of
+a causal model. If attention sees both ways, a change anywhere may affect every position of its prompt.
+
+Changes enter the residual stream before a *stage* (see `unweave.models.forward.halves`).
+"""
 
 from __future__ import annotations
 
@@ -9,19 +15,47 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from unweave.engine.donor import Donor, RunDonor
+from unweave.engine.donors import Donor, RunDonor
 from unweave.engine.memory import PORTION
-from unweave.engine.reach import Reach
 from unweave.metrics.contrast import Contrast, logits_of
 from unweave.metrics.protocol import Metric
 from unweave.models.config import Config
-from unweave.models.forward import norm
+from unweave.models.forward import norm, read_by, reads, stage_written
 from unweave.models.prompts import Prompts
 from unweave.models.weights import Weights
 
 
 @dataclass(frozen=True)
-class Question:
+class AffectedSpan:
+    """Of a prompt: the positions that a patch may change and that lead to the one that the metric `read`s.
+
+    There are none if nothing that differs can matter.
+    """
+
+    positions: range
+    read: int
+
+    def computed(self, config: Config, first: int, stage: int) -> range:
+        """The positions that a run is computed at, if it is changed from `first` on before a stage."""
+        if stage > last_attention(config):
+            return range(self.read, self.read + 1)
+        return read_by(config, first, range(self.positions.stop))
+
+
+def entry_stage(config: Config, site: str, layer: int) -> int:
+    """The stage before which a change of this site enters the residual stream."""
+    if site in ("resid_pre", "resid_post"):
+        return 2 * layer + (2 if site == "resid_post" else 0)
+    return stage_written(config, "mlp" if site in ("mlp_post", "mlp_out") else "attention", layer)
+
+
+def last_attention(config: Config) -> int:
+    """The stage of the last attention: what enters later matters only at the position that is read."""
+    return 2 * config.n_layers - 2
+
+
+@dataclass(frozen=True)
+class PatchContext:
     """`own` gives the recipient's values, `donor` those that are patched in.
 
     `baseline[prompt]` is the recipient's own score; `prompts` are the clean ones, whose roles and answers count.
@@ -51,15 +85,14 @@ class Question:
         """The position that the metric reads."""
         return self.prompts.role(self.metric.role)
 
-    def reach(self, batch: Sequence[int]) -> Reach:
-        """What patches of the prompts `batch` can change."""
-        first, read = self.donor.first(self.recipient), self.read_at.tolist()
-        at = tuple(read[n] for n in batch)
-        if self.config.causal:
-            return Reach(tuple(first[n] for n in batch), at, at)
-        ends = self.recipient.lengths.tolist()
-        begin = tuple(0 if first[n] < ends[n] else ends[n] for n in batch)
-        return Reach(begin, tuple(ends[n] - 1 for n in batch), at)
+    def spans(self, prompts: Sequence[int]) -> list[AffectedSpan]:
+        """What patches of these prompts can affect."""
+        first, read, lengths = self.donor.first(self.recipient), self.read_at.tolist(), self.recipient.lengths.tolist()
+        spans = []
+        for n in prompts:
+            affected = read_by(self.config, first[n], range(lengths[n]))
+            spans.append(AffectedSpan(reads(self.config, read[n], affected) if affected else range(0), read[n]))
+        return spans
 
     def score(
         self, stream: Float[Tensor, "run d_model"], prompt: Int[Tensor, " run"], portion: int = PORTION
@@ -80,10 +113,10 @@ class Question:
         return torch.cat(scores)
 
 
-def question_of(pair: Contrast, direction: str, donor: Donor | None = None) -> Question:
-    """A contrast, asked in one direction; `donor` stands in for the other side's run."""
+def context_of(pair: Contrast, direction: str, donor: Donor | None = None) -> PatchContext:
+    """The context of a contrast in one direction; `donor` replaces the other side's run."""
     recipient, other, baseline = pair.sides(direction)
-    return Question(
+    return PatchContext(
         config=pair.model.config,
         weights=pair.model.weights,
         own=RunDonor(recipient.prompts, recipient),

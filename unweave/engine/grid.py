@@ -1,8 +1,8 @@
-"""What a sweep patches: sheets of variants.
+"""What is patched: grids of nodes, and joint patches of several nodes at once.
 
-A variant is one patched run of every prompt. A sheet is a rectangle of variants at one site and layer: a head, a
-place and a source each, in this order, where the sheet has that axis. A place is a position of each prompt, the same
-for all (over positions) or its own (a role).
+A variant is one patched run of every prompt. A grid holds variants at one site and layer: one for each head, place and
+source, in this order, for the axes that the grid has. A place is a position of each prompt, the same for all (over
+positions) or its own (a role).
 """
 
 from collections.abc import Iterator
@@ -15,8 +15,8 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Sheet:
-    """Variants `offset … offset + size` of a sweep.
+class NodeGrid:
+    """Variants `offset … offset + size` of the runs.
 
     Args:
         parts: heads (kv heads for `k` and `v`) or neurons patched one by one; None patches all of them together.
@@ -34,7 +34,7 @@ class Sheet:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Parts, places and sources; 1 where the sheet lacks the axis."""
+        """Parts, places and sources; 1 where the grid lacks the axis."""
         return (
             1 if self.parts is None else len(self.parts),
             1 if self.places is None else self.places.shape[0],
@@ -46,7 +46,7 @@ class Sheet:
         return prod(self.shape)
 
     @property
-    def members(self) -> "tuple[Sheet, ...]":
+    def members(self) -> "tuple[NodeGrid, ...]":
         """Itself, as a joint patch has members."""
         return (self,)
 
@@ -55,7 +55,7 @@ class Sheet:
         """The numbers of its variants."""
         return torch.arange(self.offset, self.offset + self.size)
 
-    def of(self, batch: range) -> "Sheet":
+    def of(self, batch: range) -> "NodeGrid":
         """The same variants of some prompts only."""
         at = list(batch)
         return replace(
@@ -64,8 +64,8 @@ class Sheet:
             sources=None if self.sources is None else self.sources[:, at],
         )
 
-    def pieces(self, most: int) -> "Iterator[Sheet]":
-        """The same variants as sheets of which each has at most `most` at one place, or one part."""
+    def pieces(self, most: int) -> "Iterator[NodeGrid]":
+        """The same variants as grids of which each has at most `most` at one place, or one part."""
         step = max(1, most // self.shape[2])
         if self.parts is None or len(self.parts) <= step:
             yield self
@@ -76,10 +76,10 @@ class Sheet:
 
 
 @dataclass(frozen=True)
-class Joint:
+class JointPatch:
     """One variant that makes the first patch of each member at once, in flight. Members have its number."""
 
-    members: tuple[Sheet, ...]
+    members: tuple[NodeGrid, ...]
     offset: int = 0
     size: int = 1
 
@@ -91,10 +91,10 @@ class Joint:
         """Its number."""
         return torch.tensor([self.offset])
 
-    def of(self, batch: range) -> "Joint":
+    def of(self, batch: range) -> "JointPatch":
         """The same variant of some prompts only."""
         return replace(self, members=tuple(member.of(batch) for member in self.members))
 
-    def pieces(self, most: int) -> "Iterator[Joint]":
+    def pieces(self, most: int) -> "Iterator[JointPatch]":
         """Itself: one variant cannot be cut."""
         yield self

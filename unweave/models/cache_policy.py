@@ -9,14 +9,14 @@ from unweave.models.run import Key, keys_to_keep
 from unweave.models.sites import SITES, width
 
 # What sweeps start from. Patterns, scores and hidden layers are larger, and seldom asked for.
-_LENT = ("resid_pre", "q", "k", "v", "z", "attn_out", "resid_mid", "mlp_out", "resid_post")
+_CACHED = ("resid_pre", "q", "k", "v", "z", "attn_out", "resid_mid", "mlp_out", "resid_post")
 # The largest part of the free memory that one run takes without being asked.
 _SHARE = 1 / 32
 
 
-def lent_keys(config: Config, prompts: Prompts, itemsize: int) -> list[Key]:
+def cached_sites(config: Config, prompts: Prompts, itemsize: int) -> list[Key]:
     """The (site, layer) pairs to keep of a run of these prompts; none where they would take much of the free memory."""
-    keys = [key for key in keys_to_keep(config, "all") if key[0] in _LENT]
+    keys = [key for key in keys_to_keep(config, "all") if key[0] in _CACHED]
     # what a block leaves is what the next one reads: the same tensor
     each = sum(width(config, SITES[site], 0) for site, _ in keys if site != "resid_post") * itemsize
     return keys if prompts.tokens.numel() * each <= _SHARE * free_bytes(prompts.tokens.device) else []

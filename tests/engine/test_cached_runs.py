@@ -1,4 +1,4 @@
-"""A contrast's runs lend what they kept: the same numbers, and no prompt is run twice."""
+"""What the runs of a contrast kept is used: the same numbers, and no prompt is run twice."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,13 +10,13 @@ import torch
 import unweave as uw
 from tests.oracle.both import both
 from tests.tiny import tiny_model, tiny_pair
-from unweave.engine import donor
-from unweave.models import keeping
+from unweave.engine import donors
+from unweave.models import cache_policy
 
 MODELS = ["llama-grouped", "gpt2", "neox-parallel", "neox-serial"]
 
-# What sweeps read of both runs, or of the recipient's alone; and what they cannot borrow.
-LENT: dict[str, Callable[[uw.Contrast], np.ndarray]] = {
+# What sweeps read of both runs, or of the recipient's alone; and what they do not find there.
+CACHED: dict[str, Callable[[uw.Contrast], np.ndarray]] = {
     "stream": lambda pair: uw.patch(pair, "resid_pre", over=("layer", "pos")).values,
     "halves": lambda pair: uw.patch(pair, "mlp_out", over=("layer", "pos")).values,
     "keys": lambda pair: uw.patch(pair, "k", over=("layer", "head"), direction="noise").values,
@@ -32,28 +32,28 @@ RUN_AGAIN: dict[str, Callable[[uw.Contrast], np.ndarray]] = {
 }
 
 
-def unlent(pair: uw.Contrast, monkeypatch: pytest.MonkeyPatch) -> uw.Contrast:
+def uncached(pair: uw.Contrast, monkeypatch: pytest.MonkeyPatch) -> uw.Contrast:
     """The same contrast, made where there is no memory to keep anything in."""
     with monkeypatch.context() as patched:
-        patched.setattr(keeping, "free_bytes", lambda _: 0)
+        patched.setattr(cache_policy, "free_bytes", lambda _: 0)
         return replace(pair)
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("ask", LENT)
-def test_lent_activations_give_the_numbers_of_runs_made_again(
+@pytest.mark.parametrize("ask", CACHED)
+def test_cached_activations_give_the_numbers_of_runs_made_again(
     name: str, ask: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pair = both(name, "unequal", "ABC").contrast
-    expected = LENT[ask](unlent(pair, monkeypatch))
-    monkeypatch.setattr(donor, "run_model", None)  # a prompt that is run again is an error
-    np.testing.assert_allclose(LENT[ask](pair), expected, rtol=0, atol=1e-12)
+    expected = CACHED[ask](uncached(pair, monkeypatch))
+    monkeypatch.setattr(donors, "run_model", None)  # a prompt that is run again is an error
+    np.testing.assert_allclose(CACHED[ask](pair), expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("ask", RUN_AGAIN)
 def test_what_was_not_kept_is_run_again(ask: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pair = both("llama-grouped", "unequal", "ABC").contrast
-    expected = RUN_AGAIN[ask](unlent(pair, monkeypatch))
+    expected = RUN_AGAIN[ask](uncached(pair, monkeypatch))
     np.testing.assert_allclose(RUN_AGAIN[ask](pair), expected, rtol=0, atol=1e-12)
 
 
@@ -65,15 +65,15 @@ def test_runs_are_kept_while_they_take_a_small_part_of_the_free_memory(name: str
     free = 32 * sum(kept.values())
     for tenths, fits in ((5, False), (11, True)):
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(keeping, "free_bytes", lambda _, share=tenths: free * share // 10)
-            assert bool(keeping.lent_keys(config, prompts, itemsize)) == fits
+            patched.setattr(cache_policy, "free_bytes", lambda _, share=tenths: free * share // 10)
+            assert bool(cache_policy.cached_sites(config, prompts, itemsize)) == fits
 
 
 def _kept(pair: uw.Contrast) -> list[torch.Tensor]:
     return list(pair.clean_run.kept.values())
 
 
-def test_a_sweep_leaves_what_it_borrowed_as_it_was() -> None:
+def test_a_sweep_leaves_what_it_read_as_it_was() -> None:
     pair = tiny_pair(tiny_model("llama"))
     before = {key: value.clone() for key, value in pair.clean_run.kept.items()}
     uw.patch(pair, ["resid_pre", "z", "k"], over=("layer",), direction="noise")
