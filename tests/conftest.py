@@ -3,7 +3,7 @@
 import os
 import signal
 
-from jaxtyping import install_import_hook
+from tests.checked import install
 
 # Workers that share the cores are slowed down by each other's threads. Must stand before torch is imported.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -13,8 +13,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Every annotated shape of unweave is checked at each call. Must stand before unweave is imported.
-install_import_hook("unweave", "beartype.beartype")
+install()  # must stand before unweave is imported
 
 # ruff: noqa: E402
 from collections.abc import Iterator

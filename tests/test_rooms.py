@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "unweave"
-GROUND = {"errors", "files", "progress", "version"}
+GROUND = {"errors", "files", "nodes", "progress", "version"}
 BELOW: dict[str, set[str]] = {"results": GROUND, "models": GROUND}
 BELOW["metrics"] = {"models", *GROUND}
 BELOW["tasks"] = {"models", "results", *GROUND}
@@ -16,8 +16,8 @@ BELOW["methods"] = {"engine", "tasks", "results", *BELOW["engine"]}
 BELOW["circuits"] = {"methods", *BELOW["methods"]}
 BELOW["studies"] = {"circuits", "views", *BELOW["circuits"]}
 BELOW["cli"] = {"studies", *BELOW["studies"]}
-# Prompts are values: views print them.
-SPARED = {("views", "unweave.models.prompts")}
+# Prompts and circuits are values: views print them.
+SPARED = {("views", "unweave.models.prompts"), ("views", "unweave.circuits.circuit")}
 
 
 def imported(file: Path) -> set[str]:

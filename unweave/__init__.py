@@ -30,6 +30,7 @@ _HOMES = {
     "Model": "unweave.models.model",
     "FactoredMatrix": "unweave.models.factored",
     "Edit": "unweave.models.run",
+    "Node": "unweave.nodes",
     "Prompts": "unweave.models.prompts",
     "Task": "unweave.tasks",
     "Contrast": "unweave.metrics.contrast",
@@ -42,7 +43,7 @@ _HOMES = {
     "ProbDiff": "unweave.metrics",
     "Rank": "unweave.metrics",
     "Circuit": "unweave.circuits.circuit",
-    "Edge": "unweave.circuits.circuit",
+    "Edge": "unweave.nodes",
     "Group": "unweave.circuits.circuit",
     "Effort": "unweave.circuits.evaluate",
     "evaluate": "unweave.circuits.evaluate",
@@ -120,7 +121,6 @@ if TYPE_CHECKING:
     from unweave import metrics as metrics
     from unweave import tasks as tasks
     from unweave.circuits.circuit import Circuit as Circuit
-    from unweave.circuits.circuit import Edge as Edge
     from unweave.circuits.circuit import Group as Group
     from unweave.circuits.evaluate import Effort as Effort
     from unweave.circuits.evaluate import evaluate as evaluate
@@ -189,6 +189,8 @@ if TYPE_CHECKING:
     from unweave.models.training.examples import TrainingData as TrainingData
     from unweave.models.training.loop import train as train
     from unweave.models.training.recipe import Recipe as Recipe
+    from unweave.nodes import Edge as Edge
+    from unweave.nodes import Node as Node
     from unweave.results import load as load
     from unweave.results import save as save
     from unweave.results import summary as summary

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from unweave.circuits.circuit import Circuit
-from unweave.methods.heads import Head
 from unweave.metrics.contrast import Contrast, read_logits
 from unweave.models.prompts import Prompts
 from unweave.models.run import Edit
+from unweave.nodes import Head
 
 
 def alone(prompts: Prompts, row: int) -> Prompts:

@@ -15,7 +15,7 @@ from unweave.circuits.curve import EVERY_SIZE, ordered, sizes_of
 from unweave.circuits.evaluate import Effort, evaluate
 from unweave.circuits.halves import halves
 from unweave.circuits.runs import CircuitRuns
-from unweave.methods.heads import Head
+from unweave.nodes import Head
 
 N = 12
 CIRCUIT = Circuit(

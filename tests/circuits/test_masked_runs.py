@@ -16,7 +16,7 @@ from unweave.circuits.circuit import Circuit, Group
 from unweave.circuits.masked_runs import MaskedRuns
 from unweave.circuits.runs import CircuitRuns
 from unweave.engine.memory import RowBudget
-from unweave.methods.heads import Head
+from unweave.nodes import Head
 
 close = partial(torch.testing.assert_close, rtol=0, atol=1e-9)
 SETS: list[tuple[Head, ...]] = [

@@ -3,9 +3,10 @@
 import xarray as xr
 
 import unweave as uw
-from unweave.circuits.circuit import Edge, Group
+from unweave.circuits.circuit import Group
 from unweave.circuits.naming import named
 from unweave.methods.head_roles import HeadRoles, HeadRules, NamedHead, rules_of
+from unweave.nodes import Edge
 
 
 def roles(**names: str) -> HeadRoles:

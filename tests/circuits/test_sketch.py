@@ -57,11 +57,11 @@ def test_level_1_are_the_heads_with_a_direct_effect(kind):
     direct = kept(uw.path_patch(half(asked, 0), at="end"), 0.01)
     assert direct
     assert set(circuit.heads) == direct
-    assert {edge.receiver for edge in circuit.edges} == {"logits"}
+    assert {edge.receiver.short for edge in circuit.edges} == {"logits"}
 
 
 def test_the_next_level_acts_through_the_last():
-    asked = pair("gpt2", 48)
+    asked = pair("gpt2", 24)
     one, two = (sketch(asked, SketchRules(0.001, 0.0, 0.05, 0.0, levels)) for levels in (1, 2))
     assert set(one.heads) < set(two.heads)
     last = {kind: [(layer, head, kind) for layer, head in one.heads] for kind in ("k", "v")}
@@ -72,8 +72,8 @@ def test_the_next_level_acts_through_the_last():
 
 
 def test_an_edge_is_the_share_that_its_path_alone_carries(loose):
-    edge = next(edge for edge in loose.edges if edge.receiver != "logits")
-    layer, head = map(int, edge.receiver.split("."))
+    edge = next(edge for edge in loose.edges if edge.receiver.site != "logits")
+    layer, head = edge.receiver.head
     number = head if edge.input == "q" else head // 2  # two heads share a key/value head
     alone = uw.path_patch(half(pair(), 1), [(layer, number, edge.input)], [edge.sender], edge.role)
     # Of prompts that score better when they are corrupted, the path that is for the answer has the other sign.
@@ -86,8 +86,8 @@ def test_an_edge_is_the_share_that_its_path_alone_carries(loose):
 
 def test_edges_run_from_earlier_layers_to_later_ones_within_the_circuit(loose):
     layers = {f"{layer}.{head}": layer for layer, head in loose.heads} | {"logits": N_LAYERS}
-    assert {edge.receiver for edge in loose.edges} > {"logits"}
-    assert all(layers[edge.sender] < layers[edge.receiver] for edge in loose.edges)
+    assert {edge.receiver.short for edge in loose.edges} > {"logits"}
+    assert all(layers[edge.sender.short] < layers[edge.receiver.short] for edge in loose.edges)
 
 
 def test_a_head_stands_in_one_group_with_all_its_roles(loose):
@@ -98,12 +98,13 @@ def test_a_head_stands_in_one_group_with_all_its_roles(loose):
     assert "S1" not in roles  # before anything differs
 
 
-def test_the_same_prompts_give_the_same_sketch(loose):
-    assert sketch(pair(), LOOSE) == loose
+def test_the_same_prompts_give_the_same_sketch():
+    rules = replace(LOOSE, levels=1)
+    assert sketch(pair(), rules) == sketch(pair(), rules)
 
 
 def test_a_threshold_that_nothing_reaches_says_what_was_there():
-    with pytest.raises(uw.InputError, match=r"no head has a direct effect of 900\.0%.*the largest is"):
+    with pytest.raises(uw.InputError, match=r"900\.0%.*largest"):
         sketch(pair(), SketchRules(threshold=9.0))
 
 
@@ -140,12 +141,12 @@ def test_what_supports_the_answer_and_what_speaks_against_it_are_followed_apart(
     effects = Senders.effects
 
     def kept(self, receivers, role):
-        followed.append({(layer, head) for layer, head, _ in receivers})
+        followed.append({node.head for node in receivers})
         return effects(self, receivers, role)
 
     monkeypatch.setattr(Senders, "effects", kept)
     circuit = sketch(asked, SketchRules(0.001, 0.0, 0.05, 0.0, levels=2))
-    direct = {edge.sender: (edge.effect or 0.0) > 0 for edge in circuit.edges if edge.receiver == "logits"}
+    direct = {edge.sender.short: (edge.effect or 0.0) > 0 for edge in circuit.edges if edge.receiver.site == "logits"}
     signs = [{direct[f"{layer}.{head}"] for layer, head in receivers} for receivers in followed]
     assert {True} in signs
     assert {False} in signs
@@ -203,31 +204,31 @@ def test_roles_at_one_position_are_counted_once():
 
 
 def test_an_edge_at_a_role_is_of_the_prompts_where_it_stands_alone():
-    even = torch.arange(16) % 2 == 0
-    asked = with_role(pair("gpt2", 16), "X", torch.where(even, 2, 3).tolist())
+    even = torch.arange(8) % 2 == 0
+    asked = with_role(pair("gpt2", 8), "X", torch.where(even, 2, 3).tolist())
     everything = SketchRules(0.0, 0.0, 1.0, 0.0, levels=2, screen=0)
     found = [edge for edge in sketch(asked, everything).edges if edge.role == "X" and edge.input == "v"]
     assert found
     measured = halves(asked.prompts)[1]
     for edge in found[:2]:
-        layer, head = map(int, edge.receiver.split("."))
+        layer, head = edge.receiver.head
         alone = uw.path_patch(half(asked, 1), [(layer, head, "v")], [edge.sender], "X").values[:, 0]
         counts = ~even[measured].numpy()
         assert abs(alone[~counts]).max() > 0
         assert edge.effect == pytest.approx(-float(np.where(counts, alone, 0).mean()), abs=1e-12)
 
 
-def test_shared_keys_and_values_receive_once():
-    circuit = sketch(pair("llama", 48), LOOSE)
+def test_shared_keys_and_values_receive_once(loose):
+    circuit = loose
     share = N_HEADS // 2
-    inputs = [(edge, *map(int, edge.receiver.split("."))) for edge in circuit.edges if edge.input in ("k", "v")]
+    inputs = [(edge, *edge.receiver.head) for edge in circuit.edges if edge.input in ("k", "v")]
     assert inputs
     paths = [(edge.sender, layer, head // share, edge.input, edge.role) for edge, layer, head in inputs]
     assert len(paths) == len(set(paths))
     assert any(edge.shared for edge, *_ in inputs)
     for edge, layer, head in inputs:
         for other in edge.shared:
-            there, number = map(int, other.split("."))
+            there, number = other.head
             assert (there, number // share) == (layer, head // share)
     assert all(not edge.shared for edge in circuit.edges if edge.input in ("", "q"))
 
@@ -254,11 +255,10 @@ def test_the_good_direction_of_the_metric_says_what_supports_the_answer(kind):
     assert [edge.effect for edge in one.edges] == pytest.approx([edge.effect for edge in other.edges])
 
 
-def test_a_circuit_says_where_it_was_chosen_and_where_measured():
-    asked = pair(n=24)
-    attrs = sketch(asked, LOOSE).attrs
+def test_a_circuit_says_where_it_was_chosen_and_where_measured(loose):
+    attrs = loose.attrs
     assert (attrs["chosen_on"], attrs["measured_on"]) == (12, 12)
-    assert attrs["gap"] == pytest.approx(half(asked, 1).gap)
+    assert attrs["gap"] == pytest.approx(half(pair(), 1).gap)
     few = sketch(pair("gpt2", n=6), SketchRules(0.0, 0.0, 1.0, levels=1))
     assert (few.attrs["chosen_on"], few.attrs["measured_on"]) == (6, 6)
     assert few.attrs["halves"] == "the same prompts"

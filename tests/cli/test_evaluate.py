@@ -12,8 +12,8 @@ from unweave.circuits import evaluate as evaluating
 from unweave.circuits.circuit import Group
 from unweave.circuits.reference import reference_prompts
 
-FEW = ["--controls", 1, "--subsets", 2, "--searches", 1, "--steps", 1]
-EFFORT = uw.Effort(controls=1, subsets=2, searches=1, steps=1)
+FEW = ["--controls", 1, "--best", 1, "--subsets", 1, "--searches", 1, "--steps", 1]
+EFFORT = uw.Effort(controls=1, best=1, subsets=1, searches=1, steps=1)
 
 
 @pytest.fixture
@@ -56,7 +56,6 @@ def test_it_prints_and_keeps_what_the_library_finds(
 @pytest.mark.parametrize(
     ("options", "how"),
     [
-        (["--how", "zero"], "zero"),
         (["--how", "mean", "--reference", "clean"], uw.Replacement("mean", "clean")),
         (["--reference", "corrupted", "--lone", "keep"], uw.Replacement("template", "corrupted", lone="keep")),
         (["--reference", "2"], 2),

@@ -21,7 +21,7 @@ def test_it_prints_and_keeps_what_the_library_finds(run: Command, folder: Path, 
     assert loaded("path.nc").identical(expected)
     assert [row[0] for row in run.table()] == ["cell", *(row.label for row in uw.top(expected, 2))]
     assert (
-        "# from every head to 2.1 q, 2.kv0 v; sent at end, received at end; MLPs live, attention frozen by z" in run.out
+        "# from every head to q 2.1, v 2.kv0; sent at end, received at end; MLPs live, attention frozen by z" in run.out
     )
     assert run.err == ""
 
@@ -77,19 +77,18 @@ def test_ctrl_c_keeps_what_was_finished(
 
 
 MISTAKES = [
-    (["--receivers", "8.6"], "--receivers: '8.6' cannot be read; write logits, or inputs"),
-    (["--receivers", "mlp -1"], "'mlp -1' cannot be read"),
-    (["--receivers", "2.1 z"], "'2.1 z' cannot be read"),
-    (["--receivers", "logit"], "'logit' cannot be read"),
+    (["--receivers", "8.6"], "--receivers: 'z 8.6' cannot be taken; write logits"),
+    (["--receivers", "2.1 z"], "'z 2.1' cannot be taken"),
+    (["--receivers", "logit"], "'logit' is not a place"),
     (["--receivers", ""], "--receivers: expected names between commas"),
-    (["--receivers", "2.1 q, q 2.1"], "--receivers: 2.1 q is named twice"),
+    (["--receivers", "2.1 q, q 2.1"], "--receivers: q 2.1 is named twice"),
     (["--receivers", "2.1 q", "--model", "FOLDER", "--senders", "2.0, 2.1"], "every sender writes after it"),
     (["--receivers", "2.9 q", "--model", "FOLDER"], "heads 0 to 3"),
     (["--receivers", "7.1 q", "--model", "FOLDER"], "layers 0 to 2, got 7"),
     (["--receivers", "mlp 3", "--model", "FOLDER"], "layers 0 to 2, got 3"),
-    (["--senders", "head"], "--senders: 'head' cannot be read; write heads, mlps, or a list"),
+    (["--senders", "head"], "--senders: 'head' is not a place"),
     (["--senders", "0.1, 0.1"], "--senders: 0.1 is named twice"),
-    (["--senders", "0.1+0.1"], "--senders: 0.1 is named twice"),
+    (["--senders", "0.1+0.1"], "--senders: z 0.1 is named twice"),
     (["--senders", "0.1,,0.2"], "--senders: expected names between commas"),
     (["--senders", "0.4", "--model", "FOLDER"], "heads 0 to 3"),
     (["--at", "ende", "--model", "FOLDER"], "Did you mean 'end'?"),

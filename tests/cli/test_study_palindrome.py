@@ -3,11 +3,10 @@
 from pathlib import Path
 
 import pytest
-import torch
 
 import unweave as uw
 from tests.cli.command import Command, one_line
-from tests.small import random_model, random_state
+from tests.small import random_model
 from unweave.studies.palindrome.study import PalindromeOutcome
 from unweave.studies.palindrome.subject import PalindromeSettings
 
@@ -20,16 +19,6 @@ def test_a_model_that_does_not_do_the_task_ends_with_status_1(run: Command) -> N
     assert Path("there/index.html").is_file()
     assert "nothing was swept, as there is nothing to explain: it is right on " in run.err
     assert run.err.count("\n") == 1
-
-
-def test_other_models_are_refused_in_one_line(run: Command) -> None:
-    uw.save_model(random_model(uw.small_config(d_model=8, d_head=4, d_vocab=8, n_ctx=8, d_vocab_out=3)), "other")
-    assert run("study", "palindrome", "--model", "other") == 2
-    one_line(run, "they need a classifier of 2 classes", "3 outputs")
-    torch.save(random_state(TINY), "tiny.pt")
-    assert run("study", "palindrome", "--model", "tiny.pt") == 2
-    one_line(run, "--config names a JSON file")
-    assert not Path("report/index.html").exists()
 
 
 def test_options_of_other_studies_are_refused(run: Command) -> None:

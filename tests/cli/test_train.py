@@ -90,3 +90,4 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
     assert errors.startswith("unweave: stopped: training was stopped; ")
     assert "of 500 epochs are done, and kept in run; go on with: unweave train palindrome" in errors
     assert errors.rstrip().endswith("--epochs 500 --examples 64 --out run --resume")
+    assert len(uw.checkpoints(tmp_path / "run")) >= 1

@@ -17,12 +17,13 @@ from tests.tiny import Kind, tiny_model, tiny_pair
 from unweave.circuits.circuit import Group
 
 HEADS = ["0.1", "1.2"]
+EFFORT = uw.Effort(controls=2, best=2, subsets=1, searches=1, steps=1)
 SWEEPS: dict[str, Callable[[uw.Contrast], Any]] = {
     "stream": lambda p: uw.patch(p, "resid_pre", over=("layer", "pos")),
     "noise at roles": lambda p: uw.patch(p, ["q", "k", "v", "z"], over=("layer", "role"), direction="noise"),
     "heads": lambda p: uw.patch(p, ["z", "k", "pattern"], over=("layer", "head")),
-    "sources": lambda p: uw.patch(p, "pattern", over=("layer", "q_pos", "k_pos")),
-    "neurons": lambda p: uw.patch(p, "mlp_post", over=("layer", "neuron")),
+    "sources": lambda p: uw.patch(p, "pattern", over={"layer": [1], "q_pos": [3, 6], "k_pos": None}),
+    "neurons": lambda p: uw.patch(p, "mlp_post", over={"layer": [1], "neuron": None}),
     "little memory": lambda p: uw.patch(p, "v", over=("layer", "pos"), memory=1),
     "addresses": lambda p: uw.patch_at(p, ["z 1.1 @S2", ["z 0.1", "mlp_out 1"]]),
     "paths": lambda p: uw.path_patch(p),
@@ -41,7 +42,7 @@ SWEEPS: dict[str, Callable[[uw.Contrast], Any]] = {
     "attention by role": lambda p: uw.role_attention(p),
     "attribution without": lambda p: uw.knockout_attribution(p, HEADS),
     "backups": lambda p: uw.backup_heads(p, HEADS),
-    "evaluate": lambda p: uw.evaluate(_circuit(p), p, how="mean"),
+    "evaluate": lambda p: uw.evaluate(_circuit(p), p, how="mean", effort=EFFORT),
     "sketch": lambda p: uw.sketch(p, uw.SketchRules(0.1, 1.0, 1.0, 0.0, levels=2), roles=["S2"]),
 }
 METRICS = (uw.LogitDiff, uw.LogProb, uw.ProbDiff, uw.KLToClean, uw.Rank, uw.Accuracy, uw.CrossEntropy)

@@ -49,8 +49,7 @@ METRICS = {
 
 
 @pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("direction", ["denoise", "noise"])
-@pytest.mark.parametrize("name", ["llama-grouped", "gpt2", "neox-parallel"])
+@pytest.mark.parametrize(("name", "direction"), [("llama-grouped", "denoise"), ("gpt2", "noise")])
 def test_metric(name: str, metric: str, direction: str) -> None:
     hf, model = models(name)
     asked = pair(hf, "unequal", "ABC")
@@ -62,8 +61,9 @@ def test_metric(name: str, metric: str, direction: str) -> None:
         assert site == "z" or np.nanmax(np.abs(expected)) > 0.05
 
 
-@pytest.mark.parametrize("direction", ["denoise", "noise"])
-@pytest.mark.parametrize("name", ["llama-biased", "gpt2", "neox-parallel"])
+@pytest.mark.parametrize(
+    ("name", "direction"), [("llama-biased", "denoise"), ("gpt2", "noise"), ("neox-parallel", "denoise")]
+)
 def test_metric_read_at_another_role(name: str, direction: str) -> None:
     hf, model = models(name)
     asked = pair(hf, "unequal", "ABC")

@@ -16,7 +16,7 @@ from tests.oracle.paths import Path, effect
 TOLERANCE = 1e-9
 DEEP = ("llama-grouped", "gpt2", "neox-parallel")
 RUNS = (("unequal", "ABC", "noise", "live"), ("equal", "swap", "denoise", "frozen"))
-CASES = [(name, *run) for name in DEEP for run in RUNS]
+CASES = [(name, *RUNS[number % 2]) for number, name in enumerate(DEEP)]
 # Heads of layer 0 send, or the embedding; receivers of layer 1 act on those of layer 2.
 RECEIVERS = {
     "values": (((1, 0, "v"), (1, 1, "v"), (2, 1, "v")), (("v", 1, 0), ("v", 1, 1), ("v", 2, 1))),
@@ -59,7 +59,7 @@ def test_senders_to_receivers_that_act_on_each_other(case, receivers):
     assert float(abs(got - by_z).max()) > 1e-4
 
 
-@each([CASES[0], CASES[3], CASES[4]])
+@each(CASES[:2])
 @pytest.mark.parametrize("at", PLACES)
 def test_at_roles(case, at):
     name, lengths, corruption, direction, mlps = case
@@ -81,7 +81,7 @@ def test_every_head_in_turn(name, receivers):
         ("logits", None) if receivers == "logits" else (((0, 1, "v"), (1, 0, "q")), (("v", 0, 1), ("q", 1, 0)))
     )
     got = uw.path_patch(side.contrast, ours, direction=direction, attention="qkv")
-    heads = {(layer, head): (("z", layer, head),) for layer, head in product(got["layer"].values, got["head"].values)}
+    heads = {(layer, head): (("z", layer, head),) for layer, head in product(got["layer"].values, (0, 3))}
     path = {"receivers": theirs, "attention": "qkv"}
     assert_as_naive(side, lambda at: got.sel(layer=at[0], head=at[1]), heads, path, direction)
 
@@ -104,7 +104,7 @@ def test_what_cannot_reach_a_receiver_does_exactly_nothing():
     assert (before.values[late] == 0).all()
 
 
-@pytest.mark.parametrize("receivers", RECEIVERS)
+@pytest.mark.parametrize("receivers", ["all inputs", "with MLPs"])
 def test_a_small_budget_gives_the_same_numbers(receivers):
     side = both("llama-grouped", "unequal", "ABC")
     given = {"senders": ["embed", "0.1", ["mlp 0", "1.0"]], "attention": "qkv"}

@@ -11,11 +11,8 @@ from tests.oracle.models import FAMILIES
 from tests.oracle.paths import Path, effect
 
 TOLERANCE = 1e-9
-CASES = [
-    (name, lengths, corruption, direction)
-    for name in FAMILIES
-    for lengths, corruption, direction in (("unequal", "ABC", "noise"), ("equal", "swap", "denoise"))
-]
+RUNS = (("unequal", "ABC", "noise"), ("equal", "swap", "denoise"))
+CASES = [(name, *RUNS[number % 2]) for number, name in enumerate(FAMILIES)]
 RECEIVERS = {
     "logits": ("logits", None),
     "values": ([(1, 0, "v"), (1, 1, "v")], (("v", 1, 0), ("v", 1, 1))),
@@ -32,22 +29,30 @@ def each(cases):
 
 
 @each(CASES)
-@pytest.mark.parametrize("receivers", ["logits", "values", "mixed", "mlp", "both"])
-@pytest.mark.parametrize("mlps", ["live", "frozen"])
+@pytest.mark.parametrize(
+    ("receivers", "mlps"),
+    [
+        ("logits", "live"),
+        ("logits", "frozen"),
+        ("values", "live"),
+        ("mixed", "frozen"),
+        ("mlp", "live"),
+        ("both", "live"),
+    ],
+)
 def test_every_head_to_receivers(case, receivers, mlps):
     name, lengths, corruption, direction = case
     side = both(name, lengths, corruption)
     ours, theirs = RECEIVERS[receivers]
     got = uw.path_patch(side.contrast, ours, direction=direction, mlps=mlps)
-    for layer, head in product(range(got.sizes["layer"]), range(got.sizes["head"])):
+    for layer, head in product(range(got.sizes["layer"]), (0, got.sizes["head"] - 1)):
         path = Path((("z", layer, head),), theirs, live_mlps=mlps == "live")
         expected = effect(side.hf, side.pair, path, direction)
         np.testing.assert_allclose(got.sel(layer=layer, head=head), expected, rtol=0, atol=TOLERANCE)
     assert float(abs(got).max()) > 1e-3
 
 
-@each([CASES[0], CASES[3], CASES[4], CASES[7]])
-@pytest.mark.parametrize("receivers", ["mixed", "in a row"])
+@pytest.mark.parametrize(("case", "receivers"), [(CASES[0], "in a row"), (CASES[3], "mixed")], ids=["grouped", "neox"])
 @pytest.mark.parametrize(("sends", "receives"), PLACES)
 def test_at_roles(case, receivers, sends, receives):
     name, lengths, corruption, direction = case
@@ -71,8 +76,9 @@ SENDERS = {
 
 
 @each(CASES)
-@pytest.mark.parametrize("receivers", ["logits", "mixed", "both"])
-@pytest.mark.parametrize("mlps", ["live", "frozen"])
+@pytest.mark.parametrize(
+    ("receivers", "mlps"), [("logits", "live"), ("logits", "frozen"), ("mixed", "live"), ("both", "frozen")]
+)
 def test_other_senders_and_several_at_once(case, receivers, mlps):
     name, lengths, corruption, direction = case
     side = both(name, lengths, corruption)
@@ -86,7 +92,7 @@ def test_other_senders_and_several_at_once(case, receivers, mlps):
         np.testing.assert_allclose(got.sel(sender=label), expected, rtol=0, atol=TOLERANCE, err_msg=label)
 
 
-@each(CASES[:4])
+@each(CASES[:2])
 @pytest.mark.parametrize("mlps", ["live", "frozen"])
 def test_mlps_in_turn(case, mlps):
     name, lengths, corruption, direction = case
@@ -122,7 +128,7 @@ def test_a_sender_after_all_receivers_does_exactly_nothing(case):
     assert (got.sel(layer=0) != 0).any()
 
 
-@pytest.mark.parametrize("receivers", RECEIVERS)
+@pytest.mark.parametrize("receivers", ["logits", "both", "in a row"])
 def test_a_small_budget_gives_the_same_numbers(receivers):
     side = both("llama-grouped", "unequal", "ABC")
     free, tight = (uw.path_patch(side.contrast, RECEIVERS[receivers][0], memory=size) for size in (None, 2000))
@@ -154,7 +160,7 @@ def test_a_head_of_a_site_is_the_same_head_in_every_method(name, kind):
     side = both(name, "equal", "ABC")
     config = side.contrast.model.config
     last = (config.n_heads if kind == "q" else config.n_kv_heads) - 1
-    for head in range(last + 1):
+    for head in (0, last):
         everything = [["embed", *product([0], range(config.n_heads)), "mlp 0"]]
         by_path = uw.path_patch(side.contrast, [(1, head, kind)], everything)
         patched = uw.patch_at(side.contrast, [f"{kind} 1.{head}"], "noise")
@@ -170,7 +176,7 @@ def test_a_head_of_a_site_is_the_same_head_in_every_method(name, kind):
 def test_shared_heads_are_called_and_written_as_such():
     side = both("llama-grouped", "equal", "ABC")
     named = uw.path_patch(side.contrast, [(1, 1, "v"), (2, 3, "q")])
-    assert named.attrs["receivers"] == "1.kv1 v, 2.3 q"
+    assert named.attrs["receivers"] == ["v 1.kv1", "q 2.3"]
     for written in ("1.kv1 v", "v 1.kv1", "1.1 v", "v 1.1"):
         assert uw.path_patch(side.contrast, [written, "2.3 q"]).identical(named)
     assert uw.knockout(side.contrast, ["v 1.kv1", "k 1.0"]).address.values.tolist() == ["v 1.kv1", "k 1.kv0"]
@@ -181,4 +187,4 @@ def test_shared_heads_are_called_and_written_as_such():
         with pytest.raises(uw.InputError, match="key/value head"):
             query()
     apart = uw.path_patch(both("gpt2", "equal", "ABC").contrast, [(1, 1, "v")])
-    assert (apart.attrs["receivers"], apart.attrs["notes"]) == ("1.1 v", "")
+    assert (apart.attrs["receivers"], apart.attrs["notes"]) == (["v 1.1"], "")

@@ -7,7 +7,7 @@ import torch
 import unweave as uw
 from tests.readers import unchecked
 from tests.tiny import tiny_model, tiny_pair
-from unweave.methods.heads import parse_head, parse_heads
+from unweave.methods.targets import head_of, heads_of
 
 CONFIG = tiny_model("gpt2").config
 
@@ -19,23 +19,23 @@ RETURNED = [(np.int64(2), np.int32(1)), np.array([2, 1]), torch.tensor([2, 1]), 
 @pytest.mark.parametrize("head", [*WRITTEN, *RETURNED], ids=str)
 def test_one_head_in_many_hands(head) -> None:
     with unchecked():
-        found = parse_head(CONFIG, head)
+        found = head_of(CONFIG, head)
         assert found == (2, 1)
         assert [type(number) for number in found] == [int, int]
-        assert parse_heads(CONFIG, head) == parse_heads(CONFIG, [head]) == ((2, 1),)
+        assert heads_of(CONFIG, head) == heads_of(CONFIG, [head]) == ((2, 1),)
 
 
 def test_rows_of_an_array_are_heads() -> None:
     table = np.zeros((3, 4))
     table[[0, 2], [3, 1]] = 1
-    assert parse_heads(CONFIG, np.argwhere(table)) == ((0, 3), (2, 1))
-    assert parse_heads(CONFIG, torch.from_numpy(table).nonzero()) == ((0, 3), (2, 1))
+    assert heads_of(CONFIG, np.argwhere(table)) == ((0, 3), (2, 1))
+    assert heads_of(CONFIG, torch.from_numpy(table).nonzero()) == ((0, 3), (2, 1))
 
 
 @pytest.mark.parametrize("head", [(2, 1, 0), (2,), (2.0, 1), "2", "2.1.1", "H1L2", None, 21, {"layer": 2}])
 def test_what_is_no_head_is_refused(head) -> None:
-    with unchecked(), pytest.raises(uw.InputError, match=r"is not a head; write|expected a list such as"):
-        parse_heads(CONFIG, head)
+    with unchecked(), pytest.raises(uw.InputError, match=r"is not a place in a model; write|expected a list such as"):
+        heads_of(CONFIG, head)
 
 
 def test_a_single_head_and_words_for_all_of_a_kind_are_understood_by_every_method() -> None:
@@ -60,7 +60,7 @@ def test_rows_of_top_and_the_names_that_it_prints_are_heads_of_every_method() ->
     assert uw.knockout(pair, rows)["address"].values.tolist() == [f"z {name}" for name in names]
     assert uw.path_patch(pair, "logits", rows)["sender"].values.tolist() == names
     with unchecked():
-        assert uw.Group("a", rows).heads == parse_heads(pair.model.config, names)  # type: ignore[arg-type]
+        assert uw.Group("a", rows).heads == heads_of(pair.model.config, names)  # type: ignore[arg-type]
     again = uw.patch_at(pair, rows)
     for row in rows:
         np.testing.assert_allclose(again.sel(address=f"z {row.label}"), heads.sel(row.where), atol=1e-12)

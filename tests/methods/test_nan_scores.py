@@ -28,12 +28,13 @@ class Spoilt:
         return torch.full_like(score, torch.nan) if self.broken else score
 
 
+ENTRIES = {"layer": [0, 1], "head": [1], "q_pos": [2, 3], "k_pos": None}
 ASKED: dict[str, Callable[..., xr.DataArray]] = {
     "stream": lambda pair, **more: uw.patch(pair, "resid_pre", ("layer", "pos"), **more),
     "heads": lambda pair, **more: uw.patch(pair, "z", ("layer", "head"), **more),
     "values at roles": lambda pair, **more: uw.patch(pair, "v", ("layer", "head", "role"), **more),
-    "pattern entries": lambda pair, **more: uw.patch(pair, "pattern", ("layer", "head", "q_pos", "k_pos"), **more),
-    "neurons": lambda pair, **more: uw.patch(pair, "mlp_post", ("layer", "neuron"), **more),
+    "pattern entries": lambda pair, **more: uw.patch(pair, "pattern", ENTRIES, **more),
+    "neurons": lambda pair, **more: uw.patch(pair, "mlp_post", {"layer": [1], "neuron": None}, **more),
     "addresses": lambda pair, **more: uw.patch_at(pair, ["z 1.1", "resid_pre 1 @2"], **more),
     "together": lambda pair, **more: uw.patch_at(pair, [["z 0.1", "k 1.0"], ["z 1.0", "z 1.1"]], **more),
     "every head out": lambda pair, **more: uw.knockout(pair, "heads", "mean", **more),
@@ -49,8 +50,7 @@ ASKED: dict[str, Callable[..., xr.DataArray]] = {
 }
 
 
-@pytest.mark.parametrize("memory", [1, 2**16, None])
-@pytest.mark.parametrize("kind", ["llama", "gpt_neox", "layer"])
+@pytest.mark.parametrize(("kind", "memory"), [("llama", 1), ("llama", None), ("gpt_neox", 2**16), ("layer", 1)])
 @pytest.mark.parametrize("ask", ASKED)
 def test_effects_are_nan_where_the_score_is(ask: str, kind: str, memory: int | None) -> None:
     metric = Spoilt()
@@ -71,7 +71,7 @@ def test_effects_are_nan_where_the_score_is(ask: str, kind: str, memory: int | N
 
 
 @pytest.mark.parametrize("ask", ASKED)
-@pytest.mark.parametrize("at", [1, 3, 40])
+@pytest.mark.parametrize("at", [1, 5])
 def test_what_was_finished_before_an_interrupt_is_right_and_the_rest_nan(
     ask: str, at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

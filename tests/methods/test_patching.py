@@ -7,7 +7,7 @@ import torch
 import unweave as uw
 from tests.readers import unchecked
 from tests.tiny import N_HEADS, N_LAYERS, tiny_model, tiny_pair
-from unweave.methods.address import Address
+from unweave.nodes import Node, read_node
 
 
 def test_one_site_is_an_array_and_several_are_a_dataset():
@@ -53,8 +53,14 @@ def test_a_role_is_its_position_in_each_prompt():
 
 def test_a_list_of_addresses_is_what_the_tables_say():
     pair = tiny_pair(tiny_model("llama"))
-    listed = uw.patch_at(pair, ["z 1.2", "resid_pre 1 @S2", Address("k", 2, 1), "mlp_post 0.7", "resid_pre 2 @3"])
-    assert listed.address.values.tolist() == ["z 1.2", "resid_pre 1 @S2", "k 2.1", "mlp_post 0.7", "resid_pre 2 @3"]
+    listed = uw.patch_at(pair, ["z 1.2", "resid_pre 1 @S2", Node("k", 2, 1), "mlp_post 0.7", "resid_pre 2 @3"])
+    assert listed.address.values.tolist() == [
+        "z 1.2",
+        "resid_pre 1 @S2",
+        "k 2.kv1",
+        "mlp_post 0.n7",
+        "resid_pre 2 @3",
+    ]
     tables = [
         uw.patch(pair, "z", ("layer", "head")).sel(layer=1, head=2),
         uw.patch(pair, "resid_pre", ("layer", "role")).sel(layer=1, role="S2"),
@@ -120,17 +126,17 @@ def test_what_does_not_exist_is_one_clear_error(sites, over, message):
 
 @pytest.mark.parametrize("text", ["z 23.3", "resid_pre 5 @S2", "q 9.6 @12", "attn_out 0"])
 def test_addresses_are_read_as_they_are_written(text):
-    assert str(Address.parse(text)) == text
+    assert str(read_node(text)) == text
 
 
 @pytest.mark.parametrize(
     ("address", "message"),
     [
-        ("z", "cannot be read; write 'z 23.3'"),
+        ("z", "'z' is not a place in a model; write"),
         ("z 1.9", "heads 0 to 3"),
         ("z 1.1 @IO", "role 'IO'"),
         ("z 1.1 @9", "positions 0 to 6"),
-        ((), "a patch of no address"),
+        ((), "none was given"),
     ],
 )
 def test_an_address_that_does_not_exist_is_one_clear_error(address, message):

@@ -6,7 +6,7 @@ import pytest
 import unweave as uw
 from tests.oracle.both import both
 from tests.readers import unchecked
-from unweave.methods.path_ends import named_receivers, roles_at, sending
+from unweave.methods.path_ends import receivers_of, roles_at, senders_of
 
 
 @pytest.fixture
@@ -19,21 +19,21 @@ def pair():
     [
         ({"receivers": "answer"}, "expected 'logits' or a list"),
         ({"receivers": []}, "none was given"),
-        ({"receivers": [(1, 0, "z")]}, "inputs are 'q', 'k' and 'v', got 'z'"),
+        ({"receivers": [(1, 0, "z")]}, "'z 1.0' cannot be taken; choose among q k v mlp_out"),
         ({"receivers": [(9, 0, "v")]}, "layers 0 to"),
         ({"receivers": [(1, 99, "v")]}, "heads 0 to"),
-        ({"receivers": ["mlpp 1"]}, "cannot be read"),
+        ({"receivers": ["mlpp 1"]}, "is not a place in a model"),
         ({"receivers": [(0, 0, "v")], "senders": [(1, 1)]}, "every sender writes after it"),
         ({"receivers": [(0, 0, "v")]}, "every sender writes after it"),
         ({"senders": "neurons"}, "expected 'heads', 'mlps'"),
-        ({"senders": ["9.9.9"]}, "is not a sender"),
-        ({"senders": [[]]}, "a list of no sender"),
+        ({"senders": ["9.9.9"]}, "is not a place in a model"),
+        ({"senders": [[]]}, "none was given"),
         ({"at": "IO2"}, "role 'IO2' is not among"),
         ({"at": ("S2", "IO2")}, "role 'IO2' is not among"),
-        ({"receivers": [(1, 0, "v"), (-2, 0, "v")]}, "receivers: '1.kv0 v' is named twice"),
-        ({"receivers": ["mlp 1", (1, 0, "v"), "mlp 1"]}, "receivers: 'mlp 1' is named twice"),
-        ({"senders": ["0.1", (0, 1)]}, "senders: '0.1' is named twice"),
-        ({"senders": [["mlp 0", "0.1", "mlp 0"]]}, "senders: 'mlp 0' is named twice"),
+        ({"receivers": [(1, 0, "v"), (-2, 0, "v")]}, "receivers: v 1.kv0 is named twice"),
+        ({"receivers": ["mlp 1", (1, 0, "v"), "mlp 1"]}, "receivers: mlp 1 is named twice"),
+        ({"senders": ["0.1", (0, 1)]}, "senders: z 0.1 is named twice"),
+        ({"senders": [["mlp 0", "0.1", "mlp 0"]]}, "senders: mlp 0 is named twice"),
         ({"attention": "pattern"}, "attention: expected one of z, qkv, got 'pattern'"),
         ({"measure": "loss"}, "measure: expected one of effect, drop, change, got 'loss'"),
         ({"measure": "drop", "direction": "denoise"}, "a drop is of the clean run"),
@@ -49,8 +49,8 @@ def test_what_does_not_exist_is_one_clear_error(pair, given, message):
 def test_what_no_annotation_allows_is_a_clear_error_as_well(pair):
     with pytest.raises(uw.InputError, match=r"at: expected a role, or \(senders' role, receivers' role\), got"):
         roles_at(("S2", "end", "end"))
-    with pytest.raises(uw.InputError, match=r"\(1, 0\) is not a receiver; write \(8, 6, 'v'\) or 'mlp 9'"):
-        named_receivers(pair.model.config, [(1, 0)])
+    with pytest.raises(uw.InputError, match=r"'z 1.0' cannot be taken"):
+        uw.path_patch(pair, [(1, 0)])
 
 
 def test_the_result_names_its_conventions(pair):
@@ -59,19 +59,19 @@ def test_the_result_names_its_conventions(pair):
     assert attrs["mlps"] == "live"
     assert attrs["sender_at"] == "S2"
     assert attrs["receiver_at"] == "end"
-    assert attrs["receivers"] == "1.kv0 v"
+    assert attrs["receivers"] == ["v 1.kv0"]
     assert attrs["measure"] == "effect"
     assert "shared by 2 query heads" in attrs["notes"]
     other = uw.path_patch(pair, at="S2", attention="qkv", mlps="frozen").attrs
     assert other["attention"] == "frozen by q k v outside the receivers"
     assert other["mlps"] == "frozen"
-    assert other["receivers"] == "logits"
+    assert other["receivers"] == ["logits"]
     assert other["receiver_at"] == "end"  # where the metric reads, whatever the senders' role
 
 
 def test_a_layer_may_be_counted_from_the_end(pair):
     named, counted = (uw.path_patch(pair, [(layer, 1, "q"), (1, 0, "k")]) for layer in (2, -1))
-    assert counted.attrs["receivers"] == "2.1 q, 1.kv0 k"
+    assert counted.attrs["receivers"] == ["q 2.1", "k 1.kv0"]
     assert (named == counted).all()
 
 
@@ -119,13 +119,14 @@ def test_embeddings_that_stay_where_the_logits_are_read_have_effect_exactly_0(pa
 def test_one_receiver_may_be_written_in_many_ways(pair, receiver):
     with unchecked():
         for given in (receiver, [receiver]):
-            assert named_receivers(pair.model.config, given) == {"1.kv0 v": (1, 0, "v")}
+            assert receivers_of(pair.model.config, given) == (uw.Node("v", 1, 0),)
 
 
 @pytest.mark.parametrize("sender", [(0, 1), [0, 1], (np.int64(0), 1), "0.1", "L0H1", "mlp 0", "embed"])
 def test_one_sender_needs_no_list(pair, sender):
+    config, prompts = pair.model.config, pair.prompts
     with unchecked():
-        (axes, sheets), (listed, _) = (sending(pair.model.config, given, None) for given in (sender, [sender]))
-    assert axes == listed
-    assert axes["sender"] in (["0.1"], [sender])
-    assert len(sheets) == 1
+        single, listed = (senders_of(config, prompts, given, None) for given in (sender, [sender]))
+    assert single.axes == listed.axes
+    assert single.axes["sender"] in (["0.1"], [sender])
+    assert single.size == 1

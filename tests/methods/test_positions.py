@@ -13,7 +13,7 @@ import unweave as uw
 from tests.readers import unchecked
 from tests.small import small_model, small_pair
 from tests.tiny import tiny_model, tiny_pair
-from unweave.methods.address import Address
+from unweave.nodes import Node
 
 LENGTHS = (7, 5, 7)
 RESULTS: dict[str, Callable[[uw.Contrast], Any]] = {
@@ -93,7 +93,7 @@ COUNTED_FROM_THE_END: dict[str, Callable[[uw.Contrast], object]] = {
     "destination": lambda pair: uw.patch(pair, "pattern", {"layer": None, "q_pos": -1}),
     "source": lambda pair: uw.patch(pair, "pattern", {"layer": None, "q_pos": [1], "k_pos": [-2]}),
     "written address": lambda pair: uw.patch_at(pair, ["z 1.1 @-1"]),
-    "address": lambda pair: uw.patch_at(pair, [Address("z", 1, 1, -1)]),
+    "address": lambda pair: uw.patch_at(pair, [Node("z", 1, 1, -1)]),
     "address in a list": lambda pair: uw.patch_at(pair, [["z 1.1", "z 1.2 @-1"]]),
     "knockout": lambda pair: uw.knockout(pair, [(1, 1)], at=-1),  # type: ignore[arg-type]
     "written knockout": lambda pair: uw.knockout(pair, [(1, 1)], at="-1"),

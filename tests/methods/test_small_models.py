@@ -28,7 +28,6 @@ CASES = [
     ("layer", "denoise", "start"),
     ("none", "noise", "turn"),
     ("rotary", "noise", "start"),
-    ("layer", "noise", "turn"),
 ]
 each = pytest.mark.parametrize(("kind", "direction", "role"), CASES, ids=lambda value: value)
 

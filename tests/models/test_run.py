@@ -11,7 +11,7 @@ from tests.readers import unchecked, word_tokenizer
 from tests.small import small_model
 from tests.tiny import N_HEADS, N_LAYERS, tiny_model
 from unweave.models.run import Edit, keys_to_keep
-from unweave.models.sites import SITES, parse_site
+from unweave.nodes import SITES, site_named
 
 TOKENS = torch.tensor([[3, 1, 4, 1, 5], [9, 2, 6, 5, 3]])
 
@@ -53,7 +53,7 @@ def test_a_site_answers_to_its_lens_name_and_to_negative_layers():
 def test_every_lens_name_is_read_back(name):
     site = SITES[name]
     layer = 1 if site.in_layers else None
-    assert parse_site(site.lens_name.format(1)) == (site, layer)
+    assert site_named(site.lens_name.format(1)) == (site, layer)
 
 
 def test_only_what_was_asked_for_is_kept():
@@ -196,7 +196,7 @@ def test_what_is_shown_of_a_run_and_an_edit_is_no_table_of_numbers() -> None:
         "Run('tiny gpt2', Prompts(2 of 5 tokens, roles end, the first '0 0 0 0 0'), kept: resid_pre z)"
     )
     edit = Edit("z", 1, torch.zeros(2, 5, 4), head=3, pos=torch.tensor([1, 2]))
-    assert repr(edit) == "Edit('z', 1, value [2, 5, 4], head=3, pos=[2])"
+    assert repr(edit) == "Edit('z 1.3', value [2, 5, 4], pos=[2])"
     assert repr(model.weights).startswith("Weights(")
     assert len(repr(model.weights)) < 80
 

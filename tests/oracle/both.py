@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 import unweave as uw
 from tests.oracle.models import instrument, tiny
 from tests.oracle.pairs import Pair, pair
-from unweave.methods.axes import Over
+from unweave.methods.targets import Over
 from unweave.metrics.protocol import Metric
 
 

@@ -9,8 +9,9 @@ import torch
 
 import unweave as uw
 from tests.tiny_folder import write_tiny_folder
-from unweave.circuits.circuit import Edge, Group
+from unweave.circuits.circuit import Group
 from unweave.models.prompts import Prompts
+from unweave.nodes import Edge
 from unweave.studies.ioi import IOI, by_order, s_inhibiting
 from unweave.studies.subject import Kind, Settings, Subject, ask, changed_roles
 

@@ -1,3 +1,4 @@
+import ast
 import json
 import os
 import re
@@ -18,13 +19,6 @@ from unweave.tasks.templates import Template, own_templates
 
 NAMES = ("Mary", "John", "Tom", "Dan", "Amy")
 REPOSITORY = Path(__file__).resolve().parents[2]
-# What another process draws.
-_PRINT_TEXTS = """
-from tests.readers import ioi_texts, reader, word_tokenizer
-from unweave.tasks import ioi
-task = ioi(reader(word_tokenizer(ioi_texts())), 12, seed=5)
-print("|".join([*task.prompts.texts, *task.corrupt("ABC").texts, *task.corrupt("random_token").texts]))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -124,22 +118,18 @@ def test_seeds_differ_and_prompts_are_not_repeated(model, task):
     assert set(ioi(model, 10, seed=4).prompts.texts).isdisjoint(task.prompts.texts)
 
 
-def test_draws_are_the_same_in_every_process():
-    def texts(hash_seed):
-        settings = {**os.environ, "PYTHONHASHSEED": hash_seed}
-        done = subprocess.run(
-            [sys.executable, "-c", _PRINT_TEXTS],
-            env=settings,
-            cwd=REPOSITORY,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return done.stdout
-
-    first = texts("1")
-    assert first.count("|") == 35
-    assert first == texts("2")
+def test_draws_are_the_same_in_every_process(model):
+    """Where hashes of texts have another seed."""
+    code = (
+        "from tests.readers import ioi_texts, reader, word_tokenizer; from unweave.tasks import ioi\n"
+        "task = ioi(reader(word_tokenizer(ioi_texts())), 12, seed=5)\n"
+        "print([*task.prompts.texts, *task.corrupt('ABC').texts, *task.corrupt('random_token').texts])"
+    )
+    settings = {**os.environ, "PYTHONHASHSEED": "1", "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run([sys.executable, "-c", code], env=settings, capture_output=True, text=True, check=True)
+    task = ioi(model, 12, seed=5)
+    texts = [*task.prompts.texts, *task.corrupt("ABC").texts, *task.corrupt("random_token").texts]
+    assert ast.literal_eval(done.stdout) == texts
 
 
 def test_words_of_several_tokens_are_left_out():

@@ -50,7 +50,7 @@ def result(
     cells: Mapping[tuple, float],
     n_prompts: int = N_PROMPTS,
     noise: float = 0.004,
-    **attrs: str | int | float,
+    **attrs: str | int | float | list[str],
 ) -> xr.DataArray:
     """A result over `axes`: `cells` (by coordinate) have about the given means, all others are noise around 0."""
     rng = np.random.default_rng(5)

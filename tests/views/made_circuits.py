@@ -7,37 +7,12 @@ import numpy as np
 import xarray as xr
 
 from tests.views import made
+from unweave.circuits.circuit import Circuit, Group
+from unweave.nodes import Edge
 
 HOSTILE = "<script>alert(1)</script>"
 HEADS = ("5.1", "5.0", "3.0", "4.2", "1.1")
 GROUPS = ("mover", "mover", "inhibitor", "against", "previous")
-
-
-@dataclass(frozen=True)
-class Group:
-    name: str
-    heads: tuple[tuple[int, int], ...]
-    roles: tuple[str, ...] | str = "all"
-    mlps: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class Edge:
-    sender: str
-    receiver: str
-    input: str = ""
-    effect: float | None = None
-    low: float | None = None
-    high: float | None = None
-    role: str = ""
-    shared: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Circuit:
-    groups: tuple[Group, ...]
-    edges: tuple[Edge, ...] = ()
-    attrs: Mapping[str, str | int | float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -180,7 +155,7 @@ def attribution(change: Mapping[tuple[int, int], float] | None = None, scale: fl
     attrs = {
         **{**made.ATTRS, **made.ATTRIBUTION},
         "method": "knockout attribution",
-        "knocked_out": "z 5.1",
+        "knocked_out": ["z 5.1"],
         "how": "mean",
     }
     totals = {"total_before": 4.0, "total_after": 3.5, "scale_ratio": 0.97}
@@ -198,10 +173,10 @@ def backup(grown: Mapping[tuple[int, int], float], backups: str = "", weakened: 
         "unit": "share of the clean logit difference",
         "zero": "no reaction",
         "one": "makes up for the whole logit difference",
-        "knocked_out": "z 5.1",
+        "knocked_out": ["z 5.1"],
         "threshold": 0.02,
-        "backups": backups,
-        "weakened": weakened,
+        "backups": backups.split(),
+        "weakened": weakened.split(),
     }
     # Numbers of one prompt differ from the next one's, as they do in a real result.
     spread = np.linspace(-0.2, 0.2, made.N_PROMPTS)

@@ -50,7 +50,7 @@ def planted(
         "measure": measure,
         "quantity": measure,
         "how": "zero",
-        "receivers": "logits",
+        "receivers": ["logits"],
         "site": "" if method == "path patching" else "z",
         "metric": name,
         "metric_unit": unit,
@@ -124,7 +124,7 @@ def test_parts_of_an_attribution_speak_for_the_answer_whatever_the_metric():
 
 def whole(place: str = "pos") -> xr.DataArray:
     return made.stream(place).assign_attrs(
-        n_layers=6, n_pos=9, roles=", ".join(made.ROLES), over=f"layer {place}", measure="effect", gap=8.0
+        n_layers=6, n_pos=9, roles=list(made.ROLES), over=["layer", place], measure="effect", gap=8.0
     )
 
 

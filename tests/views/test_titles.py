@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -30,8 +32,8 @@ def title(result) -> str:
     return said(finding(summary(result)))
 
 
-def paths(cells: dict, receivers: str = "logits", direction: str = "noise", **attrs):
-    return made.heads(cells, direction=direction, method="path patching", receivers=receivers, site="", **attrs)
+def paths(cells: dict, receivers: Sequence[str] = ("logits",), direction: str = "noise", **attrs):
+    return made.heads(cells, direction=direction, method="path patching", receivers=list(receivers), site="", **attrs)
 
 
 def knocked(cells: dict, how: str = "mean", **attrs):
@@ -152,9 +154,9 @@ def test_one_value_that_is_not_told_from_0_is_not_said_to_be_0():
 def test_paths_name_their_receivers_by_their_inputs():
     assert title(paths({(5, 1): -0.5})).startswith("5.1 acts directly on the logits: spoiling this path costs 50 %")
     assert "brings back 50 %" in title(paths({(5, 1): 0.5}, direction="denoise"))
-    assert "through the values of 5.1 and 5.0" in title(paths({(1, 1): -0.3}, "5.1 v, 5.0 v"))
-    assert "through the query of 5.1" in title(paths({(1, 1): 0.3}, "5.1 q"))
-    senders = {"method": "path patching", "receivers": "logits", "direction": "noise"}
+    assert "through the values of 5.1 and 5.0" in title(paths({(1, 1): -0.3}, ["v 5.1", "v 5.0"]))
+    assert "through the query of 5.1" in title(paths({(1, 1): 0.3}, ["q 5.1"]))
+    senders = {"method": "path patching", "receivers": ["logits"], "direction": "noise"}
     joint = made.result({"sender": ["9.6", "mlp 3 + embed"]}, {("mlp 3 + embed",): -0.4}, **senders)  # pyright: ignore[reportArgumentType]
     assert title(joint).startswith("mlp 3 + embed acts directly on the logits")
 
@@ -163,14 +165,14 @@ def test_paths_name_their_receivers_by_their_inputs():
     ("receivers", "expected"),
     [
         ("logits", "the logits"),
-        ("8.6 v", "the value of 8.6"),
-        ("8.6 v, 8.10 v, mlp 9", "the values of 8.6 and 8.10 and MLP 9"),
-        ("8.6 q, 8.6 k", "the query of 8.6 and the key of 8.6"),
-        ("1.0 q, 1.1 q, 1.2 q, 1.3 q, 1.4 q", "the queries of 5 heads"),
+        ("v 8.6", "the value of 8.6"),
+        ("v 8.6, v 8.10, mlp 9", "the values of 8.6 and 8.10 and MLP 9"),
+        ("q 8.6, k 8.6", "the query of 8.6 and the key of 8.6"),
+        ("q 1.0, q 1.1, q 1.2, q 1.3, q 1.4", "the queries of 5 heads"),
     ],
 )
 def test_receivers_in_words(receivers: str, expected: str):
-    assert receivers_said(receivers) == expected
+    assert receivers_said(receivers.split(", ")) == expected
 
 
 def test_lens_that_rises_late():

@@ -22,10 +22,10 @@ from torch import Tensor
 from unweave.circuits.circuit import Circuit
 from unweave.circuits.reference import drawn_reference
 from unweave.errors import InputError
-from unweave.methods.heads import Head
 from unweave.methods.replacement import Replacement, Values, replacement_of, replacing
 from unweave.metrics.contrast import Contrast
 from unweave.models.prompts import Prompts
+from unweave.nodes import Head
 
 # Fewer prompts than this make a poor template mean: it holds too much of each one.
 FEW = 5

@@ -6,27 +6,21 @@ these positions, do it. `unweave.circuits.evaluate` tests the claim; `unweave.ci
 
 from __future__ import annotations
 
-import math
 import os
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, final
 
 from unweave.errors import InputError
-from unweave.methods.heads import Head, head_name, is_head, listed
-from unweave.metrics.contrast import Contrast
-from unweave.models.config import Config
-from unweave.models.sites import whole
+from unweave.nodes import Edge, Head, Node, head_name, listed, read_node, whole
 
 if TYPE_CHECKING:
     from unweave.methods.head_roles import HeadRoles
+    from unweave.metrics.contrast import Contrast
+    from unweave.models.config import Config
 
 Everywhere = Literal["all"]
-
-INPUTS = ("", "q", "k", "v")
-_NODE = re.compile(r"\d+\.\d+|\d+_mlp|embed|pos_embed|logits")
 
 
 @final
@@ -46,37 +40,15 @@ class Group:
     mlps: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "heads", tuple(_head(head) for head in listed(self.heads)))
+        object.__setattr__(self, "heads", tuple(read_head(head) for head in listed(self.heads, "heads")))
         object.__setattr__(self, "mlps", tuple(whole("mlps", layer) for layer in self.mlps))
         if not isinstance(self.roles, str):
             object.__setattr__(self, "roles", tuple(self.roles))
 
-
-@final
-@dataclass(frozen=True)
-class Edge:
-    """Sender to receiver: "9.9" (layer.head), "9_mlp", "embed", "pos_embed" or "logits".
-
-    `input` is the receiver's "q", "k" or "v", and "" where it has one input. `effect` is the path's effect on the
-    metric, between `low` and `high` if an interval is known, and finite. `role` is where the receiver reads, "" for
-    everywhere. `shared` names other heads of the circuit that read the same key or value: one path, which they receive
-    together.
-    """
-
-    sender: str
-    receiver: str
-    input: str = ""
-    effect: float | None = None
-    low: float | None = None
-    high: float | None = None
-    role: str = ""
-    shared: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        ends = (self.low, self.high)
-        if None not in ends and not all(map(math.isfinite, ends)):  # pyright: ignore[reportArgumentType]
-            for name in ("low", "high"):  # too few prompts for an interval
-                object.__setattr__(self, name, None)
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """Its heads and MLPs as nodes, at no place of their own."""
+        return (*(Node("z", *head) for head in self.heads), *(Node("mlp", layer) for layer in self.mlps))
 
 
 @final
@@ -119,12 +91,13 @@ class Circuit:
             raise InputError("circuit: it is empty; give at least one group with at least one head")
         _check_once("group", [group.name for group in self.groups])
         _check_once("head", [head_name(head) for head in self.heads])
-        _check_once("MLP", [f"{layer}_mlp" for layer in self.mlps])
+        _check_once("MLP", [f"mlp {layer}" for layer in self.mlps])
         for group in self.groups:
             if group.roles != "all" and (isinstance(group.roles, str) or not group.roles):
                 raise InputError(f"group {group.name!r}: roles: expected 'all' or roles such as ('end',)")
+        members = {node for group in self.groups for node in group.nodes}
         for edge in self.edges:
-            self._check_edge(edge)
+            _check_edge(edge, members)
         named = [*self.minimality, *(head for others in self.minimality.values() for head in others)]
         self._check_members("minimality", named)
         for head, others in self.minimality.items():
@@ -181,11 +154,11 @@ class Circuit:
         gone = set(heads)
         self._check_members("heads", sorted(gone))
         groups = tuple(replace(group, heads=_but(group.heads, gone)) for group in self.groups)
-        names = {head_name(head) for head in gone}
+        nodes = {Node("z", *head) for head in gone}
         return replace(
             self,
             groups=tuple(group for group in groups if group.heads or group.mlps),
-            edges=tuple(edge for each in self.edges for edge in _left(each, names)),
+            edges=tuple(edge for each in self.edges for edge in _left(each, nodes)),
             minimality={head: _but(others, gone) for head, others in self.minimality.items() if head not in gone},
         )
 
@@ -233,18 +206,6 @@ class Circuit:
         if strange:
             raise InputError(f"{argument}: {head_name(strange[0])} is not in this circuit; it has {_names(self.heads)}")
 
-    def _check_edge(self, edge: Edge) -> None:
-        where = f"edge {edge.sender} -> {edge.receiver}"
-        if edge.input not in INPUTS:
-            raise InputError(f"{where}: input: expected 'q', 'k', 'v' or '', got {edge.input!r}")
-        members = {*map(head_name, self.heads), *(f"{layer}_mlp" for layer in self.mlps)}
-        shared = ((other, ()) for other in edge.shared)
-        for node, outside in ((edge.sender, ("embed", "pos_embed")), (edge.receiver, ("logits",)), *shared):
-            if not _NODE.fullmatch(node):
-                raise InputError(f"{where}: {node!r} is no node; write '9.9', '9_mlp', 'embed' or 'logits'")
-            if node not in members and node not in outside:
-                raise InputError(f"{where}: {node} is not in this circuit; add it to a group, or drop the edge")
-
     def __repr__(self) -> str:
         what = " of ".join(part for part in (self.task, self.model) if part)
         title = f"Circuit({what + ', ' if what else ''}{len(self.heads)} heads, {len(self.edges)} edges)"
@@ -252,26 +213,28 @@ class Circuit:
         return "\n".join([title, *(f"  {group.name:<{width}}  {_members(group)}" for group in self.groups)])
 
 
-def _head(given: object) -> Head:
-    if isinstance(given, str):
-        return read_head(given)
-    if not is_head(given):
-        raise InputError(f"head: {given!r} is not a head; write (9, 6) or '9.6', layer first")
-    layer, head = given  # pyright: ignore[reportGeneralTypeIssues]
-    return whole("layer", layer), whole("head", head)
+def read_head(given: object) -> Head:
+    """A head of any model, as users write it. Raises InputError with an example."""
+    node = read_node(given, "head")
+    if node.site != "z" or node.part is None or node.at is not None:
+        raise InputError(f"head: {str(node)!r} is not a head; write (9, 6) or '9.6', layer first")
+    return node.head
 
 
-def read_head(text: str) -> Head:
-    """The head that `head_name` writes, of any model. Raises InputError with an example."""
-    match = re.fullmatch(r"(?:z )?(\d+)\.(\d+)", text)
-    if not match:
-        raise InputError(f"head: {text!r} cannot be read; write layer.head, such as '9.6'")
-    return int(match[1]), int(match[2])
+def _check_edge(edge: Edge, members: Collection[Node]) -> None:
+    ends = (
+        (edge.sender, ("embed", "pos_embed")),
+        (edge.receiver, ("logits",)),
+        *((other, ()) for other in edge.shared),
+    )
+    for node, outside in ends:
+        if node not in members and node.site not in outside:
+            raise InputError(f"edge {edge}: {node.short} is not in this circuit; add it to a group, or drop the edge")
 
 
 def _members(group: Group) -> str:
     places = "all positions" if group.roles == "all" else ", ".join(group.roles)
-    return f"{' '.join([*map(head_name, group.heads), *(f'{layer}_mlp' for layer in group.mlps)])} @ {places}"
+    return f"{', '.join(node.short for node in group.nodes)} @ {places}"
 
 
 def _plain(name: str) -> str:
@@ -287,9 +250,9 @@ def _but(heads: Iterable[Head], gone: set[Head]) -> tuple[Head, ...]:
     return tuple(head for head in heads if head not in gone)
 
 
-def _left(edge: Edge, gone: Collection[str]) -> list[Edge]:
+def _left(edge: Edge, gone: Collection[Node]) -> list[Edge]:
     """The edge without the heads that are gone: one that others receive too stays with them."""
-    ends = [name for name in (edge.receiver, *edge.shared) if name not in gone]
+    ends = [node for node in (edge.receiver, *edge.shared) if node not in gone]
     return [replace(edge, receiver=ends[0], shared=tuple(ends[1:]))] if ends and edge.sender not in gone else []
 
 

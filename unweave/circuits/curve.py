@@ -17,7 +17,7 @@ import numpy as np
 
 from unweave.circuits.runs import CircuitRuns
 from unweave.circuits.tables import SCALES, mean, scales, table
-from unweave.methods.heads import Head, head_name
+from unweave.nodes import Head, head_name
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -17,13 +17,14 @@ out. Keys stand in this order, so that the same circuit gives the same bytes.
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from unweave.circuits.circuit import Circuit, Edge, Group, read_head
+from unweave.circuits.circuit import Circuit, Group, read_head
 from unweave.errors import InputError
 from unweave.files import placed
-from unweave.methods.heads import Head, head_name
+from unweave.nodes import Edge, Head, Node, head_name
 
+T = TypeVar("T")
 FORMAT = 1
 _TOP = ("format", "model", "task", "notes", "groups", "edges", "minimality", "attrs")
 _MODEL = ("name", "layers", "heads")
@@ -79,13 +80,18 @@ def as_fields(circuit: Circuit) -> dict[str, object]:
             }
             for group in circuit.groups
         ],
-        "edges": [{key: getattr(edge, key) for key in _EDGE} for edge in circuit.edges],  # a tuple is written as a list
+        "edges": [{key: _plain(getattr(edge, key)) for key in _EDGE} for edge in circuit.edges],
         "minimality": {
             head_name(head): [head_name(other) for other in others]
             for head, others in sorted(circuit.minimality.items())
         },
         "attrs": dict(circuit.attrs),
     }
+
+
+def _plain(value: object) -> object:
+    """A node by its name; a tuple of nodes as a list of names."""
+    return value.short if isinstance(value, Node) else [*map(_plain, value)] if isinstance(value, tuple) else value
 
 
 def _circuit(fields: Mapping[str, Any]) -> Circuit:
@@ -129,9 +135,10 @@ def _edge(entry: Mapping[str, Any], where: str) -> Edge:
         value = entry.get(key)
         if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
             raise InputError(f"{where}: {key}: expected a number or null, got {value!r}")
-    texts = {key: _text(entry, where, key) for key in ("sender", "receiver", "input", "role")}
-    shared = tuple(_list(entry.get("shared", []), f"{where}: shared", str))
-    return Edge(**texts, effect=entry.get("effect"), low=entry.get("low"), high=entry.get("high"), shared=shared)
+    texts: dict[str, Any] = {key: _text(entry, where, key) for key in ("sender", "receiver", "input", "role")}
+    shared: Any = tuple(_list(entry.get("shared", []), f"{where}: shared", str))
+    numbers: dict[str, Any] = {key: entry.get(key) for key in ("effect", "low", "high")}
+    return _named(where, lambda text: Edge(text, **texts, **numbers, shared=shared), texts.pop("sender"))
 
 
 def _record(entry: Any, where: str, known: tuple[str, ...], needed: tuple[str, ...] = ()) -> Mapping[str, Any]:
@@ -157,7 +164,7 @@ def _heads(entries: Any, where: str) -> tuple[Head, ...]:
     return tuple(_named(where, read_head, text) for text in _list(entries, where, str))
 
 
-def _named(where: str, read: Callable[[str], Head], text: str) -> Head:
+def _named(where: str, read: Callable[[str], T], text: str) -> T:
     try:
         return read(text)
     except InputError as error:

@@ -14,7 +14,7 @@ import numpy as np
 from unweave.circuits.circuit import Circuit
 from unweave.circuits.runs import CircuitRuns, Heads
 from unweave.circuits.tables import interval, mean, names, ratio_interval, table
-from unweave.methods.heads import Head, head_name
+from unweave.nodes import Head, head_name
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -13,8 +13,8 @@ from unweave.circuits.ablation import NOTHING, Ablation, Kept
 from unweave.circuits.circuit import Circuit
 from unweave.circuits.halves import halves
 from unweave.circuits.masked_runs import MaskedRuns
-from unweave.methods.heads import Head
 from unweave.metrics.contrast import Contrast
+from unweave.nodes import Head
 
 Heads = frozenset[Head]
 Rows = tuple[int, ...] | None

@@ -22,11 +22,10 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from unweave.errors import InputError
-from unweave.methods.frame import labelled
-from unweave.methods.heads import Head
-from unweave.methods.path_ends import Receiver, Sender
 from unweave.methods.path_patching import path_patch
+from unweave.methods.to_xarray import to_xarray
 from unweave.metrics.contrast import Contrast
+from unweave.nodes import Head, Node
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -61,7 +60,7 @@ class Senders:
         """Direct effects of all heads at a role on the logits, `(prompt, layer, head)`."""
         return self._patch(self.pair, "logits", "heads", role)
 
-    def effects(self, receivers: Sequence[Receiver], role: str) -> xr.DataArray:
+    def effects(self, receivers: Sequence[Node], role: str) -> xr.DataArray:
         """Effects of all heads through the receivers, `(prompt, layer, head)`; both stand at a role."""
         if self.few is None:
             return self._patch(self.pair, receivers, "heads", role)
@@ -76,14 +75,14 @@ class Senders:
         axes = {name: tried[name].values.tolist() for name in ("layer", "head")}
         about = {"n_prompts": len(self.pair.prompts), "gap": self.pair.gap, "clean_mean": float(self.pair.clean.mean())}
         attrs = {**tried.attrs, **about}
-        return labelled(self.pair, effects, axes, attrs, self.pair.prompts)
+        return to_xarray(self.pair, effects, axes, attrs, self.pair.prompts)
 
-    def through(self, receivers: str | Sequence[Receiver], senders: Sequence[Head], role: str) -> xr.DataArray:
+    def through(self, receivers: str | Sequence[Node], senders: Sequence[Head], role: str) -> xr.DataArray:
         """Effects of some heads, `(prompt, sender)`, on every prompt."""
         return self._patch(self.pair, receivers, list(senders), role)
 
     def _patch(
-        self, pair: Contrast, receivers: str | Sequence[Receiver], senders: str | Sequence[Sender], role: str
+        self, pair: Contrast, receivers: str | Sequence[Node], senders: str | Sequence[Head], role: str
     ) -> xr.DataArray:
         import xarray as xr
 

@@ -31,23 +31,20 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from unweave.circuits.circuit import Circuit, Edge, Group
+from unweave.circuits.circuit import Circuit, Group
 from unweave.circuits.halves import halves
 from unweave.circuits.senders import Senders
 from unweave.errors import InputError, Interrupted
-from unweave.methods.axes import several
-from unweave.methods.heads import Head, head_name
 from unweave.methods.role_attention import role_attention
+from unweave.methods.targets import several
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.forward import looks_ahead
+from unweave.nodes import Edge, Head, Node, head_name
 from unweave.progress import Progress, shown
 from unweave.results.summary import summary
 
 if TYPE_CHECKING:
     import xarray as xr
-
-# One input: layer, number, and "q", "k" or "v"; the number of a query head, or of a key/value head.
-Input = tuple[int, int, str]
 
 
 @dataclass(frozen=True)
@@ -73,19 +70,11 @@ class SketchRules:
 
 
 @dataclass(frozen=True)
-class Node:
-    """A head at the role where it writes."""
-
-    head: Head
-    role: str
-
-
-@dataclass(frozen=True)
 class Step:
     """Inputs of one kind (`q`, `k` or `v`) at one role, to be followed backwards together."""
 
     role: str
-    inputs: tuple[Input, ...]
+    inputs: tuple[Node, ...]
 
 
 @dataclass(frozen=True)
@@ -104,8 +93,8 @@ class _Found:
     """Nodes, who reads which input at which role, and effects of senders through inputs, as they are found."""
 
     nodes: dict[Node, Seen] = field(default_factory=dict)
-    readers: dict[tuple[Input, str], list[Head]] = field(default_factory=dict)
-    effects: dict[tuple[Head, Input | None, str], xr.Dataset] = field(default_factory=dict)
+    readers: dict[tuple[Node, str], list[Head]] = field(default_factory=dict)
+    effects: dict[tuple[Head, Node | None, str], xr.Dataset] = field(default_factory=dict)
 
     def enter(self, node: Node, level: int, row: xr.Dataset) -> bool:
         """Takes in a node with its effect; False where it was found before."""
@@ -204,7 +193,7 @@ def _search(
 ) -> None:
     end = search.pair.metric.role
     table = summary(search.direct(end))
-    frontier = [Node(head, end) for head in _kept(table, rules.threshold, rules.alpha)]
+    frontier = [_node(head, end) for head in _kept(table, rules.threshold, rules.alpha)]
     if not frontier:
         largest = float(abs(table["mean"]).max())
         raise InputError(
@@ -237,7 +226,7 @@ def _follow(
     table = summary(search.effects(step.inputs, step.role))
     effect = {head: table.sel(layer=head[0], head=head[1]) for head in _kept(table, rules.threshold, rules.alpha)}
     for one in step.inputs:
-        alone = {sender: row for sender, row in effect.items() if sender[0] < one[0]}
+        alone = {sender: row for sender, row in effect.items() if sender[0] < one.layer}
         if len(step.inputs) > 1 and alone:
             each = summary(search.through([one], list(alone), step.role))
             alone = {sender: each.sel(sender=head_name(sender)) for sender in alone}
@@ -247,13 +236,13 @@ def _follow(
             if abs(float(row["mean"])) >= rules.edge_threshold and _differs(row, rules.alpha)
         }
         _report(search, report, one, step.role, large, found)
-    return [(Node(sender, step.role), row) for sender, row in effect.items()]
+    return [(_node(sender, step.role), row) for sender, row in effect.items()]
 
 
 def _report(
     search: Senders,
     report: Senders,
-    receiver: Input | None,
+    receiver: Node | None,
     role: str,
     rows: Mapping[Head, xr.Dataset],
     found: _Found,
@@ -275,20 +264,29 @@ def _steps(search: Senders, frontier: Sequence[Node], looks: xr.DataArray, atten
     its readers does. Nothing writes before the first layer.
     """
     share = search.pair.model.config.heads_per_kv
-    steps: dict[tuple[str, str, bool], list[Input]] = {}
-    for node in sorted(frontier, key=lambda node: (not found.nodes[node].supports, node.role, node.head)):
+    steps: dict[tuple[str, str, bool], list[Node]] = {}
+    for node in sorted(frontier, key=lambda node: (not found.nodes[node].supports, _role(node), node.head)):
         layer, head = node.head
-        there = looks.sel(layer=layer, head=head, q_role=node.role)
+        there = looks.sel(layer=layer, head=head, q_role=_role(node))
         roles = [str(role) for role in looks["k_role"].values if float(there.sel(k_role=role)) >= attends]
-        reads = [((layer, head, "q"), node.role)]
-        reads += [((layer, head // share, kind), role) for role in roles for kind in ("k", "v")]
+        reads = [(Node("q", layer, head), _role(node))]
+        reads += [(Node(kind, layer, head // share), role) for role in roles for kind in ("k", "v")]
         for one, role in reads if layer else ():
             readers = found.readers.setdefault((one, role), [])
             if not readers:
-                steps.setdefault((one[2], role, found.nodes[node].supports), []).append(one)
+                steps.setdefault((one.site, role, found.nodes[node].supports), []).append(one)
             if node.head not in readers:
                 readers.append(node.head)
     return [Step(role, tuple(inputs)) for (_, role, _), inputs in steps.items()]
+
+
+def _node(head: Head, role: str) -> Node:
+    """A head at the role where it writes."""
+    return Node("z", *head, at=role)
+
+
+def _role(node: Node) -> str:
+    return str(node.at)
 
 
 def _kept(table: xr.Dataset, threshold: float, alpha: float) -> list[Head]:
@@ -313,7 +311,7 @@ def _circuit(pair: Contrast, search: Senders, report: Senders, rules: SketchRule
     groups: dict[tuple[int, bool, tuple[str, ...]], list[Head]] = {}
     for head, its in nodes.items():
         first = min((found.nodes[node] for node in its), key=lambda seen: (seen.level, -seen.size))
-        roles = tuple(sorted((node.role for node in its), key=order.index))
+        roles = tuple(sorted((_role(node) for node in its), key=order.index))
         groups.setdefault((first.level, not first.supports, roles), []).append(head)
     config, metric = pair.model.config, pair.metric
     same = report.pair is search.pair
@@ -351,10 +349,10 @@ def _edges(found: _Found, heads: Collection[Head]) -> list[Edge]:
     for (sender, receiver, role), row in found.effects.items():
         sign = -1 if float(row.attrs["gap"]) * (1 if row.attrs["better"] == "higher" else -1) > 0 else 1
         effect, low, high = sign * float(row["mean"]), *sorted(sign * float(row[end]) for end in ("low", "high"))
-        name = head_name(sender)
+        writer = Node("z", *sender)
         if sender in heads and receiver is None:
-            edges.append(Edge(name, "logits", "", effect, low, high, role))
+            edges.append(Edge(writer, Node("logits"), "", effect, low, high, role))
         elif sender in heads and receiver is not None:
-            first, *others = map(head_name, found.readers[receiver, role])
-            edges.append(Edge(name, first, receiver[2], effect, low, high, role, tuple(others)))
+            first, *others = (Node("z", *head) for head in found.readers[receiver, role])
+            edges.append(Edge(writer, first, receiver.site, effect, low, high, role, tuple(others)))
     return edges

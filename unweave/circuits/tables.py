@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from unweave.circuits.runs import CircuitRuns
-from unweave.methods.frame import Coords, attributes, labelled
-from unweave.methods.heads import Head, head_name
+from unweave.methods.to_xarray import Coords, attributes, to_xarray
+from unweave.nodes import Head, head_name
 from unweave.results import statistics
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def table(
         **runs.ablation.about,
     }
     arrays = {
-        key: labelled(runs.pair, values.T, {name: list(labels)}, {}, extra=extra) for key, values in columns.items()
+        key: to_xarray(runs.pair, values.T, {name: list(labels)}, {}, extra=extra) for key, values in columns.items()
     }
     return xr.Dataset(arrays, attrs={**attributes(runs.pair), **said, **attrs})
 

@@ -19,7 +19,7 @@ def heading(result: "xarray.DataArray | xarray.Dataset | xarray.DataTree") -> li
 
     # A summary of several sites has its attributes in each of them.
     first = result if result.attrs else next(iter(dict(result).values()))
-    says = {str(key): str(value) for key, value in first.attrs.items()}
+    says = {str(key): _text(value) for key, value in first.attrs.items()}
     if not result.attrs.get("site") and isinstance(result, Mapping):
         says["site"] = ", ".join(map(str, result))
     method = says.get("method", "")
@@ -37,6 +37,10 @@ def heading(result: "xarray.DataArray | xarray.Dataset | xarray.DataTree") -> li
     lines += [scope_of(first)] if scope_of(first) else []  # pyright: ignore[reportArgumentType]
     lines += [says["notes"]] if says.get("notes") else []
     return [*lines, *_backups(result)] if method == "backup heads" and "prompt" in result.dims else lines
+
+
+def _text(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _patching(says: Says, _: Dims) -> str:
@@ -60,7 +64,7 @@ def _knockout(says: Says, dims: Dims) -> str:
 def _replaced(says: Says, _: Dims) -> str:
     of = f" of the {says['source']} prompts" if says["source"] in ("clean", "corrupted") else ""
     whom = says.get("knocked_out", "")
-    whom += " together, " if "+" in whom else ", " if whom else ""
+    whom += " together, " if "," in whom else ", " if whom else ""
     return f"{whom}replaced by: {says['how']}{of}, at {says['at']}"
 
 

@@ -1,21 +1,12 @@
 """How the values of options are read: sizes, axes, lists of places. What a model has to know is checked later."""
 
 import re
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
 from unweave.errors import InputError
 
-V = TypeVar("V")
-Receiver = tuple[int, int, str] | str
-Sender = str | tuple[str, ...]
-
 _UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 _BY_HEAD = {"z", "q", "k", "v", "pattern"}
-_RECEIVERS = "write logits, or inputs of heads and MLPs, such as '8.1 v, 8.10 q, mlp 9'"
-_SENDERS = "write heads, mlps, or a list such as '9.6, mlp 3, embed', with 9.6+9.9 for two that send together"
-_HEAD, _MLP = r"\d+\.\d+", r"mlp \d+"
-_INPUT = rf"{_HEAD} q|\d+\.(kv)?\d+ [kv]"
 
 
 def memory(text: str | None) -> int | float | None:
@@ -29,16 +20,18 @@ def memory(text: str | None) -> int | float | None:
     return float(number) if "." in number and not unit else int(float(number) * _UNITS[unit])
 
 
-def are_addresses(sites: Sequence[str]) -> bool:
+def are_nodes(sites: Sequence[str]) -> bool:
     """Whether single places are named and not whole sites. Raises InputError for neither, both, and what is twice."""
-    from unweave.methods.address import Address
-    from unweave.models.sites import parse_site
+    from unweave.nodes import read_nodes, site_named
 
-    single = [" " in site.strip() for site in sites]
-    for place in (part for site in sites for part in site.split("+")):
-        parse_site(Address.parse(place).site if any(single) else place)
+    single = any(" " in site.strip() for site in sites)
+    for site in sites:
+        if single:
+            read_nodes(site, "sites")
+        else:
+            site_named(site)
     _check_once([" ".join(site.split()) for site in sites], "sites")
-    return any(single)
+    return single
 
 
 def axes(over: str | None, sites: Sequence[str]) -> tuple[str, ...]:
@@ -57,18 +50,32 @@ def names(text: str, option: str) -> tuple[str, ...]:
     return found
 
 
-def receivers(text: str) -> str | list[Receiver]:
-    """`--receivers`: `logits`, or a list such as `8.6 v, mlp 9`. Raises InputError for anything else."""
-    if text.strip() == "logits":
-        return "logits"
-    return _list(text, "--receivers", _receiver)
+# What paths begin and end in: words, and the sites of nodes.
+SENDERS = (("heads", "mlps"), ("z", "mlp_out", "embed"))
+RECEIVERS = (("logits",), ("q", "k", "v", "mlp_out"))
 
 
-def senders(text: str) -> str | list[Sender]:
-    """`--senders`: `heads`, `mlps`, or a list such as `9.6, mlp 3, 9.6+9.9`. Raises InputError for anything else."""
-    if text.strip() in ("heads", "mlps"):
+def nodes(text: str, option: str, among: tuple[Sequence[str], Sequence[str]]) -> str | list[str]:
+    """A word for many, or nodes between commas, several together with a plus.
+
+    Raises InputError for what is none of them, and for one that is named twice.
+    """
+    from unweave.nodes import check_once, read_nodes
+
+    words, sites = among
+    if text.strip() in words:
         return text.strip()
-    return _list(text, "--senders", _sender)
+    found = names(text, option)
+    joints = [read_nodes(name, option) for name in found]
+    for joint in joints:
+        wrong = [node for node in joint if node.site not in sites]
+        if wrong:
+            raise InputError(
+                f"{option}: {str(wrong[0])!r} cannot be taken; write {', '.join(words)}, or {' '.join(sites)}"
+            )
+        check_once(joint, option)
+    check_once(joints, option)
+    return list(found)
 
 
 def sides(text: str | None) -> str | tuple[str | None, str | None] | None:
@@ -83,35 +90,7 @@ def sides(text: str | None) -> str | tuple[str | None, str | None] | None:
     return sends.strip() or None, receives.strip() or None
 
 
-def _list(text: str, option: str, read: Callable[[str], V]) -> list[V]:
-    found = [read(name) for name in names(text, option)]
-    _check_once(found, option)
-    return found
-
-
-def _receiver(text: str) -> Receiver:
-    if re.fullmatch(_MLP, text):
-        return text
-    if text[:2] in ("q ", "k ", "v "):  # as knockouts write it
-        text = " ".join(reversed(text.split()))
-    if not re.fullmatch(_INPUT, text):
-        raise InputError(f"--receivers: {text!r} cannot be read; {_RECEIVERS}")
-    head, kind = text.split()
-    layer, number = head.replace("kv", "").split(".")
-    return int(layer), int(number), kind
-
-
-def _sender(text: str) -> Sender:
-    members = tuple(part.strip() for part in text.split("+"))
-    for member in members:
-        if not re.fullmatch(rf"{_HEAD}|{_MLP}|embed", member):
-            raise InputError(f"--senders: {member!r} cannot be read; {_SENDERS}")
-    _check_once(members, "--senders")
-    return members[0] if len(members) == 1 else members
-
-
 def _check_once(found: Sequence[object], option: str) -> None:
     twice = next((one for place, one in enumerate(found) if one in found[:place]), None)
     if twice is not None:
-        name = "{}.{} {}".format(*twice) if isinstance(twice, tuple) and len(twice) == 3 else twice
-        raise InputError(f"{option}: {name} is named twice; name each once")
+        raise InputError(f"{option}: {twice} is named twice; name each once")

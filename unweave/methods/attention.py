@@ -8,16 +8,17 @@ import torch
 from torch import Tensor
 
 from unweave.engine.reading import read_sites
-from unweave.methods.frame import labelled
-from unweave.methods.heads import Heads, head_name, parse_heads
+from unweave.methods.targets import Nodes, heads_of
+from unweave.methods.to_xarray import to_xarray
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.run import Key
+from unweave.nodes import head_name
 
 if TYPE_CHECKING:
     import xarray as xr
 
 
-def attention(pair: Contrast, heads: Heads, prompts: str = "clean", memory: int | float | None = None) -> xr.DataArray:
+def attention(pair: Contrast, heads: Nodes, prompts: str = "clean", memory: int | float | None = None) -> xr.DataArray:
     """Where heads look.
 
     Args:
@@ -34,7 +35,7 @@ def attention(pair: Contrast, heads: Heads, prompts: str = "clean", memory: int 
         InputError: no head given, one that the model lacks, or one that is named twice.
     """
     check_pair(pair)
-    chosen = parse_heads(pair.model.config, heads)
+    chosen = heads_of(pair.model.config, heads)
     shown = pair.side(prompts)
     of_layer = {layer: [head for n, head in chosen if n == layer] for layer, _ in chosen}
 
@@ -53,4 +54,4 @@ def attention(pair: Contrast, heads: Heads, prompts: str = "clean", memory: int 
         "one": "looks there alone",
         "prompts": prompts,
     }
-    return labelled(pair, patterns, axes, attrs, shown)
+    return to_xarray(pair, patterns, axes, attrs, shown)

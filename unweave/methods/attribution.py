@@ -34,8 +34,8 @@ from torch import Tensor
 
 from unweave.engine.reading import read_at
 from unweave.errors import InputError
-from unweave.methods.axes import several
-from unweave.methods.frame import Coords, array_of, labelled
+from unweave.methods.targets import several
+from unweave.methods.to_xarray import Coords, array_of, to_xarray
 from unweave.methods.weights.head_matrices import answer_direction
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.forward import halves, norm_scale
@@ -142,7 +142,7 @@ def logit_lens(
     attrs = {**_attrs("logit lens"), "norm": norm}
     if norm == "own":
         attrs["quantity"] += " at each stage's own norm scale"
-    return labelled(pair, torch.stack(read, 1), {"stage": list(stages)}, attrs)
+    return to_xarray(pair, torch.stack(read, 1), {"stage": list(stages)}, attrs)
 
 
 @without_autocast
@@ -205,7 +205,7 @@ def attribute(
     axes = {"answer": list(ANSWERS), **axes} if split else axes
     extra: Coords = {name: (dims, array_of(value)) for name, value in (("rest", rest), ("total", total))}
     attrs = _split_attrs(len(candidates_of(pair.prompts))) if split else _attrs("direct logit attribution")
-    return labelled(pair, table, axes, attrs | {"prompts": prompts}, shown, extra)
+    return to_xarray(pair, table, axes, attrs | {"prompts": prompts}, shown, extra)
 
 
 _SITES: dict[str, tuple[str, ...]] = {

@@ -18,13 +18,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from unweave.errors import InputError
-from unweave.methods.frame import labelled_run
-from unweave.methods.heads import Head, HeadName, head_name, parse_head
+from unweave.methods.targets import NodeName, head_of
+from unweave.methods.to_xarray import run_to_xarray
 from unweave.methods.weights.head_matrices import class_direction, ov_matrices
 from unweave.models.forward import norm_scale
 from unweave.models.model import Model
 from unweave.models.precision import widened, without_autocast
 from unweave.models.prompts import Prompts
+from unweave.nodes import Head, head_name
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -36,8 +37,8 @@ LOOKING = ("run", "self")
 def attribution_through(
     model: Model,
     prompts: Prompts | str | Sequence[str] | Int[Tensor, "prompt pos"],
-    sender: HeadName,
-    receiver: HeadName,
+    sender: NodeName,
+    receiver: NodeName,
     *,
     looking: str = "run",
     outputs: tuple[int, int] = (0, 1),
@@ -58,7 +59,7 @@ def attribution_through(
     Raises:
         InputError: a receiver in no later layer; outputs that there are not; prompts that do not fit the model.
     """
-    first, last = parse_head(model.config, sender), parse_head(model.config, receiver)
+    first, last = head_of(model.config, sender), head_of(model.config, receiver)
     if last[0] <= first[0]:
         raise InputError(f"receiver: {head_name(last)} stands in no later layer than the sender {head_name(first)}")
     if looking not in LOOKING:
@@ -76,7 +77,7 @@ def attribution_through(
         "receiver": head_name(last),
         "looking": looking,
     }
-    return labelled_run(model, batch, table, {"pos": range(table.shape[1])}, attrs)
+    return run_to_xarray(model, batch, table, {"pos": range(table.shape[1])}, attrs)
 
 
 def _sent(model: Model, batch: Prompts, head: Head) -> Float[Tensor, "prompt pos d_model"]:

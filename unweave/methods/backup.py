@@ -26,16 +26,16 @@ from torch import Tensor
 from unweave.engine.reading import read_at
 from unweave.errors import InputError
 from unweave.methods.attribution import Reading, by_head, reading_of
-from unweave.methods.frame import Coords, array_of, labelled
-from unweave.methods.heads import Head, Knockouts, head_name
-from unweave.methods.knockout import At, edits_of, roles_of
-from unweave.methods.knockout_targets import Target, knockout_name, one_knockout
+from unweave.methods.knockout import At, edits_of, keys_of, one_knockout, roles_of
 from unweave.methods.replacement import Replacement, replaced_values, replacement_of
+from unweave.methods.targets import JointNodes
+from unweave.methods.to_xarray import Coords, array_of, to_xarray
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.forward import norm_scale
 from unweave.models.precision import without_autocast
 from unweave.models.prompts import Prompts
 from unweave.models.run import Edit, Key
+from unweave.nodes import Head, Node, head_name
 from unweave.results.summary import summary, told_from_zero
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ RUNS = ("before", "after", "change", "from scale")
 @without_autocast
 def knockout_attribution(
     pair: Contrast,
-    knocked_out: Knockouts,
+    knocked_out: JointNodes,
     how: str | Replacement = "mean",
     at: At = None,
     source: str | Prompts | None = None,
@@ -71,8 +71,7 @@ def knockout_attribution(
     check_pair(pair)
     fill = replacement_of(how, source)
     targets = one_knockout(pair.model.config, knocked_out)
-    keys = [(address.site, address.layer) for target in targets for address in target.addresses]
-    given, note = replaced_values(pair, keys, fill)
+    given, note = replaced_values(pair, keys_of(pair.model.config, targets), fill)
     whole, without = _read(pair), _read(pair, edits_of(pair, targets, given, at))
     (before, reading, total_before), (after, _, total_after) = (_contributions(pair, x) for x in (whole, without))
     at_scale_before = _heads(pair, without, reading)
@@ -89,19 +88,19 @@ def knockout_attribution(
         "unit": "logits",
         "zero": "no say in the answer",
         "one": "one logit towards the right answer",
-        "knocked_out": knockout_name(targets),
+        "knocked_out": [str(node) for node in targets],
         **fill.attrs,
         "at": " ".join(roles_of(pair, at)) or "all positions",
         "notes": note,
     }
     config = pair.model.config
     axes = {"run": RUNS, "layer": range(config.n_layers), "head": range(config.n_heads)}
-    return labelled(pair, table, axes, attrs, extra=extra)
+    return to_xarray(pair, table, axes, attrs, extra=extra)
 
 
 def backup_heads(
     pair: Contrast,
-    knocked_out: Knockouts,
+    knocked_out: JointNodes,
     how: str | Replacement = "mean",
     at: At = None,
     threshold: float = 0.02,
@@ -165,16 +164,15 @@ def growth_of(parts: xr.DataArray, out: Sequence[Head]) -> xr.DataArray:
     return growth.assign_attrs(parts.attrs)
 
 
-def _head(target: Target) -> Head:
-    """The head of a target. Raises InputError for what is none."""
-    (at, *more) = target.addresses
-    if at.site != "z" or at.part is None or more:
-        raise InputError(f"knocked_out: backup heads are those of heads, got {target.name!r}; give heads: ['9.9']")
-    return at.layer, at.part
+def _head(node: Node) -> Head:
+    """The head of a node. Raises InputError for what is none."""
+    if node.site not in ("z", "result"):
+        raise InputError(f"knocked_out: backup heads are those of heads, got {str(node)!r}; give heads: ['9.9']")
+    return node.head
 
 
-def _names(chosen: np.ndarray) -> str:
-    return " ".join(head_name((layer, head)) for layer, head in np.argwhere(chosen).tolist())
+def _names(chosen: np.ndarray) -> list[str]:
+    return [head_name((layer, head)) for layer, head in np.argwhere(chosen).tolist()]
 
 
 def _last(pair: Contrast) -> Key:

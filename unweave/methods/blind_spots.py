@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from unweave.errors import InputError, Interrupted
-from unweave.methods.frame import array_of, labelled_run
+from unweave.methods.to_xarray import array_of, run_to_xarray
 from unweave.models.model import Model
 from unweave.models.prompts import Prompts
 from unweave.progress import Progress, shown
@@ -191,4 +191,4 @@ def _labelled(
         "one": "none is",
         "label": label,
     }
-    return labelled_run(model, batch, missed, {"pos": places}, attrs, {"unchanged": (("prompt",), array_of(before))})
+    return run_to_xarray(model, batch, missed, {"pos": places}, attrs, {"unchanged": (("prompt",), array_of(before))})

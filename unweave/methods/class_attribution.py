@@ -19,7 +19,7 @@ from torch import Tensor
 
 from unweave.engine.reading import read_at
 from unweave.methods.attribution import Reading, by_head
-from unweave.methods.frame import Coords, array_of, labelled_run
+from unweave.methods.to_xarray import Coords, array_of, run_to_xarray
 from unweave.methods.weights.head_matrices import answer_direction, class_direction
 from unweave.models.forward import norm_scale
 from unweave.models.model import Model
@@ -78,7 +78,7 @@ def class_attribution(
         table, rest = table / scale, rest / scale[:, 0]
     table = torch.cat([table, (rest + constant)[:, None]], dim=1)
     attrs = _attrs(outputs, final_norm)
-    return labelled_run(model, batch, table, {"component": [*parts, "bias"]}, attrs, _coords(batch, total))
+    return run_to_xarray(model, batch, table, {"component": [*parts, "bias"]}, attrs, _coords(batch, total))
 
 
 def _parts(

@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from unweave.errors import InputError
-from unweave.methods.frame import labelled_weights
+from unweave.methods.to_xarray import weights_to_xarray
 from unweave.methods.weights.vocabulary import chosen_tokens
 from unweave.models.forward import mlp, norm, stage_read, unembed
 from unweave.models.model import Model, check_model
@@ -76,7 +76,7 @@ def copying_scores(model: Model, words: Sequence[str] | Sequence[int] | Tensor, 
         "n_words": len(names),
         "notes": "the first attention is left out before the first MLP" if stage_read(config, "mlp", 0) else "",
     }
-    return labelled_weights(model, table.to(torch.float64), coords, attrs)
+    return weights_to_xarray(model, table.to(torch.float64), coords, attrs)
 
 
 def extended_embedding(model: Model, tokens: Int[Tensor, " word"]) -> Float[Tensor, "word d_model"]:

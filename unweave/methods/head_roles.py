@@ -36,16 +36,17 @@ from unweave.errors import InputError
 from unweave.methods.attribution import ANSWERS, Reading, by_head, candidates_of, reading_of, split_readings
 from unweave.methods.backup import growth_of, knockout_attribution
 from unweave.methods.copying import copying_scores
-from unweave.methods.frame import labelled
 from unweave.methods.head_scores import head_scores
-from unweave.methods.heads import Head, Heads, head_name, parse_heads
 from unweave.methods.patching import patch
 from unweave.methods.path_patching import path_patch
 from unweave.methods.role_attention import role_attention
+from unweave.methods.targets import Nodes, heads_of
+from unweave.methods.to_xarray import to_xarray
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.metrics.logit_diff import LogitDiff
 from unweave.models.precision import without_autocast
 from unweave.models.run import Key
+from unweave.nodes import Head, head_name
 from unweave.results.summary import summary, told_from_zero
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ class HeadRoles:
 
     @property
     def groups(self) -> dict[str, tuple[Head, ...]]:
-        """Heads by name, in the order of the rules; names without a head are left out."""
+        """Nodes by name, in the order of the rules; names without a head are left out."""
         names = [rule.name for rule in self.rules] + [OTHER]
         found = {name: tuple(head.head for head in self.heads if head.name == name) for name in names}
         return {name: heads for name, heads in found.items() if heads}
@@ -185,7 +186,7 @@ class HeadRoles:
 
 
 @without_autocast
-def classify_heads(pair: Contrast, heads: Heads | None = None, rules: HeadRules | None = None) -> HeadRoles:
+def classify_heads(pair: Contrast, heads: Nodes | None = None, rules: HeadRules | None = None) -> HeadRoles:
     """Names for the heads of the indirect-object task.
 
     Args:
@@ -205,7 +206,7 @@ def classify_heads(pair: Contrast, heads: Heads | None = None, rules: HeadRules 
     config = pair.model.config
     limits = HeadRules() if rules is None else rules
     every = tuple((layer, head) for layer in range(config.n_layers) for head in range(config.n_heads))
-    wanted = every if heads is None else parse_heads(config, heads)
+    wanted = every if heads is None else heads_of(config, heads)
     tried, measures = rules_of(limits), _measures(pair, limits)
     movers, others = (_earners(rule, measures) for rule in tried[:2])
     measures["through movers"] = _bare(_through(pair, {*movers, *others}, measures["end to S2"], limits.looks))
@@ -310,9 +311,9 @@ def _direct_and_indirect(pair: Contrast) -> dict[str, xr.DataArray]:
     effect = patch(pair, "z", {**dict.fromkeys(axes), "role": [end]}, "noise", progress=False).sel(role=end)
     shares = {"direct": own, **dict.fromkeys(ANSWERS, torch.full_like(own, float("nan")))}
     shares |= {name: written(part, clean) for name, part in zip(ANSWERS, parts, strict=False)}
-    found = {name: labelled(pair, values / scale, axes, {}) for name, values in shares.items()}
+    found = {name: to_xarray(pair, values / scale, axes, {}) for name, values in shares.items()}
     effect = math.copysign(1, pair.gap) * effect
-    moved = labelled(pair, (written(whole, corrupted) - own) / abs(pair.gap), axes, {})
+    moved = to_xarray(pair, (written(whole, corrupted) - own) / abs(pair.gap), axes, {})
     return found | {"effect": effect, "indirect": effect - moved}
 
 
@@ -341,7 +342,7 @@ def _backup(pair: Contrast, movers: Sequence[Head]) -> dict[str, xr.DataArray]:
     config = pair.model.config
     if not movers:
         axes = {"layer": range(config.n_layers), "head": range(config.n_heads)}
-        none = labelled(pair, torch.zeros(len(pair.prompts), config.n_layers, config.n_heads), axes, {})
+        none = to_xarray(pair, torch.zeros(len(pair.prompts), config.n_layers, config.n_heads), axes, {})
         return {"growth": _bare(none), "after": _bare(none)}
     parts = knockout_attribution(pair, movers, "mean", pair.metric.role)
     return {"growth": _bare(growth_of(parts, movers)), "after": _bare(parts.sel(run="after", drop=True))}

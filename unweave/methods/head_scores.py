@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from unweave.errors import InputError
-from unweave.methods.frame import labelled_weights
+from unweave.methods.to_xarray import weights_to_xarray
 from unweave.models.forward import forward
 from unweave.models.model import Model, check_model
 from unweave.tasks.repeated import beginning, check_length, draw_repeated
@@ -77,7 +77,7 @@ def head_scores(
         "n_prompts": n_sequences,
         "seed": seed,
     }
-    return labelled_weights(model, table, coords, attrs)
+    return weights_to_xarray(model, table, coords, attrs)
 
 
 def _scores(model: Model, tokens: Int[Tensor, "prompt pos"]) -> Float[Tensor, "prompt score layer head"]:

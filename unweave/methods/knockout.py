@@ -23,27 +23,19 @@ from torch import Tensor
 from unweave.engine.context import context_of
 from unweave.engine.donors import GivenDonor, MaskedDonor, RunDonor
 from unweave.engine.executor import execute
-from unweave.engine.grid import JointPatch, NodeGrid
 from unweave.engine.patches import PatchRuns
 from unweave.errors import InputError
-from unweave.methods.frame import finished, labelled
-from unweave.methods.heads import Knockouts, shared_note
-from unweave.methods.knockout_targets import (
-    Target,
-    every_target,
-    knockout_name,
-    knockouts_of,
-    one_knockout,
-    singular,
-    sites_of,
-)
-from unweave.methods.measures import check_measure, measure_attrs, measured
+from unweave.methods.effect_scale import check_measure, measure_attrs, normalize
 from unweave.methods.replacement import Replacement, replacement_of, replacing
 from unweave.methods.result_noise import noise_runs
+from unweave.methods.targets import JointNodes, ResultGrid, by_name, grid_of, grid_over, joints_of, shared_note
+from unweave.methods.to_xarray import finished, to_xarray
 from unweave.metrics.contrast import Contrast, check_pair
+from unweave.models.config import Config
 from unweave.models.prompts import Prompts
 from unweave.models.run import Edit, where
-from unweave.models.sites import SITES, n_heads_at
+from unweave.models.sites import parts_of
+from unweave.nodes import Node, joint_name
 from unweave.progress import Progress
 
 if TYPE_CHECKING:
@@ -54,7 +46,7 @@ At = str | Sequence[str] | None
 
 def knockout(
     pair: Contrast,
-    heads: Knockouts | None = None,
+    heads: JointNodes | None = None,
     how: str | Replacement = "zero",
     at: At = None,
     joint: bool = False,
@@ -98,50 +90,82 @@ def knockout(
     if plan.noisy and fill.how == "gaussian":
         runs, note = noise_runs(pair, plan.chosen, fill.seed, mask_of(pair, at)), ""
     else:
-        values, note = replacing(pair, plan.keys, fill, memory)
-        donor, mask = GivenDonor(values), mask_of(pair, at) if plan.sheets else None
+        values, note = replacing(pair, plan.keys(pair.model.config), fill, memory)
+        donor, mask = GivenDonor(values), mask_of(pair, at) if plan.masked else None
         if mask is not None:  # joint patches name their positions themselves
             donor = MaskedDonor(donor, RunDonor(pair.prompts, pair.clean_run), mask)
-        runs = PatchRuns(context_of(pair, "noise", donor), plan.sheets or plan.joints)
+        runs = PatchRuns(context_of(pair, "noise", donor), plan.grid.patches)
     scores = execute(runs, memory, progress, "knocking out")
     notes = [note, *_notes(pair, plan, uniform=fill.how == "zero" and at is None), scores.note()]
     attrs = {**_attrs(pair, fill, at, plan), "notes": "; ".join(filter(None, notes))}
     return finished(_result(pair, plan, scores.values, measure, attrs), scores.stopped)
 
 
+# Every node of one of these kinds is knocked out in turn; the plurals are words for the same.
+KINDS = ("z", "q", "k", "v", "pattern", "result", "attn_out", "mlp_out", "layer")
+_WORDS = {"heads": "z", "mlp": "mlp_out", "mlps": "mlp_out", "layers": "layer"}
+
+
 @dataclass(frozen=True)
 class Plan:
-    """A knockout's targets, several of them at once in one run where `chosen` says so, and the result's axes.
+    """A knockout's runs: what each of them replaces, and the result's axes.
 
-    `sheets` run whatever the mask of positions is; `joints` name their positions themselves.
+    `masked` runs replace what the mask of positions says; the others name their positions themselves.
     """
 
-    axes: Mapping[str, Sequence]
+    grid: ResultGrid
     kind: str
-    chosen: tuple[tuple[Target, ...], ...]
-    sheets: tuple[NodeGrid, ...] = ()
-    joints: tuple[NodeGrid | JointPatch, ...] = ()
+    chosen: tuple[tuple[Node, ...], ...]
+    masked: bool = False
 
-    @property
-    def keys(self) -> list[tuple[str, int]]:
+    def keys(self, config: Config) -> list[tuple[str, int]]:
         """Sites and layers that are replaced."""
-        listed = [(a.site, a.layer) for targets in self.chosen for target in targets for a in target.addresses]
-        return list(dict.fromkeys([*((sheet.site, sheet.layer) for sheet in self.sheets), *listed]))
+        return keys_of(config, [node for nodes in self.chosen for node in nodes])
 
     @property
     def noisy(self) -> bool:
         """Whether heads are replaced in the residual stream, where a Gaussian is another one than in `z`."""
-        return any(target.name.startswith("result ") for targets in self.chosen for target in targets)
+        return any(node.site == "result" for nodes in self.chosen for node in nodes)
 
 
-def edits_of(pair: Contrast, targets: Sequence[Target], given: Mapping[tuple[str, int], Tensor], at: At) -> list[Edit]:
+def keys_of(config: Config, nodes: Sequence[Node]) -> list[tuple[str, int]]:
+    """Sites and layers of a run that nodes stand for."""
+    return list(dict.fromkeys((part.site, part.layer) for node in nodes for part in parts_of(config, node)))
+
+
+def knockouts_of(config: Config, heads: JointNodes) -> dict[str, tuple[Node, ...]]:
+    """Knockouts by name, in the order given, each of one node, or of several together.
+
+    Raises:
+        InputError: no node, one that cannot be read or that the model lacks, or one that is named twice.
+    """
+    joints = joints_of(config, heads, "heads", KINDS)
+    whole = [node for nodes in joints for node in nodes if node.part is None and node.kind.rows != "resid"]
+    if whole:
+        raise InputError(
+            f"heads: {str(whole[0])!r} names no head; write '{whole[0]}.0', or 'attn_out {whole[0].layer}'"
+        )
+    return by_name(config, joints, "heads")
+
+
+def one_knockout(config: Config, heads: JointNodes) -> tuple[Node, ...]:
+    """What is knocked out together: `[(9, 6), "9.9"]`. Raises InputError as `knockouts_of`, and for several lists."""
+    knockouts = knockouts_of(config, heads)
+    if len(knockouts) > 1 and any(len(nodes) > 1 for nodes in knockouts.values()):
+        raise InputError(
+            f"heads: expected one knockout, all of it together, got several: {', '.join(knockouts)}; give one list"
+        )
+    return tuple(node for nodes in knockouts.values() for node in nodes)
+
+
+def edits_of(pair: Contrast, targets: Sequence[Node], given: Mapping[tuple[str, int], Tensor], at: At) -> list[Edit]:
     """The knockout of all targets at once as edits of a plain run."""
     places = [pair.prompts.role(role) for role in roles_of(pair, at)] or [None]
     edits = []
-    for address in (address for target in targets for address in target.addresses):
-        value = given[address.site, address.layer]
+    for node in (part for target in targets for part in parts_of(pair.model.config, target)):
+        value = given[node.site, node.layer]
         for place in places:
-            whole = Edit(address.site, address.layer, value, head=address.part, pos=place)
+            whole = Edit(node.site, node.layer, value, head=node.part, pos=place)
             edits.append(replace(whole, value=value[where(whole, len(pair.prompts), value.device)]))
     return edits
 
@@ -183,58 +207,47 @@ def _is_kind(heads: object) -> bool:
     return isinstance(heads, str) and not any(letter.isdecimal() for letter in heads)
 
 
-def _plan(pair: Contrast, heads: Knockouts, at: At, joint: bool) -> Plan:
-    config = pair.model.config
+def _plan(pair: Contrast, heads: JointNodes, at: At, joint: bool) -> Plan:
+    config, roles = pair.model.config, roles_of(pair, at)
     if _is_kind(heads):
-        return _in_turn(pair, singular(str(heads)), at)
-    chosen = (one_knockout(config, heads),) if joint else tuple(knockouts_of(config, heads))
-    names = [knockout_name(targets) for targets in chosen]
-    kinds = {target.name.split()[0] for targets in chosen for target in targets}
+        return _in_turn(pair, _WORDS.get(str(heads), str(heads)), roles)
+    chosen = knockouts_of(config, heads)
+    if joint:
+        nodes = one_knockout(config, heads)
+        chosen = {joint_name(nodes): nodes}
+    placed = {joint_name(_at(nodes, roles)): nodes for nodes in chosen.values()}
+    kinds = {node.name for nodes in chosen.values() for node in nodes}
     kind = kinds.pop() if len(kinds) == 1 else "addresses"
-    suffix = "".join(f" @{role}" for role in roles_of(pair, at))
-    return Plan({"address": [name + suffix for name in names]}, kind, chosen, joints=_joints(pair, chosen, at))
+    return Plan(grid_of(config, pair.prompts, placed, roles), kind, tuple(chosen.values()))
 
 
-def _in_turn(pair: Contrast, kind: str, at: At) -> Plan:
-    """Every target of a kind, each on its own."""
+def _at(nodes: Sequence[Node], roles: Sequence[str]) -> list[Node]:
+    return [replace(node, at=role) for node in nodes for role in roles] or list(nodes)
+
+
+def _in_turn(pair: Contrast, kind: str, roles: Sequence[str]) -> Plan:
+    """Every node of a kind, each on its own."""
     config = pair.model.config
-    layers = range(config.n_layers)
-    site, *more = sites_of(config, kind)
-    n_heads = n_heads_at(config, SITES[site])
-    if more:
-        chosen = tuple((target,) for target in every_target(config, kind))
-        return Plan({"layer": layers}, kind, chosen, joints=_joints(pair, chosen, at))
-    if n_heads is None:
-        return Plan({"layer": layers}, kind, (), tuple(NodeGrid(site, layer, layer) for layer in layers))
-    heads = tuple(range(n_heads))
-    results = [f"result {n}.{head}" for n in layers for head in heads] if kind == "result" else []
-    chosen = tuple(knockouts_of(config, results)) if results else ()
-    axis = "kv_head" if SITES[site].rows == "kv_head" and config.grouped else "head"
-    sheets = tuple(NodeGrid(site, layer, layer * n_heads, heads) for layer in layers)
-    return Plan({"layer": layers, axis: heads}, kind, chosen, sheets)
-
-
-def _joints(pair: Contrast, chosen: Sequence[Sequence[Target]], at: At) -> tuple[NodeGrid | JointPatch, ...]:
-    """One patch for each set of targets: a sheet where it is one activation at one place, else all places together."""
-    places = [pair.prompts.role(role).cpu()[None] for role in roles_of(pair, at)] or [None]
-    patches: list[NodeGrid | JointPatch] = []
-    for offset, targets in enumerate(chosen):
-        members = tuple(
-            NodeGrid(a.site, a.layer, 0, None if a.part is None else (a.part,), place)
-            for target in targets
-            for a in target.addresses
-            for place in places
-        )
-        patches.append(replace(members[0], offset=offset) if len(members) == 1 else JointPatch(members, offset))
-    return tuple(patches)
+    if kind not in KINDS:
+        raise InputError(f"heads: {kind!r} cannot be knocked out; choose among {' '.join([*KINDS, *_WORDS])}")
+    if kind == "layer":
+        layers = range(config.n_layers)
+        chosen = {str(node): (node,) for node in (Node(kind, layer) for layer in layers)}
+        grid = replace(grid_of(config, pair.prompts, chosen, roles), axes={"layer": layers})
+        return Plan(grid, kind, tuple(chosen.values()))
+    site = "z" if kind == "result" else kind
+    over = ("layer",) if kind in ("attn_out", "mlp_out") else ("layer", "head")
+    grid = grid_over(config, pair.prompts, site, over)
+    parts = [coords for axis, coords in grid.axes.items() if axis != "layer"] or [(None,)]
+    nodes = tuple((Node(kind, layer, part),) for layer in grid.axes["layer"] for part in parts[0])
+    return Plan(grid, nodes[0][0].name, nodes, masked=True)
 
 
 def _result(
     pair: Contrast, plan: Plan, values: Float[Tensor, "variant prompt"], measure: str, attrs: Mapping[str, str | int]
 ) -> xr.DataArray:
-    numbers = measured(pair, values.to(pair.clean.device), "noise", measure).T
-    table = numbers.reshape(len(pair.prompts), *(len(coords) for coords in plan.axes.values()))
-    return labelled(pair, table, plan.axes, {**attrs, **measure_attrs(measure)})
+    numbers = normalize(pair, values.to(pair.clean.device), "noise", measure)
+    return to_xarray(pair, plan.grid.table(numbers), plan.grid.axes, {**attrs, **measure_attrs(measure)})
 
 
 def _attrs(pair: Contrast, how: Replacement, at: At, plan: Plan) -> dict[str, str | int]:
@@ -249,6 +262,6 @@ def _attrs(pair: Contrast, how: Replacement, at: At, plan: Plan) -> dict[str, st
 
 def _notes(pair: Contrast, plan: Plan, uniform: bool) -> list[str]:
     """What shared heads, and zeros at all positions (`uniform`), make of a knockout of queries, keys or values."""
-    sites = {site for site, _ in plan.keys}
+    sites = {site for site, _ in plan.keys(pair.model.config)}
     same = "zero queries, and zero keys that they meet, are one knockout, uniform attention, not two pieces of evidence"
     return [shared_note(pair.model.config, sites)] + [same] * (uniform and bool(sites & {"q", "k"}))

@@ -10,7 +10,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from unweave.engine.reading import read_sites
-from unweave.methods.frame import labelled_run
+from unweave.methods.to_xarray import run_to_xarray
 from unweave.models.forward import norm_scale
 from unweave.models.model import Model
 from unweave.models.prompts import Prompts
@@ -53,4 +53,4 @@ def norm_scales(
         "zero": "the stream is 0",
         "one": "the norm changes no size",
     }
-    return labelled_run(model, batch, scales, axes, attrs)
+    return run_to_xarray(model, batch, scales, axes, attrs)

@@ -3,7 +3,7 @@
 Meng et al. 2022 (arXiv 2202.05262), Wang et al. 2022 (arXiv 2211.00593); for what the two directions mean,
 Heimersheim and Nanda 2024 (arXiv 2404.15255). Steps:
 
-1. Each site's axes become grids of nodes.
+1. Each site's axes, or the nodes that are listed, become a grid of patched runs (`unweave.methods.targets`).
 2. The engine scores every variant of every prompt (`unweave.engine.executor`).
 3. Scores become effects on the scale of the two baselines (`unweave.metrics.contrast`).
 """
@@ -22,21 +22,17 @@ from unweave.engine.executor import Scores, execute
 from unweave.engine.grid import JointPatch, NodeGrid
 from unweave.engine.patches import PatchRuns
 from unweave.errors import InputError
-from unweave.methods.address import Address, checked, patchable_site
-from unweave.methods.axes import Axes, Over, axes_of, grids_of
-from unweave.methods.frame import finished, labelled
-from unweave.methods.heads import shared_note, written
-from unweave.methods.measures import EFFECT, MEANING
+from unweave.methods.effect_scale import EFFECT, MEANING
+from unweave.methods.targets import JointNodes, Over, ResultGrid, grid_of, grid_over, joints_of, shared_note
+from unweave.methods.to_xarray import finished, to_xarray
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.prompts import Prompts
-from unweave.models.sites import check_pos
+from unweave.models.sites import PATCHABLE
+from unweave.nodes import joint_name, site_named
 from unweave.progress import Progress
-from unweave.results.top import Row, Top
 
 if TYPE_CHECKING:
     import xarray as xr
-
-Place = Address | str | Sequence[Address | str]
 
 
 @overload
@@ -99,23 +95,18 @@ def patch(
     if not names:
         raise InputError("sites: none was given; choose among resid_pre attn_out mlp_out z q k v pattern …")
     config = pair.model.config
-    plan = [axes_of(config, pair.prompts, patchable_site(config, name), over) for name in dict.fromkeys(names)]
-    grids: list[NodeGrid] = []
-    variants: list[slice] = []
-    for axes in plan:
-        start = sum(grid.size for grid in grids)
-        grids += grids_of(axes, pair.prompts, start)
-        variants.append(slice(start, sum(grid.size for grid in grids)))
-    scores = execute(PatchRuns(context_of(pair, direction), grids), memory, progress, "patching")
-    arrays = {
-        axes.site.name: _array(pair, axes, scores, own, direction) for axes, own in zip(plan, variants, strict=True)
-    }
-    return finished(arrays[plan[0].site.name] if isinstance(sites, str) else _dataset(arrays), scores.stopped)
+    grids: dict[str, ResultGrid] = {}
+    for name in names:
+        grids.setdefault(site_named(name)[0].name, grid_over(config, pair.prompts, name, over).after([*grids.values()]))
+    patches = [patch for grid in grids.values() for patch in grid.patches]
+    scores = execute(PatchRuns(context_of(pair, direction), patches), memory, progress, "patching")
+    arrays = {site: _array(pair, site, grid, scores, direction) for site, grid in grids.items()}
+    return finished(next(iter(arrays.values())) if isinstance(sites, str) else _dataset(arrays), scores.stopped)
 
 
 def patch_at(
     pair: Contrast,
-    addresses: Address | str | Sequence[Place | Row] | Top,
+    addresses: JointNodes,
     direction: str = "denoise",
     memory: int | float | None = None,
     progress: Progress | bool | None = None,
@@ -124,7 +115,7 @@ def patch_at(
 
     Args:
         pair: the model, both sets of prompts, and the metric.
-        addresses: each an address, `"z 23.3"` (a head), `"resid_pre 5 @S2"` (a layer at a role), `"q 9.6 @12"` (at a
+        addresses: each a node, `"z 23.3"` (a head), `"resid_pre 5 @S2"` (a layer at a role), `"q 9.6 @12"` (at a
             position, counted from 0), `"v 20.1"` (a key/value head); or several that are patched together: a list in
             the list, or `"z 9.6 + z 9.9"`. Rows of `uw.top` are patched where they stand.
         direction, memory, progress: as in `patch`.
@@ -133,34 +124,32 @@ def patch_at(
         Effects `[prompt, address]`; NaN where a prompt does not have the position, as in `patch`.
 
     Raises:
-        InputError: an address that does not exist.
+        InputError: a node that does not exist.
         Interrupted: Ctrl-C; `partial` holds what was finished.
     """
     check_pair(pair)
-    places = [addresses] if isinstance(addresses, (Address, str)) else [written(place) for place in addresses]
-    if not places:
+    config = pair.model.config
+    joints = joints_of(config, addresses, "addresses", PATCHABLE)
+    if not joints or not all(joints):
         raise InputError("addresses: none was given; write ['z 23.3', 'resid_pre 5 @S2']")
-    grids = [_grid_of(pair, place, offset) for offset, place in enumerate(places)]
-    scores = execute(PatchRuns(context_of(pair, direction), grids), memory, progress, "patching")
-    names = [_name_of(place) for place in places]
+    numbered = {str(number): nodes for number, nodes in enumerate(joints)}  # one may stand twice
+    patches = grid_of(config, pair.prompts, numbered).patches
+    grid = ResultGrid({"address": [joint_name(nodes) for nodes in joints]}, patches)
+    scores = execute(PatchRuns(context_of(pair, direction), patches), memory, progress, "patching")
     recipient = pair.sides(direction)[0].prompts
     effects = pair.effect(scores.values.to(pair.clean.device), direction)
-    effects = effects.masked_fill(_beyond(grids, recipient).to(effects.device), float("nan"))
-    shared = shared_note(pair.model.config, {member.site for grid in grids for member in grid.members})
+    effects = effects.masked_fill(_beyond(patches, recipient).to(effects.device), float("nan"))
+    shared = shared_note(config, {node.site for nodes in joints for node in nodes})
     notes = "; ".join(filter(None, [shared, scores.note()]))
     attrs = {**_attrs(direction), "site": "addresses", "notes": notes}
-    return finished(labelled(pair, effects.T, {"address": names}, attrs, recipient), scores.stopped)
+    return finished(to_xarray(pair, grid.table(effects), grid.axes, attrs, recipient), scores.stopped)
 
 
-def _array(pair: Contrast, axes: Axes, scores: Scores, variants: slice, direction: str) -> xr.DataArray:
-    effects = pair.effect(scores.values[variants].to(pair.clean.device), direction)
-    table = effects.T.reshape(len(pair.prompts), *axes.shape)
-    order = [axes.engine_order.index(name) for name in axes.names]
-    table = table.permute(0, *(1 + n for n in order))
-    site = axes.site.name
-    notes = "; ".join(filter(None, [shared_note(pair.model.config, {site}), scores.note(variants)]))
+def _array(pair: Contrast, site: str, grid: ResultGrid, scores: Scores, direction: str) -> xr.DataArray:
+    effects = pair.effect(scores.values.to(pair.clean.device), direction)
+    notes = "; ".join(filter(None, [shared_note(pair.model.config, {site}), scores.note(grid.variants)]))
     attrs = {**_attrs(direction), "site": site, "notes": notes}
-    return labelled(pair, table, axes.coords, attrs, pair.sides(direction)[0].prompts)
+    return to_xarray(pair, grid.table(effects), grid.axes, attrs, pair.sides(direction)[0].prompts)
 
 
 def _attrs(direction: str) -> dict[str, str]:
@@ -175,34 +164,8 @@ def _dataset(arrays: dict[str, xr.DataArray]) -> xr.Dataset:
     return xr.Dataset({name: array.rename(name) for name, array in arrays.items()}, attrs=shared)
 
 
-def _grid_of(pair: Contrast, place: Place, offset: int) -> NodeGrid | JointPatch:
-    if isinstance(place, str) and "+" in place:
-        place = place.split("+")
-    if not isinstance(place, (str, Address)):
-        members = tuple(_grid_of(pair, member, 0) for member in place)
-        if not members:
-            raise InputError("addresses: a patch of no address")
-        return JointPatch(members, offset)  # type: ignore[arg-type]
-    address = checked(pair.model.config, place)
-    parts = None if address.part is None else (address.part,)
-    return NodeGrid(address.site, address.layer, offset, parts, _places_at(pair, address))
-
-
-def _places_at(pair: Contrast, address: Address) -> Tensor | None:
-    if address.at is None:
-        return None
-    if isinstance(address.at, str):
-        return pair.prompts.role(address.at).cpu()[None]
-    pos = check_pos(pair.prompts.tokens.shape[1], address.at, f"address {address}")
-    return torch.full((1, len(pair.prompts)), pos)
-
-
-def _beyond(grids: Sequence[NodeGrid | JointPatch], prompts: Prompts) -> Bool[Tensor, "variant prompt"]:
+def _beyond(patches: Sequence[NodeGrid | JointPatch], prompts: Prompts) -> Bool[Tensor, "variant prompt"]:
     """Which patches name a position that a prompt does not have."""
     ends = prompts.lengths.cpu()
-    places = [[member.places[0] for member in grid.members if member.places is not None] for grid in grids]
+    places = [[member.places[0] for member in patch.members if member.places is not None] for patch in patches]
     return torch.stack([sum((at >= ends for at in each), torch.zeros_like(ends, dtype=torch.bool)) for each in places])
-
-
-def _name_of(place: Place) -> str:
-    return str(place) if isinstance(place, (str, Address)) else " + ".join(str(member) for member in place)

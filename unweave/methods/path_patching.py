@@ -5,7 +5,7 @@ Wang et al. 2022 (arXiv 2211.00593), appendix B; Goldowsky-Dill et al. 2023 (arX
 1. The ends are read into senders and receivers (`unweave.methods.path_ends`).
 2. The engine carries each sender's change to the receivers with all else frozen, reads their inputs, and runs the
    recipient again with these in place (`unweave.engine.paths`).
-3. Scores become effects, or what `measure` asks for (`unweave.methods.measures`).
+3. Scores become effects, or what `measure` asks for (`unweave.methods.effect_scale`).
 
 Conventions differ, and are named in the result:
 
@@ -20,7 +20,7 @@ Conventions differ, and are named in the result:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,23 +31,12 @@ from unweave.engine.context import context_of
 from unweave.engine.executor import execute
 from unweave.engine.paths import PathRuns
 from unweave.errors import InputError
-from unweave.methods.frame import finished, labelled
-from unweave.methods.heads import shared_note
-from unweave.methods.measures import check_measure, measure_attrs, measured
-from unweave.methods.path_ends import (
-    At,
-    Receiver,
-    Sender,
-    check_order,
-    named_receivers,
-    places_of,
-    receiving,
-    roles_at,
-    sending,
-)
+from unweave.methods.effect_scale import check_measure, measure_attrs, normalize
+from unweave.methods.path_ends import At, check_order, receivers_of, receiving, roles_at, senders_of
+from unweave.methods.targets import JointNodes, Nodes, ResultGrid, shared_note
+from unweave.methods.to_xarray import finished, to_xarray
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.progress import Progress
-from unweave.results.top import Top
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -81,8 +70,8 @@ class Convention:
 
 def path_patch(
     pair: Contrast,
-    receivers: Receiver | Sequence[Receiver] | Top = "logits",
-    senders: Sender | Sequence[Sender | Sequence[Sender]] | Top = "heads",
+    receivers: Nodes = "logits",
+    senders: JointNodes = "heads",
     at: At = None,
     *,
     direction: str = "noise",
@@ -126,28 +115,27 @@ def path_patch(
     convention = Convention(direction, mlps, attention, measure)
     convention.check(pair)
     config, (sends, receives) = pair.model.config, roles_at(at)
-    ends = named_receivers(config, receivers)
-    axes, sent = sending(config, senders, places_of(pair, sends))
-    target = receiving(config, list(ends.values()), places_of(pair, receives), live=convention.attention == "qkv")
-    check_order(config, sent, target)
-    runs = PathRuns(context_of(pair, direction), sent, target, mlps == "live")
+    ends, grid = receivers_of(config, receivers), senders_of(config, pair.prompts, senders, sends)
+    places = None if receives is None else pair.prompts.role(receives).cpu()
+    target = receiving(config, ends, places, live=convention.attention == "qkv")
+    check_order(config, grid, target)
+    runs = PathRuns(context_of(pair, direction), grid.patches, target, mlps == "live")
     scores = execute(runs, memory, progress, "path patching")
     receiver_at = receives if ends else pair.metric.role
-    places = {"sender_at": sends or "all positions", "receiver_at": receiver_at or "all positions"}
-    shared = shared_note(config, {name.split()[-1] for name in ends})
+    roles = {"sender_at": sends or "all positions", "receiver_at": receiver_at or "all positions"}
+    shared = shared_note(config, {node.site for node in ends})
     notes = "; ".join(filter(None, [shared, scores.note()]))
-    attrs = {**places, "receivers": ", ".join(ends) or "logits", "notes": notes}
-    return finished(_result(pair, axes, scores.values, convention, attrs), scores.stopped)
+    attrs = {**roles, "receivers": [str(node) for node in ends] or ["logits"], "notes": notes}
+    return finished(_result(pair, grid, scores.values, convention, attrs), scores.stopped)
 
 
 def _result(
     pair: Contrast,
-    axes: Mapping[str, Sequence],
+    grid: ResultGrid,
     values: Float[Tensor, "variant prompt"],
     convention: Convention,
-    attrs: Mapping[str, str],
+    attrs: Mapping[str, str | list[str]],
 ) -> xr.DataArray:
-    numbers = measured(pair, values.to(pair.clean.device), convention.direction, convention.measure).T
-    table = numbers.reshape(len(pair.prompts), *(len(coords) for coords in axes.values()))
-    attrs = {"method": "path patching", **attrs, **convention.attrs()}
-    return labelled(pair, table, axes, attrs, pair.sides(convention.direction)[0].prompts)
+    numbers = normalize(pair, values.to(pair.clean.device), convention.direction, convention.measure)
+    about = {"method": "path patching", **attrs, **convention.attrs()}
+    return to_xarray(pair, grid.table(numbers), grid.axes, about, pair.sides(convention.direction)[0].prompts)

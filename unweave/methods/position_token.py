@@ -27,11 +27,12 @@ from unweave.engine.executor import execute
 from unweave.engine.grid import JointPatch, NodeGrid
 from unweave.engine.patches import PatchRuns
 from unweave.errors import InputError
-from unweave.methods.frame import labelled
-from unweave.methods.heads import Head, Heads, head_name, parse_heads
+from unweave.methods.targets import Nodes, heads_of
+from unweave.methods.to_xarray import to_xarray
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.precision import without_autocast
 from unweave.models.prompts import Prompts
+from unweave.nodes import Head, head_name
 from unweave.progress import Progress, shown
 from unweave.tasks.task import Task
 
@@ -54,7 +55,7 @@ TERMS = ("constant", "position", "token")
 def position_token(
     pair: Contrast,
     task: Task,
-    heads: Heads,
+    heads: Nodes,
     memory: int | float | None = None,
     progress: Progress | bool | None = None,
 ) -> xr.Dataset:
@@ -82,7 +83,7 @@ def position_token(
             other prompts than the pair's.
     """
     check_pair(pair)
-    chosen = parse_heads(pair.model.config, heads)
+    chosen = heads_of(pair.model.config, heads)
     flipped = _flipped(pair, task)
     grids = _grids(chosen)
     names = ["all", *(head_name(head) for head in chosen)]
@@ -159,7 +160,7 @@ def _dataset(
         "residual": (residual, table, "residual", unit),
     }
     arrays = {
-        name: labelled(
+        name: to_xarray(
             pair,
             values,
             axes,

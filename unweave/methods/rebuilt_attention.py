@@ -16,10 +16,11 @@ from jaxtyping import Int
 from torch import Tensor
 
 from unweave.errors import InputError
-from unweave.methods.frame import labelled_run
-from unweave.methods.heads import HeadName, head_name, parse_head
+from unweave.methods.targets import NodeName, head_of
+from unweave.methods.to_xarray import run_to_xarray
 from unweave.models.model import Model
 from unweave.models.prompts import Prompts
+from unweave.nodes import head_name
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -28,7 +29,7 @@ KINDS = ("tokens alone", "tokens and positions", "the model")
 
 
 def rebuilt_attention(
-    model: Model, prompts: Prompts | str | Sequence[str] | Int[Tensor, "prompt pos"], head: HeadName
+    model: Model, prompts: Prompts | str | Sequence[str] | Int[Tensor, "prompt pos"], head: NodeName
 ) -> xr.DataArray:
     """Where a head of the first layer looks, as far as tokens alone and tokens with positions say.
 
@@ -44,7 +45,7 @@ def rebuilt_attention(
     Raises:
         InputError: a head of a later layer, which reads more than embeddings; prompts that do not fit the model.
     """
-    layer, number = parse_head(model.config, head)
+    layer, number = head_of(model.config, head)
     if layer:
         raise InputError(
             f"head: {head_name((layer, number))} reads what layers before it wrote; give a head of layer 0"
@@ -62,7 +63,7 @@ def rebuilt_attention(
         "one": "looks there alone",
         "notes": "biases are left out, but for the model's own pattern",
     }
-    return labelled_run(model, batch, torch.stack(found, 1), axes, attrs)
+    return run_to_xarray(model, batch, torch.stack(found, 1), axes, attrs)
 
 
 def _bare(model: Model, positions: bool) -> Model:

@@ -22,11 +22,11 @@ from unweave.engine.memory import RowBudget, recording_bytes, row_budget
 from unweave.engine.recording import Recording, record, sites_to_keep
 from unweave.engine.wavefront import Rows
 from unweave.errors import InputError
-from unweave.methods.knockout_targets import Target
 from unweave.methods.replacement import gaussian
 from unweave.metrics.contrast import Contrast
 from unweave.models.forward import stage_read
 from unweave.models.run import Key
+from unweave.nodes import Node
 
 # Of a variant, the heads that are replaced, by layer.
 Replaced = dict[int, list[int]]
@@ -69,6 +69,7 @@ class NoiseBatch:
         context = runs.context
         self.spans: Sequence[AffectedSpan] = context.spans(prompts)
         self.mask = runs.mask[list(prompts)]
+        self._at_read = self.mask[range(len(prompts)), [span.read for span in self.spans]].tolist()
         self.rows: RowBudget = row_budget(context.config, budget // 4, context.itemsize, runs.mask.shape[1])
         # the draws are larger than what is kept of them, so the first are made before there is a recording
         self._first = self._noise(range(min(at_once, self.n_pieces)))
@@ -87,10 +88,12 @@ class NoiseBatch:
         return Portion(torch.tensor(pieces), items, edits)
 
     def _item(self, variant: int, prompt: int) -> WorkItem:
-        stage = stage_read(self.runs.context.config, "attention", min(self.runs.heads[variant]))
-        first, number = self.spans[prompt].positions.start, torch.tensor([variant])
-        run = EnteringRuns.unchanged(number, prompt, first, self.recording.stream(0))
-        return WorkItem(stage, prompt, number, lambda: [run] if self.spans[prompt].positions else [])
+        config, span, layer = self.runs.context.config, self.spans[prompt], min(self.runs.heads[variant])
+        number = torch.tensor([variant])
+        run = EnteringRuns.unchanged(number, prompt, span.positions.start, self.recording.stream(0))
+        # what the last layer writes elsewhere than where the metric reads cannot matter
+        matters = span.positions and (layer < config.n_layers - 1 or self._at_read[prompt])
+        return WorkItem(stage_read(config, "attention", layer), prompt, number, lambda: [run] if matters else [])
 
     def _noise(self, pieces: range) -> dict[int, tuple[Int[Tensor, " variant"], Float[Tensor, "variant prompt pos d"]]]:
         """By layer, the variants (counted from the first piece) whose heads there are replaced, and by what."""
@@ -125,20 +128,19 @@ class NoiseBatch:
 
 
 def noise_runs(
-    pair: Contrast, chosen: Sequence[Sequence[Target]], seed: int, mask: Bool[Tensor, "prompt pos"] | None
+    pair: Contrast, chosen: Sequence[Sequence[Node]], seed: int, mask: Bool[Tensor, "prompt pos"] | None
 ) -> NoiseRuns:
-    """The runs of each set of targets. Raises InputError for a target that is no head's result."""
+    """The runs of each set of nodes. Raises InputError for one that is no head's result."""
     where = torch.ones_like(pair.prompts.tokens, dtype=torch.bool) if mask is None else mask
     nothing = GivenDonor(lambda _: {})
     context = context_of(pair, "noise", MaskedDonor(nothing, context_of(pair, "noise").own, where))
     return NoiseRuns(context, [_heads(targets) for targets in chosen], seed, where)
 
 
-def _heads(targets: Sequence[Target]) -> Replaced:
+def _heads(nodes: Sequence[Node]) -> Replaced:
     by_layer: Replaced = {}
-    for target in targets:
-        (address,) = target.addresses
-        if not target.name.startswith("result ") or address.part is None:
-            raise InputError(f"heads: {target.name!r} cannot be replaced together with 'result' by how='gaussian'")
-        by_layer.setdefault(address.layer, []).append(address.part)
+    for node in nodes:
+        if node.site != "result" or node.part is None:
+            raise InputError(f"heads: {str(node)!r} cannot be replaced together with 'result' by how='gaussian'")
+        by_layer.setdefault(node.layer, []).append(node.part)
     return by_layer

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from unweave.engine.reading import read_at, read_sites
 from unweave.errors import InputError
-from unweave.methods.axes import several
-from unweave.methods.frame import labelled
+from unweave.methods.targets import several
+from unweave.methods.to_xarray import to_xarray
 from unweave.methods.weights.head_matrices import through_norm
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.config import Config
@@ -67,7 +67,7 @@ def role_attention(
         "prompts": prompts,
         **_SHARE,
     }
-    return labelled(pair, table, {**_heads(pair), "q_role": names, "k_role": names}, attrs, shown)
+    return to_xarray(pair, table, {**_heads(pair), "q_role": names, "k_role": names}, attrs, shown)
 
 
 @without_autocast
@@ -111,8 +111,8 @@ def attention_contribution(
     axes = {"role": names, **_heads(pair)}
     logits = {"unit": "logits", "zero": "writes nothing for the token", "one": "one logit for the token"}
     quantity = "value-weighted attention" if by_value else "attention"
-    shares = labelled(pair, looks, axes, {**attrs, "quantity": quantity, **_SHARE})
-    written = labelled(pair, writes, axes, {**attrs, "quantity": "contribution", **logits})
+    shares = to_xarray(pair, looks, axes, {**attrs, "quantity": quantity, **_SHARE})
+    written = to_xarray(pair, writes, axes, {**attrs, "quantity": "contribution", **logits})
     shared = {name: value for name, value in shares.attrs.items() if written.attrs.get(name) == value}
     return xr.Dataset({"attention": shares, "contribution": written}, attrs=shared)
 

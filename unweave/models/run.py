@@ -1,7 +1,7 @@
 """A run: one forward pass, the activations kept of it, and the edits made in it."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import SupportsIndex
 
@@ -13,8 +13,9 @@ from unweave.errors import InputError
 from unweave.models.config import Config
 from unweave.models.forward import forward, unembed
 from unweave.models.prompts import Prompts
-from unweave.models.sites import SITES, Site, check_head, check_layer, check_neuron, check_pos, check_site, parse_site
+from unweave.models.sites import check_layer, check_pos, check_site, node_of
 from unweave.models.weights import Weights
+from unweave.nodes import SITES, Node, Site, read_node, site_named
 
 Keep = str | tuple[str, SupportsIndex] | Callable[[str], bool]
 Key = tuple[str, int]
@@ -22,7 +23,7 @@ Key = tuple[str, int]
 
 @dataclass(frozen=True, eq=False)
 class Edit:
-    """ "At this site, layer, head and position: this tensor." What is None is edited as a whole.
+    """ "At this node: this tensor." `Edit("z", 9, value, head=6)` or `Edit("z 9.6", value=value)`; None is all of it.
 
     `value` is a number, or broadcasts to what is selected: `[prompt pos d_model]` of a residual site, `[prompt pos head
     d_head]` of `q k v z`, `[prompt head q_pos k_pos]` of `scores` and `pattern` (where `pos` is the destination),
@@ -31,25 +32,45 @@ class Edit:
     is too short for the one position is not edited there.
     """
 
-    site: str
-    layer: int
-    value: Tensor | float
-    head: int | None = None
-    pos: int | Tensor | None = None
-    neuron: int | None = None
+    site: str | Node
+    layer: SupportsIndex | None = None
+    value: Tensor | float | None = None
+    head: SupportsIndex | None = None
+    pos: int | str | Tensor | None = None
+    neuron: SupportsIndex | None = None
 
     def __post_init__(self) -> None:
-        site, layer = parse_site(self.site)
-        object.__setattr__(self, "site", site.name)
-        if layer is not None and layer != self.layer:
-            raise InputError(f"layer: the site names layer {layer}, and layer={self.layer} was given")
+        if self.value is None:
+            raise InputError(
+                "value: an edit needs one: uw.Edit('z', 9, value=0.0, head=6), uw.Edit('z 9.6', value=0.0)"
+            )
+        if self.head is not None and self.neuron is not None:
+            raise InputError(f"neuron: a node has one part, got head={self.head} and neuron={self.neuron}")
+        node = read_node(self.site, "site") if self.layer is None else self._node()
+        site = node.kind
         if self.neuron is not None and site.rows != "neuron":
             raise InputError(f"neuron: {site.name} has no neurons; mlp_pre and mlp_post have")
+        if self.head is not None and site.rows == "neuron":
+            raise InputError(f"head: {site.name} has no heads, but neurons: write neuron={self.head}")
+        own = {"site": site.name, "layer": node.layer, "pos": node.at if self.pos is None else self.pos}
+        if node.part is not None:
+            own |= {"neuron" if site.rows == "neuron" else "head": node.part}
+        for name, value in own.items():
+            object.__setattr__(self, name, value)
+
+    def _node(self) -> Node:
+        part = self.neuron if self.head is None else self.head
+        at = None if isinstance(self.pos, Tensor) else self.pos
+        return Node(str(self.site), self.layer, part, at)  # pyright: ignore[reportArgumentType]
+
+    @property
+    def node(self) -> Node:
+        """Its place, without a tensor of positions."""
+        return self._node()
 
     def __repr__(self) -> str:
-        named = {"head": self.head, "pos": self.pos, "neuron": self.neuron}
-        where = [f"{name}={_short(value)}" for name, value in named.items() if value is not None]
-        return f"Edit({', '.join([repr(self.site), str(self.layer), f'value {_short(self.value)}', *where])})"
+        pos = f", pos={_short(self.pos)}" if isinstance(self.pos, Tensor) else ""
+        return f"Edit({str(self.node)!r}, value {_short(self.value)}{pos})"
 
 
 def _short(value: object) -> str:
@@ -64,7 +85,7 @@ def where(edit: Edit, n_prompts: int, device: torch.device) -> tuple:
     prompts = torch.arange(n_prompts, device=device) if isinstance(edit.pos, Tensor) else every
     part = edit.head if edit.head is not None else edit.neuron
     last = every if part is None else part
-    return (prompts, last, pos) if SITES[edit.site].rows == "attention" else (prompts, pos, last)
+    return (prompts, last, pos) if edit.node.kind.rows == "attention" else (prompts, pos, last)
 
 
 def replaced(edit: Edit, value: Tensor) -> Tensor:
@@ -74,23 +95,29 @@ def replaced(edit: Edit, value: Tensor) -> Tensor:
         out[where(edit, value.shape[0], value.device)] = torch.as_tensor(edit.value).to(value)
     except (RuntimeError, IndexError) as error:
         raise InputError(
-            f"edits: the value of shape {_short(edit.value)} does not fit {edit.site} "
-            f"of shape {tuple(value.shape)} at head={edit.head}, pos={edit.pos}, neuron={edit.neuron}: {error}"
+            f"edits: the value of shape {_short(edit.value)} does not fit {edit.node} in its site of shape "
+            f"{tuple(value.shape)}, pos={edit.pos}: {error}"
         ) from error
     return out
 
 
-def check_places(edit: Edit, prompts: Prompts) -> None:
-    """Raises InputError for a position that no prompt has; and, of one for each prompt, that this prompt lacks."""
+def placed(edit: Edit, prompts: Prompts) -> Edit:
+    """The edit with the positions of its role.
+
+    Raises InputError for a position that no prompt has; and, of one for each prompt, that this prompt lacks.
+    """
     if edit.pos is None:
-        return
+        return edit
+    if isinstance(edit.pos, str):
+        return replace(edit, pos=prompts.role(edit.pos))
     if not isinstance(edit.pos, Tensor) or not edit.pos.ndim:
         check_pos(int(prompts.lengths.max()), edit.pos)
-        return
+        return edit
     if edit.pos.shape != prompts.lengths.shape:
         raise InputError(f"pos: expected one for each of the {len(prompts)} prompts, got {[*edit.pos.shape]}")
     for number, (pos, length) in enumerate(zip(edit.pos.tolist(), prompts.lengths.tolist(), strict=True)):
         check_pos(length, pos, f"pos of prompt {number + 1}")
+    return edit
 
 
 class Recorder:
@@ -101,14 +128,8 @@ class Recorder:
         self.kept: dict[Key, Tensor] = {}
         self._edits: dict[Key, list[Edit]] = {}
         for edit in edits:
-            site = SITES[edit.site]
-            check_site(config, site)
-            if edit.head is not None:
-                check_head(config, site, edit.head)
-            if edit.neuron is not None:
-                check_neuron(config, edit.neuron)
-            layer = check_layer(config, edit.layer) if site.in_layers else -1
-            self._edits.setdefault((site.name, layer), []).append(edit)
+            node = node_of(config, edit.node, "edits", among=tuple(SITES))
+            self._edits.setdefault((node.site, node.layer), []).append(edit)
 
     def __call__(self, site: str, layer: int, value: Tensor) -> Tensor:
         for edit in self._edits.get((site, layer), ()):
@@ -140,7 +161,7 @@ def _keys_of(config: Config, entry: Keep) -> list[Key]:
         names = {(site.name, layer): site.lens_name.format(layer) for site, layer in _sites_of(config)}
         return [key for key, name in names.items() if entry == "all" or entry(name)]  # type: ignore[operator]
     name, layer = (entry, None) if isinstance(entry, str) else entry
-    site, named_layer = parse_site(name)
+    site, named_layer = site_named(name)
     check_site(config, site)
     layer = named_layer if named_layer is not None else layer
     if not site.in_layers:
@@ -186,7 +207,7 @@ class Run:
 
     def __getitem__(self, key: str | tuple[str, SupportsIndex]) -> Tensor:
         name, layer = (key, None) if isinstance(key, str) else key
-        site, named_layer = parse_site(name)
+        site, named_layer = site_named(name)
         layer = named_layer if named_layer is not None else layer
         if not site.in_layers:
             return self._kept(site.name, -1)
@@ -210,9 +231,7 @@ def run_model(
     config: Config, weights: Weights, prompts: Prompts, keep: Iterable[Key] = (), edits: Sequence[Edit] = ()
 ) -> Run:
     """One forward pass over `prompts`, with edits made and activations kept."""
-    recorder = Recorder(config, keep, edits)
-    for edit in edits:
-        check_places(edit, prompts)
+    recorder = Recorder(config, keep, [placed(edit, prompts) for edit in edits])
     with torch.no_grad():
         final = forward(config, weights, prompts.tokens, recorder, prompts.lengths)
     return Run(config, weights, prompts, recorder.kept, final)

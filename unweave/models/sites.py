@@ -1,82 +1,51 @@
-"""The named activations of a transformer, and their TransformerLens names.
+"""Which nodes a model has: checks of sites, layers, heads, neurons and positions."""
 
-A site is where a value can be read, kept or replaced. Shapes, with `kv_head` where keys and values are grouped:
+from collections.abc import Sequence
+from dataclasses import replace
 
-    embed pos_embed resid_pre attn_out resid_mid mlp_out resid_post final   [prompt pos d_model]
-    q z                                                                     [prompt pos head d_head]
-    k v                                                                     [prompt pos kv_head d_head]
-    scores pattern                                                          [prompt head q_pos k_pos]
-    mlp_pre mlp_post                                                        [prompt pos d_mlp]
-
-`q` and `k` are taken before rotation. `scores` are scaled and masked. `mlp_pre` is what the activation function reads,
-`mlp_post` what the output matrix reads. `final` is the residual stream after the last norm. In models in half precision
-`scores` and `pattern` are float32.
-"""
-
-import operator
-import re
-from dataclasses import dataclass
-from typing import Literal
-
-from unweave.errors import InputError, did_you_mean
+from unweave.errors import InputError
 from unweave.models.config import Config
 from unweave.models.forward import halves
+from unweave.nodes import SITES as SITES
+from unweave.nodes import Node, Site, read_node, whole
 
-Rows = Literal["resid", "head", "kv_head", "attention", "neuron"]
-
-
-@dataclass(frozen=True)
-class Site:
-    """One kind of activation: its TransformerLens name (`{}` is the layer), its shape, and whether layers have it."""
-
-    name: str
-    lens_name: str
-    rows: Rows
-    in_layers: bool = True
+PATCHABLE = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "z", "q", "k", "v", "pattern", "mlp_post")
 
 
-SITES: dict[str, Site] = {
-    site.name: site
-    for site in (
-        Site("embed", "hook_embed", "resid", in_layers=False),
-        Site("pos_embed", "hook_pos_embed", "resid", in_layers=False),
-        Site("resid_pre", "blocks.{}.hook_resid_pre", "resid"),
-        Site("q", "blocks.{}.attn.hook_q", "head"),
-        Site("k", "blocks.{}.attn.hook_k", "kv_head"),
-        Site("v", "blocks.{}.attn.hook_v", "kv_head"),
-        Site("scores", "blocks.{}.attn.hook_attn_scores", "attention"),
-        Site("pattern", "blocks.{}.attn.hook_pattern", "attention"),
-        Site("z", "blocks.{}.attn.hook_z", "head"),
-        Site("attn_out", "blocks.{}.hook_attn_out", "resid"),
-        Site("resid_mid", "blocks.{}.hook_resid_mid", "resid"),
-        Site("mlp_pre", "blocks.{}.mlp.hook_pre", "neuron"),
-        Site("mlp_post", "blocks.{}.mlp.hook_post", "neuron"),
-        Site("mlp_out", "blocks.{}.hook_mlp_out", "resid"),
-        Site("resid_post", "blocks.{}.hook_resid_post", "resid"),
-        Site("final", "ln_final.hook_normalized", "resid", in_layers=False),
-    )
-}
+def node_of(
+    config: Config, given: object, argument: str = "node", site: str = "z", among: Sequence[str] | None = None
+) -> Node:
+    """A node that this model has, its layer counted from the front.
 
-_BY_LENS_NAME = {site.lens_name: site for site in SITES.values()}
-
-
-def parse_site(name: str) -> tuple[Site, int | None]:
-    """The site of a name, and the layer where the name holds one.
-
-    >>> parse_site("blocks.9.attn.hook_z")[1]
-    9
+    Args:
+        config: of the model.
+        given: the node as a user wrote it (see `unweave.nodes`).
+        argument: its name in messages.
+        site: of a head whose site is not written.
+        among: the sites that are allowed.
 
     Raises:
-        InputError: no such site; the message lists them and the nearest name.
+        InputError: what is no node, a site that is not allowed, a layer, head or neuron that the model lacks.
     """
-    if name in SITES:
-        return SITES[name], None
-    layer = re.fullmatch(r"blocks\.(\d+)\.(.+)", name)
-    lens_name = f"blocks.{{}}.{layer[2]}" if layer else name
-    if lens_name in _BY_LENS_NAME:
-        return _BY_LENS_NAME[lens_name], int(layer[1]) if layer else None
-    hint = did_you_mean(name, SITES)
-    raise InputError(f"site: {name!r} is not a site.{hint} The sites are {' '.join(SITES)}, or TransformerLens names")
+    node = read_node(given, argument, site)
+    if among is not None and node.site not in among:
+        raise InputError(f"{argument}: {str(node)!r} cannot be taken; choose among {' '.join(among)}")
+    if not node.kind.in_layers:
+        return node
+    check_site(config, node.kind)
+    layer, part = check_layer(config, node.layer), node.part
+    if part is not None:
+        part = check_neuron(config, part) if node.kind.rows == "neuron" else check_head(config, node.kind, part)
+    return replace(node, layer=layer, part=part, kv=config.grouped and node.kind.rows == "kv_head")
+
+
+def parts_of(config: Config, node: Node) -> tuple[Node, ...]:
+    """The activations of a run that a node stands for: a layer's attention and MLP; a head's `z` for its result."""
+    if node.site == "result":
+        return (replace(node, site="z"),)
+    if node.site != "layer":
+        return (node,)
+    return tuple(replace(node, site=site) for site in ("attn_out", "mlp_out") if site == "attn_out" or config.d_mlp)
 
 
 def check_site(config: Config, site: Site) -> None:
@@ -90,14 +59,6 @@ def check_site(config: Config, site: Site) -> None:
         raise InputError(f"site: {config.name} has no MLPs, so it has no {site.name}")
     if site.name == "pos_embed" and config.positions != "learned":
         raise InputError(f"site: {config.name} has no learned position embeddings, so it has no pos_embed")
-
-
-def whole(argument: str, number: object) -> int:
-    """A whole number of Python, numpy or torch as an int. Raises InputError for anything else."""
-    try:
-        return operator.index(number)  # pyright: ignore[reportArgumentType]
-    except TypeError as error:
-        raise InputError(f"{argument}: expected a whole number, got {number!r}") from error
 
 
 def check_layer(config: Config, layer: object) -> int:

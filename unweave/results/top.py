@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unweave.errors import InputError
+from unweave.nodes import NODE_SITES, Node, read_nodes
 from unweave.results.labels import FIXED, cell_label, number, p_value, token_at
 from unweave.results.summary import summaries
 from unweave.results.text_table import TextTable
@@ -22,8 +23,8 @@ _ORDERS = {"abs": "largest in size", "high": "highest", "low": "lowest"}
 class Row:
     """One cell: its name, coordinates and site, the token there if there is one, its mean, interval and adjusted p.
 
-    The name holds what the result was sliced by too, `5.1` of `heads.sel(layer=5)`; `where` has the dimensions alone.
-
+    The name holds what the result was sliced by too, `5.1` of `heads.sel(layer=5)`; `where` has the dimensions only.
+    `nodes` are the places in the model that it is of: several if they were patched together, none of another cell.
     `cumulative` is the share of the result's total absolute mean that this row and those above it hold.
     """
 
@@ -36,6 +37,7 @@ class Row:
     high: float
     p_holm: float
     cumulative: float
+    nodes: tuple[Node, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,26 @@ def _row(table: "xarray.Dataset", index: tuple[int, ...], site: str, cumulative:
         high=cell["high"].item(),
         p_holm=cell["p_holm"].item(),
         cumulative=cumulative,
+        nodes=_nodes(site, fixed | where),
     )
+
+
+def _nodes(site: str, where: Mapping[str, int | str]) -> tuple[Node, ...]:
+    """The places in the model that a cell is of: by its coordinates, or by the name that a list of nodes has."""
+    listed = next((where[name] for name in ("address", "sender") if name in where), None)
+    part = next((name for name in ("head", "kv_head", "neuron") if name in where), None)
+    place = next((name for name in ("pos", "role", "q_pos") if name in where), None)
+    default = {"head": "z", "kv_head": "k", "neuron": "mlp_post", None: "layer"}[part]
+    try:
+        if listed is not None:
+            return read_nodes(listed)
+        if set(where) - {"layer", part, place} or "layer" not in where:
+            return ()
+        at = None if place is None else where[place]
+        number = None if part is None else int(where[part])
+        return (Node(site if site in NODE_SITES else default, int(where["layer"]), number, at, kv=part == "kv_head"),)
+    except InputError:
+        return ()  # `all`, `the embeddings`
 
 
 def _plain(value: object) -> int | str:

@@ -15,12 +15,12 @@ from unweave.circuits.circuit import Circuit
 from unweave.circuits.naming import named
 from unweave.errors import InputError
 from unweave.methods.head_roles import HeadRoles, classify_heads
-from unweave.methods.heads import Head
 from unweave.methods.patching import patch
 from unweave.methods.position_token import position_token
 from unweave.methods.role_attention import attention_contribution
 from unweave.metrics.contrast import Contrast
 from unweave.models.prompts import Prompts
+from unweave.nodes import Head
 from unweave.studies.plan import Results, Step
 from unweave.studies.standard import HEADS, Report, by_token, needed, sketched, stream_of
 from unweave.studies.subject import Kind, Subject, first, task_of
@@ -110,7 +110,8 @@ def s_inhibiting(circuit: Circuit, names: HeadRoles | None, end: str) -> Sequenc
     effects: dict[str, float] = {}
     for edge in circuit.edges:
         if edge.input == "q" and edge.role == end and (edge.effect or 0.0) > 0:
-            effects[edge.sender] = max(effects.get(edge.sender, 0.0), edge.effect or 0.0)
+            name = edge.sender.short
+            effects[name] = max(effects.get(name, 0.0), edge.effect or 0.0)
     if not effects:
         raise InputError("no head is named S-inhibition, and none acts through the queries of another at the end")
     return sorted(effects, key=lambda name: -effects[name])[:MOST_SENDERS]

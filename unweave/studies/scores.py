@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from unweave.methods.frame import attributes
+from unweave.methods.to_xarray import attributes
 from unweave.metrics import Rank
 from unweave.metrics.contrast import Contrast, read_logits
 

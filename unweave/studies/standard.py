@@ -26,12 +26,12 @@ from unweave.methods.attention import attention
 from unweave.methods.attribution import attribute, logit_lens
 from unweave.methods.backup import backup_heads
 from unweave.methods.head_scores import head_scores
-from unweave.methods.heads import Head
 from unweave.methods.knockout import knockout
 from unweave.methods.patching import patch, patch_at
 from unweave.methods.path_patching import path_patch
 from unweave.methods.role_attention import role_attention
 from unweave.metrics.contrast import Contrast
+from unweave.nodes import Head
 from unweave.progress import Progress
 from unweave.results import Row, top
 from unweave.studies.findings import array

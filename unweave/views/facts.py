@@ -157,11 +157,7 @@ def scope_of(result: "Labelled") -> str:
 def axes_lost(result: "Labelled") -> list[str]:
     """The axes of a sweep that a result no longer has, and no coordinate says what was done with them."""
     dims = _dims(result)
-    return [
-        name
-        for name in str(result.attrs.get("over", "")).split()
-        if name in _NUMBERS and name not in (*dims, *result.coords)
-    ]
+    return [name for name in result.attrs.get("over", []) if name in _NUMBERS and name not in (*dims, *result.coords)]
 
 
 def subjects(results: "Sequence[Labelled]") -> list[str]:
@@ -226,7 +222,7 @@ def _some(result: "Labelled", dim: str) -> str:
     """The coordinates along a dimension, if they are not all that there are."""
     values = result[dim].values.tolist()
     if dim == "role":
-        every = str(result.attrs.get("roles", "")).split(", ")
+        every = result.attrs.get("roles", [])
         return "" if set(every) <= {*values, ""} else f"of roles {listed(list(map(str, values)))}"
     if not all(isinstance(value, int) for value in values):
         return ""

@@ -1,9 +1,9 @@
 """What the other heads write after a knockout made visible, and which of them stand in."""
 
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from unweave.nodes import Node, read_node
 from unweave.results.labels import number, p_value
 from unweave.results.summary import summary, told_from_zero
 from unweave.results.top import Row, top
@@ -27,7 +27,7 @@ def attribution_blocks(result: "xarray.DataArray", title: str = "") -> list[Bloc
         title: of the first figure; computed if left out.
     """
     runs = {str(run): _run(result, str(run)) for run in ("before", "after", "change")}
-    groups = dict.fromkeys(_knocked_out(result), _OUT)
+    groups = dict.fromkeys((node.short for node in _knocked_out(result)), _OUT)
     # Where no head is out there is one colour: a group called "other" alone would say nothing.
     both = scatter(runs["before"], runs["after"], diagonal=True, colour=groups or None)
     panels = heatmap({name: run.assign_attrs(quantity="contribution") for name, run in runs.items()}, x="head")
@@ -66,7 +66,7 @@ def backup_blocks(result: "xarray.DataArray", title: str = "") -> list[Block]:
 
 def backup_table(result: "xarray.DataArray", title: str = "") -> Table:
     """Heads that write more for the answer when others are out, with their growth in logits."""
-    named = {name: what for what in ("backups", "weakened") for name in str(result.attrs.get(what, "")).split()}
+    named = {name: what for what in ("backups", "weakened") for name in result.attrs.get(what, [])}
     rows = tuple(
         (row.label, _STAND[named[row.label]], number(row.mean), interval(row.low, row.high), _p(row))
         for row in top(_in_logits(result), result[0].size)
@@ -105,7 +105,7 @@ def prediction_table(result: "xarray.DataArray") -> Table:
 
 def backup_finding(result: "xarray.DataArray") -> str:
     """Which heads stand in for those that are out, and what the others gain together."""
-    names = str(result.attrs.get("backups", "")).split()
+    names = result.attrs.get("backups", [])
     out, grown = _out_said(result), _in_logits(result)
     ranked = top(grown, result[0].size, by="high")
     joint = summary(grown.sum(("layer", "head")))
@@ -145,7 +145,7 @@ def _scale_finding(result: "xarray.DataArray") -> str:
 
 
 def _weakened(result: "xarray.DataArray") -> list[str]:
-    return str(result.attrs.get("weakened", "")).split()
+    return result.attrs.get("weakened", [])
 
 
 def _growth_finding(table: "xarray.Dataset") -> str:
@@ -159,8 +159,7 @@ def _growth_finding(table: "xarray.Dataset") -> str:
 def _remaining(result: "xarray.DataArray", values: "xarray.DataArray") -> "xarray.DataArray":
     """`values` with 0 for the heads that are out."""
     kept = values.copy()
-    for name in _knocked_out(result):
-        layer, head = (int(part) for part in name.split("."))
+    for layer, head in (node.head for node in _knocked_out(result)):
         kept.loc[{"layer": layer, "head": head}] = 0.0
     return kept
 
@@ -179,21 +178,21 @@ def _chance(table: "xarray.Dataset") -> str:
     return "" if told_from_zero(table).all() else ", not significantly different from 0"
 
 
-def _knocked_out(result: "xarray.DataArray") -> list[str]:
-    """The heads among what was knocked out: `["9.9"]` of `"z 9.9, mlp 3"`."""
-    named = str(result.attrs.get("knocked_out", ""))
-    return re.findall(r"\b(?:z|result) (\d+\.\d+)", named)
+def _knocked_out(result: "xarray.DataArray") -> list[Node]:
+    """The heads among what was knocked out."""
+    nodes = map(read_node, result.attrs.get("knocked_out", []))
+    return [node for node in nodes if node.site in ("z", "result")]
 
 
 def _out_said(result: "xarray.DataArray") -> str:
-    named = str(result.attrs.get("knocked_out", "")).replace("z ", "").replace("result ", "").replace("mlp", "MLP")
-    parts = [part for part in named.split(" + ") if part]
+    nodes = map(read_node, result.attrs.get("knocked_out", []))
+    parts = [node.short if node.site in ("z", "result") else str(node).replace("mlp", "MLP") for node in nodes]
     together = " together" if len(parts) > 1 else ""
     return (listed(parts) if len(parts) <= 4 else f"{len(parts)} heads") + together
 
 
 def _them(result: "xarray.DataArray") -> str:
-    return "them" if "+" in str(result.attrs.get("knocked_out", "")) else "it"
+    return "them" if len(result.attrs.get("knocked_out", [])) > 1 else "it"
 
 
 def _p(row: Row) -> str:

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from unweave.circuits.circuit import Circuit
 from unweave.errors import InputError
 from unweave.views.answer import Answer, Fact
 from unweave.views.blocks import Block, Section
-from unweave.views.circuit.drawing import CircuitLike, circuit_drawing
+from unweave.views.circuit.drawing import circuit_drawing
 from unweave.views.circuit.facts import group_facts, score_facts
 from unweave.views.head_evidence import HeadRolesLike, head_evidence
 from unweave.views.page import page, write_page
@@ -66,7 +67,7 @@ def write(report: Report, path: str | os.PathLike[str]) -> Path:
 
 
 def report(
-    results: "Sequence[xarray.DataArray | xarray.Dataset | xarray.DataTree | CircuitLike | HeadRolesLike]",
+    results: "Sequence[xarray.DataArray | xarray.Dataset | xarray.DataTree | Circuit | HeadRolesLike]",
     path: str | os.PathLike[str],
     *,
     title: str = "",
@@ -117,14 +118,14 @@ class _Given:
     """What a report is made of: results of methods, an evaluation's tests among them, a circuit, named heads."""
 
     arrays: "tuple[xarray.DataArray | xarray.Dataset, ...]"
-    circuit: CircuitLike | None
+    circuit: Circuit | None
     named: HeadRolesLike | None
 
 
 def _given(results: object) -> _Given:
     import xarray as xr
 
-    alone = isinstance(results, (xr.DataArray, xr.Dataset, xr.DataTree, CircuitLike, HeadRolesLike))
+    alone = isinstance(results, (xr.DataArray, xr.Dataset, xr.DataTree, Circuit, HeadRolesLike))
     given = [results] if alone else list(results)  # type: ignore[call-overload]
     if not given:
         raise InputError("results: there is none; give a list of what the methods returned, [lens, heads]")
@@ -135,17 +136,17 @@ def _given(results: object) -> _Given:
             arrays.append(result)
         elif isinstance(result, xr.DataTree):
             arrays += [child.to_dataset() for child in result.children.values()]
-        elif isinstance(result, (CircuitLike, HeadRolesLike)):
-            kind = CircuitLike if isinstance(result, CircuitLike) else HeadRolesLike
+        elif isinstance(result, (Circuit, HeadRolesLike)):
+            kind = Circuit if isinstance(result, Circuit) else HeadRolesLike
             if kind in others:
-                name = "circuit" if kind is CircuitLike else "set of named heads"
+                name = "circuit" if kind is Circuit else "set of named heads"
                 raise InputError(f"results[{place}]: there is a {name} already; give each a report of its own")
             others[kind] = result
         else:
             raise InputError(
                 f"results[{place}]: expected a DataArray or Dataset of a method, got {type(result).__name__}"
             )
-    return _Given(tuple(arrays), others.get(CircuitLike), others.get(HeadRolesLike))  # type: ignore[arg-type]
+    return _Given(tuple(arrays), others.get(Circuit), others.get(HeadRolesLike))  # type: ignore[arg-type]
 
 
 def _facts(given: _Given) -> tuple[Fact, ...]:

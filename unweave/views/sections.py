@@ -4,13 +4,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from unweave.circuits.circuit import Circuit
 from unweave.results.labels import number
 from unweave.results.summary import is_summary
 from unweave.views.answer import Fact
 from unweave.views.baselines import Baseline, baselines
 from unweave.views.blocks import Block, Details, Figure, Section, Table, Text, meta_of
 from unweave.views.choice import Roles, blocks_of, tables_of
-from unweave.views.circuit.drawing import CircuitLike
 from unweave.views.circuit.tables import path_tables
 from unweave.views.facts import same_prompts, spoken, subjects
 from unweave.views.head_evidence import HeadRolesLike, roles_table
@@ -107,7 +107,7 @@ _ORDER = (WRITTEN, CARRIES, LOOKS, DOES, THROUGH, WITHOUT, SIGNALS, ENOUGH, OTHE
 
 def sections_of(
     results: "Sequence[xarray.DataArray | xarray.Dataset]",
-    circuit: CircuitLike | None = None,
+    circuit: Circuit | None = None,
     named: HeadRolesLike | None = None,
 ) -> tuple[Section, ...]:
     """The sections of an investigation, in its order; those without a result are left out.
@@ -234,7 +234,8 @@ def settings_table(results: "Sequence[xarray.DataArray | xarray.Dataset]") -> Ta
     for result in results:
         for name, value in result.attrs.items():
             if name not in hidden and value not in ("", -1):
-                shown = ("no", "yes")[int(value)] if name == "bos" else str(value)
+                shown = ", ".join(value) if isinstance(value, list) else str(value)
+                shown = ("no", "yes")[int(value)] if name == "bos" else shown
                 values.setdefault(str(name).replace("_", " "), {})[shown] = None
     rows = tuple((name, ", ".join(given)) for name, given in values.items())
     return Table(("setting", "value"), rows, "Settings", align="ll")

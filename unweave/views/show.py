@@ -9,11 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from unweave.circuits.circuit import Circuit
 from unweave.errors import InputError
 from unweave.results.top import Top
 from unweave.views.blocks import Block
 from unweave.views.choice import Roles, blocks_of, parts_of
-from unweave.views.circuit.drawing import CircuitLike, circuit_drawing
+from unweave.views.circuit.drawing import circuit_drawing
 from unweave.views.head_evidence import HeadRolesLike, roles_table
 from unweave.views.page import page, write_page
 from unweave.views.tables import top_table
@@ -55,7 +56,7 @@ class View:
 
 
 def show(
-    result: "xarray.DataArray | xarray.Dataset | xarray.DataTree | CircuitLike | HeadRolesLike | Top | Block",
+    result: "xarray.DataArray | xarray.Dataset | xarray.DataTree | Circuit | HeadRolesLike | Top | Block",
     *,
     title: str = "",
     n: int = 0,
@@ -93,7 +94,7 @@ def show(
         return View((top_table(result, title),), title or result.title)
     if isinstance(result, Block):
         return View((result,), title or type(result).__name__)
-    if isinstance(result, CircuitLike):
+    if isinstance(result, Circuit):
         return View((circuit_drawing(result, places=roles, title=title),), title or "circuit")
     if isinstance(result, HeadRolesLike):
         return View((roles_table(result, title),), title or "head roles")

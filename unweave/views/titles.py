@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unweave.nodes import read_node
 from unweave.results.labels import number, p_value
 from unweave.results.summary import told_from_zero
 from unweave.results.top import Row, top
@@ -261,7 +262,7 @@ def _knockout_words(table: "xarray.Dataset", sense: Sense) -> _Words:
 
 
 def _path_words(table: "xarray.Dataset", sense: Sense) -> _Words:
-    whom = receivers_said(str(table.attrs.get("receivers", "logits")))
+    whom = receivers_said(table.attrs.get("receivers", ["logits"]))
     how = f"directly on {whom}" if whom == "the logits" else f"through {whom}"
     restored = sense.good == sense.carries
     act = "restoring" if restored else "spoiling"
@@ -274,14 +275,14 @@ def _path_words(table: "xarray.Dataset", sense: Sense) -> _Words:
     )
 
 
-def receivers_said(receivers: str) -> str:
-    """`"8.6 v, 8.10 v, mlp 9"` in words: `the values of 8.6 and 8.10 and MLP 9`."""
-    if receivers == "logits":
+def receivers_said(receivers: Sequence[str]) -> str:
+    """`["v 8.6", "v 8.10", "mlp 9"]` in words: `the values of 8.6 and 8.10 and MLP 9`."""
+    if list(receivers) == ["logits"]:
         return "the logits"
     by_input: dict[str, list[str]] = {}
-    for name in receivers.split(", "):
-        head = re.fullmatch(r"(\d+\.(?:kv)?\d+) ([qkv])", name)
-        by_input.setdefault(head[2] if head else "", []).append(head[1] if head else name.replace("mlp", "MLP"))
+    for node in map(read_node, receivers):
+        kind = node.site if node.site in RECEIVED else ""
+        by_input.setdefault(kind, []).append(node.short if kind else str(node).replace("mlp", "MLP"))
     parts = []
     for kind, names in by_input.items():
         few = listed(names) if len(names) <= MOST_RECEIVERS else f"{len(names)} {'heads' if kind else 'MLPs'}"

@@ -1,10 +1,6 @@
 """A training's folder: what is refused, what a crash leaves, and the checkpoints as models."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -145,30 +141,3 @@ def test_a_crash_between_two_files_repeats_the_epoch(folder, tmp_path, monkeypat
     for epoch, model in uw.checkpoints(folder).items():
         assert torch.equal(model.weights.w_e, uw.checkpoints(tmp_path)[epoch].weights.w_e)
     assert resumed.history == uw.checkpoints(folder).history
-
-
-def test_ctrl_c_in_a_process_of_its_own(tmp_path):
-    """A real signal, at whatever it interrupts: the folder resumes to the same bits."""
-    script = (
-        "import unweave as uw\n"
-        "from tests.models.training.lessons import CONFIG, RECIPE, lessons\n"
-        "from dataclasses import replace\n"
-        "print('ready', flush=True)\n"
-        "def report(done, total):\n"
-        "    done == 20 and print('now', flush=True)\n"
-        f"uw.train(CONFIG, lessons(), replace(RECIPE, epochs=400), {str(tmp_path)!r}, progress=report)\n"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    with subprocess.Popen(
-        [sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        while process.stdout.readline() != "now\n":
-            assert process.poll() is None, process.stderr and process.stderr.read()
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
-    assert "unweave.errors.Interrupted: training was stopped" in errors
-    n_done = len(uw.checkpoints(tmp_path)) - 1
-    assert n_done >= 2
-    straight = uw.train(CONFIG, lessons(), replace(RECIPE, epochs=n_done))
-    assert torch.equal(uw.checkpoints(tmp_path)[n_done].weights.w_e, straight.model.weights.w_e)

@@ -42,7 +42,7 @@ def test_the_circuit_holds_the_smallest_set_with_its_paths() -> None:
     assert isinstance(circuit, Circuit)
     assert [f"{layer}.{head}" for layer, head in circuit.heads] == choice.members(choice.smallest(found["subsets"]))
     assert {group.name: group.roles for group in circuit.groups} == {"compare": "all", "decide": ("end",)}
-    (straight,) = [edge for edge in circuit.edges if edge.receiver == "logits"]
+    (straight,) = [edge for edge in circuit.edges if edge.receiver.site == "logits"]
     assert straight.effect is not None
     assert straight.effect == pytest.approx(
         -float(found["paths"].mean("prompt").sel(receiver="logits").min()), abs=1e-6

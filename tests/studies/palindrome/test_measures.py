@@ -7,8 +7,8 @@ import torch
 import unweave as uw
 from tests.studies.palindrome.models import tiny_subject, trained_subject
 from unweave.methods.blind_spots import changed, class_probability
-from unweave.methods.heads import head_name
 from unweave.metrics import CrossEntropy
+from unweave.nodes import head_name
 from unweave.studies.palindrome import ablations, behaviour, cases, confusions, weights
 from unweave.studies.palindrome.subject import PALINDROME
 from unweave.tasks.palindromes import palindromic

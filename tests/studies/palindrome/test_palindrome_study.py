@@ -22,7 +22,7 @@ from unweave.studies.plan import Step
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> PalindromeSettings:
-    return PalindromeSettings(prompts=60, quick=True, out=tmp_path_factory.mktemp("report"))
+    return PalindromeSettings(prompts=40, quick=True, out=tmp_path_factory.mktemp("report"))
 
 
 @pytest.fixture(scope="module")

@@ -104,7 +104,7 @@ def test_evidence_is_in_the_markup_for_readers_without_scripts():
     found = Titles(circuit_drawing(made.CIRCUIT, evidence={"5.1": "direct 0.50"}).html()).titles
     assert "5.1 → logits at end: effect 0.50, interval 0.40 to 0.60" in found
     assert "3.0 → query of 5.1 at end: effect 0.10, interval 0.050 to 0.15" in found
-    assert "2_mlp → key of 3.0 at S2: effect 0.030" in found
+    assert "mlp 2 → key of 3.0 at S2: effect 0.030" in found
     assert "embed → key of 1.1: not measured" in found
     assert "5.1, mover at end; direct 0.50; to logits 0.50; from 3.0 (q) 0.10" in found
     assert "logits; from 5.1 0.50, 4.2 −0.30, 5.0 0.20" in found
@@ -156,7 +156,7 @@ def test_a_published_circuit_without_paths_is_drawn():
 
 
 def test_a_path_without_an_effect_says_so():
-    assert told(Link("1.0", "2_mlp")) == "1.0 → 2_mlp: not measured"
+    assert told(Link("1.0", "mlp 2")) == "1.0 → mlp 2: not measured"
     assert ranked([Link("a", "b"), Link("c", "d", effect=0.0)])[0].sender == "c"
 
 

@@ -1,6 +1,5 @@
 """`unweave knockout`."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -93,23 +92,22 @@ def run(
 
 def targets_of(heads: str | None, mlps: str | None, layers: str | None) -> str | Sequence[str]:
     """What goes: a kind, of which each goes in turn, or a list. Raises InputError for both, and for several kinds."""
-    from unweave.methods.knockout_targets import SITES_OF_KIND
+    from unweave.methods.knockout import KINDS
+    from unweave.nodes import read_nodes
 
     given = {"--heads": heads, "--mlps": mlps, "--layers": layers}
     listed = {option: reading.names(text, option) for option, text in given.items() if text is not None}
     kinds = {"--heads": "z", "--mlps": "mlp", "--layers": "layer"}
     turns = [option for option, found in listed.items() if found == (ALL,)]
-    if heads in SITES_OF_KIND:
+    if heads in (*KINDS, "mlp"):
         turns.append("--heads")
         kinds["--heads"] = heads
     if turns and len(listed) > 1:
         raise InputError(f"{turns[0]}: all of a kind go in turn, so nothing else can go with them; give it alone")
     if turns or not listed:
         return kinds[turns[0] if turns else "--heads"]
-    if "--heads" in listed:
-        # An input stands in front of its head, or behind it as among receivers.
-        behind = r"(\d+\.(?:kv)?\d+) ([a-z]+)(?= *(?:\+|$))"
-        listed["--heads"] = tuple(re.sub(behind, r"\2 \1", name) for name in listed["--heads"])
+    for name in listed.get("--heads", ()):
+        read_nodes(name, "--heads")
     for option in ("--mlps", "--layers"):
         _check_numbers(listed.get(option, ()), option)
     word = {"--heads": "", "--mlps": "mlp ", "--layers": "layer "}
@@ -123,7 +121,10 @@ def _check_numbers(found: Sequence[str], option: str) -> None:
 
 
 def _check_backups(heads: str | None, targets: str | Sequence[str], measure: str) -> None:
-    if heads is None or isinstance(targets, str) or any(re.search(r"\w \w", target) for target in targets):
+    from unweave.nodes import read_nodes
+
+    named = [] if isinstance(targets, str) else [node for target in targets for node in read_nodes(target, "--heads")]
+    if heads is None or isinstance(targets, str) or any(node.site != "z" or node.part is None for node in named):
         raise InputError("--backups: it takes heads alone: --heads 9.9, or several together, --heads '9.9 + 10.0'")
     if len(targets) > 1:
         raise InputError(f"--backups: it is of one knockout; write --heads '{' + '.join(targets)}' for all together")

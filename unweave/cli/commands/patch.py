@@ -46,7 +46,7 @@ def run(
 
     output.check_file(out)
     budget = reading.memory(memory)
-    single = reading.are_addresses(sites)
+    single = reading.are_nodes(sites)
     if single and over is not None:
         raise InputError(f"--over: single places such as {sites[0]!r} have no axes to sweep over; leave it out")
     pair = question.contrast()

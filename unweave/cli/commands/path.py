@@ -66,7 +66,11 @@ def run(
 
     output.check_file(out)
     budget = reading.memory(memory)
-    ends = reading.receivers(receivers), reading.senders(senders), reading.sides(at)
+    ends = (
+        reading.nodes(receivers, "--receivers", reading.RECEIVERS),
+        reading.nodes(senders, "--senders", reading.SENDERS),
+        reading.sides(at),
+    )
     pair = question.contrast()
     try:
         result = path_patch(

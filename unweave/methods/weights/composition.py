@@ -20,12 +20,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unweave.errors import InputError, Interrupted
-from unweave.methods.frame import Coords, labelled_weights
-from unweave.methods.heads import Head, Heads, head_name
+from unweave.methods.targets import Nodes
+from unweave.methods.to_xarray import Coords, weights_to_xarray
 from unweave.methods.weights.head_matrices import chosen_heads, ov_matrices, qk_matrices
 from unweave.models.factored import FactoredMatrix
 from unweave.models.model import Model
 from unweave.models.precision import without_autocast
+from unweave.nodes import Head, head_name
 from unweave.progress import Progress, shown
 
 if TYPE_CHECKING:
@@ -47,8 +48,8 @@ class Baseline:
 @without_autocast
 def composition_scores(
     model: Model,
-    senders: Heads | None = None,
-    receivers: Heads | None = None,
+    senders: Nodes | None = None,
+    receivers: Nodes | None = None,
     *,
     pairs: int = 300,
     seed: int = 0,
@@ -128,7 +129,7 @@ def _random_score(d_model: int, d_head: int, draw: torch.Generator) -> Float[Ten
     return composition_score(FactoredMatrix(a_left, a_right.mT), FactoredMatrix(b_left, b_right.mT))[0, 0]
 
 
-def _pairs(model: Model, senders: Heads | None, receivers: Heads | None) -> tuple[tuple[Head, ...], tuple[Head, ...]]:
+def _pairs(model: Model, senders: Nodes | None, receivers: Nodes | None) -> tuple[tuple[Head, ...], tuple[Head, ...]]:
     first, last = chosen_heads(model, senders), chosen_heads(model, receivers)
     top, bottom = max(layer for layer, _ in last), min(layer for layer, _ in first)
     if senders is None:
@@ -174,4 +175,4 @@ def _labelled(
         "seed": baseline.seed,
         "notes": "Q and K: of a query and a key at the same position, since rotation is left out" if rotary else "",
     }
-    return labelled_weights(model, scores, axes, attrs, layers)
+    return weights_to_xarray(model, scores, axes, attrs, layers)

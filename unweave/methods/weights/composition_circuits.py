@@ -19,13 +19,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from unweave.errors import InputError
-from unweave.methods.frame import Coords, labelled_weights
-from unweave.methods.heads import Head, HeadName, head_name, parse_head
+from unweave.methods.targets import NodeName, head_of
+from unweave.methods.to_xarray import Coords, weights_to_xarray
 from unweave.methods.weights.full_circuits import Rows, embedding_rows, learned_positions
 from unweave.methods.weights.head_matrices import class_direction, ov_matrices, qk_matrices
 from unweave.models.model import Model
 from unweave.models.precision import widened, without_autocast
 from unweave.models.prompts import Prompts
+from unweave.nodes import Head, head_name
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
 @without_autocast
 def k_composition(
     model: Model,
-    sender: HeadName,
-    receiver: HeadName,
+    sender: NodeName,
+    receiver: NodeName,
     over: str = "positions",
     query: int | Float[Tensor, " d_head"] = -1,
 ) -> xr.DataArray:
@@ -75,14 +76,14 @@ def k_composition(
         "query": asks,
         **_pair_attrs(s, r),
     }
-    return labelled_weights(model, scores, *_axes(rows, over, attrs))
+    return weights_to_xarray(model, scores, *_axes(rows, over, attrs))
 
 
 @without_autocast
 def v_composition(
     model: Model,
-    sender: HeadName,
-    receiver: HeadName,
+    sender: NodeName,
+    receiver: NodeName,
     over: str = "positions",
     outputs: tuple[int, int] = (0, 1),
 ) -> xr.DataArray:
@@ -110,13 +111,13 @@ def v_composition(
         "one": f"one logit for output {outputs[0]} against {outputs[1]}",
         **_pair_attrs(s, r),
     }
-    return labelled_weights(model, _moved(model, s, rows) @ said, *_axes(rows, over, attrs))
+    return weights_to_xarray(model, _moved(model, s, rows) @ said, *_axes(rows, over, attrs))
 
 
 def mean_query(
     model: Model,
     prompts: Prompts | str | Sequence[str] | Int[Tensor, "prompt pos"],
-    head: HeadName,
+    head: NodeName,
     role: str = "end",
 ) -> Float[Tensor, " d_head"]:
     """A head's query `[d_head]` at a role, averaged over prompts; with biases, before rotation.
@@ -132,14 +133,14 @@ def mean_query(
     Raises:
         InputError: a head or role that there is not.
     """
-    layer, number = parse_head(model.config, head)
+    layer, number = head_of(model.config, head)
     batch = model.prompts(prompts)
     queries = model.run(batch, keep=("q", layer))["q", layer][:, :, number]
     return widened(queries[range(len(batch)), batch.role(role)]).mean(0)
 
 
-def _ordered(model: Model, sender: HeadName, receiver: HeadName) -> tuple[Head, Head]:
-    first, last = parse_head(model.config, sender), parse_head(model.config, receiver)
+def _ordered(model: Model, sender: NodeName, receiver: NodeName) -> tuple[Head, Head]:
+    first, last = head_of(model.config, sender), head_of(model.config, receiver)
     if last[0] <= first[0]:
         raise InputError(f"receiver: {head_name(last)} stands in no later layer than the sender {head_name(first)}")
     return first, last

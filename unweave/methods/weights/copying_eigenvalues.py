@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from unweave.errors import InputError
-from unweave.methods.frame import labelled_weights
+from unweave.methods.to_xarray import weights_to_xarray
 from unweave.methods.weights.head_matrices import ov_matrices, through_norm
 from unweave.models.factored import FactoredMatrix
 from unweave.models.model import Model
@@ -51,7 +51,7 @@ def copying_eigenvalues(model: Model) -> xr.DataArray:
         "zero": "copies as much as it suppresses",
         "one": "every mixture of tokens raises itself",
     }
-    return labelled_weights(model, torch.stack(scores), axes, attrs)
+    return weights_to_xarray(model, torch.stack(scores), axes, attrs)
 
 
 def _scores(model: Model, layer: int, again: torch.Tensor) -> torch.Tensor:

@@ -23,13 +23,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from unweave.errors import InputError
-from unweave.methods.frame import Coords, labelled_weights
-from unweave.methods.heads import Heads, head_name
+from unweave.methods.targets import Nodes
+from unweave.methods.to_xarray import Coords, weights_to_xarray
 from unweave.methods.weights.head_matrices import chosen_heads, ov_matrices, qk_matrices, through_norm
 from unweave.methods.weights.vocabulary import chosen_tokens, token_names
 from unweave.models.forward import looks_ahead
 from unweave.models.model import Model
 from unweave.models.precision import widened, without_autocast
+from unweave.nodes import head_name
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -52,7 +53,7 @@ class Rows:
 @without_autocast
 def qk_circuit(
     model: Model,
-    heads: Heads | None = None,
+    heads: Nodes | None = None,
     over: str = "tokens",
     *,
     tokens: Sequence[str] | Sequence[int] | Tensor | None = None,
@@ -94,13 +95,13 @@ def qk_circuit(
         "zero": "does not look there" if softmax else "neither sought nor avoided",
         "one": "looks there alone" if softmax else "e times the attention of a score of 0",
     }
-    return labelled_weights(model, scores, axes, attrs, _numbers(rows, query, over) | _numbers(rows, key, over))
+    return weights_to_xarray(model, scores, axes, attrs, _numbers(rows, query, over) | _numbers(rows, key, over))
 
 
 @without_autocast
 def ov_circuit(
     model: Model,
-    heads: Heads | None = None,
+    heads: Nodes | None = None,
     over: str = "tokens",
     *,
     tokens: Sequence[str] | Sequence[int] | Tensor | None = None,
@@ -138,7 +139,7 @@ def ov_circuit(
         "zero": "says nothing of the output",
         "one": "one logit towards the output, before the last norm's scale",
     }
-    return labelled_weights(model, logits, axes, attrs, _numbers(rows, key, over))
+    return weights_to_xarray(model, logits, axes, attrs, _numbers(rows, key, over))
 
 
 def top_1_accuracy(circuit: xr.DataArray, expected: Sequence[int] | None = None) -> xr.DataArray:

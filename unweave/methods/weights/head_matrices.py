@@ -17,15 +17,16 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from unweave.errors import InputError
-from unweave.methods.heads import Head, Heads, parse_heads
+from unweave.methods.targets import Nodes, heads_of
 from unweave.models.config import Config
 from unweave.models.factored import FactoredMatrix
 from unweave.models.model import Model
 from unweave.models.precision import widened
 from unweave.models.weights import NormWeights
+from unweave.nodes import Head
 
 
-def qk_matrices(model: Model, heads: Heads | None = None) -> FactoredMatrix:
+def qk_matrices(model: Model, heads: Nodes | None = None) -> FactoredMatrix:
     """`W_Q W_K^T` of heads (all by default), `[head d_model d_model]`; a shared key belongs to each of its heads.
 
     Raises:
@@ -38,7 +39,7 @@ def qk_matrices(model: Model, heads: Heads | None = None) -> FactoredMatrix:
     return FactoredMatrix(queries, keys.mT)
 
 
-def ov_matrices(model: Model, heads: Heads | None = None) -> FactoredMatrix:
+def ov_matrices(model: Model, heads: Nodes | None = None) -> FactoredMatrix:
     """`W_V W_O` of heads (all by default), `[head d_model d_model]`; a shared value belongs to each of its heads.
 
     Raises:
@@ -81,10 +82,10 @@ def class_direction(model: Model, outputs: tuple[int, int]) -> Float[Tensor, " d
     return answer_direction(model, answer, wrong)[0][0]
 
 
-def chosen_heads(model: Model, heads: Heads | None) -> tuple[Head, ...]:
+def chosen_heads(model: Model, heads: Nodes | None) -> tuple[Head, ...]:
     """The heads named, or all, layer by layer."""
     if heads is not None:
-        return parse_heads(model.config, heads)
+        return heads_of(model.config, heads)
     return tuple((layer, head) for layer in range(model.config.n_layers) for head in range(model.config.n_heads))
 
 

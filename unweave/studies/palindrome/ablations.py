@@ -7,14 +7,14 @@ import torch
 import xarray as xr
 
 from unweave.errors import InputError
-from unweave.methods.frame import labelled
-from unweave.methods.heads import Head, head_name
 from unweave.methods.knockout import knockout
 from unweave.methods.path_patching import path_patch
 from unweave.methods.replacement import Replacement
+from unweave.methods.to_xarray import to_xarray
 from unweave.methods.weights.head_matrices import chosen_heads
 from unweave.metrics.contrast import Contrast
 from unweave.metrics.protocol import Metric
+from unweave.nodes import Head, head_name
 from unweave.progress import Progress
 from unweave.studies.palindrome.subject import PalindromeSubject
 
@@ -63,6 +63,7 @@ def paths(subject: PalindromeSubject, receivers: Sequence[Head], report: Report)
         asked |= {f"{head_name(head)} {kind}": [(*head, kind)] for kind in INPUTS}
         for together in (BOTH, TOGETHER):
             asked[f"{head_name(head)} {together}"] = [(*head, kind) for kind in together.split(", ")]
+    each = [f"{kind} {head_name(head)}" for head in receivers if head[0] for kind in INPUTS]
     rows = []
     for receiver in asked.values():
         rows.append(_flat(path_patch(subject.pair, receiver, progress=False)))
@@ -70,7 +71,7 @@ def paths(subject: PalindromeSubject, receivers: Sequence[Head], report: Report)
             report(len(rows), len(asked))
     joined = xr.concat(rows, "receiver", combine_attrs="drop_conflicts")
     named = joined.rename(address="sender").assign_coords(receiver=list(asked))
-    return named.transpose("prompt", "sender", "receiver").assign_attrs(receivers=", ".join(asked))
+    return named.transpose("prompt", "sender", "receiver").assign_attrs(receivers=["logits", *each])
 
 
 def subsets(subject: PalindromeSubject, report: Report) -> xr.DataArray:
@@ -99,7 +100,7 @@ def subsets(subject: PalindromeSubject, report: Report) -> xr.DataArray:
         "notes": "heads that are not kept are at their mean over the sequences, position by position",
     }
     axes = {"kept": [", ".join(map(head_name, kept)) or NOBODY for kept in chosen]}
-    return labelled(pair, torch.stack(rows, 1), axes, attrs)
+    return to_xarray(pair, torch.stack(rows, 1), axes, attrs)
 
 
 def _alone(pair: Contrast, without: Sequence[Head]) -> torch.Tensor:

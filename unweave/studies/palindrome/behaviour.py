@@ -6,7 +6,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from unweave.methods.blind_spots import class_probability
-from unweave.methods.frame import labelled_run
+from unweave.methods.to_xarray import run_to_xarray
 from unweave.studies.palindrome.subject import PALINDROME, PalindromeSubject
 
 
@@ -23,7 +23,7 @@ def right(subject: PalindromeSubject) -> xr.DataArray:
         "probability": (("prompt",), logits.softmax(-1)[:, PALINDROME].cpu().numpy()),
         "mismatches": (("prompt",), mismatched_pairs(prompts.tokens).tolist()),
     }
-    return labelled_run(model, prompts, correct, {}, _attrs("share right", "wrong", "right"), extra)
+    return run_to_xarray(model, prompts, correct, {}, _attrs("share right", "wrong", "right"), extra)
 
 
 def by_mismatches(subject: PalindromeSubject) -> xr.DataArray:
@@ -38,7 +38,7 @@ def by_mismatches(subject: PalindromeSubject) -> xr.DataArray:
         tokens.scatter_(1, places, subject.others.gather(1, places))
         called.append((class_probability(subject.model, tokens, PALINDROME) > 0.5).to(torch.float64))
     attrs = _attrs("share called a palindrome", "none is called a palindrome", "all are")
-    return labelled_run(subject.model, prompts, torch.stack(called, 1), {"pairs": range(half + 1)}, attrs)
+    return run_to_xarray(subject.model, prompts, torch.stack(called, 1), {"pairs": range(half + 1)}, attrs)
 
 
 def mismatched_pairs(tokens: Int[Tensor, "prompt pos"]) -> Int[Tensor, " prompt"]:

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from unweave.methods.attribution_through import attribution_through
 from unweave.methods.blind_spots import changed
-from unweave.methods.frame import labelled_run
-from unweave.methods.heads import head_name
+from unweave.methods.to_xarray import run_to_xarray
 from unweave.methods.weights.head_matrices import chosen_heads
 from unweave.models.prompts import Prompts
+from unweave.nodes import head_name
 from unweave.studies.palindrome.subject import SWEPT, PalindromeSubject
 from unweave.studies.palindrome.weights import OUTPUTS, Pair, pair_name
 
@@ -76,7 +76,7 @@ def _both_cases(subject: PalindromeSubject, read: Read, names: Sequence[str], at
     broken = [read(changed(prompts, [pos], others), pos) for pos in subject.second_half]
     values = torch.stack([torch.stack(same, -1), torch.stack(broken, -1)], 2)
     axes = {"address": list(names), "case": [MATCHES, DIFFERS], "pos": list(subject.second_half)}
-    found = labelled_run(subject.model, prompts, values, axes, {**attrs, "notes": ""})
+    found = run_to_xarray(subject.model, prompts, values, axes, {**attrs, "notes": ""})
     return found.drop_vars("token")  # every prompt has another one there
 
 

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from unweave.circuits.circuit import Circuit, Edge, Group
+from unweave.circuits.circuit import Circuit, Group
 from unweave.errors import InputError
-from unweave.methods.heads import Head, head_name
 from unweave.methods.weights.head_matrices import chosen_heads
+from unweave.nodes import Edge, Head, head_name, read_node
 from unweave.results import summary
 from unweave.studies.palindrome.ablations import NOBODY, TOGETHER
 from unweave.studies.palindrome.cases import DIFFERS, MATCHES
@@ -158,5 +158,4 @@ def constants(ablated: xr.DataArray, least: float = 0.1) -> dict[str, tuple[floa
 
 
 def as_head(name: object) -> Head:
-    layer, head = str(name).split(".")
-    return int(layer), int(head)
+    return read_node(str(name)).head

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from unweave.errors import InputError
 from unweave.methods.blind_spots import adversarial_prompts, changed, class_probability
-from unweave.methods.frame import Coords, labelled_run, labelled_weights
+from unweave.methods.to_xarray import Coords, run_to_xarray, weights_to_xarray
 from unweave.models.prompts import Prompts
 from unweave.progress import Progress
 from unweave.studies.palindrome.choice import needed
@@ -63,7 +63,7 @@ def confusions(subject: PalindromeSubject, report: Progress | bool) -> xr.DataAr
         "n_prompts": draws,
         "seed": subject.settings.seed,
     }
-    return labelled_weights(subject.model, values, axes, attrs)
+    return weights_to_xarray(subject.model, values, axes, attrs)
 
 
 def _every_pair(subject: PalindromeSubject, place: int, draw: torch.Generator) -> Tensor:
@@ -158,6 +158,6 @@ def _labelled(subject: PalindromeSubject, fooled: Fooled) -> xr.DataArray:
         "fooled": fooled.share,
     }
     extra: Coords = {"probability": (("prompt",), fooled.probability.numpy())}
-    return labelled_run(
+    return run_to_xarray(
         subject.model, sequence(tokens, subject.max_value), tokens, {"pos": range(tokens.shape[1])}, attrs, extra
     )

@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 
 import xarray as xr
 
-from unweave.methods.heads import Head, head_name
 from unweave.methods.norm_scales import norm_scales
 from unweave.methods.weights.composition_circuits import k_composition, mean_query, v_composition
 from unweave.methods.weights.full_circuits import qk_circuit
+from unweave.nodes import Head, head_name
 from unweave.studies.palindrome.subject import PALINDROME, PalindromeSubject
 
 Pair = tuple[Head, Head]

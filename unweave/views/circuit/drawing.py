@@ -4,57 +4,30 @@ Columns are roles in the order of the sentence, rows are layers, early ones at t
 here, each head and path with its evidence as a text, so that it can be read on paper and without scripts; this
 package's own script (unweave/views/assets/circuit.js) adds pointing, arrow keys and a slider that hides weak paths.
 
-`Node` and `Link` say all that is drawn. `circuit_drawing` makes them from anything that has the attributes of a
-circuit (`CircuitLike`), since views know values and not the rooms that make them.
+`Node` and `Link` say all that is drawn. `circuit_drawing` makes them from a circuit.
 """
 
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
+from unweave.circuits.circuit import Circuit
 from unweave.results.labels import number
 from unweave.views.blocks import CIRCUIT, caption, heading
 from unweave.views.circuit.layout import LOGITS, Node, arrange_circuit
-from unweave.views.circuit.paths import EdgeLike, Link, amount_of, ends_of, evidence_of, halves_said, ranked, told
+from unweave.views.circuit.paths import Link, amount_of, ends_of, evidence_of, halves_said, ranked, told
 from unweave.views.circuit.svg import legend, svg
 from unweave.views.circuit.titles import circuit_finding
 from unweave.views.theme import NEUTRAL, PALETTE
 
-__all__ = ["CircuitDrawing", "CircuitLike", "EdgeLike", "Link", "Node", "circuit_drawing", "group_colours"]
+__all__ = ["CircuitDrawing", "Link", "Node", "circuit_drawing", "group_colours"]
 
 EVERYWHERE = "all positions"
 # Paths that are shown before the slider is moved: more of them are a tangle.
 START = 40
 _OUTSIDE = ("embed", "pos_embed", LOGITS)
-
-
-@runtime_checkable
-class GroupLike(Protocol):
-    """Heads `(layer, head)` and MLPs (layers) of one kind, and the roles where they count, or `"all"`."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def heads(self) -> Sequence[tuple[int, int]]: ...
-    @property
-    def roles(self) -> Sequence[str] | Literal["all"]: ...
-    @property
-    def mlps(self) -> Sequence[int]: ...
-
-
-@runtime_checkable
-class CircuitLike(Protocol):
-    """What a circuit has that is drawn: groups and edges, and how these were measured."""
-
-    @property
-    def groups(self) -> Sequence[GroupLike]: ...
-    @property
-    def edges(self) -> Sequence[EdgeLike]: ...
-    @property
-    def attrs(self) -> Mapping[str, str | int | float]: ...
 
 
 @dataclass(frozen=True)
@@ -97,7 +70,7 @@ class CircuitDrawing:
 
 
 def circuit_drawing(
-    circuit: CircuitLike,
+    circuit: Circuit,
     *,
     places: Mapping[str, Sequence[int]] | None = None,
     evidence: Mapping[str, str] | None = None,
@@ -117,21 +90,21 @@ def circuit_drawing(
     """
     said = evidence or {}
     nodes = [
-        Node(name, layer, role, group.name, said.get(name, ""))
+        Node(member.short, member.layer, role, group.name, said.get(member.short, ""))
         for group in circuit.groups
-        for layer, name in _members(group)
+        for member in group.nodes
         for role in ([EVERYWHERE] if group.roles == "all" else group.roles)
     ]
     links = tuple(
         Link(
-            edge.sender,
-            edge.receiver,
+            edge.sender.short,
+            edge.receiver.short,
             edge.input,
             edge.effect,
             edge.low,
             edge.high,
             edge.role,
-            tuple(edge.shared),
+            tuple(node.short for node in edge.shared),
             amount_of(edge.effect, circuit.attrs),
         )
         for edge in circuit.edges
@@ -144,12 +117,6 @@ def circuit_drawing(
 def group_colours(groups: Sequence[str]) -> dict[str, str]:
     """A colour for each group, in order; the same list gives the same colours. From the ninth on they are grey."""
     return {name: PALETTE[place] if place < len(PALETTE) else NEUTRAL for place, name in enumerate(groups)}
-
-
-def _members(group: GroupLike) -> list[tuple[int, str]]:
-    """Layer and name of each head and MLP."""
-    heads = [(layer, f"{layer}.{head}") for layer, head in group.heads]
-    return heads + [(layer, f"{layer}_mlp") for layer in group.mlps]
 
 
 def _order(named: Sequence[str], places: Mapping[str, Sequence[int]]) -> tuple[str, ...]:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unweave.circuits.circuit import Circuit
 from unweave.results.labels import number
 from unweave.views.answer import Fact
-from unweave.views.circuit.drawing import CircuitLike
 from unweave.views.circuit.paths import halves_said
 from unweave.views.circuit.titles import (
     changed,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _MOST_NAMED = 6
 
 
-def group_facts(circuit: CircuitLike, does: Mapping[str, tuple[str, str]] | None = None) -> tuple[Fact, ...]:
+def group_facts(circuit: Circuit, does: Mapping[str, tuple[str, str]] | None = None) -> tuple[Fact, ...]:
     """A line for each group: how many heads, what they do, which they are, and at which roles.
 
     Args:
@@ -38,7 +38,7 @@ def group_facts(circuit: CircuitLike, does: Mapping[str, tuple[str, str]] | None
     """
     facts = []
     for group in circuit.groups:
-        names = [f"{layer}.{head}" for layer, head in group.heads]
+        names = [node.short for node in group.nodes if node.part is not None]
         shown = listed(names) if len(names) <= _MOST_NAMED else f"{', '.join(names[:_MOST_NAMED])} and others"
         kind = group.name.partition(" @")[0]
         one, several = (does or {}).get(kind.removesuffix(" against"), ("", ""))

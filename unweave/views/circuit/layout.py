@@ -29,7 +29,7 @@ class Node:
         """`23.3`, `MLP 9`, `positions`."""
         if self.name == "pos_embed":
             return "positions"
-        return f"MLP {self.name.removesuffix('_mlp')}" if self.name.endswith("_mlp") else self.name
+        return self.name.replace("mlp", "MLP")
 
 
 @dataclass(frozen=True)

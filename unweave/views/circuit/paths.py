@@ -3,8 +3,9 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
+from unweave.nodes import Edge
 from unweave.results.labels import number
 from unweave.views.circuit.layout import LOGITS, Arranged, Node
 from unweave.views.wording import counted, interval, listed
@@ -37,28 +38,6 @@ class Link:
     def size(self) -> float:
         """How strong it is; a path that nothing was measured of comes last."""
         return -1.0 if self.effect is None or not math.isfinite(self.effect) else abs(self.effect)
-
-
-@runtime_checkable
-class EdgeLike(Protocol):
-    """A path from a sender to a receiver's input at a role; `effect` is positive where it carries the answer."""
-
-    @property
-    def sender(self) -> str: ...
-    @property
-    def receiver(self) -> str: ...
-    @property
-    def input(self) -> str: ...
-    @property
-    def effect(self) -> float | None: ...
-    @property
-    def low(self) -> float | None: ...
-    @property
-    def high(self) -> float | None: ...
-    @property
-    def role(self) -> str: ...
-    @property
-    def shared(self) -> Sequence[str]: ...
 
 
 Ends = tuple[int, int] | None
@@ -136,7 +115,7 @@ def amount_of(effect: float | None, attrs: Mapping[str, str | int | float]) -> s
     return f"{number(effect * gap)} {attrs.get('unit', '')}".rstrip()
 
 
-def edges_said(edges: Sequence[EdgeLike], attrs: Mapping[str, str | int | float]) -> str:
+def edges_said(edges: Sequence[Edge], attrs: Mapping[str, str | int | float]) -> str:
     """How many paths there are on the prompts that they were measured on, and which these are."""
     ends = [(edge.low, edge.high) for edge in edges if edge.low is not None and edge.high is not None]
     clear = sum(low > 0 or high < 0 for low, high in ends)

@@ -2,19 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 
+from unweave.circuits.circuit import Circuit, Group
+from unweave.nodes import Edge
 from unweave.results.labels import number
 from unweave.views.blocks import Table
-from unweave.views.circuit.drawing import CircuitLike, EdgeLike, GroupLike
 from unweave.views.circuit.paths import INPUTS, amount_of
 from unweave.views.wording import counted, interval
 
 
-def group_table(circuit: CircuitLike, title: str = "") -> Table:
+def group_table(circuit: Circuit, title: str = "") -> Table:
     """A row for each group: its name, its heads and MLPs, the roles where they count."""
     rows = tuple(
         (
             group.name,
-            " ".join([*(f"{layer}.{head}" for layer, head in group.heads), *(f"{layer}_mlp" for layer in group.mlps)]),
+            ", ".join(node.short for node in group.nodes),
             "all positions" if group.roles == "all" else " ".join(group.roles),
         )
         for group in circuit.groups
@@ -23,7 +24,7 @@ def group_table(circuit: CircuitLike, title: str = "") -> Table:
 
 
 def edge_table(
-    edges: Sequence[EdgeLike],
+    edges: Sequence[Edge],
     title: str = "",
     n: int | None = None,
     attrs: Mapping[str, str | int | float] | None = None,
@@ -35,8 +36,8 @@ def edge_table(
     ordered = sorted(edges, key=lambda edge: -abs(edge.effect or 0.0))[:n]
     rows = tuple(
         (
-            edge.sender,
-            " ".join([edge.receiver, *edge.shared]),
+            edge.sender.short,
+            ", ".join(node.short for node in (edge.receiver, *edge.shared)),
             INPUTS[edge.input],
             edge.role or "–",
             "–" if edge.effect is None else number(edge.effect),
@@ -51,22 +52,21 @@ def edge_table(
     )
 
 
-def path_tables(circuit: CircuitLike) -> list[Table]:
+def path_tables(circuit: Circuit) -> list[Table]:
     """A table for each group of a sketch: the paths that leave its heads, the strongest first; groups without any
     are left out.
     """
     tables = []
     for group in circuit.groups:
-        names = {f"{layer}.{head}" for layer, head in group.heads} | {f"{layer}_mlp" for layer in group.mlps}
-        edges = [edge for edge in circuit.edges if edge.sender in names]
+        edges = [edge for edge in circuit.edges if edge.sender in group.nodes]
         if edges:
             tables.append(_table(group, edges, circuit.attrs))
     return tables
 
 
-def _table(group: GroupLike, edges: Sequence[EdgeLike], attrs: Mapping[str, str | int | float]) -> Table:
+def _table(group: Group, edges: Sequence[Edge], attrs: Mapping[str, str | int | float]) -> Table:
     first = max(edges, key=lambda edge: abs(edge.effect or 0.0))
-    strongest = "" if first.effect is None else f", the strongest {first.sender} to {first.receiver}"
+    strongest = "" if first.effect is None else f", the strongest {first.sender.short} to {first.receiver.short}"
     amount = "" if first.effect is None else f" ({number(first.effect)})"
     title = f"{group.name}: {counted(len(edges), 'path')}{strongest}{amount}"
     return edge_table(edges, title, attrs=attrs)

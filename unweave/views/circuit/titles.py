@@ -28,7 +28,7 @@ def circuit_finding(nodes: Sequence[Node], links: Sequence[Link]) -> str:
     layers = [node.layer for node in heads.values()]
     groups = len({node.group for node in heads.values()})
     said = f"{counted(len(heads), 'head')} in {counted(groups, 'group')}"
-    if any(node.name.endswith("_mlp") for node in heads.values()):
+    if any(node.shown.startswith("MLP") for node in heads.values()):
         said = said.replace("head", "head and MLP" if len(heads) == 1 else "heads and MLP", 1)
     if layers:
         said += f", layers {min(layers)} to {max(layers)}" if min(layers) < max(layers) else f", layer {layers[0]}"

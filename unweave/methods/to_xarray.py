@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+import xarray as xr
 from torch import Tensor
 
 from unweave.errors import Interrupted
@@ -16,9 +17,8 @@ from unweave.models.prompts import Prompts
 from unweave.results.labels import TOKENS
 from unweave.version import __version__
 
-if TYPE_CHECKING:
-    import xarray as xr
-
+# What a result says of itself: a list is a list, never a text to be taken apart.
+Attrs = Mapping[str, str | int | float | list[str]]
 # Of each coordinate: the dimensions that it runs along, and its values.
 Coords = dict[str, tuple[tuple[str, ...], Sequence | np.ndarray]]
 
@@ -30,11 +30,11 @@ def finished(result: Any, stopped: bool) -> Any:
     return result
 
 
-def labelled(
+def to_xarray(
     pair: Contrast,
     values: Tensor,
     axes: Mapping[str, Sequence],
-    attrs: Mapping[str, str | int | float],
+    attrs: Attrs,
     prompts: Prompts | None = None,
     extra: Coords | None = None,
 ) -> xr.DataArray:
@@ -42,37 +42,33 @@ def labelled(
 
     At a position that a prompt does not have there is no value, but NaN.
     """
-    import xarray as xr
-
     shown = pair.prompts if prompts is None else prompts
     dims = ("prompt", *axes)
     coords: Coords = {name: ((name,), list(values_of)) for name, values_of in axes.items()}
     coords |= _prompt_coords(pair, shown) | _token_coords(shown, axes, pair.prompts) | (extra or {})
-    about = {**attributes(pair), "over": " ".join(axes), **attrs}
+    about = {**attributes(pair), "over": list(axes), **attrs}
     return xr.DataArray(array_of(_within(shown, values, axes)), dims=dims, coords=coords, attrs=about)
 
 
-def labelled_weights(
+def weights_to_xarray(
     model: Model,
     values: Tensor,
     axes: Mapping[str, Sequence],
-    attrs: Mapping[str, str | int | float],
+    attrs: Attrs,
     extra: Coords | None = None,
 ) -> xr.DataArray:
     """A result of the model alone: of no prompts that were given."""
-    import xarray as xr
-
     coords: Coords = {name: ((name,), list(values_of)) for name, values_of in axes.items()} | (extra or {})
     about = {**model_attributes(model), "version": __version__, "notes": "", **attrs}
     return xr.DataArray(array_of(values), dims=tuple(axes), coords=coords, attrs=about)
 
 
-def labelled_run(
+def run_to_xarray(
     model: Model,
     prompts: Prompts,
     values: Tensor,
     axes: Mapping[str, Sequence],
-    attrs: Mapping[str, str | int | float],
+    attrs: Attrs,
     extra: Coords | None = None,
 ) -> xr.DataArray:
     """A result of one set of prompts, without a contrast: dimensions `prompt` and then `axes`."""
@@ -84,7 +80,7 @@ def labelled_run(
     }
     coords = _text_coords(prompts) | _token_coords(prompts, axes, prompts) | (extra or {})
     values = _within(prompts, values, axes)
-    return labelled_weights(model, values, {"prompt": range(len(prompts)), **axes}, {**about, **attrs}, coords)
+    return weights_to_xarray(model, values, {"prompt": range(len(prompts)), **axes}, {**about, **attrs}, coords)
 
 
 def _within(prompts: Prompts, values: Tensor, axes: Mapping[str, Sequence]) -> Tensor:
@@ -105,7 +101,7 @@ def array_of(values: Tensor) -> np.ndarray:
     return (values.float() if values.dtype in (torch.bfloat16, torch.float16) else values).numpy()
 
 
-def attributes(pair: Contrast) -> dict[str, str | int | float]:
+def attributes(pair: Contrast) -> dict[str, str | int | float | list[str]]:
     """What every result says of the model, the prompts and the metric."""
     source, other = pair.prompts.source, pair.corrupted.source
     return {
@@ -121,7 +117,7 @@ def attributes(pair: Contrast) -> dict[str, str | int | float]:
         "gap": pair.gap,
         "clean_mean": float(pair.clean.mean()),
         "n_pos": pair.prompts.tokens.shape[1],
-        "roles": ", ".join(pair.prompts.roles),
+        "roles": list(pair.prompts.roles),
         "unit": pair.metric.unit,
         "role": pair.metric.role,
         "version": __version__,

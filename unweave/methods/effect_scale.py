@@ -1,4 +1,4 @@
-"""Measures: the scale on which a changed run's score is told, by the same words in every method that offers them.
+"""The effect scale on which a changed run's score is told, by the same words in every method that offers them.
 
     effect   (m - own) / (mean clean - mean corrupted)   0 as the run itself, -1 or 1 as the other prompts
     drop     (m - clean) / mean clean                    0 unharmed, -1 nothing left of the clean score
@@ -41,7 +41,7 @@ def check_measure(pair: Contrast, measure: str, direction: str = "noise") -> Non
         raise InputError("measure: the clean prompts score 0 on average, so a drop has no scale; use measure='effect'")
 
 
-def measured(
+def normalize(
     pair: Contrast, scores: Float[Tensor, "variant prompt"], direction: str, measure: str
 ) -> Float[Tensor, "variant prompt"]:
     """Scores of changed runs on a measure's scale: exactly 0 where a score is the unchanged run's own."""
