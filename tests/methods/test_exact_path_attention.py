@@ -81,7 +81,10 @@ def test_every_head_in_turn(name, receivers):
         ("logits", None) if receivers == "logits" else (((0, 1, "v"), (1, 0, "q")), (("v", 0, 1), ("q", 1, 0)))
     )
     got = uw.path_patch(side.contrast, ours, direction=direction, attention="qkv")
-    heads = {(layer, head): (("z", layer, head),) for layer, head in product(got["layer"].values, (0, 3))}
+    heads = {
+        (layer, head): (("z", layer, head),)
+        for layer, head in product(got["layer"].values, got["head"].values[[0, -1]])
+    }
     path = {"receivers": theirs, "attention": "qkv"}
     assert_as_naive(side, lambda at: got.sel(layer=at[0], head=at[1]), heads, path, direction)
 

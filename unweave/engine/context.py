@@ -80,14 +80,10 @@ class PatchContext:
         """Bytes of one number of an activation."""
         return self.weights.w_e.element_size()
 
-    @property
-    def read_at(self) -> Int[Tensor, " prompt"]:
-        """The position that the metric reads."""
-        return self.prompts.role(self.metric.role)
-
     def spans(self, prompts: Sequence[int]) -> list[AffectedSpan]:
         """What patches of these prompts can affect."""
-        first, read, lengths = self.donor.first(self.recipient), self.read_at.tolist(), self.recipient.lengths.tolist()
+        first, lengths = self.donor.first(self.recipient), self.recipient.lengths.tolist()
+        read = self.prompts.role(self.metric.role).tolist()
         spans = []
         for n in prompts:
             affected = read_by(self.config, first[n], range(lengths[n]))

@@ -71,22 +71,16 @@ class Group:
     device: torch.device
     keys: int = CHUNK_KEYS
 
-    @property
-    def n_pos(self) -> int:
-        return self.last - self.first + 1
-
     @cached_property
     def blocks(self) -> list[Block]:
-        return list(self._blocks())
-
-    def _blocks(self) -> Iterator[Block]:
+        blocks, n_pos = [], self.last - self.first + 1
         for start in self.start.split(max(1, self.keys // (self.last + 1))):
-            first, size = int(start[0]), len(start) * self.n_pos
-            if int(start[-1]) - first == size - self.n_pos:  # starts only grow, so the runs are consecutive
-                yield Block(slice(first, first + size), self.n_pos)
-            else:
-                rows = (start[:, None] + torch.arange(self.n_pos)).flatten()
-                yield Block(rows.to(self.device), self.n_pos)
+            first, size = int(start[0]), len(start) * n_pos
+            rows = slice(first, first + size)
+            if int(start[-1]) - first != size - n_pos:  # starts only grow, so else the runs are consecutive
+                rows = (start[:, None] + torch.arange(n_pos)).flatten().to(self.device)
+            blocks.append(Block(rows, n_pos))
+        return blocks
 
 
 class Wavefront:

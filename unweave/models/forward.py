@@ -118,14 +118,6 @@ def norm_scale(config: Config, x: Float[Tensor, "*rows d_model"]) -> Float[Tenso
     return (centred.pow(2).mean(-1, keepdim=True) + config.norm_eps).sqrt()
 
 
-def rotary_tables(weights: Weights, n_pos: int, dtype: torch.dtype) -> Tables | None:
-    """Cosines and sines by position. They are made in float32, as the published models were trained, then cast."""
-    if weights.rotary_freq is None:
-        return None
-    angles = torch.arange(n_pos, device=weights.w_e.device).float()[:, None] * weights.rotary_freq.float()
-    return (angles.cos() * weights.rotary_scale).to(dtype), (angles.sin() * weights.rotary_scale).to(dtype)
-
-
 def seen_keys(
     config: Config, tokens: Int[Tensor, "prompt pos"], lengths: Int[Tensor, " prompt"] | None
 ) -> Bool[Tensor, "prompt pos"] | None:
@@ -156,9 +148,13 @@ class AttentionInputs:
         lengths: Int[Tensor, " prompt"] | None = None,
     ) -> "AttentionInputs":
         """Of some prompts. `lengths` None: all tokens of a row count."""
-        return AttentionInputs(
-            rotary_tables(weights, tokens.shape[1], weights.w_e.dtype), seen_keys(config, tokens, lengths)
-        )
+        seen = seen_keys(config, tokens, lengths)
+        if weights.rotary_freq is None:
+            return AttentionInputs(None, seen)
+        # in float32, as the published models were trained, then cast
+        angles = torch.arange(tokens.shape[1], device=weights.w_e.device).float()[:, None] * weights.rotary_freq.float()
+        cos, sin = ((turn * weights.rotary_scale).to(weights.w_e.dtype) for turn in (angles.cos(), angles.sin()))
+        return AttentionInputs((cos, sin), seen)
 
     def take(self, prompts: Int[Tensor, " run"] | slice, n_keys: int | None = None) -> "AttentionInputs":
         """Of some of the prompts, and of their first `n_keys` keys."""
