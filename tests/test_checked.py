@@ -43,4 +43,4 @@ def test_a_generator_has_axes_of_its_own() -> None:
 
 def test_the_package_is_checked() -> None:
     with pytest.raises(BeartypeCallHintViolation):
-        uw.other_tokens(torch.ones(2, 3), 5)
+        uw.classifier.other_tokens(torch.ones(2, 3), 5)

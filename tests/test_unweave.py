@@ -5,6 +5,7 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -21,7 +22,20 @@ def test_editors_and_the_interpreter_are_told_the_same() -> None:
     tree = ast.parse(Path(uw.__file__).read_text(encoding="utf-8"))
     (block,) = (node for node in tree.body if isinstance(node, ast.If))
     shown = {alias.name: node.module for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
-    assert shown == uw._HOMES | dict.fromkeys(uw._ROOMS, "unweave")
+    assert shown == uw._HOMES | {name: home.rpartition(".")[0] for name, home in uw._ROOMS.items()}
+
+
+def test_one_page_lists_every_name() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "names.md").read_text(encoding="utf-8")
+    rooms = [getattr(uw, name) for name in ("weights", "heads", "classifier", "training")]
+    there = [f"uw.{name}" for name in uw.__all__ if name != "__version__"]
+    there += [f"uw.{room.__doc__.split('.')[1].split('`')[0]}.{name}" for room in rooms for name in public(room)]
+    assert not [name for name in there if f"`{name}`" not in page]
+    assert page.count("| `uw.") + len(rooms) == len(there)
+
+
+def public(room: ModuleType) -> list[str]:
+    return [name for name, value in vars(room).items() if not name.startswith("_") and not isinstance(value, ModuleType)]
 
 
 def test_a_name_that_is_not_there() -> None:

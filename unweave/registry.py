@@ -45,7 +45,7 @@ MODULES = (
     "unweave.methods.blind_spots",
     "unweave.methods.class_attribution",
     "unweave.methods.copying",
-    "unweave.methods.head_roles",
+    "unweave.methods.head_types",
     "unweave.methods.head_scores",
     "unweave.methods.knockout",
     "unweave.methods.norm_scales",

@@ -27,7 +27,7 @@ def test_many_patches_in_a_pass(sweep: Sweep) -> None:
     found = by_hand.run(side.hf, pair.prompts, pair.corrupted, cells, sweep.over).scores
     ours = uw.patch(pair, list(sweep.sites), over=sweep.over, progress=False)
     for cell in cells:
-        expected = (found[cell] - pair.spoiled) / pair.gap
+        expected = (found[cell] - pair.corrupted_scores) / pair.gap
         np.testing.assert_allclose(effect_at(ours, sweep.over, cell), expected, rtol=0, atol=1e-9)
 
 

@@ -12,7 +12,7 @@ from tests.circuits.test_sketch import pair as sketch_pair
 from unweave.circuits.ablation import ablation_of
 from unweave.circuits.circuit import Circuit, Group
 from unweave.circuits.curve import EVERY_SIZE, ordered, sizes_of
-from unweave.circuits.evaluate import Effort, evaluate
+from unweave.circuits.evaluate import EvaluationOptions, evaluate
 from unweave.circuits.halves import halves
 from unweave.circuits.runs import CircuitRuns
 from unweave.nodes import Head
@@ -35,7 +35,7 @@ def naive(pair: uw.Contrast) -> Naive:
 
 
 def curve_of(pair: uw.Contrast, circuit: Circuit = CIRCUIT, best: int = 3) -> xr.Dataset:
-    effort = Effort(controls=0, subsets=0, searches=0, best=best)
+    effort = EvaluationOptions(controls=0, subsets=0, searches=0, best=best)
     return evaluate(circuit, pair, effort=effort, progress=False)["curve"].to_dataset()
 
 
@@ -54,7 +54,7 @@ def test_scores_are_those_of_the_first_heads_and_of_the_others(pair: uw.Contrast
         only, without = naive.circuit(CIRCUIT, rest)[measured], naive.circuit(CIRCUIT, first)[measured]
         np.testing.assert_allclose(row["score"][measured], only, rtol=0, atol=1e-9)
         np.testing.assert_allclose(row["rest"][measured], without, rtol=0, atol=1e-9)
-        whole = pair.clean[measured].mean()
+        whole = pair.clean_scores[measured].mean()
         assert float(row["ratio"]) == pytest.approx(float(only.mean() / whole), abs=1e-9)
         assert float(row["rest_ratio"]) == pytest.approx(float(without.mean() / whole), abs=1e-9)
     assert float(table["share"].sel(size=0)) == pytest.approx(0, abs=1e-12)

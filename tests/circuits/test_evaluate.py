@@ -16,7 +16,7 @@ from tests.tiny import D_VOCAB, Kind, tiny_model
 from unweave.circuits.ablation import ablation_of
 from unweave.circuits.circuit import Circuit, Group
 from unweave.circuits.completeness import gaps, greedy_search, random_subsets
-from unweave.circuits.evaluate import TESTS, Effort, evaluate
+from unweave.circuits.evaluate import TESTS, EvaluationOptions, evaluate
 from unweave.circuits.faithfulness import faithfulness, random_circuits
 from unweave.circuits.minimality import minimality, without_for
 from unweave.circuits.reference import reference_prompts
@@ -29,7 +29,7 @@ from unweave.metrics.contrast import Contrast
 from unweave.nodes import Head
 
 MEMORY = 750_000
-EFFORT = Effort(controls=2, subsets=3, searches=2, steps=2, candidates=2, seed=4)
+EFFORT = EvaluationOptions(controls=2, subsets=3, searches=2, steps=2, candidates=2, seed=4)
 
 
 @pytest.fixture(scope="module")
@@ -62,12 +62,12 @@ def same(values: xr.DataArray, expected: torch.Tensor) -> None:
 def test_faithfulness(score: xr.DataTree, pair: Contrast, naive: Naive) -> None:
     table = table_of(score, "faithfulness")
     own = naive.circuit(CIRCUIT)
-    same(table["score"].sel(kept="model"), pair.clean)
+    same(table["score"].sel(kept="model"), pair.clean_scores)
     same(table["score"].sel(kept="circuit"), own)
     same(table["score"].sel(kept="nothing"), naive.circuit(CIRCUIT, CIRCUIT.heads))
     row = table.sel(kept="circuit")
-    assert float(row.difference) == pytest.approx(float(pair.clean.mean() - own.mean()), abs=1e-12)
-    assert float(row.ratio) == pytest.approx(float(own.mean() / pair.clean.mean()), abs=1e-12)
+    assert float(row.difference) == pytest.approx(float(pair.clean_scores.mean() - own.mean()), abs=1e-12)
+    assert float(row.ratio) == pytest.approx(float(own.mean() / pair.clean_scores.mean()), abs=1e-12)
     assert float(row.difference_low) < float(row.difference) < float(row.difference_high)
     assert float(row.ratio_low) < float(row.ratio) < float(row.ratio_high)
     whole = table.sel(kept="model")
@@ -124,19 +124,21 @@ HEADS = [(layer, head) for layer in range(3) for head in range(4)]
 def test_a_complete_circuit_has_no_gap(kind: Kind) -> None:
     """Where the circuit is the whole model, taking K out of either is the same, and out of all nothing is left."""
     pair, full = made_pair(kind), Circuit((Group("all", tuple(HEADS)),))
-    score = evaluate(full, pair, effort=Effort(controls=0, best=0, subsets=4, searches=1, steps=2, candidates=2))
+    score = evaluate(
+        full, pair, effort=EvaluationOptions(controls=0, best=0, subsets=4, searches=1, steps=2, candidates=2)
+    )
     table, kept = table_of(score, "completeness"), table_of(score, "faithfulness")["score"]
     assert float(table["gap"].max()) < 1e-12
     assert float(table["model"].std()) > 0.1
-    np.testing.assert_array_equal(kept.sel(kept="circuit"), pair.clean)
+    np.testing.assert_array_equal(kept.sel(kept="circuit"), pair.clean_scores)
     np.testing.assert_allclose(table["circuit"].sel(removed="all"), kept.sel(kept="nothing"), rtol=0, atol=1e-9)
-    assert float(abs(kept.sel(kept="nothing") - pair.clean.numpy()).min()) > 1e-3
+    assert float(abs(kept.sel(kept="nothing") - pair.clean_scores.numpy()).min()) > 1e-3
 
 
 def test_in_the_last_layer_only_what_is_read_matters(pair: Contrast) -> None:
     groups = Group("early", tuple(head for head in HEADS if head[0] < 2)), Group("last", tuple(HEADS[8:]), ("end",))
-    score = evaluate(Circuit(groups), pair, effort=Effort(controls=0, best=0, subsets=0, searches=0))
-    np.testing.assert_array_equal(table_of(score, "faithfulness")["score"].sel(kept="circuit"), pair.clean)
+    score = evaluate(Circuit(groups), pair, effort=EvaluationOptions(controls=0, best=0, subsets=0, searches=0))
+    np.testing.assert_array_equal(table_of(score, "faithfulness")["score"].sel(kept="circuit"), pair.clean_scores)
 
 
 def test_random_subsets() -> None:
@@ -169,7 +171,7 @@ def test_minimality(score: xr.DataTree, pair: Contrast, naive: Naive) -> None:
         without_k, without_both = naive.circuit(CIRCUIT, removed), naive.circuit(CIRCUIT, [*removed, head])
         same(row["without_k"], without_k)
         same(row["without_both"], without_both)
-        share = float((without_k - without_both).mean() / pair.clean.mean())
+        share = float((without_k - without_both).mean() / pair.clean_scores.mean())
         assert float(row["share"]) == pytest.approx(share, abs=1e-9)
         assert float(row["change"].mean()) == pytest.approx(share, abs=1e-9)
         assert float(row["size"]) == abs(float(row["share"]))
@@ -199,7 +201,7 @@ def test_the_interval_of_a_ratio_takes_both_means_together(pair: Contrast) -> No
 def test_clusters_of_prompts_count_in_all_three_tests(pair: Contrast) -> None:
     clusters = torch.tensor([3, 1, 3, 1, 7])
     clustered = Contrast(pair.model, replace(pair.prompts, clusters=clusters), pair.corrupted, LogitDiff())
-    options = Effort(controls=1, subsets=1, searches=0)
+    options = EvaluationOptions(controls=1, subsets=1, searches=0)
     plain, score = (evaluate(CIRCUIT, one, pair.corrupted, effort=options) for one in (pair, clustered))
     for name in ("faithfulness", "completeness", "minimality"):
         assert (table_of(plain, name).attrs["n_clusters"], table_of(score, name).attrs["n_clusters"]) == (5, 3)
@@ -243,7 +245,7 @@ def test_the_same_seed_gives_the_same_result_and_progress_reaches_its_end(score:
 
 def test_other_reference_prompts(pair: Contrast) -> None:
     reference = made_prompts(13)
-    score = evaluate(CIRCUIT, pair, reference, effort=Effort(controls=0, subsets=0, searches=0))
+    score = evaluate(CIRCUIT, pair, reference, effort=EvaluationOptions(controls=0, subsets=0, searches=0))
     other = Naive(pair, reference, of_template())
     same(table_of(score, "faithfulness")["score"].sel(kept="circuit"), other.circuit(CIRCUIT))
     assert table_of(score, "faithfulness").attrs["source"] == "other prompts"
@@ -287,7 +289,7 @@ def test_arguments_that_do_not_fit(pair: Contrast) -> None:
     with pytest.raises(InputError, match="how= has its own"):
         evaluate(CIRCUIT, pair, pair.corrupted, how=Replacement("mean"))
     with pytest.raises(InputError, match="subsets: expected 0 or more"):
-        Effort(subsets=-1)
+        EvaluationOptions(subsets=-1)
     with pytest.raises(InputError, match="12 layers x 12 heads"):
         evaluate(Circuit.published("ioi-gpt2-small"), pair)
     with pytest.raises(InputError, match="role 'IO' is not among"):
@@ -301,7 +303,7 @@ def test_arguments_that_do_not_fit(pair: Contrast) -> None:
 def test_one_prompt_has_no_interval() -> None:
     pair = made_pair(templates=False)
     one = Contrast(pair.model, pair.prompts.take([0]), pair.corrupted.take([0]), LogitDiff())
-    score = evaluate(CIRCUIT, one, pair.corrupted, effort=Effort(controls=0, subsets=1, searches=0))
+    score = evaluate(CIRCUIT, one, pair.corrupted, effort=EvaluationOptions(controls=0, subsets=1, searches=0))
     assert np.isnan(table_of(score, "faithfulness")["ratio_low"].values).all()
     assert np.isnan(table_of(score, "minimality")["share_high"].values).all()
     assert table_of(score, "faithfulness").attrs["interval"] == "none: one prompt"
@@ -338,7 +340,7 @@ def test_the_share_above_the_floor(score: xr.DataTree) -> None:
 
 @pytest.mark.parametrize("how", ["mean", "template", "resample"])
 def test_whose_values_stand_in(pair: Contrast, how: str) -> None:
-    few = Effort(controls=0, subsets=0, searches=0, best=0)
+    few = EvaluationOptions(controls=0, subsets=0, searches=0, best=0)
     scores = {}
     for source in (None, "corrupted", "clean"):
         table = table_of(evaluate(CIRCUIT, pair, how=how, source=source, effort=few), "faithfulness")
@@ -360,7 +362,7 @@ def test_sources_that_do_not_fit(pair: Contrast) -> None:
 
 @pytest.mark.parametrize("how", ["mean", "template", "resample"])
 def test_batches_of_prompts_give_the_same(pair: Contrast, how: str) -> None:
-    few = Effort(controls=1, subsets=1, searches=0, best=1)
+    few = EvaluationOptions(controls=1, subsets=1, searches=0, best=1)
     at_once, batches = (evaluate(CIRCUIT, pair, how=how, effort=few, memory=memory) for memory in (10**9, 1))
     for name in TESTS:
         for column, values in table_of(at_once, name).data_vars.items():
@@ -372,7 +374,7 @@ def test_what_is_held_stays_within_the_memory() -> None:
     clean, corrupted = (uw.Prompts.from_tokens(side, [1] * 12, [2] * 12) for side in tokens)
     pair = Contrast(tiny_model("llama"), clean, corrupted, LogitDiff())
     circuit = Circuit((Group("some", ((2, 0), (1, 3), (0, 1)), ("end",)),))
-    few = Effort(controls=0, subsets=0, searches=0, best=0)
+    few = EvaluationOptions(controls=0, subsets=0, searches=0, best=0)
 
     def held(memory: int) -> int:
         return most_held(lambda: evaluate(circuit, pair, how="mean", effort=few, memory=memory))
@@ -386,7 +388,7 @@ def test_roles_at_one_position_are_one_place(pair: Contrast) -> None:
     same = {"T2": pair.prompts.roles["S2"]}
     sides = [replace(side, roles={**side.roles, **same}) for side in (pair.prompts, pair.corrupted)]
     both = Contrast(pair.model, sides[0], sides[1], LogitDiff())
-    few = Effort(controls=2, subsets=0, searches=0)
+    few = EvaluationOptions(controls=2, subsets=0, searches=0)
     found = [
         table_of(evaluate(Circuit((Group("a", ((0, 1), (1, 2)), roles),)), both, effort=few), "faithfulness")["score"]
         for roles in (("S2",), ("S2", "T2"))

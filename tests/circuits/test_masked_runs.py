@@ -51,8 +51,8 @@ def test_every_subset_equals_naive_edits(kind: Kind, templates: bool) -> None:
 def test_the_full_circuit_is_the_model() -> None:
     pair = made_pair()
     runs = CircuitRuns(FULL, ablation_of(FULL, pair))
-    assert torch.equal(runs.own.values, pair.clean)
-    assert torch.equal(runs.whole.values, pair.clean)
+    assert torch.equal(runs.own.values, pair.clean_scores)
+    assert torch.equal(runs.whole.values, pair.clean_scores)
 
 
 def test_the_model_without_every_head_is_the_empty_circuit() -> None:
@@ -62,7 +62,7 @@ def test_the_model_without_every_head_is_the_empty_circuit() -> None:
     nothing = MaskedRuns(ablation, NOTHING).values
     close(runs.model_without([FULL.heads])[0], nothing)
     close(runs.circuit_without([FULL.heads])[0], nothing)
-    assert (nothing - pair.clean).abs().min() > 1e-3
+    assert (nothing - pair.clean_scores).abs().min() > 1e-3
 
 
 def test_a_set_is_the_same_from_whichever_base() -> None:
@@ -85,8 +85,8 @@ def test_what_nothing_leads_from_is_exactly_the_base() -> None:
     early = Kept({head: before for head in heads if head[0] == 2}, inverted=True)
     late = Kept(dict.fromkeys(heads, beyond), inverted=True)
     scores = runs.scores([early, late])
-    assert torch.equal(scores[1], pair.clean)
-    assert torch.equal(scores[0], pair.clean)
+    assert torch.equal(scores[1], pair.clean_scores)
+    assert torch.equal(scores[0], pair.clean_scores)
 
 
 def test_waves_that_hold_little_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

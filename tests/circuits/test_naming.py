@@ -5,18 +5,18 @@ import xarray as xr
 import unweave as uw
 from unweave.circuits.circuit import Group
 from unweave.circuits.naming import named
-from unweave.methods.head_roles import HeadRoles, HeadRules, NamedHead, rules_of
+from unweave.methods.head_types import HeadTypes, HeadTypeThresholds, NamedHead, rules_of
 from unweave.nodes import Edge
 
 
-def roles(**names: str) -> HeadRoles:
+def roles(**names: str) -> HeadTypes:
     """Heads by name: `h9_1="induction"`; further names behind a comma."""
     heads = []
     for key, text in names.items():
         layer, head = map(int, key.removeprefix("h").split("_"))
         first, *also = text.split(", ")
         heads.append(NamedHead((layer, head), first, "", {}, tuple(also)))
-    return HeadRoles(tuple(heads), rules_of(HeadRules()), xr.Dataset())
+    return HeadTypes(tuple(heads), rules_of(HeadTypeThresholds()), xr.Dataset())
 
 
 CIRCUIT = uw.Circuit(

@@ -7,7 +7,7 @@ import pytest
 import unweave as uw
 from tests.methods import palindromes
 from unweave.circuits.circuit import Circuit, Group
-from unweave.circuits.evaluate import Effort, evaluate
+from unweave.circuits.evaluate import EvaluationOptions, evaluate
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from unweave.circuits.evaluate import Effort, evaluate
 def test_faithfulness(shared_data: Path, heads: tuple[tuple[int, int], ...], score: float | None, ratio: float) -> None:
     prompts, other = (getattr(palindromes.pair(shared_data, "ds500"), side) for side in ("prompts", "corrupted"))
     pair = uw.Contrast(palindromes.classifier(shared_data), prompts, other, uw.LogitDiff())
-    effort = Effort(controls=0, best=0, subsets=0, searches=0)
+    effort = EvaluationOptions(controls=0, best=0, subsets=0, searches=0)
     found = evaluate(Circuit((Group("kept", heads),)), pair, pair.prompts, how="mean", effort=effort)
     table = found["faithfulness"].to_dataset()
     assert float(table["score"].sel(kept="model").mean()) == pytest.approx(7.475, abs=5e-4)

@@ -11,9 +11,9 @@ import unweave as uw
 from tests.tiny import D_VOCAB, N_HEADS, N_LAYERS, Kind, tiny_model
 from unweave.circuits.halves import halves
 from unweave.circuits.senders import Senders
-from unweave.circuits.sketch import SketchRules, own_roles, sketch
+from unweave.circuits.sketch import SketchOptions, own_roles, sketch
 
-LOOSE = SketchRules(threshold=0.001, edge_threshold=0.0, attends=0.0, levels=3)
+LOOSE = SketchOptions(threshold=0.001, edge_threshold=0.0, attends=0.0, levels=3)
 
 
 # Seeds of models, and tokens before and after, with which heads matter in the same direction in most random prompts.
@@ -53,7 +53,7 @@ def kept(table, threshold):
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "gpt_neox"])
 def test_level_1_are_the_heads_with_a_direct_effect(kind):
     asked = pair(kind)
-    circuit = sketch(asked, SketchRules(threshold=0.01, levels=1))
+    circuit = sketch(asked, SketchOptions(threshold=0.01, levels=1))
     direct = kept(uw.path_patch(half(asked, 0), at="end"), 0.01)
     assert direct
     assert set(circuit.heads) == direct
@@ -62,7 +62,7 @@ def test_level_1_are_the_heads_with_a_direct_effect(kind):
 
 def test_the_next_level_acts_through_the_last():
     asked = pair("gpt2", 24)
-    one, two = (sketch(asked, SketchRules(0.001, 0.0, 0.05, 0.0, levels)) for levels in (1, 2))
+    one, two = (sketch(asked, SketchOptions(0.001, 0.0, 0.05, 0.0, levels)) for levels in (1, 2))
     assert set(one.heads) < set(two.heads)
     last = {kind: [(layer, head, kind) for layer, head in one.heads] for kind in ("k", "v")}
     chosen = half(asked, 0)
@@ -105,7 +105,7 @@ def test_the_same_prompts_give_the_same_sketch():
 
 def test_a_threshold_that_nothing_reaches_says_what_was_there():
     with pytest.raises(uw.InputError, match=r"900\.0%.*largest"):
-        sketch(pair(), SketchRules(threshold=9.0))
+        sketch(pair(), SketchOptions(threshold=9.0))
 
 
 def test_one_prompt_tells_nothing_from_0():
@@ -145,7 +145,7 @@ def test_what_supports_the_answer_and_what_speaks_against_it_are_followed_apart(
         return effects(self, receivers, role)
 
     monkeypatch.setattr(Senders, "effects", kept)
-    circuit = sketch(asked, SketchRules(0.001, 0.0, 0.05, 0.0, levels=2))
+    circuit = sketch(asked, SketchOptions(0.001, 0.0, 0.05, 0.0, levels=2))
     direct = {edge.sender.short: (edge.effect or 0.0) > 0 for edge in circuit.edges if edge.receiver.site == "logits"}
     signs = [{direct[f"{layer}.{head}"] for layer, head in receivers} for receivers in followed]
     assert {True} in signs
@@ -206,7 +206,7 @@ def test_roles_at_one_position_are_counted_once():
 def test_an_edge_at_a_role_is_of_the_prompts_where_it_stands_alone():
     even = torch.arange(8) % 2 == 0
     asked = with_role(pair("gpt2", 8), "X", torch.where(even, 2, 3).tolist())
-    everything = SketchRules(0.0, 0.0, 1.0, 0.0, levels=2, screen=0)
+    everything = SketchOptions(0.0, 0.0, 1.0, 0.0, levels=2, screen=0)
     found = [edge for edge in sketch(asked, everything).edges if edge.role == "X" and edge.input == "v"]
     assert found
     measured = halves(asked.prompts)[1]
@@ -235,7 +235,7 @@ def test_shared_keys_and_values_receive_once(loose):
 
 def test_levels_are_split_by_sign():
     asked = pair("gpt2", 24)
-    circuit = sketch(asked, SketchRules(0.001, 0.0, 0.05, 0.0, levels=1))
+    circuit = sketch(asked, SketchOptions(0.001, 0.0, 0.05, 0.0, levels=1))
     direct = uw.path_patch(half(asked, 0), at="end").mean("prompt")
     signs = {}
     for group in circuit.groups:
@@ -249,7 +249,7 @@ def test_the_good_direction_of_the_metric_says_what_supports_the_answer(kind):
     asked = pair(kind)
     lower = uw.Contrast(asked.model, asked.prompts, asked.corrupted, uw.CrossEntropy())
     higher = uw.Contrast(asked.model, asked.prompts, asked.corrupted, uw.LogProb())
-    one, other = (sketch(each, SketchRules(0.01, levels=1)) for each in (lower, higher))
+    one, other = (sketch(each, SketchOptions(0.01, levels=1)) for each in (lower, higher))
     assert one.groups == other.groups
     assert float(one.attrs["gap"]) == pytest.approx(-float(other.attrs["gap"]))
     assert [edge.effect for edge in one.edges] == pytest.approx([edge.effect for edge in other.edges])
@@ -259,6 +259,6 @@ def test_a_circuit_says_where_it_was_chosen_and_where_measured(loose):
     attrs = loose.attrs
     assert (attrs["chosen_on"], attrs["measured_on"]) == (12, 12)
     assert attrs["gap"] == pytest.approx(half(pair(), 1).gap)
-    few = sketch(pair("gpt2", n=6), SketchRules(0.0, 0.0, 1.0, levels=1))
+    few = sketch(pair("gpt2", n=6), SketchOptions(0.0, 0.0, 1.0, levels=1))
     assert (few.attrs["chosen_on"], few.attrs["measured_on"]) == (6, 6)
     assert few.attrs["halves"] == "the same prompts"

@@ -41,4 +41,4 @@ def test_ablated_runs_equal_plain_runs_with_edits(smollm2: uw.Model) -> None:
     logits = read_logits(smollm2.run(pair.prompts, edits=everything), pair.metric, pair.prompts)
     expected = pair.metric.score(logits, pair.prompts)
     torch.testing.assert_close(runs.circuit_without([CIRCUIT.heads])[0], expected, rtol=0, atol=2e-3)
-    assert float((runs.own.values - pair.clean).abs().max()) > 0.5
+    assert float((runs.own.values - pair.clean_scores).abs().max()) > 0.5

@@ -13,7 +13,7 @@ from unweave.circuits.circuit import Group
 from unweave.circuits.reference import reference_prompts
 
 FEW = ["--controls", 1, "--best", 1, "--subsets", 1, "--searches", 1, "--steps", 1]
-EFFORT = uw.Effort(controls=1, best=1, subsets=1, searches=1, steps=1)
+EFFORT = uw.EvaluationOptions(controls=1, best=1, subsets=1, searches=1, steps=1)
 
 
 @pytest.fixture

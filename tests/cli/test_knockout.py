@@ -53,7 +53,7 @@ def test_a_template_of_one_prompt_is_refused_or_kept(run: Command, folder: Path)
 
 def test_heads_that_step_in(run: Command, folder: Path, pair: uw.Contrast) -> None:
     assert ask(run, folder, "--backups", "--heads", "0.1 + 0.2", "--at", "end") == 0
-    expected = uw.backup_heads(pair, ["0.1", "0.2"], at="end")
+    expected = uw.heads.backup_heads(pair, ["0.1", "0.2"], at="end")
     assert loaded("without.nc").identical(expected)
     assert "# z 0.1 + z 0.2 together, replaced by: mean of the corrupted prompts, at end" in run.out
     assert "# The logit difference without them is " in run.out

@@ -22,7 +22,7 @@ def ask(run: Command, folder: Path, *arguments: object) -> int:
 
 def test_it_prints_keeps_and_draws_what_the_library_finds(run: Command, folder: Path, pair: uw.Contrast) -> None:
     assert ask(run, folder, "--out", "new/found", "--top", 3) == 0
-    expected = uw.sketch(pair, uw.SketchRules(0.0, 0.0, 1.0, 0.1, 2, 2), ["S2", "S1"])
+    expected = uw.sketch(pair, uw.SketchOptions(0.0, 0.0, 1.0, 0.1, 2, 2), ["S2", "S1"])
     assert len(expected.edges) > 3
     assert uw.Circuit.load("new/found/circuit.json") == expected
     rows = run.table()

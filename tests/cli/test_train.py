@@ -28,7 +28,7 @@ def test_train_prints_its_epochs_and_leaves_a_model(run, tmp_path):
     assert "uw.load_model('mine')" in run.out
     model = uw.load_model(tmp_path / "mine")
     assert (model.config.name, model.config.d_vocab_out, model.config.n_ctx) == ("palindrome", 2, 22)
-    history = uw.checkpoints(tmp_path / "mine").history
+    history = uw.training.checkpoints(tmp_path / "mine").history
     assert f"{history[-1].accuracy:.2%} of" in run.out
 
 
@@ -90,4 +90,4 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
     assert errors.startswith("unweave: stopped: training was stopped; ")
     assert "of 500 epochs are done, and kept in run; go on with: unweave train palindrome" in errors
     assert errors.rstrip().endswith("--epochs 500 --examples 64 --out run --resume")
-    assert len(uw.checkpoints(tmp_path / "run")) >= 1
+    assert len(uw.training.checkpoints(tmp_path / "run")) >= 1

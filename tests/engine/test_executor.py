@@ -47,7 +47,7 @@ def test_given_values_are_patched_at_every_position():
     for layer, head in ((0, 1), (2, 3)):
         edit = uw.Edit("z", layer, torch.zeros(1, dtype=torch.float64), head=head)
         logits = pair.model.run(pair.prompts, edits=[edit]).logits_at("end")
-        expected = logits[rows, pair.prompts.answers] - logits[rows, pair.prompts.wrong] - pair.clean
+        expected = logits[rows, pair.prompts.answers] - logits[rows, pair.prompts.wrong] - pair.clean_scores
         np.testing.assert_allclose(scores.sel(layer=layer, head=head), expected, rtol=0, atol=1e-12)
 
 

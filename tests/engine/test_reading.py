@@ -19,11 +19,13 @@ READS: dict[str, Callable[[uw.Contrast, int | None], xr.DataArray | xr.Dataset]]
     "heads": lambda pair, memory: uw.attribute(pair, "head", prompts="corrupted", memory=memory),
     "neurons": lambda pair, memory: uw.attribute(pair, "neuron", memory=memory),
     "attention": lambda pair, memory: uw.attention(pair, ["2.1", "0.3"], memory=memory),
-    "roles": lambda pair, memory: uw.role_attention(pair, memory=memory),
-    "roles by value": lambda pair, memory: uw.role_attention(pair, by_value=True, memory=memory),
-    "contributions": lambda pair, memory: uw.attention_contribution(pair, ["S1", "S2"], by_value=True, memory=memory),
-    "classes": lambda pair, memory: uw.class_attribution(pair.model, pair.prompts, memory=memory),
-    "norm scales": lambda pair, memory: uw.norm_scales(pair.model, pair.prompts, memory=memory),
+    "roles": lambda pair, memory: uw.heads.role_attention(pair, memory=memory),
+    "roles by value": lambda pair, memory: uw.heads.role_attention(pair, by_value=True, memory=memory),
+    "contributions": lambda pair, memory: uw.heads.attention_contribution(
+        pair, ["S1", "S2"], by_value=True, memory=memory
+    ),
+    "classes": lambda pair, memory: uw.classifier.class_attribution(pair.model, pair.prompts, memory=memory),
+    "norm scales": lambda pair, memory: uw.weights.norm_scales(pair.model, pair.prompts, memory=memory),
 }
 
 

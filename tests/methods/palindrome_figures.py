@@ -58,7 +58,7 @@ class Subject:
     @cached_property
     def norm_scale(self) -> float:
         """Of the first norm, averaged over five sequences."""
-        return float(uw.norm_scales(self.model, self.rows("ds100.toks")[:5]).sel(layer=0).mean())
+        return float(uw.weights.norm_scales(self.model, self.rows("ds100.toks")[:5]).sel(layer=0).mean())
 
     def lost(self, size: int, site: str, how: str | uw.Replacement) -> np.ndarray:
         """Mean loss gained by a knockout, `[layer, head]`."""
@@ -67,11 +67,11 @@ class Subject:
         return uw.knockout(pair, site, how, measure="change", progress=False, source=source).mean("prompt").values
 
     def qk(self, head: str, over: str, softmax: bool = True):
-        return uw.qk_circuit(self.model, [head], over, norm_scale=self.norm_scale, softmax=softmax)[0]
+        return uw.weights.qk_circuit(self.model, [head], over, norm_scale=self.norm_scale, softmax=softmax)[0]
 
     def parts(self, name: str, final_norm: bool = False):
         """Six parts `[component, prompt]`: embeddings and heads."""
-        found = uw.class_attribution(self.model, self.prompts(name), final_norm=final_norm)
+        found = uw.classifier.class_attribution(self.model, self.prompts(name), final_norm=final_norm)
         return found.drop_sel(component="bias").transpose("component", "prompt")
 
     def by_class(self, label: int) -> np.ndarray:
@@ -81,7 +81,7 @@ class Subject:
     def offered(self):
         """What each of the 20 values offers to 1.0 through 0.0, `[prompt, pos]`."""
         tokens = self.rows("ds100.toks")
-        found = uw.attribution_through(self.model, tokens, "0.0", "1.0", looking="self")
+        found = uw.classifier.attribution_through(self.model, tokens, "0.0", "1.0", looking="self")
         return found.sel(pos=slice(1, 20))
 
     def patterns(self, tokens: Tensor, head: str) -> Tensor:
@@ -93,10 +93,10 @@ class Subject:
 
     @cached_property
     def composition(self):
-        return uw.composition_scores(self.model)
+        return uw.weights.composition_scores(self.model)
 
     def rebuilt(self, kind: str):
-        found = uw.rebuilt_attention(self.model, self.rows("custom_toks")[None], "0.0")
+        found = uw.classifier.rebuilt_attention(self.model, self.rows("custom_toks")[None], "0.0")
         return found.sel(prompt=0, address=f"0.0 {kind}")
 
     def missed_changes(self) -> list[float]:
@@ -107,7 +107,9 @@ class Subject:
             half = torch.randint(0, 31, (2000, 10), generator=draw)
             tokens = framed(torch.cat([half, half.flip(1)], dim=1), max_value=30)
             other = (tokens + torch.randint(1, 31, (2000, 1), generator=draw)) % 31
-            shares.append(float(uw.blind_spots(self.model, tokens, 1, other, [place], progress=False).mean()))
+            shares.append(
+                float(uw.classifier.blind_spots(self.model, tokens, 1, other, [place], progress=False).mean())
+            )
         return shares
 
     def fold_error(self) -> float:
@@ -127,7 +129,7 @@ class Subject:
 
     def attribution_error(self) -> float:
         """The parts with the norm's scale, less the logit difference."""
-        found = uw.class_attribution(self.model, self.prompts("ds100"))
+        found = uw.classifier.class_attribution(self.model, self.prompts("ds100"))
         return float(abs(found.sum("component") - found.total).max())
 
     def random_tables(self) -> np.ndarray:
@@ -156,18 +158,18 @@ FIGURES: dict[str, Callable[[Subject], Any]] = {
     "nonpal_dir": lambda s: class_direction(s.model, (0, 1)),
     "b_U": lambda s: s.model.weights.b_u,
     "ds500.logits_end_first20": lambda s: s.model.run(s.rows("ds500.toks")[:20]).logits_at(),
-    "ds500.prob_palindrome_first20": lambda s: uw.class_probability(s.model, s.rows("ds500.toks")[:20], 1),
-    "cell6.prob_palindrome": lambda s: uw.class_probability(s.model, s.rows("ds100.toks")[:5], 1),
+    "ds500.prob_palindrome_first20": lambda s: uw.classifier.class_probability(s.model, s.rows("ds500.toks")[:20], 1),
+    "cell6.prob_palindrome": lambda s: uw.classifier.class_probability(s.model, s.rows("ds100.toks")[:5], 1),
     "cell7.pattern_h00_ex1_2_3": lambda s: s.patterns(s.rows("ds100.toks")[1:4], "0.0"),
     "ln1_scale_mean_first5": lambda s: s.norm_scale,
     "cell9.QK_embed": lambda s: s.qk("0.0", "tokens"),
     "cell9.QK_embed_scores": lambda s: s.qk("0.0", "tokens", softmax=False),
-    "cell11.top1": lambda s: uw.top_1_accuracy(s.qk("0.0", "tokens").isel(query=slice(31), key=slice(31))),
-    "QK_embed_top1_h0.0_31rows": lambda s: uw.top_1_accuracy(s.qk("0.0", "tokens").isel(query=slice(31))),
-    "QK_embed_top1_h0.1_31rows": lambda s: uw.top_1_accuracy(s.qk("0.1", "tokens").isel(query=slice(31))),
+    "cell11.top1": lambda s: uw.weights.top_1_accuracy(s.qk("0.0", "tokens").isel(query=slice(31), key=slice(31))),
+    "QK_embed_top1_h0.0_31rows": lambda s: uw.weights.top_1_accuracy(s.qk("0.0", "tokens").isel(query=slice(31))),
+    "QK_embed_top1_h0.1_31rows": lambda s: uw.weights.top_1_accuracy(s.qk("0.1", "tokens").isel(query=slice(31))),
     "cell12.QK_pos": lambda s: s.qk("0.0", "positions"),
     "QK_pos_argmax_rows11_20": lambda s: s.qk("0.0", "positions").sel(q_pos=slice(11, 20)).argmax("k_pos"),
-    "QK_pos_lambda_fraction_rows11_20": lambda s: uw.top_1_accuracy(
+    "QK_pos_lambda_fraction_rows11_20": lambda s: uw.weights.top_1_accuracy(
         s.qk("0.0", "positions").sel(q_pos=slice(11, 20)), expected=[21 - row for row in range(11, 21)]
     ),
     "cell13.attn_no_pos": lambda s: s.rebuilt("tokens alone"),
@@ -185,12 +187,12 @@ FIGURES: dict[str, Callable[[Subject], Any]] = {
     "cell22.h10_last_row": lambda s: s.patterns(torch.tensor(s.file["reference"]["cell22.tokens"]), "1.0")[:, -1],
     "cell24.mean_q_h1.0_ds100": lambda s: s.lost(100, "q", "mean")[1, 0],
     "cell24.zero_q_h1.0_ds100": lambda s: s.lost(100, "q", "zero")[1, 0],
-    "cell25.q_mean_direction": lambda s: uw.mean_query(s.model, s.rows("ds100.toks"), "1.0"),
-    "cell26.K_comp": lambda s: uw.k_composition(s.model, "0.0", "1.0"),
-    "cell32.V_comp": lambda s: uw.v_composition(s.model, "0.0", "1.0"),
-    "cell27.h00_through_h10_OV": lambda s: uw.attribution_through(s.model, s.rows("ds100.toks"), "0.0", "1.0").mean(
-        "pos"
-    ),
+    "cell25.q_mean_direction": lambda s: uw.weights.mean_query(s.model, s.rows("ds100.toks"), "1.0"),
+    "cell26.K_comp": lambda s: uw.weights.k_composition(s.model, "0.0", "1.0"),
+    "cell32.V_comp": lambda s: uw.weights.v_composition(s.model, "0.0", "1.0"),
+    "cell27.h00_through_h10_OV": lambda s: uw.classifier.attribution_through(
+        s.model, s.rows("ds100.toks"), "0.0", "1.0"
+    ).mean("pos"),
     "cell29.dot_ex2_pos13": lambda s: s.offered().sel(prompt=2, pos=13),
     "cell30.dot_ex2": lambda s: s.offered().sel(prompt=2),
     "cell31.dot_100": lambda s: s.offered(),
@@ -198,7 +200,7 @@ FIGURES: dict[str, Callable[[Subject], Any]] = {
     "cell28.patterns_ex2": lambda s: torch.cat(
         [s.patterns(s.rows("ds100.toks")[2:3], f"{i}.{j}") for i, j in ALL_HEADS]
     ),
-    "cell33.prob_palindrome": lambda s: uw.class_probability(s.model, s.rows("adversarial_toks"), 1),
+    "cell33.prob_palindrome": lambda s: uw.classifier.class_probability(s.model, s.rows("adversarial_toks"), 1),
     "single_mismatch_missed_fraction_pos11_20": Subject.missed_changes,
     "cell36.zero": lambda s: s.lost(500, "z", "zero"),
     "cell36.mean": lambda s: s.lost(500, "z", "mean"),

@@ -17,7 +17,7 @@ from tests.tiny import Kind, tiny_model, tiny_pair
 from unweave.circuits.circuit import Group
 
 HEADS = ["0.1", "1.2"]
-EFFORT = uw.Effort(controls=2, best=2, subsets=1, searches=1, steps=1)
+EFFORT = uw.EvaluationOptions(controls=2, best=2, subsets=1, searches=1, steps=1)
 SWEEPS: dict[str, Callable[[uw.Contrast], Any]] = {
     "stream": lambda p: uw.patch(p, "resid_pre", over=("layer", "pos")),
     "noise at roles": lambda p: uw.patch(p, ["q", "k", "v", "z"], over=("layer", "role"), direction="noise"),
@@ -39,11 +39,11 @@ SWEEPS: dict[str, Callable[[uw.Contrast], Any]] = {
     "attribution by head": lambda p: uw.attribute(p, by="head"),
     "attribution by neuron": lambda p: uw.attribute(p, by="neuron"),
     "attention": lambda p: uw.attention(p, HEADS),
-    "attention by role": lambda p: uw.role_attention(p),
-    "attribution without": lambda p: uw.knockout_attribution(p, HEADS),
-    "backups": lambda p: uw.backup_heads(p, HEADS),
+    "attention by role": lambda p: uw.heads.role_attention(p),
+    "attribution without": lambda p: uw.heads.knockout_attribution(p, HEADS),
+    "backups": lambda p: uw.heads.backup_heads(p, HEADS),
     "evaluate": lambda p: uw.evaluate(_circuit(p), p, how="mean", effort=EFFORT),
-    "sketch": lambda p: uw.sketch(p, uw.SketchRules(0.1, 1.0, 1.0, 0.0, levels=2), roles=["S2"]),
+    "sketch": lambda p: uw.sketch(p, uw.SketchOptions(0.1, 1.0, 1.0, 0.0, levels=2), roles=["S2"]),
 }
 METRICS = (uw.LogitDiff, uw.LogProb, uw.ProbDiff, uw.KLToClean, uw.Rank, uw.Accuracy, uw.CrossEntropy)
 
@@ -75,7 +75,7 @@ def check(name: str, kind: Kind) -> None:
     expected = SWEEPS[name](pair)
     with pretended() as device:
         away = uw.Contrast(pair.model.to(device), pair.prompts, pair.corrupted, pair.metric)
-        assert isinstance(away.clean, Away)
+        assert isinstance(away.clean_scores, Away)
         same(SWEEPS[name](away), expected)
 
 
@@ -128,11 +128,11 @@ def test_head_names_and_signals_of_indirect_objects() -> None:
         pair = uw.Contrast(model, task.prompts, task.corrupt("ABC"), uw.LogitDiff())
         names = [" Mary", " John"]
         return [
-            uw.head_scores(model, n_tokens=4, n_sequences=2),
-            uw.copying_scores(model, names),
-            uw.position_token(pair, task, ["1.1"]),
-            uw.attention_contribution(pair, by_value=True),
-            uw.classify_heads(pair, rules=uw.HeadRules(n_tokens=4, n_sequences=2)).measures,
+            uw.heads.head_scores(model, n_tokens=4, n_sequences=2),
+            uw.heads.copying_scores(model, names),
+            uw.heads.position_token(pair, task, ["1.1"]),
+            uw.heads.attention_contribution(pair, by_value=True),
+            uw.heads.classify_heads(pair, rules=uw.heads.HeadTypeThresholds(n_tokens=4, n_sequences=2)).measures,
         ]
 
     expected = asked(ioi_model("llama"))

@@ -19,8 +19,8 @@ def test_the_parts_and_the_rest_sum_to_the_logit_difference(kind, by):
     pair = tiny_pair(tiny_model(kind))
     parts = uw.attribute(pair, by=by)
     whole = parts.sum(parts.dims[1:]) + parts.rest
-    np.testing.assert_allclose(whole, pair.clean, atol=1e-10)
-    np.testing.assert_allclose(parts.total, pair.clean, atol=1e-10)
+    np.testing.assert_allclose(whole, pair.clean_scores, atol=1e-10)
+    np.testing.assert_allclose(parts.total, pair.clean_scores, atol=1e-10)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -100,7 +100,7 @@ def test_the_last_layers_head_is_worth_what_is_lost_without_it_at_a_fixed_scale(
 def test_the_lens_ends_at_the_models_own_answer(kind):
     pair = tiny_pair(tiny_model(kind))
     lens = uw.logit_lens(pair)
-    np.testing.assert_allclose(lens.sel(stage="final"), pair.clean, atol=1e-10)
+    np.testing.assert_allclose(lens.sel(stage="final"), pair.clean_scores, atol=1e-10)
     stages = N_LAYERS + 1 if kind == "gpt_neox" else 2 * N_LAYERS + 1
     assert lens.shape == (3, stages)
     assert uw.logit_lens(pair, mid=False).shape == (3, N_LAYERS + 1)
@@ -120,7 +120,7 @@ def test_the_lens_with_each_stages_own_norm_is_the_model_cut_there(kind):
         expected = (logits[rows, pair.prompts.answers] - logits[rows, pair.prompts.wrong]).numpy()
         np.testing.assert_allclose(own.sel(stage=f"{layer}_pre"), expected, atol=1e-10)
         assert abs(final.sel(stage=f"{layer}_pre") - expected).max() > 1e-2
-    np.testing.assert_allclose(own.sel(stage="final"), pair.clean, atol=1e-10)
+    np.testing.assert_allclose(own.sel(stage="final"), pair.clean_scores, atol=1e-10)
     with pytest.raises(uw.InputError, match="norm"):
         uw.logit_lens(pair, norm="pre")
 
@@ -136,7 +136,7 @@ def test_steps_of_the_lens_are_the_layers_contributions(kind):
 def test_attribution_of_the_corrupted_prompts_uses_the_clean_answers():
     pair = tiny_pair(tiny_model("gpt2"))
     parts = uw.attribute(pair, by="head", prompts="corrupted")
-    np.testing.assert_allclose(parts.total, pair.spoiled, atol=1e-10)
+    np.testing.assert_allclose(parts.total, pair.corrupted_scores, atol=1e-10)
 
 
 def test_some_layers_alone_leave_the_others_in_the_rest():
@@ -173,7 +173,7 @@ def test_which_prompts_were_read_is_said():
         for found in (
             uw.attribute(pair, "head", prompts=prompts),
             uw.attention(pair, (1, 2), prompts=prompts),
-            uw.role_attention(pair, prompts=prompts),
+            uw.heads.role_attention(pair, prompts=prompts),
         ):
             assert found.attrs["prompts"] == prompts
 
@@ -181,5 +181,5 @@ def test_which_prompts_were_read_is_said():
 def test_one_layer_or_role_needs_no_list():
     pair = tiny_pair(tiny_model("gpt2"))
     assert uw.attribute(pair, "head", layers=-1).identical(uw.attribute(pair, "head", layers=[N_LAYERS - 1]))
-    assert uw.role_attention(pair, "S2").identical(uw.role_attention(pair, ["S2"]))
-    assert uw.attention_contribution(pair, "S2").identical(uw.attention_contribution(pair, ["S2"]))
+    assert uw.heads.role_attention(pair, "S2").identical(uw.heads.role_attention(pair, ["S2"]))
+    assert uw.heads.attention_contribution(pair, "S2").identical(uw.heads.attention_contribution(pair, ["S2"]))

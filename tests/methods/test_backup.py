@@ -8,7 +8,7 @@ import unweave as uw
 from tests.tiny import D_HEAD, N_HEADS, N_LAYERS, tiny_model, tiny_pair
 from unweave.models.model import Model
 from unweave.models.run import Edit
-from unweave.results.summary import told_from_zero
+from unweave.results.summary import significant
 
 KINDS = ["llama", "gpt2", "gpt_neox"]
 
@@ -39,7 +39,7 @@ def attribution_by_hand(model: Model, pair: uw.Contrast, edits: list[Edit], scal
 @pytest.mark.parametrize("at", [None, "end"])
 def test_before_after_and_what_the_scale_makes(kind, at):
     pair = tiny_pair(tiny_model(kind))
-    parts = uw.knockout_attribution(pair, [(0, 1), (1, 2)], "zero", at)
+    parts = uw.heads.knockout_attribution(pair, [(0, 1), (1, 2)], "zero", at)
     assert parts.dims == ("prompt", "run", "layer", "head")
     zero = torch.zeros(1, dtype=torch.float64)
     pos = None if at is None else pair.prompts.role(at)
@@ -56,15 +56,15 @@ def test_before_after_and_what_the_scale_makes(kind, at):
 @pytest.mark.parametrize("kind", KINDS)
 def test_totals_are_the_real_scores(kind):
     pair = tiny_pair(tiny_model(kind))
-    parts = uw.knockout_attribution(pair, [(1, 3)], "mean")
+    parts = uw.heads.knockout_attribution(pair, [(1, 3)], "mean")
     change = uw.knockout(pair, [(1, 3)], "mean", measure="change")
-    np.testing.assert_allclose(parts.total_before, pair.clean, atol=1e-10)
+    np.testing.assert_allclose(parts.total_before, pair.clean_scores, atol=1e-10)
     np.testing.assert_allclose(parts.total_after - parts.total_before, change[:, 0], atol=1e-10)
 
 
 def test_heads_before_the_knockout_change_by_the_scale_alone():
     pair = tiny_pair(tiny_model("gpt2"))
-    parts = uw.knockout_attribution(pair, [(1, 0)], "mean")
+    parts = uw.heads.knockout_attribution(pair, [(1, 0)], "mean")
     np.testing.assert_allclose(parts.sel(run="change", layer=0), parts.sel(run="from scale", layer=0), atol=1e-12)
     later = parts.sel(layer=2)
     assert float(abs(later.sel(run="change") - later.sel(run="from scale")).max()) > 1e-3
@@ -77,8 +77,8 @@ def test_heads_before_the_knockout_change_by_the_scale_alone():
 def test_backup_heads_are_those_that_grew(kind):
     pair = tiny_pair(tiny_model(kind))
     threshold = 0.05
-    found = uw.backup_heads(pair, [(0, 1)], "zero", threshold=threshold)
-    parts = uw.knockout_attribution(pair, [(0, 1)], "zero")
+    found = uw.heads.backup_heads(pair, [(0, 1)], "zero", threshold=threshold)
+    parts = uw.heads.knockout_attribution(pair, [(0, 1)], "zero")
     grown = (parts.sel(run="change") - parts.sel(run="from scale")).mean("prompt")
     grown = grown / abs(float(parts.total_before.mean()))
     after = parts.sel(run="after").mean("prompt")
@@ -87,7 +87,7 @@ def test_backup_heads_are_those_that_grew(kind):
         for layer in range(N_LAYERS)
         for head in range(N_HEADS)
         if (layer, head) != (0, 1) and grown[layer, head] > threshold and after[layer, head] > 0
-        if told_from_zero(uw.summary(found))[layer, head]
+        if significant(uw.summary(found))[layer, head]
     }
     assert set(found.attrs["backups"]) == expected
     assert (found.sel(layer=0, head=1).values == 0).all()
@@ -97,14 +97,14 @@ def test_backup_heads_are_those_that_grew(kind):
 def test_the_naive_prediction_comes_true_where_nothing_reacts():
     """After the last layer's head of a parallel block only the norm's scale is left to react."""
     pair = tiny_pair(tiny_model("gpt_neox"))
-    found = uw.backup_heads(pair, [(N_LAYERS - 1, 1)], "zero")
-    np.testing.assert_allclose(found.total, pair.clean, atol=1e-10)
+    found = uw.heads.backup_heads(pair, [(N_LAYERS - 1, 1)], "zero")
+    np.testing.assert_allclose(found.total, pair.clean_scores, atol=1e-10)
     np.testing.assert_allclose(found.naive, found.total - found.own, atol=1e-12)
     np.testing.assert_allclose(found.values, 0, atol=1e-12)
     assert found.attrs["backups"] == []
     bias = _reading_constant(pair)
     np.testing.assert_allclose((found.without - bias) * found.scale_ratio, found.naive - bias, atol=1e-10)
-    reacting = uw.backup_heads(pair, [(0, 1)], "zero")
+    reacting = uw.heads.backup_heads(pair, [(0, 1)], "zero")
     assert float(abs((reacting.without - bias) * reacting.scale_ratio - (reacting.naive - bias)).max()) > 1e-3
 
 
@@ -120,8 +120,8 @@ def _reading_constant(pair: uw.Contrast) -> np.ndarray:
 def test_what_has_no_backup_is_refused():
     pair = tiny_pair(tiny_model("gpt2"))
     with pytest.raises(uw.InputError, match=r"1\.2 is named twice"):
-        uw.backup_heads(pair, [(1, 2), "1.2"])
+        uw.heads.backup_heads(pair, [(1, 2), "1.2"])
     with pytest.raises(uw.InputError, match="heads 0 to 3"):
-        uw.knockout_attribution(pair, [(0, 4)])
+        uw.heads.knockout_attribution(pair, [(0, 4)])
     with pytest.raises(uw.InputError, match="role 'IO'"):
-        uw.knockout_attribution(pair, [(0, 1)], at="IO")
+        uw.heads.knockout_attribution(pair, [(0, 1)], at="IO")

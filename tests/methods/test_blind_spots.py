@@ -20,21 +20,21 @@ def sample() -> tuple[uw.Model, uw.Prompts, int]:
 
 def test_other_tokens_are_others_and_seeded() -> None:
     tokens = torch.arange(23).repeat(50, 1)
-    other = uw.other_tokens(tokens, 20, seed=3)
+    other = uw.classifier.other_tokens(tokens, 20, seed=3)
     assert not (other == tokens)[:, :20].any()
     assert torch.equal(other[:, 20:], tokens[:, 20:])
     assert int(other[:, :20].min()) == 0
     assert int(other[:, :20].max()) == 19
-    assert torch.equal(other, uw.other_tokens(tokens, 20, seed=3))
-    assert not torch.equal(other, uw.other_tokens(tokens, 20, seed=4))
+    assert torch.equal(other, uw.classifier.other_tokens(tokens, 20, seed=3))
+    assert not torch.equal(other, uw.classifier.other_tokens(tokens, 20, seed=4))
     with pytest.raises(uw.InputError, match="at least 2"):
-        uw.other_tokens(tokens, 1)
+        uw.classifier.other_tokens(tokens, 1)
 
 
 def test_a_change_is_missed_where_the_output_stays() -> None:
     model, prompts, label = sample()
-    other = uw.other_tokens(prompts.tokens, D_VOCAB)
-    found = uw.blind_spots(model, prompts, label, other, [1, 5], progress=False)
+    other = uw.classifier.other_tokens(prompts.tokens, D_VOCAB)
+    found = uw.classifier.blind_spots(model, prompts, label, other, [1, 5], progress=False)
     assert found.pos.values.tolist() == [1, 5]
     for column, place in enumerate((1, 5)):
         for row in range(30):
@@ -47,21 +47,21 @@ def test_a_change_is_missed_where_the_output_stays() -> None:
 
 def test_no_change_is_no_test() -> None:
     model, prompts, label = sample()
-    other = uw.other_tokens(prompts.tokens, D_VOCAB)
+    other = uw.classifier.other_tokens(prompts.tokens, D_VOCAB)
     other[:10, 2] = prompts.tokens[:10, 2]
-    found = uw.blind_spots(model, prompts, label, other, [2], progress=False)
+    found = uw.classifier.blind_spots(model, prompts, label, other, [2], progress=False)
     assert bool(found[:10].isnull().all())
     assert bool(found[10:].notnull().all())
 
 
 def test_adversarial_prompts_are_run_again() -> None:
     model, prompts, label = sample()
-    other = uw.other_tokens(prompts.tokens, D_VOCAB)
-    found = uw.adversarial_prompts(model, prompts, label, other, [0, 2], n=3)
+    other = uw.classifier.other_tokens(prompts.tokens, D_VOCAB)
+    found = uw.classifier.adversarial_prompts(model, prompts, label, other, [0, 2], n=3)
     assert found.positions == (0, 2)
     assert found.tried == 30
     assert bool((model.run(found.prompts.tokens).logits_at().argmax(-1) == label).all())
-    torch.testing.assert_close(uw.class_probability(model, found.prompts, label), found.probability)
+    torch.testing.assert_close(uw.classifier.class_probability(model, found.prompts, label), found.probability)
     assert found.probability.tolist() == sorted(found.probability.tolist(), reverse=True)
     made = changed(prompts, [0, 2], other)
     rows = {tuple(row) for row in made.tokens.tolist()}
@@ -72,16 +72,16 @@ def test_adversarial_prompts_are_run_again() -> None:
 
 def test_bad_input_is_one_clear_error() -> None:
     model, prompts, label = sample()
-    other = uw.other_tokens(prompts.tokens, D_VOCAB)
+    other = uw.classifier.other_tokens(prompts.tokens, D_VOCAB)
     with pytest.raises(uw.InputError, match="positions: expected different positions of 0 to 5"):
-        uw.blind_spots(model, prompts, label, other, [6])
+        uw.classifier.blind_spots(model, prompts, label, other, [6])
     with pytest.raises(uw.InputError, match="replacements: expected one for each token"):
-        uw.blind_spots(model, prompts, label, other[:, :3])
+        uw.classifier.blind_spots(model, prompts, label, other[:, :3])
     with pytest.raises(uw.InputError, match="outputs 0 to 22"):
-        uw.blind_spots(model, prompts, 23, other)
+        uw.classifier.blind_spots(model, prompts, 23, other)
     never = int(model.run(changed(prompts, [0], other)).logits_at().sum(0).argmin())
     with pytest.raises(uw.InputError, match="to none of 30 prompts"):
-        uw.adversarial_prompts(model, prompts, never, other, [0])
+        uw.classifier.adversarial_prompts(model, prompts, never, other, [0])
 
 
 def test_ctrl_c_keeps_the_positions_that_were_done() -> None:
@@ -90,9 +90,9 @@ def test_ctrl_c_keeps_the_positions_that_were_done() -> None:
     def stop(done: float, total: float) -> None:
         raise KeyboardInterrupt
 
-    other = uw.other_tokens(prompts.tokens, D_VOCAB)
+    other = uw.classifier.other_tokens(prompts.tokens, D_VOCAB)
     with pytest.raises(uw.Interrupted) as caught:
-        uw.blind_spots(model, prompts, label, other, progress=stop)
+        uw.classifier.blind_spots(model, prompts, label, other, progress=stop)
     partial = caught.value.partial
     assert isinstance(partial, xr.DataArray)
     assert bool(partial[:, 0].notnull().all())

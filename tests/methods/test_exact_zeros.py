@@ -69,7 +69,7 @@ def test_tokens_that_stay_have_the_same_inputs_in_the_first_layer(memory: int | 
 
 
 def test_in_the_last_layer_only_the_end_is_read(side: Both) -> None:
-    end, positions = side.pair.roles["end"].numpy()[:, None], np.arange(side.pair.clean.shape[1])
+    end, positions = side.pair.roles["end"].numpy()[:, None], np.arange(side.pair.clean_scores.shape[1])
     before, at_end = positions < end, positions == end
     stream = tables(side.contrast, [site for site in stream_sites(side) if site != "resid_pre"], ("layer", "pos"))
     heads = tables(side.contrast, ["z", "q"], ("layer", "head", "pos"))

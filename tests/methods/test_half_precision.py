@@ -78,7 +78,7 @@ def loud_pair(model: uw.Model, metric: Metric) -> uw.Contrast:
 
 
 def faithfulness(pair: uw.Contrast, how: str) -> xr.DataArray:
-    effort = uw.Effort(controls=1, subsets=1, searches=0)
+    effort = uw.EvaluationOptions(controls=1, subsets=1, searches=0)
     return uw.evaluate(CIRCUIT, pair, how=how, effort=effort, progress=False)["faithfulness"].to_dataset()["score"]
 
 
@@ -100,7 +100,7 @@ PATTERNS = {"layer": None, "head": [0, 2], "q_pos": [3, 6], "k_pos": None}
 METHODS: dict[str, Callable[[uw.Contrast], xr.DataArray]] = {
     "logits": lambda pair: centred(pair.model.run(pair.prompts).logits),
     "logits at the end": lambda pair: centred(pair.model.run(pair.prompts).logits_at()),
-    "probability": lambda pair: xr.DataArray(uw.class_probability(pair.model, pair.prompts, ANSWER)),
+    "probability": lambda pair: xr.DataArray(uw.classifier.class_probability(pair.model, pair.prompts, ANSWER)),
     **{f"patch {s}": swept("patch", sites=s, over=("layer", "role")) for s in ("resid_pre", "mlp_out", "v")},
     "patch queries": swept("patch_at", addresses=[["q 0", "q 1", "q 2"]], direction="noise"),
     **{f"patch {s}": swept("patch", sites=s, over=("layer", "head")) for s in ("z", "k", "pattern")},
@@ -115,36 +115,36 @@ METHODS: dict[str, Callable[[uw.Contrast], xr.DataArray]] = {
     **{f"knockout {how}": knocked(how) for how in ("zero", "mean", "template", "resample", "gaussian")},
     "mean of the loud MLP": knocked("mean", "mlp 0"),
     "knockout by noise in the stream": knocked("gaussian", "result 1.2", "result 2.1"),
-    "contributions without a head": lambda pair: uw.knockout_attribution(pair, ["v 0.kv0"]),
-    "backup heads": lambda pair: uw.backup_heads(pair, [(0, 0), (0, 1), (1, 0), (1, 1)], "zero"),
+    "contributions without a head": lambda pair: uw.heads.knockout_attribution(pair, ["v 0.kv0"]),
+    "backup heads": lambda pair: uw.heads.backup_heads(pair, [(0, 0), (0, 1), (1, 0), (1, 1)], "zero"),
     **{f"attribution by {by}": (lambda pair, by=by: uw.attribute(pair, by)) for by in ("component", "head", "neuron")},
     "lens": lambda pair: uw.logit_lens(pair),
     "lens, own norm": lambda pair: uw.logit_lens(pair, norm="own"),
-    "classes": lambda pair: uw.class_attribution(pair.model, pair.prompts, (2, 5)),
-    "through a head": lambda pair: uw.attribution_through(pair.model, pair.prompts, "0.1", "1.0"),
-    "through a head, from itself": lambda pair: uw.attribution_through(
+    "classes": lambda pair: uw.classifier.class_attribution(pair.model, pair.prompts, (2, 5)),
+    "through a head": lambda pair: uw.classifier.attribution_through(pair.model, pair.prompts, "0.1", "1.0"),
+    "through a head, from itself": lambda pair: uw.classifier.attribution_through(
         pair.model, pair.prompts, "0.1", "1.0", looking="self"
     ),
     "attention": lambda pair: uw.attention(pair, [(1, 2), (2, 0)]),
-    "attention of roles": lambda pair: uw.role_attention(pair),
-    "attention by value": lambda pair: uw.role_attention(pair, by_value=True),
-    "contribution": lambda pair: uw.attention_contribution(pair, ["S1", "S2"])["contribution"],
-    "attention rebuilt": lambda pair: uw.rebuilt_attention(pair.model, pair.prompts, "0.1"),
-    "norm scales": lambda pair: uw.norm_scales(pair.model, pair.prompts),
-    "head scores": lambda pair: uw.head_scores(pair.model, 5, 8),
-    "copying eigenvalues": lambda pair: uw.copying_eigenvalues(pair.model),
-    "composition": lambda pair: uw.composition_scores(pair.model, pairs=2, progress=False).sel(
+    "attention of roles": lambda pair: uw.heads.role_attention(pair),
+    "attention by value": lambda pair: uw.heads.role_attention(pair, by_value=True),
+    "contribution": lambda pair: uw.heads.attention_contribution(pair, ["S1", "S2"])["contribution"],
+    "attention rebuilt": lambda pair: uw.classifier.rebuilt_attention(pair.model, pair.prompts, "0.1"),
+    "norm scales": lambda pair: uw.weights.norm_scales(pair.model, pair.prompts),
+    "head scores": lambda pair: uw.heads.head_scores(pair.model, 5, 8),
+    "copying eigenvalues": lambda pair: uw.weights.copying_eigenvalues(pair.model),
+    "composition": lambda pair: uw.weights.composition_scores(pair.model, pairs=2, progress=False).sel(
         sender=["0.0", "0.1", "0.2", "0.3"]
     ),
-    "QK": lambda pair: uw.qk_circuit(pair.model, tokens=WORDS),
-    "QK shares": lambda pair: uw.qk_circuit(pair.model, tokens=WORDS, softmax=True),
-    "OV": lambda pair: uw.ov_circuit(pair.model, tokens=WORDS),
-    "K-composition": lambda pair: uw.k_composition(
-        pair.model, "0.1", "1.0", "tokens", uw.mean_query(pair.model, pair.prompts, "1.0")
+    "QK": lambda pair: uw.weights.qk_circuit(pair.model, tokens=WORDS),
+    "QK shares": lambda pair: uw.weights.qk_circuit(pair.model, tokens=WORDS, softmax=True),
+    "OV": lambda pair: uw.weights.ov_circuit(pair.model, tokens=WORDS),
+    "K-composition": lambda pair: uw.weights.k_composition(
+        pair.model, "0.1", "1.0", "tokens", uw.weights.mean_query(pair.model, pair.prompts, "1.0")
     ),
-    "V-composition": lambda pair: uw.v_composition(pair.model, "0.1", "1.0", "tokens"),
-    "singular values": lambda pair: xr.DataArray(uw.qk_matrices(pair.model).svd().s),
-    "norms of circuits": lambda pair: xr.DataArray(uw.ov_matrices(pair.model).norm()),
+    "V-composition": lambda pair: uw.weights.v_composition(pair.model, "0.1", "1.0", "tokens"),
+    "singular values": lambda pair: xr.DataArray(uw.weights.qk_matrices(pair.model).svd().s),
+    "norms of circuits": lambda pair: xr.DataArray(uw.weights.ov_matrices(pair.model).norm()),
     "circuit by mean": lambda pair: faithfulness(pair, "mean"),
     "circuit by template": lambda pair: faithfulness(pair, "template"),
 }
@@ -191,7 +191,7 @@ def test_a_method(halves: list[uw.Contrast], wide: uw.Contrast, name: str) -> No
 def test_a_metric(metric: Metric, dtype: torch.dtype) -> None:
     wide = loud_pair(loud_model(), metric)
     half = replace(wide, model=wide.model.to(dtype=dtype))
-    compare(xr.DataArray(half.spoiled), xr.DataArray(wide.spoiled), dtype)
+    compare(xr.DataArray(half.corrupted_scores), xr.DataArray(wide.corrupted_scores), dtype)
     found, expected = (uw.patch(pair, "z", ("layer", "head"), progress=False) for pair in (half, wide))
     compare(found, expected, dtype)
 
@@ -225,7 +225,7 @@ def test_small_numbers_are_not_compared() -> None:
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
 def test_words_are_copied_or_not_by_logits_that_are_not_rounded(dtype: torch.dtype) -> None:
     model = loud_model()
-    expected, found = (uw.copying_scores(m, list(range(D_VOCAB)), top=3) for m in (model, model.to(dtype=dtype)))
+    expected, found = (uw.heads.copying_scores(m, list(range(D_VOCAB)), top=3) for m in (model, model.to(dtype=dtype)))
     assert 0.1 < float(expected.mean()) < 0.9
     assert float((found == expected).mean()) > 0.95
 
@@ -234,7 +234,7 @@ def test_words_are_copied_or_not_by_logits_that_are_not_rounded(dtype: torch.dty
 def test_factored_matrices_are_float32(dtype: torch.dtype) -> None:
     draw = torch.Generator().manual_seed(0)
     left, right, other = (torch.randn(6, 6, generator=draw).to(dtype) for _ in range(3))
-    found, expected = uw.FactoredMatrix(left, right), uw.FactoredMatrix(left.double(), right.double())
+    found, expected = uw.weights.FactoredMatrix(left, right), uw.weights.FactoredMatrix(left.double(), right.double())
     for product in (found, found @ other, other @ found, found @ found, found.between(other, other)):
         assert {product.matrix.dtype, product.norm().dtype, product.svd().s.dtype} == {torch.float32}
     torch.testing.assert_close(found.svd().s.double(), expected.svd().s, rtol=1e-4, atol=1e-4)

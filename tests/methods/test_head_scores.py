@@ -18,7 +18,7 @@ KINDS = ["llama", "gpt2", "gpt_neox"]
 @pytest.mark.parametrize("kind", KINDS)
 def test_scores_are_mean_attention_along_three_diagonals(kind):
     model, n = tiny_model(kind), 6
-    scores = uw.head_scores(model, n_tokens=n, n_sequences=4, seed=3)
+    scores = uw.heads.head_scores(model, n_tokens=n, n_sequences=4, seed=3)
     assert scores.dims == ("prompt", "score", "layer", "head")
     patterns = model.run(draw_repeated(model, 4, n, 3), keep="pattern")
     for prompt, layer, head in [(0, 0, 0), (3, 2, 1), (2, 1, 3)]:
@@ -38,7 +38,7 @@ def test_scores_are_behind_the_beginning_token_as_the_prompts_of_the_model(bos, 
     """By hand, and the same number of tokens is read behind it; the tokenizer puts one in front."""
     base, n = tiny_model("gpt2"), 5
     model = Model(base.config, base.weights, word_tokenizer(["a b c d e f g"], adds_bos=True))
-    scores = uw.head_scores(model, n, 3, seed=2, bos=bos)
+    scores = uw.heads.head_scores(model, n, 3, seed=2, bos=bos)
     tokens = draw_repeated(model, 3, n, 2, bos)
     assert tokens.shape == (3, 2 * n + front)
     begins = set(tokens[:, 0].tolist()) == {model.tokenizer.bos_token_id}  # type: ignore[union-attr]
@@ -56,11 +56,11 @@ def test_scores_are_behind_the_beginning_token_as_the_prompts_of_the_model(bos, 
 
 def test_a_beginning_token_that_there_is_none_of():
     with pytest.raises(uw.InputError, match="bos=True: there is no tokenizer"):
-        uw.head_scores(tiny_model("gpt2"), 5, 2, bos=True)
+        uw.heads.head_scores(tiny_model("gpt2"), 5, 2, bos=True)
 
 
 def test_heads_made_by_hand_have_the_scores_that_they_were_made_for():
-    scores = uw.head_scores(made_model(), n_tokens=8, n_sequences=3).mean("prompt")
+    scores = uw.heads.head_scores(made_model(), n_tokens=8, n_sequences=3).mean("prompt")
     made = {"previous token": (0, 0), "duplicate token": (0, 1), "induction": (1, 0)}
     for name, (layer, head) in made.items():
         table = scores.sel(score=name).values.copy()
@@ -75,7 +75,7 @@ def test_tokens_are_seeded_repeated_and_not_special():
     assert torch.equal(tokens[:, :10], tokens[:, 10:])
     assert torch.equal(tokens, draw_repeated(model, 5, 10, 0))
     assert not torch.equal(tokens, draw_repeated(model, 5, 10, 1))
-    np.testing.assert_array_equal(uw.head_scores(model, 5, 3), uw.head_scores(model, 5, 3))
+    np.testing.assert_array_equal(uw.heads.head_scores(model, 5, 3), uw.heads.head_scores(model, 5, 3))
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_tokens_are_seeded_repeated_and_not_special():
 )
 def test_sequences_that_cannot_be_made(arguments, message):
     with pytest.raises(uw.InputError, match=message):
-        uw.head_scores(tiny_model("gpt2"), *arguments)
+        uw.heads.head_scores(tiny_model("gpt2"), *arguments)
 
 
 def copied_by_hand(model: uw.Model, word: int, layer: int, head: int, sign: int, top: int) -> bool:
@@ -119,7 +119,7 @@ def copied_by_hand(model: uw.Model, word: int, layer: int, head: int, sign: int,
 @pytest.mark.parametrize("kind", KINDS)
 def test_copying_is_the_words_place_among_its_own_logits(kind):
     model, words = tiny_model(kind), [0, 3, 7, 11, 19]
-    scores = uw.copying_scores(model, words, top=5)
+    scores = uw.heads.copying_scores(model, words, top=5)
     assert scores.dims == ("word", "score", "layer", "head")
     for sign, name in ((1, "copying"), (-1, "negative copying")):
         expected = [
@@ -136,11 +136,13 @@ def test_copying_does_not_depend_on_how_the_weights_are_written():
     model = tiny_model("gpt2")
     words = range(20)
     for steps in (("fold_norm",), ("center_writing", "center_unembed", "fold_norm", "fold_value_bias")):
-        np.testing.assert_array_equal(uw.copying_scores(model.process(*steps), words), uw.copying_scores(model, words))
+        np.testing.assert_array_equal(
+            uw.heads.copying_scores(model.process(*steps), words), uw.heads.copying_scores(model, words)
+        )
 
 
 def test_heads_made_by_hand_copy_or_oppose():
-    scores = uw.copying_scores(made_model(), [5, 6, 7], top=1).mean("word")
+    scores = uw.heads.copying_scores(made_model(), [5, 6, 7], top=1).mean("word")
     assert scores.sel(score="copying").values.tolist() == [[0, 0], [1, 0]]
     assert scores.sel(score="negative copying").values.tolist() == [[0, 0], [0, 1]]
 
@@ -151,13 +153,13 @@ def test_heads_made_by_hand_copy_or_oppose():
 )
 def test_words_that_cannot_be_copied(words, message):
     with pytest.raises(uw.InputError, match=message):
-        uw.copying_scores(tiny_model("gpt2"), words)
+        uw.heads.copying_scores(tiny_model("gpt2"), words)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_attention_between_roles_is_the_patterns_entry(kind):
     pair = tiny_pair(tiny_model(kind))
-    looks = uw.role_attention(pair)
+    looks = uw.heads.role_attention(pair)
     assert looks.dims == ("prompt", "layer", "head", "q_role", "k_role")
     assert looks.q_role.values.tolist() == ["S1", "S2", "end"]
     run = pair.model.run(pair.prompts, keep="pattern")
@@ -166,14 +168,14 @@ def test_attention_between_roles_is_the_patterns_entry(kind):
         found = looks.sel(prompt=prompt, q_role="end", k_role="S2")
         np.testing.assert_allclose(found, run["pattern"][:, prompt, :, end[prompt], 3], atol=1e-12)
     assert (looks.sel(q_role="S1", k_role="S2").values == 0.0).all()
-    corrupted = uw.role_attention(pair, ["end"], prompts="corrupted")
+    corrupted = uw.heads.role_attention(pair, ["end"], prompts="corrupted")
     assert float(abs(corrupted - looks.sel(q_role=["end"], k_role=["end"])).max()) > 1e-3
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_attention_by_value_is_weighted_and_sums_to_one(kind):
     pair = tiny_pair(tiny_model(kind))
-    weighted = uw.role_attention(pair, ["S2", "end"], by_value=True)
+    weighted = uw.heads.role_attention(pair, ["S2", "end"], by_value=True)
     run = pair.model.run(pair.prompts, keep=["pattern", "v"])
     prompt, layer, head = 2, 1, 3
     lengths = run["v", layer][prompt, :, head // pair.model.config.heads_per_kv].norm(dim=-1)
@@ -193,18 +195,18 @@ def test_contributions_to_two_tokens_differ_by_the_attribution(kind):
         pair.prompts.tokens, answers=tokens[0], wrong=tokens[1], roles=pair.prompts.roles, lengths=pair.prompts.lengths
     )
     pair = uw.Contrast(pair.model, asked, pair.corrupted, pair.metric)
-    both = uw.attention_contribution(pair, ["S1", "S2"])
+    both = uw.heads.attention_contribution(pair, ["S1", "S2"])
     assert both["contribution"].dims == ("prompt", "role", "layer", "head")
     difference = both["contribution"].sel(role="S1") - both["contribution"].sel(role="S2")
     np.testing.assert_allclose(difference, uw.attribute(pair, by="head"), atol=1e-10)
-    looks = uw.role_attention(pair).sel(q_role="end", k_role=["S1", "S2"])
+    looks = uw.heads.role_attention(pair).sel(q_role="end", k_role=["S1", "S2"])
     np.testing.assert_allclose(both["attention"], looks.transpose("prompt", "k_role", ...), atol=1e-12)
 
 
 def test_roles_that_the_task_lacks():
     pair = tiny_pair(tiny_model("gpt2"))
-    for call in (lambda: uw.role_attention(pair, ["IO"]), lambda: uw.attention_contribution(pair)):
+    for call in (lambda: uw.heads.role_attention(pair, ["IO"]), lambda: uw.heads.attention_contribution(pair)):
         with pytest.raises(uw.InputError, match="role 'IO' is not among this task's roles: S1, S2, end"):
             call()
     with pytest.raises(uw.InputError, match="roles: none was given"):
-        uw.role_attention(pair, [])
+        uw.heads.role_attention(pair, [])

@@ -66,17 +66,17 @@ def test_grouped_keys_and_values_say_that_they_are_shared():
 def test_measures_are_one_change_on_three_scales():
     pair = tiny_pair(tiny_model("gpt2"))
     change = uw.knockout(pair, measure="change")
-    expected = score(pair, [Edit("z", 1, torch.zeros(1, dtype=torch.float64), head=2)]) - pair.clean
+    expected = score(pair, [Edit("z", 1, torch.zeros(1, dtype=torch.float64), head=2)]) - pair.clean_scores
     np.testing.assert_allclose(change.sel(layer=1, head=2), expected, atol=1e-12)
     np.testing.assert_allclose(uw.knockout(pair), change / pair.gap, atol=1e-12)
-    np.testing.assert_allclose(uw.knockout(pair, measure="drop"), change / float(pair.clean.mean()), atol=1e-12)
+    np.testing.assert_allclose(uw.knockout(pair, measure="drop"), change / float(pair.clean_scores.mean()), atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt_neox"])
 def test_all_layers_resampled_leave_the_corrupted_answer_where_the_last_token_is_the_same(kind):
     pair = tiny_pair(tiny_model(kind))
     everything = uw.knockout(pair, [f"layer {n}" for n in range(N_LAYERS)], "resample", at="end", joint=True)
-    whole = ((pair.spoiled - pair.clean) / pair.gap).numpy()
+    whole = ((pair.corrupted_scores - pair.clean_scores) / pair.gap).numpy()
     np.testing.assert_allclose(everything[[0, 2], 0], whole[[0, 2]], atol=1e-12)
     assert abs(float(everything[1, 0] - whole[1])) > 1e-3  # its last token differs, and with it the embedding
 
@@ -98,7 +98,7 @@ def test_means_of_other_prompts():
 @pytest.mark.parametrize("how", ["mean", "resample", "template"])
 def test_values_are_the_corrupted_prompts_unless_a_source_is_named(how):
     pair = grouped([2, 2, 2])
-    for attribute in (uw.knockout, lambda pair, **given: uw.knockout_attribution(pair, "1.2", **given)):
+    for attribute in (uw.knockout, lambda pair, **given: uw.heads.knockout_attribution(pair, "1.2", **given)):
         left_out = attribute(pair, how=how)
         corrupted, clean = (attribute(pair, how=how, source=source) for source in ("corrupted", "clean"))
         assert [found.attrs["source"] for found in (left_out, corrupted, clean)] == ["corrupted", "corrupted", "clean"]
@@ -202,7 +202,7 @@ def test_noise_in_the_stream_takes_the_heads_part_and_nothing_else():
     first = pair.model.run(pair.prompts, keep="attn_out", edits=silent[:2])["attn_out", 0]
     written = Edit("attn_out", 0, first + noise[0][:, :, [1, 2]].sum(2))
     second = pair.model.run(pair.prompts, keep="attn_out", edits=[written, silent[2]])["attn_out", 2]
-    expected = score(pair, [written, Edit("attn_out", 2, second + noise[2][:, :, 3])]) - pair.clean
+    expected = score(pair, [written, Edit("attn_out", 2, second + noise[2][:, :, 3])]) - pair.clean_scores
     np.testing.assert_allclose(joint[:, 0], expected, atol=1e-10)
 
 

@@ -17,7 +17,9 @@ def drawn_palindromes(n: int) -> torch.Tensor:
 
 def test_mismatches_are_missed_at_two_pairs_of_places(shared_data: Path) -> None:
     tokens = drawn_palindromes(200)
-    found = uw.blind_spots(palindromes.classifier(shared_data), tokens, 1, uw.other_tokens(tokens, 31), progress=False)
+    found = uw.classifier.blind_spots(
+        palindromes.classifier(shared_data), tokens, 1, uw.classifier.other_tokens(tokens, 31), progress=False
+    )
     share = found.mean("prompt")
     assert share.pos[share > 0.9].values.tolist() == [2, 4, 17, 19]
     assert float(share.where(share < 0.9).max()) < 0.2
@@ -26,10 +28,10 @@ def test_mismatches_are_missed_at_two_pairs_of_places(shared_data: Path) -> None
 
 def test_sequences_with_mismatches_there_fool_it(shared_data: Path) -> None:
     model, tokens = palindromes.classifier(shared_data), drawn_palindromes(50)
-    found = uw.adversarial_prompts(model, tokens, 1, uw.other_tokens(tokens, 31), [17, 19])
+    found = uw.classifier.adversarial_prompts(model, tokens, 1, uw.classifier.other_tokens(tokens, 31), [17, 19])
     values = found.prompts.tokens[:, 1:-1]
     assert ((values != values.flip(1)).sum(1) == 4).all()  # two mismatches, each seen from both of its sides
     assert float(found.probability.min()) > 0.9
-    torch.testing.assert_close(uw.class_probability(model, found.prompts.tokens, 1), found.probability)
+    torch.testing.assert_close(uw.classifier.class_probability(model, found.prompts.tokens, 1), found.probability)
     with pytest.raises(uw.InputError, match="to none of 50 prompts"):
-        uw.adversarial_prompts(model, tokens, 1, uw.other_tokens(tokens, 31), [12, 13, 14, 15])
+        uw.classifier.adversarial_prompts(model, tokens, 1, uw.classifier.other_tokens(tokens, 31), [12, 13, 14, 15])

@@ -61,16 +61,18 @@ def test_paths(shared_data: Path) -> None:
 def test_attribution_and_lens(shared_data: Path) -> None:
     all_of_them = pair(shared_data, 64)
     parts = uw.attribute(all_of_them)
-    np.testing.assert_allclose(parts.sum("component"), all_of_them.clean, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(parts.sum("component"), all_of_them.clean_scores, rtol=0, atol=1e-9)
     assert list(parts.component.values) == ["embed", "pos_embed", "0_attn", "1_attn", "bias"]
-    np.testing.assert_allclose(uw.logit_lens(all_of_them).sel(stage="final"), all_of_them.clean, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(
+        uw.logit_lens(all_of_them).sel(stage="final"), all_of_them.clean_scores, rtol=0, atol=1e-9
+    )
 
 
 def test_a_sketch_and_its_evaluation(shared_data: Path) -> None:
     sixteen = pair(shared_data, 16)
     circuit = uw.sketch(sixteen)
     assert (1, 0) in circuit.heads
-    found = uw.evaluate(circuit, sixteen, how="mean", effort=uw.Effort(controls=0, subsets=0, searches=0))
+    found = uw.evaluate(circuit, sixteen, how="mean", effort=uw.EvaluationOptions(controls=0, subsets=0, searches=0))
     table = found["faithfulness"].to_dataset()
-    np.testing.assert_allclose(table["score"].sel(kept="model"), sixteen.clean, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(table["score"].sel(kept="model"), sixteen.clean_scores, rtol=0, atol=1e-12)
     assert np.isfinite(table["score"]).all()

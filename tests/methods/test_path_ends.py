@@ -79,7 +79,7 @@ def test_a_layer_may_be_counted_from_the_end(pair):
 def test_a_drop_is_the_share_of_the_clean_score_that_is_lost(pair, receivers):
     effect, drop, change = (uw.path_patch(pair, receivers, measure=measure) for measure in ("effect", "drop", "change"))
     np.testing.assert_allclose(change, effect * pair.gap, rtol=0, atol=1e-12)
-    np.testing.assert_allclose(drop, change / pair.clean.mean().item(), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(drop, change / pair.clean_scores.mean().item(), rtol=0, atol=1e-12)
     assert not np.allclose(drop, effect)
     assert ((effect == 0) == (drop == 0)).all()
     assert drop.attrs["quantity"] == "relative change"
@@ -92,9 +92,9 @@ def test_all_that_is_sent_leaves_the_corrupted_score_whatever_the_measure(pair):
     heads = [(layer, head) for layer in range(3) for head in range(4)]
     everything = [["embed", *heads, "mlp 0", "mlp 1", "mlp 2"]]
     drop = uw.path_patch(pair, senders=everything, measure="drop").mean().item()
-    assert drop == pytest.approx(-pair.gap / pair.clean.mean().item(), abs=1e-9)
+    assert drop == pytest.approx(-pair.gap / pair.clean_scores.mean().item(), abs=1e-9)
     change = uw.path_patch(pair, senders=everything, measure="change", direction="denoise")
-    np.testing.assert_allclose(change[:, 0], (pair.clean - pair.spoiled).numpy(), rtol=0, atol=1e-9)
+    np.testing.assert_allclose(change[:, 0], (pair.clean_scores - pair.corrupted_scores).numpy(), rtol=0, atol=1e-9)
 
 
 def test_knockouts_tell_their_measures_by_the_same_words(pair):

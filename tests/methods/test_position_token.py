@@ -31,7 +31,7 @@ def asked(kind) -> tuple[uw.Task, uw.Contrast]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_cell_is_a_run_with_the_heads_taken_from_its_data_set(kind):
     task, pair = asked(kind)
-    found = uw.position_token(pair, task, HEADS, progress=False)
+    found = uw.heads.position_token(pair, task, HEADS, progress=False)
     assert found["score"].dims == ("prompt", "address", "token_signal", "position_signal")
     assert found.address.values.tolist() == ["all", "0.1", "1.2"]
     rows = torch.arange(5)
@@ -43,17 +43,17 @@ def test_every_cell_is_a_run_with_the_heads_taken_from_its_data_set(kind):
             expected = logits[rows, task.prompts.answers] - logits[rows, task.prompts.wrong]
             cell = found["score"].sel(address=address, token_signal=token, position_signal=position)
             np.testing.assert_allclose(cell, expected, atol=1e-9)
-            assert float(abs(cell - pair.clean.numpy()).max()) > 1e-3
+            assert float(abs(cell - pair.clean_scores.numpy()).max()) > 1e-3
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_prompts_themselves_are_the_first_cell(kind):
     task, pair = asked(kind)
-    found = uw.position_token(pair, task, HEADS)
+    found = uw.heads.position_token(pair, task, HEADS)
     own = found.sel(token_signal="original", position_signal="original")
-    np.testing.assert_array_equal(own["score"], np.repeat(pair.clean.numpy()[:, None], 3, axis=1))
+    np.testing.assert_array_equal(own["score"], np.repeat(pair.clean_scores.numpy()[:, None], 3, axis=1))
     assert (own["change"].values == 0).all()
-    change = (found["score"] - pair.clean.numpy()[:, None, None, None]) / float(pair.clean.mean())
+    change = (found["score"] - pair.clean_scores.numpy()[:, None, None, None]) / float(pair.clean_scores.mean())
     np.testing.assert_allclose(found["change"], change, atol=1e-12)
 
 
@@ -70,7 +70,7 @@ def test_the_fit_finds_the_coefficients_that_a_table_was_made_of():
 
 def test_the_full_range_is_twice_the_coefficient_and_fits_are_linear_in_the_prompts():
     task, pair = asked("llama")
-    found = uw.position_token(pair, task, HEADS)
+    found = uw.heads.position_token(pair, task, HEADS)
     doubled = 2 * found["coefficient"].sel(term=["position", "token"])
     np.testing.assert_allclose(found["full_range"], doubled, atol=1e-12)
     mean = torch.tensor(found["score"].mean("prompt").values)
@@ -91,7 +91,7 @@ def test_a_head_that_writes_nothing_carries_nothing():
     layers = (pair.model.weights.layers[0], replace(layer, w_o=w_o), pair.model.weights.layers[2])
     model = replace(pair.model, weights=replace(pair.model.weights, layers=layers))
     pair = uw.Contrast(model, pair.prompts, pair.corrupted, pair.metric)
-    found = uw.position_token(pair, task, HEADS)
+    found = uw.heads.position_token(pair, task, HEADS)
     assert (found["change"].sel(address="1.2").values == 0).all()
     np.testing.assert_allclose(found["full_range"].sel(address="1.2"), 0, atol=1e-12)
     assert float(abs(found["change"].sel(address="0.1")).max()) > 1e-3
@@ -100,13 +100,13 @@ def test_a_head_that_writes_nothing_carries_nothing():
 def test_what_cannot_be_asked_is_one_clear_error():
     task, pair = asked("gpt2")
     with pytest.raises(uw.InputError, match=r"0\.1 is named twice"):
-        uw.position_token(pair, task, [(0, 1), "0.1"])
+        uw.heads.position_token(pair, task, [(0, 1), "0.1"])
     with pytest.raises(uw.InputError, match="heads: expected a list"):
-        uw.position_token(pair, task, [])
+        uw.heads.position_token(pair, task, [])
     with pytest.raises(uw.InputError, match="heads 0 to 3"):
-        uw.position_token(pair, task, [(0, 4)])
+        uw.heads.position_token(pair, task, [(0, 4)])
     with pytest.raises(uw.InputError, match="not the pair's clean prompts"):
-        uw.position_token(pair, uw.tasks.ioi(pair.model, 5, seed=3), HEADS)
+        uw.heads.position_token(pair, uw.tasks.ioi(pair.model, 5, seed=3), HEADS)
     plain = replace(task, corruptions=("ABC", "swap"))
     with pytest.raises(uw.InputError, match="no corruption inverted_position, random_token"):
-        uw.position_token(pair, plain, HEADS)
+        uw.heads.position_token(pair, plain, HEADS)

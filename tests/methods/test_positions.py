@@ -25,8 +25,8 @@ RESULTS: dict[str, Callable[[uw.Contrast], Any]] = {
     "neurons": lambda pair: uw.patch(pair, "mlp_post", {"layer": [1], "neuron": [3], "pos": None}),
     "attention": lambda pair: uw.attention(pair, ["0.1", "2.3"]),
     "corrupted attention": lambda pair: uw.attention(pair, (1, 1), prompts="corrupted"),
-    "norm scales": lambda pair: uw.norm_scales(pair.model, pair.prompts),
-    "through a head": lambda pair: uw.attribution_through(pair.model, pair.prompts, "0.1", "1.1"),
+    "norm scales": lambda pair: uw.weights.norm_scales(pair.model, pair.prompts),
+    "through a head": lambda pair: uw.classifier.attribution_through(pair.model, pair.prompts, "0.1", "1.1"),
     "models": lambda pair: uw.over_models(
         {"one": pair.model, "two": pair.model}, lambda _: uw.patch(pair, "z", ("layer", "pos"))
     ),
@@ -98,7 +98,7 @@ COUNTED_FROM_THE_END: dict[str, Callable[[uw.Contrast], object]] = {
     "knockout": lambda pair: uw.knockout(pair, [(1, 1)], at=-1),  # type: ignore[arg-type]
     "written knockout": lambda pair: uw.knockout(pair, [(1, 1)], at="-1"),
     "path": lambda pair: uw.path_patch(pair, at="-1"),
-    "attribution with a head out": lambda pair: uw.knockout_attribution(pair, [(1, 1)], at=["-1"]),
+    "attribution with a head out": lambda pair: uw.heads.knockout_attribution(pair, [(1, 1)], at=["-1"]),
     "edit": lambda pair: pair.model.run(pair.prompts, edits=[uw.Edit("z", 1, 0.0, pos=-1)]),
     "edit of each": lambda pair: pair.model.run(
         pair.prompts, edits=[uw.Edit("z", 1, 0.0, pos=torch.tensor([-1, -1, 2]))]

@@ -17,9 +17,9 @@ from tests.methods.by_edits import Paths, effect, sweep
 from tests.small import random_model, small_model, small_pair
 from unweave.circuits.ablation import ablation_of
 from unweave.circuits.circuit import Circuit, Group
-from unweave.circuits.evaluate import Effort
+from unweave.circuits.evaluate import EvaluationOptions
 from unweave.circuits.runs import CircuitRuns
-from unweave.circuits.sketch import SketchRules
+from unweave.circuits.sketch import SketchOptions
 
 KINDS = ["layer", "none", "rotary", "causal", "causal none"]
 STREAM = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
@@ -233,10 +233,10 @@ def test_circuits(kind: str, at: Any) -> None:
     pair = pair_of(kind)
     circuit = Circuit((Group("first", ((0, 0),), at), Group("last", ((1, 1), (1, 0)), ("start", "end"))))
     naive = Naive(pair, pair.corrupted, {row: [0, 1, 2] for row in range(3)})
-    effort = Effort(controls=0, subsets=0, searches=0)
+    effort = EvaluationOptions(controls=0, subsets=0, searches=0)
     found = uw.evaluate(circuit, pair, pair.corrupted, how="mean", effort=effort)["faithfulness"].to_dataset()
     same(found["score"].sel(kept="circuit"), naive.circuit(circuit))
-    np.testing.assert_allclose(found["score"].sel(kept="model"), pair.clean, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(found["score"].sel(kept="model"), pair.clean_scores, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -245,13 +245,13 @@ def test_parts_sum_to_the_logit_difference(kind: str) -> None:
     for by in ("component", "layer", "head"):
         parts = uw.attribute(pair, by)
         dims = [name for name in parts.dims if name != "prompt"]
-        np.testing.assert_allclose(parts.sum(dims) + parts["rest"], pair.clean, rtol=0, atol=1e-9)
-    np.testing.assert_allclose(uw.logit_lens(pair).sel(stage="final"), pair.clean, rtol=0, atol=1e-9)
+        np.testing.assert_allclose(parts.sum(dims) + parts["rest"], pair.clean_scores, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(uw.logit_lens(pair).sel(stage="final"), pair.clean_scores, rtol=0, atol=1e-9)
 
 
 def test_a_sketch_also_looks_before_the_first_difference() -> None:
     """`start` stands before anything differs, and still reads what differs later."""
     pair = pair_of("layer")
-    circuit = uw.sketch(pair, SketchRules(threshold=1e-6, alpha=1.0))
+    circuit = uw.sketch(pair, SketchOptions(threshold=1e-6, alpha=1.0))
     assert circuit.heads
     assert {role for group in circuit.groups for role in group.roles} >= {"start"}

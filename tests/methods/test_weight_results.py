@@ -13,18 +13,20 @@ from tests.tiny import D_VOCAB, tiny_model
 TOKENS = torch.arange(24).reshape(4, 6) % D_VOCAB
 PROMPTS = uw.Prompts.from_tokens(TOKENS, answers=[0, 1, 0, 1])
 RESULTS: dict[str, Callable[[uw.Model], xr.DataArray]] = {
-    "QK circuit": lambda m: uw.qk_circuit(m, ["0.1", "1.2"], "both"),
-    "QK circuit over positions": lambda m: uw.qk_circuit(m, ["0.1"], "positions", softmax=True),
-    "OV circuit": lambda m: uw.ov_circuit(m, ["0.1"]),
-    "composition scores": lambda m: uw.composition_scores(m, pairs=3),
-    "K-composition": lambda m: uw.k_composition(m, "0.1", "1.2"),
-    "V-composition": lambda m: uw.v_composition(m, "0.1", "1.2", "tokens"),
-    "attribution through a head": lambda m: uw.attribution_through(m, PROMPTS, "0.1", "1.2"),
-    "class attribution": lambda m: uw.class_attribution(m, PROMPTS),
-    "copying eigenvalues": uw.copying_eigenvalues,
-    "norm scales": lambda m: uw.norm_scales(m, PROMPTS),
-    "rebuilt attention": lambda m: uw.rebuilt_attention(m, PROMPTS, "0.1"),
-    "single changes": lambda m: uw.blind_spots(m, PROMPTS, 3, uw.other_tokens(TOKENS, D_VOCAB), progress=False),
+    "QK circuit": lambda m: uw.weights.qk_circuit(m, ["0.1", "1.2"], "both"),
+    "QK circuit over positions": lambda m: uw.weights.qk_circuit(m, ["0.1"], "positions", softmax=True),
+    "OV circuit": lambda m: uw.weights.ov_circuit(m, ["0.1"]),
+    "composition scores": lambda m: uw.weights.composition_scores(m, pairs=3),
+    "K-composition": lambda m: uw.weights.k_composition(m, "0.1", "1.2"),
+    "V-composition": lambda m: uw.weights.v_composition(m, "0.1", "1.2", "tokens"),
+    "attribution through a head": lambda m: uw.classifier.attribution_through(m, PROMPTS, "0.1", "1.2"),
+    "class attribution": lambda m: uw.classifier.class_attribution(m, PROMPTS),
+    "copying eigenvalues": uw.weights.copying_eigenvalues,
+    "norm scales": lambda m: uw.weights.norm_scales(m, PROMPTS),
+    "rebuilt attention": lambda m: uw.classifier.rebuilt_attention(m, PROMPTS, "0.1"),
+    "single changes": lambda m: uw.classifier.blind_spots(
+        m, PROMPTS, 3, uw.classifier.other_tokens(TOKENS, D_VOCAB), progress=False
+    ),
 }
 
 

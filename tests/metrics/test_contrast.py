@@ -22,17 +22,17 @@ def test_baselines_are_the_logit_differences_of_both_runs():
     model = tiny_model("gpt2")
     pair = tiny_pair(model)
     rows, end = torch.arange(3), pair.prompts.lengths - 1
-    for prompts, baseline in ((pair.prompts, pair.clean), (pair.corrupted, pair.spoiled)):
+    for prompts, baseline in ((pair.prompts, pair.clean_scores), (pair.corrupted, pair.corrupted_scores)):
         logits = model.run(prompts).logits[rows, end]
         torch.testing.assert_close(baseline, logits[rows, pair.prompts.answers] - logits[rows, pair.prompts.wrong])
 
 
 def test_an_effect_is_0_at_the_recipient_and_1_or_minus_1_at_the_donor():
     pair = tiny_pair(tiny_model("gpt2"))
-    assert pair.effect(pair.spoiled, "denoise").eq(0).all()
-    assert pair.effect(pair.clean, "denoise").mean() == pytest.approx(1)
-    assert pair.effect(pair.clean, "noise").eq(0).all()
-    assert pair.effect(pair.spoiled, "noise").mean() == pytest.approx(-1)
+    assert pair.effect(pair.corrupted_scores, "denoise").eq(0).all()
+    assert pair.effect(pair.clean_scores, "denoise").mean() == pytest.approx(1)
+    assert pair.effect(pair.clean_scores, "noise").eq(0).all()
+    assert pair.effect(pair.corrupted_scores, "noise").mean() == pytest.approx(-1)
 
 
 def test_baselines_that_coincide_are_an_error():
@@ -68,13 +68,13 @@ def test_a_direction_is_one_of_two():
 def test_a_metric_that_compares_with_the_clean_run_is_0_there():
     pair = tiny_pair(tiny_model("gpt2"))
     kl = uw.Contrast(pair.model, pair.prompts, pair.corrupted, uw.KLToClean())
-    assert kl.clean.abs().max() < 1e-12
-    assert (kl.spoiled > 1e-4).all()
+    assert kl.clean_scores.abs().max() < 1e-12
+    assert (kl.corrupted_scores > 1e-4).all()
 
 
 def test_what_is_shown_of_a_contrast_is_its_prompts_and_baselines():
     pair = tiny_pair(tiny_model("gpt2"))
-    clean, corrupted = float(pair.clean.mean()), float(pair.spoiled.mean())
+    clean, corrupted = float(pair.clean_scores.mean()), float(pair.corrupted_scores.mean())
     ending = f"logit difference {clean:.3g} clean, {corrupted:.3g} corrupted)"
     assert repr(pair) == f"Contrast('tiny gpt2', {pair.prompts!r}, {ending}"
     assert pair == pair

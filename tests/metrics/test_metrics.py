@@ -163,11 +163,11 @@ RUNS = [uw.LogitDiff, uw.ProbDiff, uw.LogProb, uw.CrossEntropy, uw.KLToClean, uw
 def test_a_metric_scores_runs_and_whole_logits(made, role):
     """Each prompt's own end: the middle one is shorter."""
     pair, metric = tiny_pair(tiny_model("gpt2")), made(role=role)
-    prompts, run, corrupted = pair.prompts, pair.clean_run, pair.spoiled_run
+    prompts, run, corrupted = pair.prompts, pair.clean_run, pair.corrupted_run
     contrast = uw.Contrast(pair.model, prompts, pair.corrupted, metric) if metric.name != "accuracy" else None
     scores = metric(corrupted, prompts, run)
     if contrast is not None:
-        torch.testing.assert_close(scores, contrast.spoiled)
+        torch.testing.assert_close(scores, contrast.corrupted_scores)
     at = corrupted.logits[torch.arange(3), prompts.role(role)]
     torch.testing.assert_close(metric(corrupted.logits, prompts, run.logits), scores)
     torch.testing.assert_close(metric(at, prompts, run), scores)

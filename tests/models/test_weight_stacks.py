@@ -44,7 +44,7 @@ def test_matrices_that_a_model_lacks_are_named() -> None:
 def test_weights_say_what_they_hold_without_their_numbers(kind: Literal["gpt2", "llama", "gpt_neox"]) -> None:
     model = tiny_model(kind)
     layer = model.weights.layers[0]
-    factored = uw.ov_matrices(model)
+    factored = uw.weights.ov_matrices(model)
     for value in (model, model.config, model.weights, layer, layer.norm1, factored, factored.svd()):
         assert repr(value).startswith(f"{type(value).__name__}(")
         assert "tensor(" not in repr(value)

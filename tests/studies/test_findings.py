@@ -48,6 +48,6 @@ def test_controls_say_what_should_be() -> None:
 def test_scores_are_those_of_the_chosen_prompts() -> None:
     pair = tiny_pair(tiny_model("llama"))
     table = scores(pair, [2, 0])
-    assert np.array_equal(table, pair.clean[[2, 0]])
-    assert np.array_equal(table["corrupted"], pair.spoiled[[2, 0]])
+    assert np.array_equal(table, pair.clean_scores[[2, 0]])
+    assert np.array_equal(table["corrupted"], pair.corrupted_scores[[2, 0]])
     assert table.attrs["metric"] == "logit difference"

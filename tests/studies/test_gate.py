@@ -19,8 +19,8 @@ def scored(clean: list[float], corrupted: list[float]) -> uw.Contrast:
     three = tiny_pair(tiny_model("llama"))
     rows = [0] * len(clean)
     made = uw.Contrast(three.model, three.prompts.take(rows), three.corrupted.take(rows), three.metric)
-    object.__setattr__(made, "clean", torch.tensor(clean, dtype=torch.float64))
-    object.__setattr__(made, "spoiled", torch.tensor(corrupted, dtype=torch.float64))
+    object.__setattr__(made, "clean_scores", torch.tensor(clean, dtype=torch.float64))
+    object.__setattr__(made, "corrupted_scores", torch.tensor(corrupted, dtype=torch.float64))
     return made
 
 

@@ -10,7 +10,7 @@ import xarray as xr
 
 import unweave as uw
 from unweave.circuits.circuit import Group
-from unweave.methods.head_roles import HeadRoles
+from unweave.methods.head_types import HeadTypes
 from unweave.progress import Progress
 from unweave.studies.plan import Record, Result, Results, Step, carry_out, finished, reported
 
@@ -104,7 +104,7 @@ def circuit(*heads: tuple[int, int]) -> uw.Circuit:
 def test_each_kind_of_result_has_its_file(tmp_path: Path) -> None:
     made: dict[str, Result] = {
         "circuit": circuit((1, 2)),
-        "names": HeadRoles((), (), xr.Dataset({"direct": table(0.5)})),
+        "names": HeadTypes((), (), xr.Dataset({"direct": table(0.5)})),
         "evaluation": xr.DataTree.from_dict({"faithfulness": xr.Dataset({"score": table(1.0)})}),
     }
     (tmp_path / "results").mkdir()

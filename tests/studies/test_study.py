@@ -157,7 +157,7 @@ def test_ctrl_c_writes_a_report_of_what_was_finished(
 def test_swept_prompts_are_the_first_of_those_that_are_checked(subject: Subject) -> None:
     assert len(subject.checked.prompts) == 100
     assert subject.pair.prompts.texts == subject.checked.prompts.texts[:6] == subject.paths.prompts.texts
-    torch.testing.assert_close(subject.pair.clean, subject.checked.clean[:6], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(subject.pair.clean_scores, subject.checked.clean_scores[:6], rtol=1e-9, atol=1e-9)
 
 
 def test_the_model_is_not_loaded_for_what_is_not_there() -> None:

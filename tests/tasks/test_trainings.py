@@ -37,4 +37,4 @@ def test_the_examples_fit_the_config_that_they_are_made_for():
 def test_the_recipe_is_the_published_one():
     known = TRAININGS["palindrome"]
     assert known.n_examples == 100_000
-    assert known.recipe == uw.Recipe(epochs=15, batch=512, lr=1e-3, weight_decay=0.0, seed=42)
+    assert known.recipe == uw.training.Recipe(epochs=15, batch=512, lr=1e-3, weight_decay=0.0, seed=42)

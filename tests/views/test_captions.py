@@ -5,7 +5,7 @@ import pytest
 
 from tests.views import made
 from unweave.results import summary
-from unweave.results.summary import told_from_zero
+from unweave.results.summary import significant
 from unweave.views.attention_view import attention_finding
 from unweave.views.captions import attribution_finding, finding, leaders, lens_finding, receivers_said
 from unweave.views.pictures import blocks_of
@@ -55,7 +55,7 @@ def test_nothing_found_says_so_with_the_largest(made_of):
 
 def test_a_sure_but_tiny_effect_carries_nothing():
     table = summary(made.heads({(2, 1): 0.03}))
-    assert told_from_zero(table)[2, 1]
+    assert significant(table)[2, 1]
     assert finding(table).startswith("No single output carries the answer")
 
 
@@ -84,7 +84,7 @@ def test_few_prompts_are_judged_by_intervals():
     few = summary(made.heads(n_prompts=5))
     assert float(few.attrs["p_holm_smallest"]) > 0.05
     assert labels(leaders(few).helping) == ["5.1", "3.0"]
-    assert not told_from_zero(summary(made.heads({}, n_prompts=5)))[0, 0]
+    assert not significant(summary(made.heads({}, n_prompts=5)))[0, 0]
 
 
 def test_one_prompt_and_averages_have_no_leaders_and_claim_nothing():

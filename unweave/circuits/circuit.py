@@ -16,7 +16,7 @@ from unweave.errors import InputError
 from unweave.nodes import Edge, Head, Node, head_name, listed, read_node, whole
 
 if TYPE_CHECKING:
-    from unweave.methods.head_roles import HeadRoles
+    from unweave.methods.head_types import HeadTypes
     from unweave.metrics.contrast import Contrast
     from unweave.models.config import Config
 
@@ -162,8 +162,8 @@ class Circuit:
             minimality={head: _but(others, gone) for head, others in self.minimality.items() if head not in gone},
         )
 
-    def named(self, roles: HeadRoles) -> Circuit:
-        """The same circuit in groups that say what their heads do, as `uw.classify_heads` found it at their roles."""
+    def named(self, roles: HeadTypes) -> Circuit:
+        """The same circuit in groups by what `uw.heads.classify_heads` found that their heads do at their roles."""
         from unweave.circuits.naming import named
 
         return named(self, roles)

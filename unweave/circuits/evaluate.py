@@ -31,8 +31,8 @@ TESTS = ("faithfulness", "curve", "completeness", "minimality")
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Effort:
-    """How much is tried, and how it is drawn.
+class EvaluationOptions:
+    """How much `evaluate` tries, and how it draws.
 
     Args:
         controls: random circuits of the same size.
@@ -74,7 +74,7 @@ def evaluate(
     *,
     how: str | Replacement | None = None,
     source: str | Prompts | None = None,
-    effort: Effort | None = None,
+    effort: EvaluationOptions | None = None,
     memory: int | float | None = None,
     progress: Progress | bool | None = None,
 ) -> xr.DataTree:
@@ -90,7 +90,7 @@ def evaluate(
             `Replacement("template", lone="keep")`, which takes the mean of a single prompt for what it is.
         source: "corrupted" (the default), "clean" or prompts: whose mean or value stands in, as in `knockout`. Of too
             few prompts per template more are drawn, as above.
-        effort: how many random circuits, subsets and searches; `Effort()` by default.
+        effort: how many random circuits, subsets and searches; `EvaluationOptions()` by default.
         memory: as in `patch`; prompts and masks are taken in batches that fit.
         progress: None for a bar on a terminal, True, False, or a function of what is done and what there is.
 
@@ -109,7 +109,7 @@ def evaluate(
     check_pair(pair)
     import xarray as xr
 
-    effort = effort or Effort()
+    effort = effort or EvaluationOptions()
     tables: dict[str, xr.Dataset] = {}
     with shown(progress, "evaluate") as report:
         tell = _counter(report, 4 + effort.steps * bool(effort.searches))

@@ -102,7 +102,7 @@ class BaseRun:
         scores = context.score(stream[torch.arange(len(prompts), device=device), self.read], number)
         # A run in which nothing is ablated is the model's own, to the bit.
         whole = ~self.counts(~self.mask).flatten(2).any(2).any(0)
-        self.scores: Float[Tensor, " prompt"] = torch.where(whole, ablation.pair.clean[number], scores)
+        self.scores: Float[Tensor, " prompt"] = torch.where(whole, ablation.pair.clean_scores[number], scores)
 
     def counts(
         self, differs: Bool[Tensor, "*variant layer prompt pos head"]

@@ -11,10 +11,10 @@ from collections import Counter
 from dataclasses import replace
 
 from unweave.circuits.circuit import Circuit, Group
-from unweave.methods.head_roles import HeadRoles, NamedHead
+from unweave.methods.head_types import HeadTypes, NamedHead
 
 
-def named(circuit: Circuit, roles: HeadRoles) -> Circuit:
+def named(circuit: Circuit, roles: HeadTypes) -> Circuit:
     """The same heads at the same roles, in groups that say what they do; edges and all else are kept.
 
     Args:

@@ -68,12 +68,16 @@ class Senders:
         # a head with an effect that is NaN is no small one
         reached = ~(abs(tried.values * self.few.gap / self.pair.gap).max(0) < self.threshold / 2)
         likely = [(int(layer), int(head)) for layer, head in np.argwhere(reached)]
-        effects = torch.zeros(len(self.pair.prompts), *reached.shape, dtype=self.pair.clean.dtype)
+        effects = torch.zeros(len(self.pair.prompts), *reached.shape, dtype=self.pair.clean_scores.dtype)
         if likely:
             layers, heads = np.transpose(likely)
             effects[:, layers, heads] = torch.from_numpy(self.through(receivers, likely, role).values)
         axes = {name: tried[name].values.tolist() for name in ("layer", "head")}
-        about = {"n_prompts": len(self.pair.prompts), "gap": self.pair.gap, "clean_mean": float(self.pair.clean.mean())}
+        about = {
+            "n_prompts": len(self.pair.prompts),
+            "gap": self.pair.gap,
+            "clean_mean": float(self.pair.clean_scores.mean()),
+        }
         attrs = {**tried.attrs, **about}
         return to_xarray(self.pair, effects, axes, attrs, self.pair.prompts)
 

@@ -48,8 +48,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class SketchRules:
-    """What is kept.
+class SketchOptions:
+    """What `sketch` keeps.
 
     Args:
         threshold: the smallest mean effect of a sender through a level, as a share of the gap.
@@ -108,7 +108,7 @@ class _Found:
 
 def sketch(
     pair: Contrast,
-    rules: SketchRules | None = None,
+    rules: SketchOptions | None = None,
     roles: str | Sequence[str] | None = None,
     memory: int | float | None = None,
     progress: Progress | bool | None = None,
@@ -134,7 +134,7 @@ def sketch(
         raise InputError(
             "pair: 1 prompt is too few to tell an effect from 0; give at least 2 prompts, better 16 or more"
         )
-    rules = rules or SketchRules()
+    rules = rules or SketchOptions()
     named = several(roles)
     for role in named or ():
         pair.prompts.role(role)
@@ -189,7 +189,7 @@ def own_roles(pair: Contrast, roles: Sequence[str] | None = None) -> dict[str, B
 
 
 def _search(
-    search: Senders, report: Senders, rules: SketchRules, roles: Sequence[str], found: _Found, tell: Progress | None
+    search: Senders, report: Senders, rules: SketchOptions, roles: Sequence[str], found: _Found, tell: Progress | None
 ) -> None:
     end = search.pair.metric.role
     table = summary(search.direct(end))
@@ -220,7 +220,7 @@ def _search(
 
 
 def _follow(
-    search: Senders, report: Senders, rules: SketchRules, step: Step, found: _Found
+    search: Senders, report: Senders, rules: SketchOptions, step: Step, found: _Found
 ) -> list[tuple[Node, xr.Dataset]]:
     """The nodes that act through a step's inputs, each with its effect; their edges are added to what was found."""
     table = summary(search.effects(step.inputs, step.role))
@@ -302,7 +302,7 @@ def _differs(table: xr.Dataset, alpha: float) -> xr.DataArray:
     return table["p"] <= alpha if attainable else (table["low"] > 0) | (table["high"] < 0)
 
 
-def _circuit(pair: Contrast, search: Senders, report: Senders, rules: SketchRules, found: _Found) -> Circuit:
+def _circuit(pair: Contrast, search: Senders, report: Senders, rules: SketchOptions, found: _Found) -> Circuit:
     """Every head in the group of the level where it was first found and of its sign there, with all its roles."""
     order = list(pair.prompts.roles)
     nodes: dict[Head, list[Node]] = {}

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import xarray
 
     from unweave.circuits.circuit import Circuit
-    from unweave.methods.head_roles import HeadRoles
+    from unweave.methods.head_types import HeadTypes
     from unweave.metrics.contrast import Contrast
 
 
@@ -23,7 +23,7 @@ def write_page(
     circuit: "Circuit",
     pair: "Contrast",
     results: "Sequence[xarray.DataArray | xarray.Dataset]",
-    named: "HeadRoles | None" = None,
+    named: "HeadTypes | None" = None,
 ) -> None:
     """Writes the page.
 
@@ -38,7 +38,7 @@ def write_page(
     from unweave.views.prompt_list import prompt_blocks, prompt_pairs
     from unweave.views.report import Given, built, write
 
-    scores = pair.clean.tolist(), pair.spoiled.tolist()
+    scores = pair.clean_scores.tolist(), pair.corrupted_scores.tolist()
     pairs = prompt_pairs(pair.prompts, pair.corrupted, scores=scores)
     roles = {role: at.tolist() for role, at in pair.prompts.roles.items()}
     given = Given(tuple(results), circuit, named, prompt_blocks(pairs, pair.metric.name), roles)
@@ -47,9 +47,9 @@ def write_page(
     write(built(given, title, question, command, notes), path)
 
 
-def names_of(pair: "Contrast", circuit: "Circuit") -> "tuple[HeadRoles | None, str]":
+def names_of(pair: "Contrast", circuit: "Circuit") -> "tuple[HeadTypes | None, str]":
     """What the circuit's heads do; or None, and why it cannot be said of this task."""
-    from unweave.methods.head_roles import classify_heads
+    from unweave.methods.head_types import classify_heads
 
     try:
         with status("naming the heads"):

@@ -37,7 +37,7 @@ from unweave.models.prompts import Prompts
 from unweave.models.run import Edit, Key
 from unweave.nodes import Head, Node, head_name
 from unweave.registry import WITHOUT, Method, register
-from unweave.results.summary import summary, told_from_zero
+from unweave.results.summary import significant, summary
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -153,7 +153,7 @@ def backup_heads(
     growth = growth_of(parts, out)
     before, after = (parts.sel(run=run, drop=True) for run in ("before", "after"))
     own = sum(before.sel(layer=layer, head=head, drop=True) for layer, head in out)
-    grew = (growth.mean("prompt").values > threshold) & told_from_zero(summary(growth))
+    grew = (growth.mean("prompt").values > threshold) & significant(summary(growth))
     speaks = after.mean("prompt").values > 0
     growth.attrs |= BACKUPS.attrs(
         share_of="total", threshold=threshold, backups=_names(grew & speaks), weakened=_names(grew & ~speaks)

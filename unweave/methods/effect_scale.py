@@ -37,7 +37,7 @@ def check_measure(pair: Contrast, measure: str, direction: str = "noise") -> Non
             f"measure: a drop is of the clean run, and direction={direction!r} changes the corrupted one; "
             "use direction='noise', or measure='effect'"
         )
-    if not float(pair.clean.mean().abs()) > 0:
+    if not float(pair.clean_scores.mean().abs()) > 0:
         raise InputError("measure: the clean prompts score 0 on average, so a drop has no scale; use measure='effect'")
 
 
@@ -48,7 +48,7 @@ def normalize(
     if measure == "effect":
         return pair.effect(scores, direction)
     change = scores - pair.sides(direction)[2]
-    return change / pair.clean.mean() if measure == "drop" else change
+    return change / pair.clean_scores.mean() if measure == "drop" else change
 
 
 def measure_attrs(measure: str, direction: str = "noise") -> dict[str, str]:

@@ -264,7 +264,7 @@ def _in_turn(pair: Contrast, kind: str, roles: Sequence[str]) -> Plan:
 def _result(
     pair: Contrast, plan: Plan, values: Float[Tensor, "variant prompt"], measure: str, attrs: Mapping[str, str | int]
 ) -> xr.DataArray:
-    numbers = normalize(pair, values.to(pair.clean.device), "noise", measure)
+    numbers = normalize(pair, values.to(pair.clean_scores.device), "noise", measure)
     return to_xarray(pair, plan.grid.table(numbers), plan.grid.axes, {**attrs, **measure_attrs(measure)})
 
 

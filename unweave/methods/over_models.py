@@ -26,12 +26,12 @@ def over_models(
 ) -> xr.DataArray | xr.Dataset:
     """A method's results over several models, with a first dimension `model`.
 
-        run = uw.checkpoints("palindrome-run")
+        run = uw.training.checkpoints("palindrome-run")
         heads = uw.over_models(run, lambda model: uw.knockout(pair_of(model), how="mean"))
 
     Args:
-        models: models by name or number, such as `uw.checkpoints(folder)`, or models alone, whose own names then stand
-            along `model`. They are asked one at a time.
+        models: models by name or number, such as `uw.training.checkpoints(folder)`, or a list of models, by whose own
+            names they then stand along `model`. They are asked one at a time.
         method: from a model to a result of a method, or to a number.
 
     Returns:

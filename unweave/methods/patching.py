@@ -156,7 +156,7 @@ def patch_at(
     grid = ResultGrid({"address": [joint_name(nodes) for nodes in joints]}, patches)
     scores = execute(PatchRuns(context_of(pair, direction), patches), memory, progress, "patching")
     recipient = pair.sides(direction)[0].prompts
-    effects = pair.effect(scores.values.to(pair.clean.device), direction)
+    effects = pair.effect(scores.values.to(pair.clean_scores.device), direction)
     effects = effects.masked_fill(_beyond(patches, recipient).to(effects.device), float("nan"))
     shared = shared_note(config, {node.site for nodes in joints for node in nodes})
     notes = "; ".join(filter(None, [shared, scores.note()]))
@@ -165,7 +165,7 @@ def patch_at(
 
 
 def _array(pair: Contrast, site: str, grid: ResultGrid, scores: Scores, direction: str) -> xr.DataArray:
-    effects = pair.effect(scores.values.to(pair.clean.device), direction)
+    effects = pair.effect(scores.values.to(pair.clean_scores.device), direction)
     notes = "; ".join(filter(None, [shared_note(pair.model.config, {site}), scores.note(grid.variants)]))
     attrs = {**_attrs(direction), "site": site, "notes": notes}
     return to_xarray(pair, grid.table(effects), grid.axes, attrs, pair.sides(direction)[0].prompts)

@@ -153,7 +153,7 @@ def _result(
     convention: Convention,
     attrs: Mapping[str, str | list[str]],
 ) -> xr.DataArray:
-    numbers = normalize(pair, values.to(pair.clean.device), convention.direction, convention.measure)
+    numbers = normalize(pair, values.to(pair.clean_scores.device), convention.direction, convention.measure)
     about = PATHS.attrs(**{**attrs, **convention.attrs()})
     return to_xarray(pair, grid.table(numbers), grid.axes, about, pair.sides(convention.direction)[0].prompts)
 

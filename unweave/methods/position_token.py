@@ -97,8 +97,8 @@ def position_token(
     flipped = _flipped(pair, task)
     grids = _grids(chosen)
     names = ["all", *(head_name(head) for head in chosen)]
-    scores = torch.empty(len(pair.prompts), len(names), len(TOKENS), len(POSITIONS), dtype=pair.clean.dtype)
-    scores[:] = pair.clean.cpu()[:, None, None, None]
+    scores = torch.empty(len(pair.prompts), len(names), len(TOKENS), len(POSITIONS), dtype=pair.clean_scores.dtype)
+    scores[:] = pair.clean_scores.cpu()[:, None, None, None]
     with shown(progress, "position and token") as report:
         for number, (cell, prompts) in enumerate(flipped.items()):
             part = None if report is None else _part(report, number, len(flipped))
@@ -154,7 +154,7 @@ def _dataset(
 ) -> xr.Dataset:
     import xarray as xr
 
-    mean = float(pair.clean.mean())
+    mean = float(pair.clean_scores.mean())
     if not abs(mean) > 0:
         raise InputError("pair: the clean prompts score 0 on average, so a relative change has no scale")
     coefficients, residual = additive_fit(scores)
@@ -164,7 +164,7 @@ def _dataset(
     unit = pair.metric.unit
     kinds = {
         "score": (scores, table, pair.metric.name, unit),
-        "change": ((scores - pair.clean.cpu()[:, None, None, None]) / mean, table, "relative change", "share"),
+        "change": ((scores - pair.clean_scores.cpu()[:, None, None, None]) / mean, table, "relative change", "share"),
         "coefficient": (coefficients, terms, "coefficient", f"{unit} for one unit of agreement"),
         "full_range": (2 * coefficients[..., 1:], signals, "full-range effect", unit),
         "residual": (residual, table, "residual", unit),

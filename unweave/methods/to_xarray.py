@@ -115,7 +115,7 @@ def attributes(pair: Contrast) -> dict[str, str | int | float | list[str]]:
         "metric_unit": pair.metric.unit,
         "better": "higher" if pair.metric.higher_is_better else "lower",
         "gap": pair.gap,
-        "clean_mean": float(pair.clean.mean()),
+        "clean_mean": float(pair.clean_scores.mean()),
         "n_pos": pair.prompts.tokens.shape[1],
         "roles": list(pair.prompts.roles),
         "unit": pair.metric.unit,
@@ -145,8 +145,8 @@ def model_attributes(model: Model) -> dict[str, str | int | float]:
 def _prompt_coords(pair: Contrast, shown: Prompts) -> Coords:
     return {
         **_text_coords(shown),
-        "clean": (("prompt",), array_of(pair.clean)),
-        "corrupted": (("prompt",), array_of(pair.spoiled)),
+        "clean": (("prompt",), array_of(pair.clean_scores)),
+        "corrupted": (("prompt",), array_of(pair.corrupted_scores)),
     }
 
 

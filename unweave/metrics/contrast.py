@@ -35,10 +35,10 @@ from unweave.models.weights import Weights
 class Contrast:
     """`Contrast(model, prompts, corrupted, metric)` runs both once and scores them.
 
-    Roles, answers and positions are those of the clean prompts. `clean[prompt]` and `spoiled[prompt]` are the
-    baselines in the metric's unit; `gap` is mean clean minus mean corrupted; `reference` are the clean run's logits
-    at the metric's role where the metric compares with them. `clean_run` and `spoiled_run` keep what sweeps read of
-    them, where that takes a small part of the free memory; else a sweep runs its prompts again.
+    Roles, answers and positions are those of the clean prompts. `clean_scores[prompt]` and `corrupted_scores[prompt]`
+    are the baselines in the metric's unit; `gap` is mean clean minus mean corrupted; `reference` are the clean run's
+    logits at the metric's role if the metric compares with them. `clean_run` and `corrupted_run` keep what sweeps read
+    of them, if that takes a small part of the free memory; else a sweep runs its prompts again.
 
     Prompts that share tokens, or are each other's corruption, become clusters if the prompts name none.
 
@@ -51,10 +51,10 @@ class Contrast:
     prompts: Prompts
     corrupted: Prompts
     metric: Metric
-    clean: Float[Tensor, " prompt"] = field(init=False, repr=False)
-    spoiled: Float[Tensor, " prompt"] = field(init=False, repr=False)
+    clean_scores: Float[Tensor, " prompt"] = field(init=False, repr=False)
+    corrupted_scores: Float[Tensor, " prompt"] = field(init=False, repr=False)
     clean_run: Run = field(init=False, repr=False)
-    spoiled_run: Run = field(init=False, repr=False)
+    corrupted_run: Run = field(init=False, repr=False)
     reference: Float[Tensor, "prompt column"] | None = field(init=False, repr=False)
 
     @without_autocast
@@ -72,20 +72,20 @@ class Contrast:
         put("corrupted", replace(corrupted, tokens=corrupted.tokens[:, :n_pos], clusters=clusters))
         cached = cached_sites(self.model.config, self.prompts, self.model.dtype.itemsize)
         put("clean_run", self.model.run(self.prompts, cached))
-        put("spoiled_run", self.model.run(self.corrupted, cached))
+        put("corrupted_run", self.model.run(self.corrupted, cached))
         clean_logits = read_logits(self.clean_run, self.metric, self.prompts)
         put("reference", clean_logits if self.metric.needs_reference else None)
-        put("clean", self.metric.score(clean_logits, self.prompts, self.reference))
-        logits = read_logits(self.spoiled_run, self.metric, self.prompts)
-        put("spoiled", self.metric.score(logits, self.prompts, self.reference))
-        _check_finite("clean", self.metric, clean_logits, self.clean)
-        _check_finite("corrupted", self.metric, logits, self.spoiled)
-        scale = float(torch.stack([self.clean, self.spoiled]).abs().max())
+        put("clean_scores", self.metric.score(clean_logits, self.prompts, self.reference))
+        logits = read_logits(self.corrupted_run, self.metric, self.prompts)
+        put("corrupted_scores", self.metric.score(logits, self.prompts, self.reference))
+        _check_finite("clean", self.metric, clean_logits, self.clean_scores)
+        _check_finite("corrupted", self.metric, logits, self.corrupted_scores)
+        scale = float(torch.stack([self.clean_scores, self.corrupted_scores]).abs().max())
         if not abs(self.gap) > 1e-5 * max(scale, 1e-5):
             raise InputError(
                 f"contrast: the clean and the corrupted prompts score alike ({self.metric.name} "
-                f"{float(self.clean.mean()):.4g} and {float(self.spoiled.mean()):.4g} on average), so an effect has "
-                f"no scale; choose another corruption or metric"
+                f"{float(self.clean_scores.mean()):.4g} and {float(self.corrupted_scores.mean()):.4g} on average), "
+                f"so an effect has no scale; choose another corruption or metric"
             )
 
     def _check_kinds(self) -> None:
@@ -103,13 +103,13 @@ class Contrast:
             raise InputError(f"corrupted: {str(error).removeprefix('prompts: ')}") from error
 
     def __repr__(self) -> str:
-        scores = f"{float(self.clean.mean()):.3g} clean, {float(self.spoiled.mean()):.3g} corrupted"
+        scores = f"{float(self.clean_scores.mean()):.3g} clean, {float(self.corrupted_scores.mean()):.3g} corrupted"
         return f"Contrast({self.model.config.name!r}, {self.prompts!r}, {self.metric.name} {scores})"
 
     @property
     def gap(self) -> float:
         """Mean clean minus mean corrupted baseline, in the metric's unit."""
-        return float(self.clean.mean() - self.spoiled.mean())
+        return float(self.clean_scores.mean() - self.corrupted_scores.mean())
 
     def side(self, name: str) -> Prompts:
         """The clean or the corrupted prompts. Raises InputError for any other name."""
@@ -120,9 +120,9 @@ class Contrast:
     def sides(self, direction: str) -> tuple[Run, Run, Float[Tensor, " prompt"]]:
         """The runs of recipient and donor, and the recipient's baseline."""
         if direction == "denoise":
-            return self.spoiled_run, self.clean_run, self.spoiled
+            return self.corrupted_run, self.clean_run, self.corrupted_scores
         if direction == "noise":
-            return self.clean_run, self.spoiled_run, self.clean
+            return self.clean_run, self.corrupted_run, self.clean_scores
         raise InputError(f"direction: expected 'denoise' or 'noise', got {direction!r}")
 
     def effect(self, values: Float[Tensor, "*cell prompt"], direction: str) -> Float[Tensor, "*cell prompt"]:

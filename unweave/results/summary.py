@@ -131,7 +131,7 @@ def is_summary(table: object) -> bool:
     return isinstance(table, xr.Dataset) and set(_COLUMNS) <= set(table.data_vars)
 
 
-def told_from_zero(table: "xarray.Dataset") -> Bool[np.ndarray, "..."]:
+def significant(table: "xarray.Dataset") -> Bool[np.ndarray, "..."]:
     """Which cells of a summary differ from 0 by more than the choice of prompts explains.
 
     By their adjusted p-value, or, if the prompts are too few for any adjusted p-value to be small, by their interval.

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from unweave.circuits.circuit import Circuit
-from unweave.methods.head_roles import HeadRoles
+from unweave.methods.head_types import HeadTypes
 from unweave.registry import method_of
 from unweave.results import top
 from unweave.results.labels import number
@@ -27,7 +27,7 @@ def finding_of(result: Result) -> str:
     if isinstance(result, Circuit):
         drawing = circuit_drawing(result)
         return circuit_finding(drawing.nodes, drawing.links)
-    if isinstance(result, HeadRoles):
+    if isinstance(result, HeadTypes):
         return roles_finding(result)
     if isinstance(result, xr.DataTree):
         return faithfulness_finding(result["faithfulness"].to_dataset())

@@ -14,7 +14,7 @@ import xarray as xr
 from unweave.circuits.circuit import Circuit
 from unweave.circuits.naming import named
 from unweave.errors import InputError
-from unweave.methods.head_roles import HeadRoles, classify_heads
+from unweave.methods.head_types import HeadTypes, classify_heads
 from unweave.methods.patching import patch
 from unweave.methods.position_token import position_token
 from unweave.methods.role_attention import attention_contribution
@@ -85,7 +85,7 @@ def _other(subject: Subject, report: Report) -> xr.DataArray | xr.Dataset:
 
 def _circuit(subject: Subject, found: Results, report: Report) -> Circuit:
     """The sketch, its groups named where its heads have names."""
-    names: HeadRoles | None = found.get("names")
+    names: HeadTypes | None = found.get("names")
     circuit = sketched(subject, report)
     return named(circuit, names) if names else circuit
 
@@ -98,7 +98,7 @@ def _signals(subject: Subject, found: Results, report: Report) -> xr.Dataset:
     return position_token(pair, task, heads, progress=report)
 
 
-def s_inhibiting(circuit: Circuit, names: HeadRoles | None, end: str) -> Sequence[Head | str]:
+def s_inhibiting(circuit: Circuit, names: HeadTypes | None, end: str) -> Sequence[Head | str]:
     """Heads named S-inhibition, else the senders to queries at `end` that have the largest effects.
 
     Raises:

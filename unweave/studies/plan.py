@@ -19,11 +19,11 @@ import xarray as xr
 
 from unweave.circuits.circuit import Circuit
 from unweave.errors import InputError, Interrupted
-from unweave.methods.head_roles import HeadRoles
+from unweave.methods.head_types import HeadTypes
 from unweave.progress import Progress, shown
 from unweave.results import save
 
-Result = xr.DataArray | xr.Dataset | xr.DataTree | Circuit | HeadRoles
+Result = xr.DataArray | xr.Dataset | xr.DataTree | Circuit | HeadTypes
 # A step knows what kind of result the steps before it made.
 Results = Mapping[str, Any]
 FOLDER = "results"
@@ -121,7 +121,7 @@ def keep(result: Result, folder: Path, name: str) -> Path:
     """Saves a result under `name`, with the suffix of its kind. Of named heads their measures are kept."""
     if isinstance(result, Circuit):
         return result.save(folder / f"{name}.json")
-    return save(result.measures if isinstance(result, HeadRoles) else result, folder / f"{name}.nc")
+    return save(result.measures if isinstance(result, HeadTypes) else result, folder / f"{name}.nc")
 
 
 def _keep_partial(stop: KeyboardInterrupt, folder: Path, name: str) -> str:

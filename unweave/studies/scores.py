@@ -13,7 +13,10 @@ from unweave.metrics.contrast import Contrast, read_logits
 def scores(pair: Contrast, rows: Sequence[int] | None = None) -> xr.DataArray:
     """The metric of the clean prompts, or of some of them, with both baselines as coordinates."""
     chosen = list(range(len(pair.prompts))) if rows is None else list(rows)
-    sides = {name: side.cpu().numpy()[chosen] for name, side in (("clean", pair.clean), ("corrupted", pair.spoiled))}
+    sides = {
+        name: side.cpu().numpy()[chosen]
+        for name, side in (("clean", pair.clean_scores), ("corrupted", pair.corrupted_scores))
+    }
     coords = {name: ("prompt", values) for name, values in sides.items()}
     attrs = {**attributes(pair), "quantity": pair.metric.name}
     return xr.DataArray(sides["clean"], dims="prompt", coords=coords, attrs=attrs)

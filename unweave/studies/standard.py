@@ -19,8 +19,8 @@ import numpy as np
 import xarray as xr
 
 from unweave.circuits.circuit import Circuit
-from unweave.circuits.evaluate import Effort, evaluate
-from unweave.circuits.sketch import SketchRules, sketch
+from unweave.circuits.evaluate import EvaluationOptions, evaluate
+from unweave.circuits.sketch import SketchOptions, sketch
 from unweave.errors import InputError
 from unweave.methods.attention import attention
 from unweave.methods.attribution import attribute, logit_lens
@@ -53,8 +53,8 @@ SHORTER = {
     "the circuit beyond two levels": BY_QUICK,
     "greedy searches for completeness": BY_QUICK,
 }
-QUICK_RULES = SketchRules(levels=2, attends=0.2, screen=2)
-QUICK_EFFORT = Effort(best=3, subsets=5, searches=0)
+QUICK_RULES = SketchOptions(levels=2, attends=0.2, screen=2)
+QUICK_EFFORT = EvaluationOptions(best=3, subsets=5, searches=0)
 
 
 def standard_steps(subject: Subject) -> list[Step]:
@@ -205,7 +205,7 @@ def _backups(subject: Subject, found: Results) -> xr.DataArray:
 
 
 def _evaluated(subject: Subject, found: Results, report: Report) -> xr.DataTree:
-    effort = QUICK_EFFORT if subject.settings.quick else Effort()
+    effort = QUICK_EFFORT if subject.settings.quick else EvaluationOptions()
     circuit, pair = needed(found, "circuit"), subject.judged
     return evaluate(circuit, pair, how=stand_in(pair), effort=effort, progress=report)
 

@@ -12,7 +12,7 @@ from typing import Any
 import xarray as xr
 
 from unweave.circuits.circuit import Circuit
-from unweave.methods.head_roles import HeadRoles
+from unweave.methods.head_types import HeadTypes
 from unweave.metrics.contrast import Contrast
 from unweave.results.labels import number
 from unweave.studies.findings import control_values, finding_of
@@ -162,7 +162,7 @@ def appendix(record: Record, seconds: float, settings: Table, *packages: str) ->
 def _size(result: Result) -> str:
     if isinstance(result, Circuit):
         return f"{len(result.heads)} heads × {len(result.edges)} edges"
-    if isinstance(result, HeadRoles):
+    if isinstance(result, HeadTypes):
         return _size(result.measures)
     if isinstance(result, xr.DataTree):
         return ", ".join(map(str, result.children))

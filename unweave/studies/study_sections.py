@@ -142,7 +142,7 @@ def _task(subject: Subject, record: Record) -> list[Block]:
         table[f"the {len(tokens['prompt'])} prompts compared by token"] = baselines(tokens)
     both = {
         name: xr.DataArray(side.cpu().numpy(), dims="prompt", attrs=scores(pair).attrs)
-        for name, side in (("clean", pair.clean), ("corrupted", pair.spoiled))
+        for name, side in (("clean", pair.clean_scores), ("corrupted", pair.corrupted_scores))
     }
     figure = histogram(both, bins=30)
     metric = pair.metric.name
@@ -177,7 +177,7 @@ def _prompts(subject: Subject) -> list[Block]:
     pair = subject.pair
     metric = pair.metric.name
     answers, wrong = (_words(pair, column) for column in (pair.prompts.answers, pair.prompts.wrong))
-    measured = (pair.clean.tolist(), pair.spoiled.tolist())
+    measured = (pair.clean_scores.tolist(), pair.corrupted_scores.tolist())
     listed_pairs = prompt_pairs(pair.prompts, pair.corrupted, answers=answers, wrong=wrong, scores=measured)
     notes = subject.task.notes
     chosen = [Text((notes[:1].upper() + notes[1:],))] if notes else []
@@ -321,6 +321,7 @@ def _on(pair: Contrast) -> str:
     spread = f" ({interval(gap.low, gap.high)})" if gap.n > 1 else ""
     return (
         f"These results are of {counted(len(pair.prompts), 'prompt')} under the corruption `{how}`, where the mean "
-        f"{pair.metric.name} is {number(float(pair.clean.mean()))} clean and {number(float(pair.spoiled.mean()))} "
+        f"{pair.metric.name} is {number(float(pair.clean_scores.mean()))} clean "
+        f"and {number(float(pair.corrupted_scores.mean()))} "
         f"corrupted: a gap of {number(gap.mean)} {pair.metric.unit}{spread}, of which effects are shares."
     )

@@ -19,7 +19,7 @@ N_HELD_OUT = 10_000
 
 @dataclass(frozen=True)
 class KnownTraining:
-    """What `uw.train` is given. `data` makes the examples from their number and a seed."""
+    """What `uw.training.train` is given. `data` makes the examples from their number and a seed."""
 
     description: str
     config: Config

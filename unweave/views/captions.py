@@ -16,7 +16,7 @@ import numpy as np
 from unweave.nodes import read_node
 from unweave.registry import Claim, method_of, referenced
 from unweave.results.labels import number, p_value
-from unweave.results.summary import told_from_zero
+from unweave.results.summary import significant
 from unweave.results.top import Row, top
 from unweave.views.certainty import LEVEL, testable
 from unweave.views.scope import axes_lost, place_text, scope_of, spoken
@@ -151,7 +151,7 @@ def leaders(table: "xarray.Dataset", scale: float = 1.0, sign: int = 1) -> Leade
         sign: of the cells that help.
     """
     kept = table.copy()
-    kept["mean"] = table["mean"].where(told_from_zero(table), 0.0)
+    kept["mean"] = table["mean"].where(significant(table), 0.0)
     first = next(iter(top(kept, 1)), None)
     if first is None or abs(first.mean) < LEAST * abs(scale):
         return Leaders((), ())
@@ -173,7 +173,7 @@ def lens_finding(table: "xarray.Dataset") -> str:
     stages = [str(stage) for stage in table["stage"].values]
     mean = table["mean"].values
     final = float(mean[-1])
-    if not bool(told_from_zero(table)[-1]):
+    if not bool(significant(table)[-1]):
         spread = interval(float(table["low"][-1]), float(table["high"][-1]))
         return f"No layer writes the answer: the final logit difference is {number(final)} ({spread})"
     steps = np.diff(mean) * np.sign(final)
@@ -281,7 +281,7 @@ def receivers_said(receivers: str | Sequence[str]) -> str:
 def where_finding(table: "xarray.Dataset", sense: Sense) -> str:
     """Where the answer sits from layer to layer: the residual stream over (layer, place)."""
     place = next(str(dim) for dim in table["mean"].dims if dim in PLACES)
-    effect = table["mean"].where(told_from_zero(table), 0.0).transpose("layer", place).sortby("layer") * sense.carries
+    effect = table["mean"].where(significant(table), 0.0).transpose("layer", place).sortby("layer") * sense.carries
     swept = effect["layer"].values.tolist()
     rows = zip(swept, effect.values, strict=True)
     runs = _runs([(layer, int(np.argmax(line))) for layer, line in rows if line.max() >= NEAR])

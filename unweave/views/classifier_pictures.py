@@ -26,7 +26,7 @@ def class_blocks(result: "xarray.DataArray", title: str = "") -> list[Block]:
     """How each part's contribution is spread in each class: the telling parts, the others folded, and a table.
 
     Args:
-        result: `(prompt, component)` of `uw.class_attribution`. Without answers, the parts are ranked.
+        result: `(prompt, component)` of `uw.classifier.class_attribution`. Without answers, the parts are ranked.
         title: computed if left out.
     """
     if "answer" not in result.coords:
@@ -56,7 +56,7 @@ def missed_blocks(result: "xarray.DataArray", title: str = "") -> list[Block]:
     """The share of single changes that is missed, position by position.
 
     Args:
-        result: `(prompt, pos)` of `uw.blind_spots`.
+        result: `(prompt, pos)` of `uw.classifier.blind_spots`.
         title: computed if left out.
     """
     # Every prompt has another token at a place: naming the first prompt's would mislead.

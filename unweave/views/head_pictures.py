@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 
 from unweave.results.labels import number
-from unweave.results.summary import summary, told_from_zero
+from unweave.results.summary import significant, summary
 from unweave.results.top import top
 from unweave.views.blocks import Block, Figure, Table
 from unweave.views.charts.heatmap import heatmap
@@ -44,7 +44,7 @@ class NamedHeadLike(Protocol):
 
 
 @runtime_checkable
-class HeadRolesLike(Protocol):
+class HeadTypesLike(Protocol):
     """What `classify_heads` returns, as far as it is shown: heads with names, and the rules as texts."""
 
     @property
@@ -53,7 +53,7 @@ class HeadRolesLike(Protocol):
     def rules(self) -> Sequence[object]: ...
 
 
-def roles_table(found: HeadRolesLike, title: str = "") -> Table:
+def roles_table(found: HeadTypesLike, title: str = "") -> Table:
     """Heads with their names and the numbers that earn them."""
     # A column in which nobody has anything takes room from the evidence on a small screen.
     more = any(head.also for head in found.heads)
@@ -68,7 +68,7 @@ def roles_table(found: HeadRolesLike, title: str = "") -> Table:
     return Table(header, rows, title or roles_finding(found), note, "l" * len(header))
 
 
-def roles_finding(found: HeadRolesLike) -> str:
+def roles_finding(found: HeadTypesLike) -> str:
     """How many heads have which name."""
     named: dict[str, list[str]] = {}
     for head in found.heads:
@@ -125,7 +125,7 @@ def split_finding(right: "xarray.DataArray", wrong: "xarray.DataArray") -> str:
     return "; ".join(said)
 
 
-def head_evidence(found: HeadRolesLike) -> dict[str, str]:
+def head_evidence(found: HeadTypesLike) -> dict[str, str]:
     """For each head, by its name, what its rule read: for the `evidence` of a circuit's drawing."""
     return {_name(head): _said(head) for head in found.heads}
 
@@ -134,7 +134,7 @@ def score_blocks(result: "xarray.DataArray", title: str = "") -> list[Block]:
     """A panel for each score of every head.
 
     Args:
-        result: of `uw.head_scores` (prompts) or `copying_scores` (words): `(prompt | word, score, layer, head)`.
+        result: of `uw.heads.head_scores` (prompts) or `copying_scores` (words): `(prompt | word, score, layer, head)`.
         title: computed if left out.
     """
     over = "word" if "word" in result.dims else "prompt"
@@ -319,7 +319,7 @@ def _alone(result: "xarray.Dataset", signal: str) -> str:
     single = table.drop_sel(address="all")
     if single.sizes["address"] < 2:
         return ""
-    matters = told_from_zero(table)[[name != "all" for name in table["address"].values]]
+    matters = significant(table)[[name != "all" for name in table["address"].values]]
     matters &= abs(single["mean"].values) >= _MATTERS * abs(joint)
     named = single.isel(address=matters).sortby(-abs(single["mean"][matters]))
     cells = zip(named["address"].values, named["mean"].values.tolist(), strict=True)

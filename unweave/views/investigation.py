@@ -24,7 +24,7 @@ from unweave.results.summary import is_summary
 from unweave.views.blocks import Block, Details, Fact, Section, Table, Text
 from unweave.views.captions import finding
 from unweave.views.circuit_tables import path_tables
-from unweave.views.head_pictures import HeadRolesLike, roles_table
+from unweave.views.head_pictures import HeadTypesLike, roles_table
 from unweave.views.pictures import Roles, blocks_of, tables_of
 from unweave.views.prompt_list import pairs_of_results, prompt_blocks
 from unweave.views.result_tables import Baseline, baseline_table, baselines, task_finding
@@ -101,7 +101,7 @@ def in_order(
 def sections_of(
     results: "Sequence[xarray.DataArray | xarray.Dataset]",
     circuit: Circuit | None = None,
-    named: HeadRolesLike | None = None,
+    named: HeadTypesLike | None = None,
     prompts: Sequence[Block] = (),
 ) -> tuple[Section, ...]:
     """The sections of an investigation, from results.

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from unweave.nodes import Node, read_node
 from unweave.results.labels import number, p_value
-from unweave.results.summary import summary, told_from_zero
+from unweave.results.summary import significant, summary
 from unweave.results.top import Row, top
 from unweave.views.blocks import Block, Figure, Table
 from unweave.views.captions import largest_cell, leaders, unsure_said
@@ -175,7 +175,7 @@ def _scale(result: "xarray.DataArray") -> float:
 
 
 def _chance(table: "xarray.Dataset") -> str:
-    return "" if told_from_zero(table).all() else ", not significantly different from 0"
+    return "" if significant(table).all() else ", not significantly different from 0"
 
 
 def _knocked_out(result: "xarray.DataArray") -> list[Node]:

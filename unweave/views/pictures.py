@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float
 from unweave.errors import InputError
 from unweave.registry import method_of, referenced
 from unweave.results.labels import cell_label
-from unweave.results.summary import is_summary, summaries, told_from_zero
+from unweave.results.summary import is_summary, significant, summaries
 from unweave.views.blocks import Block, Figure
 from unweave.views.captions import PLACES, finding, steepest
 from unweave.views.charts.bars import bars
@@ -192,7 +192,7 @@ def _leading(figure: "go.Figure", title: str, table: "xarray.Dataset", leading: 
     total = table.sizes["layer"] * table.sizes[head]
     n = leading.sizes["address"]
     some = f"Shown {'is the head' if n == 1 else f'are the {n} heads'}, of {total}, with the largest cell"
-    told = told_from_zero(table)
+    told = significant(table)
     chosen = f"{some}." if told.all() or not told.any() else f"{some}, those told from 0 before others."
     return Figure(figure, title, note=chosen)
 
@@ -206,7 +206,7 @@ def leading_heads(table: "xarray.Dataset", head: str, n: int) -> "xarray.Dataset
     Heads with a cell told from 0 come first; others only if they have a cell that is larger than all of those.
     """
     flat = table.stack(address=("layer", head))
-    told, size = (_largest(table, cells, head) for cells in (told_from_zero(table), True))
+    told, size = (_largest(table, cells, head) for cells in (significant(table), True))
     worth = (told > 0) | (size > told.max())
     order = np.lexsort((-size, -told, ~worth))
     kept = np.sort(order[: min(n, max(1, int(worth.sum())))])

@@ -19,7 +19,7 @@ from unweave.errors import InputError
 from unweave.views.blocks import Answer, Block, Fact, Section, Text
 from unweave.views.circuit_drawing import circuit_drawing
 from unweave.views.circuit_tables import group_facts, score_facts
-from unweave.views.head_pictures import HeadRolesLike, head_evidence
+from unweave.views.head_pictures import HeadTypesLike, head_evidence
 from unweave.views.investigation import (
     facts_of,
     results_table,
@@ -67,7 +67,7 @@ def write(report: Report, path: str | os.PathLike[str]) -> Path:
 
 
 def report(
-    results: "Sequence[xarray.DataArray | xarray.Dataset | xarray.DataTree | Circuit | HeadRolesLike]",
+    results: "Sequence[xarray.DataArray | xarray.Dataset | xarray.DataTree | Circuit | HeadTypesLike]",
     path: str | os.PathLike[str],
     *,
     title: str = "",
@@ -133,7 +133,7 @@ class Given:
 
     arrays: "tuple[xarray.DataArray | xarray.Dataset, ...]"
     circuit: Circuit | None = None
-    named: HeadRolesLike | None = None
+    named: HeadTypesLike | None = None
     prompts: Sequence[Block] = ()
     roles: Roles | None = None
 
@@ -141,7 +141,7 @@ class Given:
 def _given(results: object) -> Given:
     import xarray as xr
 
-    alone = isinstance(results, (xr.DataArray, xr.Dataset, xr.DataTree, Circuit, HeadRolesLike))
+    alone = isinstance(results, (xr.DataArray, xr.Dataset, xr.DataTree, Circuit, HeadTypesLike))
     given = [results] if alone else list(results)  # type: ignore[call-overload]
     if not given:
         raise InputError("results: there is none; give a list of what the methods returned, [lens, heads]")
@@ -152,8 +152,8 @@ def _given(results: object) -> Given:
             arrays.append(result)
         elif isinstance(result, xr.DataTree):
             arrays += [child.to_dataset() for child in result.children.values()]
-        elif isinstance(result, (Circuit, HeadRolesLike)):
-            kind = Circuit if isinstance(result, Circuit) else HeadRolesLike
+        elif isinstance(result, (Circuit, HeadTypesLike)):
+            kind = Circuit if isinstance(result, Circuit) else HeadTypesLike
             if kind in others:
                 name = "circuit" if kind is Circuit else "set of named heads"
                 raise InputError(f"results[{place}]: there is a {name} already; give each a report of its own")
@@ -162,4 +162,4 @@ def _given(results: object) -> Given:
             raise InputError(
                 f"results[{place}]: expected a DataArray or Dataset of a method, got {type(result).__name__}"
             )
-    return Given(tuple(arrays), others.get(Circuit), others.get(HeadRolesLike))  # type: ignore[arg-type]
+    return Given(tuple(arrays), others.get(Circuit), others.get(HeadTypesLike))  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ from unweave.errors import InputError
 from unweave.results.top import Top
 from unweave.views.blocks import Block
 from unweave.views.circuit_drawing import circuit_drawing
-from unweave.views.head_pictures import HeadRolesLike, roles_table
+from unweave.views.head_pictures import HeadTypesLike, roles_table
 from unweave.views.page import page, write_page
 from unweave.views.pictures import Roles, blocks_of, parts_of
 from unweave.views.result_tables import top_table
@@ -56,7 +56,7 @@ class View:
 
 
 def show(
-    result: "xarray.DataArray | xarray.Dataset | xarray.DataTree | Circuit | HeadRolesLike | Top | Block",
+    result: "xarray.DataArray | xarray.Dataset | xarray.DataTree | Circuit | HeadTypesLike | Top | Block",
     *,
     title: str = "",
     n: int = 0,
@@ -96,7 +96,7 @@ def show(
         return View((result,), title or type(result).__name__)
     if isinstance(result, Circuit):
         return View((circuit_drawing(result, places=roles, title=title),), title or "circuit")
-    if isinstance(result, HeadRolesLike):
+    if isinstance(result, HeadTypesLike):
         return View((roles_table(result, title),), title or "head roles")
     raise InputError(
         "result: expected a result (a DataArray or Dataset), a circuit, a top or a block, "

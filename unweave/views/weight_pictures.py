@@ -27,7 +27,7 @@ def circuit_blocks(result: "xarray.DataArray", title: str = "") -> list[Block]:
     """QK and OV circuits as heat maps, a panel for each head; of many heads those with the largest cells.
 
     Args:
-        result: of `uw.qk_circuit` or `uw.ov_circuit`, `(address, query, key)` and the like.
+        result: of `uw.weights.qk_circuit` or `uw.weights.ov_circuit`, `(address, query, key)` and the like.
         title: computed if left out.
 
     Raises:
@@ -63,7 +63,7 @@ def composition_blocks(result: "xarray.DataArray", title: str = "") -> list[Bloc
     """Composition scores as distances from random pairs, and the pairs that compose most.
 
     Args:
-        result: `(kind, sender, receiver)` of `uw.composition_scores`.
+        result: `(kind, sender, receiver)` of `uw.weights.composition_scores`.
         title: computed if left out.
     """
     mean, std = float(result.attrs["baseline_mean"]), float(result.attrs["baseline_std"])

@@ -15,7 +15,7 @@ from unweave.models.factored import FactoredMatrix
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 def test_scores_are_those_of_whole_matrices(kind) -> None:
     model = tiny_model(kind)
-    found = uw.composition_scores(model, ["0.1", "1.2"], ["1.0", "2.3"], pairs=2)
+    found = uw.weights.composition_scores(model, ["0.1", "1.2"], ["1.0", "2.3"], pairs=2)
     ov, qk = ov_matrices(model).matrix, qk_matrices(model).matrix
     reads = {"Q": qk, "K": qk.mT, "V": ov}
     at = {"0.1": 1, "1.2": 6, "1.0": 4, "2.3": 11}
@@ -28,7 +28,7 @@ def test_scores_are_those_of_whole_matrices(kind) -> None:
 
 
 def test_all_pairs_of_layers_are_there() -> None:
-    found = uw.composition_scores(tiny_model("gpt2"), pairs=2)
+    found = uw.weights.composition_scores(tiny_model("gpt2"), pairs=2)
     assert found.shape == (3, 8, 8)
     later = found.receiver_layer > found.sender_layer
     assert bool((found.notnull() == later).all())
@@ -61,13 +61,15 @@ def test_circuits_by_position_and_by_token() -> None:
     ov, qk = ov_matrices(model).matrix, qk_matrices(model).matrix
     w_pos, w_e = model.weights.w_pos, model.weights.w_e
     assert w_pos is not None
-    k = uw.k_composition(model, (0, 1), (2, 3), query=5)
+    k = uw.weights.k_composition(model, (0, 1), (2, 3), query=5)
     np.testing.assert_allclose(k, w_pos[5] @ qk[11] @ (w_pos @ ov[1]).T, atol=1e-10)
     assert k.dims == ("pos",)
     assert k.sizes["pos"] == N_CTX
-    v = uw.v_composition(model, (0, 1), (2, 3), "tokens", outputs=(3, 7))
+    v = uw.weights.v_composition(model, (0, 1), (2, 3), "tokens", outputs=(3, 7))
     np.testing.assert_allclose(v, w_e @ ov[1] @ ov[11] @ class_direction(model, (3, 7)), atol=1e-10)
-    np.testing.assert_allclose(uw.v_composition(model, (0, 1), (2, 3), "tokens", outputs=(7, 3)), -v, atol=1e-12)
+    np.testing.assert_allclose(
+        uw.weights.v_composition(model, (0, 1), (2, 3), "tokens", outputs=(7, 3)), -v, atol=1e-12
+    )
 
 
 def test_a_given_query_asks_as_its_position_does() -> None:
@@ -75,27 +77,27 @@ def test_a_given_query_asks_as_its_position_does() -> None:
     w_pos = model.weights.w_pos
     assert w_pos is not None
     query = w_pos[5] @ qk_matrices(model, ["2.3"]).left[0]
-    given, named = (uw.k_composition(model, "0.1", "2.3", query=q) for q in (query, 5))
+    given, named = (uw.weights.k_composition(model, "0.1", "2.3", query=q) for q in (query, 5))
     np.testing.assert_allclose(given, named, atol=1e-12)
 
 
 def test_the_mean_query_is_a_mean_of_queries() -> None:
     model, tokens = tiny_model("llama"), torch.arange(12).reshape(3, 4)
     queries = model.run(tokens, keep=("q", 1))["q", 1][:, -1, 2]
-    torch.testing.assert_close(uw.mean_query(model, tokens, "1.2"), queries.mean(0))
+    torch.testing.assert_close(uw.weights.mean_query(model, tokens, "1.2"), queries.mean(0))
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda m: uw.composition_scores(m, ["2.0"]), "none stands in a later layer"),
-        (lambda m: uw.composition_scores(m, ["1.0"], ["1.1"]), "none stands in a later layer"),
-        (lambda m: uw.k_composition(m, "1.0", "1.1"), "no later layer"),
-        (lambda m: uw.k_composition(m, "0.0", "1.1", query=N_CTX), f"positions 0 to {N_CTX - 1}"),
-        (lambda m: uw.k_composition(m, "0.0", "1.1", query=torch.ones(D_HEAD + 1)), r"expected \[4\]"),
-        (lambda m: uw.v_composition(m, "0.0", "1.1", "both"), "'positions' or 'tokens'"),
-        (lambda m: uw.v_composition(m, "0.0", "1.1", outputs=(0, 0)), "two different outputs"),
-        (lambda m: uw.v_composition(m, "0.0", "1.1", outputs=(0, 99)), "0 to 22"),
+        (lambda m: uw.weights.composition_scores(m, ["2.0"]), "none stands in a later layer"),
+        (lambda m: uw.weights.composition_scores(m, ["1.0"], ["1.1"]), "none stands in a later layer"),
+        (lambda m: uw.weights.k_composition(m, "1.0", "1.1"), "no later layer"),
+        (lambda m: uw.weights.k_composition(m, "0.0", "1.1", query=N_CTX), f"positions 0 to {N_CTX - 1}"),
+        (lambda m: uw.weights.k_composition(m, "0.0", "1.1", query=torch.ones(D_HEAD + 1)), r"expected \[4\]"),
+        (lambda m: uw.weights.v_composition(m, "0.0", "1.1", "both"), "'positions' or 'tokens'"),
+        (lambda m: uw.weights.v_composition(m, "0.0", "1.1", outputs=(0, 0)), "two different outputs"),
+        (lambda m: uw.weights.v_composition(m, "0.0", "1.1", outputs=(0, 99)), "0 to 22"),
     ],
 )
 def test_pairs_that_cannot_compose_are_one_clear_error(call, message: str) -> None:
@@ -116,7 +118,7 @@ def test_ctrl_c_keeps_the_layers_that_were_done(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(composition, "_scores", twice)
     with pytest.raises(uw.Interrupted) as caught:
-        uw.composition_scores(tiny_model("gpt2"), pairs=2)
+        uw.weights.composition_scores(tiny_model("gpt2"), pairs=2)
     partial = caught.value.partial
     assert isinstance(partial, xr.DataArray)
     assert bool(partial.where(partial.receiver_layer == 1, drop=True).sel(sender="0.0").notnull().all())

@@ -13,9 +13,9 @@ from tests.tiny import tiny_model
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 def test_they_are_those_of_the_whole_circuit(kind) -> None:
     model = tiny_model(kind)
-    found = uw.copying_eigenvalues(model)
+    found = uw.weights.copying_eigenvalues(model)
     for layer, head in ((0, 1), (2, 3)):
-        whole = torch.tensor(uw.ov_circuit(model, [(layer, head)])[0].values)
+        whole = torch.tensor(uw.weights.ov_circuit(model, [(layer, head)])[0].values)
         values = torch.linalg.eigvals(whole)
         expected = float(values.sum().real / values.abs().sum())
         assert float(found.sel(layer=layer, head=head)) == pytest.approx(expected, abs=1e-6)
@@ -33,7 +33,7 @@ def test_a_head_that_writes_what_it_reads_copies(sign: int) -> None:
     w_o = first.w_o.clone()
     w_o[:, :4] = sign * again @ w_v.T
     changed = replace(weights, layers=(replace(first, w_o=w_o), *weights.layers[1:]))
-    assert float(uw.copying_eigenvalues(replace(model, weights=changed))[0, 0]) == pytest.approx(sign)
+    assert float(uw.weights.copying_eigenvalues(replace(model, weights=changed))[0, 0]) == pytest.approx(sign)
 
 
 def test_classes_cannot_be_copied() -> None:
@@ -44,5 +44,5 @@ def test_classes_cannot_be_copied() -> None:
         weights=replace(model.weights, w_u=model.weights.w_u[:2], b_u=None),
     )
     with pytest.raises(uw.InputError, match="answers with classes"):
-        uw.copying_eigenvalues(two)
-    np.testing.assert_array_equal(uw.ov_circuit(two)["output"], ["class 0", "class 1"])
+        uw.weights.copying_eigenvalues(two)
+    np.testing.assert_array_equal(uw.weights.ov_circuit(two)["output"], ["class 0", "class 1"])

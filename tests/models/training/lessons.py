@@ -4,15 +4,15 @@ import unweave as uw
 from unweave.tasks import draw_palindromes
 
 CONFIG = uw.small_config(n_layers=2, n_heads=2, d_model=8, d_head=4, d_vocab=8, n_ctx=8, d_vocab_out=2, name="tiny")
-RECIPE = uw.Recipe(epochs=3, batch=32, seed=7)
+RECIPE = uw.training.Recipe(epochs=3, batch=32, seed=7)
 
 
-def lessons(seed: int = 0) -> uw.TrainingData:
+def lessons(seed: int = 0) -> uw.training.TrainingData:
     """Examples with the class read at the last token, and held-out ones."""
     learned, held_out = draw_palindromes(240, seed, 3, 5), draw_palindromes(60, seed + 1, 3, 5)
-    return uw.TrainingData(
-        uw.Examples(learned.tokens, learned.labels),
-        uw.Examples(held_out.tokens, held_out.labels),
+    return uw.training.TrainingData(
+        uw.training.Examples(learned.tokens, learned.labels),
+        uw.training.Examples(held_out.tokens, held_out.labels),
         {"task": "palindromes", "seed": seed},
     )
 

@@ -24,15 +24,15 @@ from unweave.models.training.initial import initial_weights
 def test_examples_that_do_not_fit(change, says):
     data = lessons()
     with pytest.raises(uw.InputError, match=says) as refused:
-        uw.train(CONFIG, replace(data, examples=replace(data.examples, **change)), RECIPE)
+        uw.training.train(CONFIG, replace(data, examples=replace(data.examples, **change)), RECIPE)
     assert str(refused.value).startswith("data.examples.")
 
 
 def test_held_out_examples_are_checked_too():
     data = lessons()
-    none = uw.Examples(data.held_out.tokens[:0], data.held_out.labels[:0])
+    none = uw.training.Examples(data.held_out.tokens[:0], data.held_out.labels[:0])
     with pytest.raises(uw.InputError, match=r"data\.held_out\.tokens: expected rows"):
-        uw.train(CONFIG, replace(data, held_out=none), RECIPE)
+        uw.training.train(CONFIG, replace(data, held_out=none), RECIPE)
 
 
 @pytest.mark.parametrize(
@@ -41,17 +41,17 @@ def test_held_out_examples_are_checked_too():
 def test_recipes_that_no_training_can_have(wrong):
     (name,) = wrong
     with pytest.raises(uw.InputError, match=f"^{name}: expected"):
-        uw.Recipe(**wrong)
+        uw.training.Recipe(**wrong)
 
 
 def test_prompts_are_examples():
     prompts = uw.Prompts.from_tokens(torch.arange(6).reshape(2, 3), answers=[1, 0], lengths=[2, 3])
-    examples = uw.Examples.from_prompts(prompts)
+    examples = uw.training.Examples.from_prompts(prompts)
     assert torch.as_tensor(examples.at).tolist() == [1, 2]
     assert examples.take(torch.tensor([1])).labels.tolist() == [0]
     assert torch.as_tensor(examples.take(torch.tensor([1])).lengths).tolist() == [3]
     with pytest.raises(uw.InputError, match="no answers to learn"):
-        uw.Examples.from_prompts(uw.Prompts.from_tokens(torch.zeros(1, 2, dtype=torch.long)))
+        uw.training.Examples.from_prompts(uw.Prompts.from_tokens(torch.zeros(1, 2, dtype=torch.long)))
 
 
 def test_the_first_weights():

@@ -16,12 +16,12 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("training") / "run"
-    uw.train(CONFIG, lessons(), RECIPE, path)
+    uw.training.train(CONFIG, lessons(), RECIPE, path)
     return path
 
 
 def test_checkpoints_are_models_in_order(folder):
-    run = uw.checkpoints(folder)
+    run = uw.training.checkpoints(folder)
     assert list(run) == [0, 1, 2, 3]
     assert len(run) == 4
     tokens, labels = lessons().held_out.tokens, lessons().held_out.labels
@@ -34,7 +34,7 @@ def test_checkpoints_are_models_in_order(folder):
 
 
 def test_an_epoch_that_there_is_not(folder):
-    run = uw.checkpoints(folder)
+    run = uw.training.checkpoints(folder)
     assert 4 not in run
     assert run.get(4) is None
     with pytest.raises(KeyError, match="has epochs 0 to 3, and none 4"):
@@ -61,7 +61,7 @@ def test_the_record_says_how_it_was_trained(folder):
 def test_another_training_is_not_resumed(folder, config, data, recipe, says):
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     with pytest.raises(uw.InputError, match="is another one") as refused:
-        uw.train(config, data, recipe, folder, resume=True)
+        uw.training.train(config, data, recipe, folder, resume=True)
     assert says in str(refused.value)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
@@ -76,48 +76,48 @@ def test_one_changed_token_makes_other_data():
 
 def test_a_training_that_is_there_is_not_written_over(folder):
     with pytest.raises(uw.InputError, match=r"holds a training already; resume it \(resume=True\)"):
-        uw.train(CONFIG, lessons(), RECIPE, folder)
+        uw.training.train(CONFIG, lessons(), RECIPE, folder)
 
 
 def test_a_finished_training_resumes_to_itself(folder):
-    again = uw.train(CONFIG, lessons(), RECIPE, folder, resume=True)
+    again = uw.training.train(CONFIG, lessons(), RECIPE, folder, resume=True)
     assert again.finished
-    assert torch.equal(again.model.weights.w_e, uw.checkpoints(folder)[3].weights.w_e)
+    assert torch.equal(again.model.weights.w_e, uw.training.checkpoints(folder)[3].weights.w_e)
 
 
 def test_a_model_that_is_there_is_not_written_over(tmp_path):
     (tmp_path / "config.json").write_text("{}", encoding="utf-8")
     with pytest.raises(uw.InputError, match="holds a model already"):
-        uw.train(CONFIG, lessons(), RECIPE, tmp_path)
+        uw.training.train(CONFIG, lessons(), RECIPE, tmp_path)
     assert (tmp_path / "config.json").read_text(encoding="utf-8") == "{}"
 
 
 def test_nothing_to_resume(tmp_path):
     with pytest.raises(uw.InputError, match="no training to resume"):
-        uw.train(CONFIG, lessons(), RECIPE, tmp_path / "nowhere", resume=True)
+        uw.training.train(CONFIG, lessons(), RECIPE, tmp_path / "nowhere", resume=True)
     assert not (tmp_path / "nowhere").exists()
     with pytest.raises(uw.InputError, match="resume: which training"):
-        uw.train(CONFIG, lessons(), RECIPE, resume=True)
+        uw.training.train(CONFIG, lessons(), RECIPE, resume=True)
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(uw.InputError, match="cannot make"):
-        uw.train(CONFIG, lessons(), RECIPE, tmp_path / "file" / "run")
+        uw.training.train(CONFIG, lessons(), RECIPE, tmp_path / "file" / "run")
 
 
 def test_no_training_in_a_folder(tmp_path):
     with pytest.raises(uw.InputError, match=r"no training in .* give a folder that uw\.train wrote"):
-        uw.checkpoints(tmp_path)
+        uw.training.checkpoints(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["state.safetensors", "training.json"])
 def test_a_damaged_file_is_named(tmp_path, name):
     with pytest.raises(uw.Interrupted):
-        uw.train(CONFIG, lessons(), RECIPE, tmp_path, progress=stop_after(9))
+        uw.training.train(CONFIG, lessons(), RECIPE, tmp_path, progress=stop_after(9))
     (tmp_path / name).write_bytes(b"{damaged")
     with pytest.raises(uw.ModelError, match=name):
-        uw.train(CONFIG, lessons(), RECIPE, tmp_path, resume=True)
+        uw.training.train(CONFIG, lessons(), RECIPE, tmp_path, resume=True)
 
 
 def test_a_crash_between_two_files_repeats_the_epoch(folder, tmp_path, monkeypatch):
@@ -134,10 +134,10 @@ def test_a_crash_between_two_files_repeats_the_epoch(folder, tmp_path, monkeypat
 
     monkeypatch.setattr(written, "write_tensors", crash)
     with pytest.raises(RuntimeError, match="lights"):
-        uw.train(CONFIG, lessons(), RECIPE, tmp_path)
+        uw.training.train(CONFIG, lessons(), RECIPE, tmp_path)
     monkeypatch.undo()
-    assert len(uw.checkpoints(tmp_path)) == 3
-    resumed = uw.train(CONFIG, lessons(), RECIPE, tmp_path, resume=True)
-    for epoch, model in uw.checkpoints(folder).items():
-        assert torch.equal(model.weights.w_e, uw.checkpoints(tmp_path)[epoch].weights.w_e)
-    assert resumed.history == uw.checkpoints(folder).history
+    assert len(uw.training.checkpoints(tmp_path)) == 3
+    resumed = uw.training.train(CONFIG, lessons(), RECIPE, tmp_path, resume=True)
+    for epoch, model in uw.training.checkpoints(folder).items():
+        assert torch.equal(model.weights.w_e, uw.training.checkpoints(tmp_path)[epoch].weights.w_e)
+    assert resumed.history == uw.training.checkpoints(folder).history

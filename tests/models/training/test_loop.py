@@ -24,7 +24,7 @@ def assert_same(one: uw.Model, other: uw.Model) -> None:
 
 @pytest.fixture(scope="module")
 def trained() -> Training:
-    return uw.train(CONFIG, lessons(), RECIPE)
+    return uw.training.train(CONFIG, lessons(), RECIPE)
 
 
 def test_training_is_that_of_a_loop_written_out(trained):
@@ -68,14 +68,14 @@ def test_the_history_is_what_the_models_do(trained):
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_other_ones(trained):
-    assert_same(trained.model, uw.train(CONFIG, lessons(), RECIPE).model)
-    other = uw.train(CONFIG, lessons(), replace(RECIPE, seed=8))
+    assert_same(trained.model, uw.training.train(CONFIG, lessons(), RECIPE).model)
+    other = uw.training.train(CONFIG, lessons(), replace(RECIPE, seed=8))
     assert not torch.equal(other.model.weights.w_e, trained.model.weights.w_e)
 
 
 def test_gradients_are_followed_where_the_caller_has_switched_them_off(trained):
     with torch.no_grad():
-        assert_same(trained.model, uw.train(CONFIG, lessons(), RECIPE).model)
+        assert_same(trained.model, uw.training.train(CONFIG, lessons(), RECIPE).model)
 
 
 @pytest.mark.parametrize("steps", [1, 8, 13, 23])
@@ -83,11 +83,11 @@ def test_stopped_and_resumed_gives_the_same_bits(trained, tmp_path, steps):
     """240 examples make 8 batches: in the first epoch, before its test, in the second, in the last."""
     n_done = (steps - 1) // 8
     with pytest.raises(uw.Interrupted, match=f"{n_done} of 3 epochs") as stopped:
-        uw.train(CONFIG, lessons(), RECIPE, tmp_path, progress=stop_after(steps))
+        uw.training.train(CONFIG, lessons(), RECIPE, tmp_path, progress=stop_after(steps))
     done = stopped.value.partial
     assert isinstance(done, Training)
     assert done.history == trained.history[: n_done + 1]
-    resumed = uw.train(CONFIG, lessons(), RECIPE, tmp_path, resume=True, progress=False)
+    resumed = uw.training.train(CONFIG, lessons(), RECIPE, tmp_path, resume=True, progress=False)
     assert resumed.history == trained.history
     assert_same(resumed.model, trained.model)
     assert_same(uw.load_model(tmp_path, device="cpu"), trained.model)
@@ -96,25 +96,25 @@ def test_stopped_and_resumed_gives_the_same_bits(trained, tmp_path, steps):
 def test_stopped_twice_and_resumed_gives_the_same_bits(trained, tmp_path):
     for resume, steps in ((False, 9), (True, 18)):
         with pytest.raises(uw.Interrupted):
-            uw.train(CONFIG, lessons(), RECIPE, tmp_path, resume, stop_after(steps))
-    assert_same(uw.train(CONFIG, lessons(), RECIPE, tmp_path, resume=True).model, trained.model)
+            uw.training.train(CONFIG, lessons(), RECIPE, tmp_path, resume, stop_after(steps))
+    assert_same(uw.training.train(CONFIG, lessons(), RECIPE, tmp_path, resume=True).model, trained.model)
 
 
 def test_without_the_generators_state_the_bits_differ(trained, tmp_path):
     """The negative control of the tests above."""
     with pytest.raises(uw.Interrupted):
-        uw.train(CONFIG, lessons(), RECIPE, tmp_path, progress=stop_after(9))
+        uw.training.train(CONFIG, lessons(), RECIPE, tmp_path, progress=stop_after(9))
     state = load_file(tmp_path / "state.safetensors")
     state["generator"] = torch.Generator().manual_seed(0).get_state()
     save_file(state, tmp_path / "state.safetensors")
-    other = uw.train(CONFIG, lessons(), RECIPE, tmp_path, resume=True)
+    other = uw.training.train(CONFIG, lessons(), RECIPE, tmp_path, resume=True)
     assert other.history[:2] == trained.history[:2]
     assert not torch.equal(other.model.weights.w_e, trained.model.weights.w_e)
 
 
 def test_stopped_without_a_folder_leaves_the_model_in_the_exception():
     with pytest.raises(uw.Interrupted, match="1 of 3 epochs are done, and not on disk") as stopped:
-        uw.train(CONFIG, lessons(), RECIPE, progress=stop_after(12))
+        uw.training.train(CONFIG, lessons(), RECIPE, progress=stop_after(12))
     done = stopped.value.partial
     assert isinstance(done, Training)
     assert done.history[-1].epoch == 1
@@ -127,8 +127,10 @@ def test_labels_at_every_position_and_none_where_there_is_none():
     tokens = torch.randint(0, 6, (600, 5), generator=draw)
     labels = torch.cat([torch.full((600, 1), UNLABELLED), tokens[:, :-1]], dim=1)
     config = uw.small_config(1, 1, d_model=16, d_head=8, d_vocab=6, n_ctx=5)
-    data = uw.TrainingData(uw.Examples(tokens[:500], labels[:500]), uw.Examples(tokens[500:], labels[500:]))
-    trained = uw.train(config, data, uw.Recipe(epochs=12, batch=50, lr=1e-2, seed=0))
+    data = uw.training.TrainingData(
+        uw.training.Examples(tokens[:500], labels[:500]), uw.training.Examples(tokens[500:], labels[500:])
+    )
+    trained = uw.training.train(config, data, uw.training.Recipe(epochs=12, batch=50, lr=1e-2, seed=0))
     assert trained.history[0].accuracy < 0.4
     assert trained.accuracy > 0.99
 
@@ -167,7 +169,7 @@ def test_any_small_config_trains_saves_and_loads(tmp_path, kind):
         "gated": {"d_mlp": 12, "gated_mlp": True, "activation": "silu"},
         "tied": {"tied_unembed": True, "d_vocab_out": 8},
     }[kind]
-    trained = uw.train(replace(CONFIG, **changes), lessons(), replace(RECIPE, epochs=1), tmp_path)
+    trained = uw.training.train(replace(CONFIG, **changes), lessons(), replace(RECIPE, epochs=1), tmp_path)
     assert trained.history[1].held_out_loss < trained.history[0].held_out_loss
     loaded = uw.load_model(tmp_path, device="cpu")
     tokens = lessons().held_out.tokens
@@ -176,9 +178,11 @@ def test_any_small_config_trains_saves_and_loads(tmp_path, kind):
 
 def test_a_loss_that_is_no_number_says_which_rate_was_too_large():
     with pytest.raises(uw.InputError, match=r"lr: .* smaller learning rate than 1e\+20"):
-        uw.train(replace(CONFIG, norm="none"), lessons(), replace(RECIPE, lr=1e20))
+        uw.training.train(replace(CONFIG, norm="none"), lessons(), replace(RECIPE, lr=1e20))
 
 
 def test_training_is_told_where_the_model_came_from(trained):
     assert trained.model.config.source == "trained by unweave"
-    assert uw.train(replace(CONFIG, processing=("fold_norm",)), lessons(), RECIPE).model.config.processing == ()
+    assert (
+        uw.training.train(replace(CONFIG, processing=("fold_norm",)), lessons(), RECIPE).model.config.processing == ()
+    )

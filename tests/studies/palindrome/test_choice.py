@@ -13,7 +13,7 @@ from unweave.studies.palindrome.subject import PalindromeSubject
 
 
 def measured(subject: PalindromeSubject) -> dict[str, xr.DataArray]:
-    parts = uw.class_attribution(subject.model, subject.task.prompts, (1, 0))
+    parts = uw.classifier.class_attribution(subject.model, subject.task.prompts, (1, 0))
     found = {"parts": parts, "mirror": cases.mirror_attention(subject)}
     found["paths"] = ablations.paths(subject, choice.deciding(found), False)
     found["subsets"] = ablations.subsets(subject, False)

@@ -59,7 +59,7 @@ def test_what_is_said_through_a_pair_is_attribution_through_it() -> None:
     subject = tiny_subject()
     said = cases.said_through(subject, [((0, 1), (1, 0))])
     prompts = subject.matched.prompts.take(range(said.sizes["prompt"]))
-    plain = uw.attribution_through(subject.model, prompts, "0.1", "1.0", outputs=(1, 0))
+    plain = uw.classifier.attribution_through(subject.model, prompts, "0.1", "1.0", outputs=(1, 0))
     np.testing.assert_allclose(
         said.sel(address="0.1 → 1.0", case=cases.MATCHES), plain.sel(pos=said["pos"]), atol=1e-12
     )
@@ -69,10 +69,10 @@ def test_circuits_by_position_are_those_of_the_pair() -> None:
     subject, pairs = tiny_subject(), [((0, 0), (1, 1)), ((0, 1), (1, 0))]
     said = weights.v_circuits(subject, pairs)
     np.testing.assert_array_equal(
-        said.sel(address="0.1 → 1.0"), uw.v_composition(subject.model, "0.1", "1.0", outputs=(1, 0))
+        said.sel(address="0.1 → 1.0"), uw.weights.v_composition(subject.model, "0.1", "1.0", outputs=(1, 0))
     )
-    query = uw.mean_query(subject.model, subject.task.prompts, "1.1")
-    asked = uw.k_composition(subject.model, "0.0", "1.1", query=query)
+    query = uw.weights.mean_query(subject.model, subject.task.prompts, "1.1")
+    asked = uw.weights.k_composition(subject.model, "0.0", "1.1", query=query)
     np.testing.assert_allclose(weights.k_circuits(subject, pairs).sel(address="0.0 → 1.1"), asked, atol=1e-12)
 
 
@@ -100,9 +100,9 @@ def test_subsets_are_the_other_heads_knocked_out() -> None:
     found = ablations.subsets(subject, False)
     assert found.sizes["kept"] == 16
     pair = subject.both_classes()
-    np.testing.assert_array_equal(found.sel(kept="0.0, 0.1, 1.0, 1.1"), pair.clean)
+    np.testing.assert_array_equal(found.sel(kept="0.0, 0.1, 1.0, 1.1"), pair.clean_scores)
     change = uw.knockout(pair, [[(0, 1), (1, 1)]], "mean", measure="change", source="clean")
-    np.testing.assert_allclose(found.sel(kept="0.0, 1.0"), pair.clean.numpy() + change.values[:, 0], atol=1e-12)
+    np.testing.assert_allclose(found.sel(kept="0.0, 1.0"), pair.clean_scores.numpy() + change.values[:, 0], atol=1e-12)
 
 
 def test_paths_are_path_patches() -> None:
@@ -139,7 +139,7 @@ def test_every_value_stands_in_place_of_every_other(monkeypatch: pytest.MonkeyPa
 def test_adversarial_sequences_are_no_palindromes_and_fool_the_model() -> None:
     subject = trained_subject()
     found = {
-        "blind": uw.blind_spots(
+        "blind": uw.classifier.blind_spots(
             subject.model, subject.matched.prompts, PALINDROME, subject.others, range(1, 21), False
         ),
         "confusions": confusions.confusions(subject, False),
@@ -156,7 +156,9 @@ def test_adversarial_sequences_are_no_palindromes_and_fool_the_model() -> None:
 
 def test_a_model_that_is_never_fooled_has_no_adversarial_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
     subject = trained_subject()
-    blind = uw.blind_spots(subject.model, subject.matched.prompts, PALINDROME, subject.others, range(1, 21), False)
+    blind = uw.classifier.blind_spots(
+        subject.model, subject.matched.prompts, PALINDROME, subject.others, range(1, 21), False
+    )
     found = {"blind": blind, "confusions": confusions.confusions(subject, False)}
 
     def refuses(*arguments: object) -> None:

@@ -55,7 +55,7 @@ def run(
 
     Example: unweave evaluate found/circuit.json --prompts 16 --corruption ABC --out found
     """
-    from unweave.circuits.evaluate import Effort, evaluate
+    from unweave.circuits.evaluate import EvaluationOptions, evaluate
     from unweave.results import save
 
     if out is not None:
@@ -64,7 +64,7 @@ def run(
     tested = circuits.read(circuit)
     whose = _side_or_number(reference)
     budget = reading.memory(memory)
-    effort = Effort(controls=controls, best=best, subsets=subsets, searches=searches, steps=steps)
+    effort = EvaluationOptions(controls=controls, best=best, subsets=subsets, searches=searches, steps=steps)
     pair = question.contrast()
     tested.check(pair)
     try:

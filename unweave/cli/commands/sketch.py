@@ -54,14 +54,14 @@ def run(
 
     Example: unweave sketch --prompts 16 --corruption ABC --out found
     """
-    from unweave.circuits.sketch import SketchRules, sketch
+    from unweave.circuits.sketch import SketchOptions, sketch
     from unweave.methods.path_patching import path_patch
 
     for name in (circuits.CIRCUIT, circuits.DRAWING):
         output.check_file(out / name, (".json", ".html"))
     budget = reading.memory(memory)
     followed = None if roles is None else reading.names(roles, "--roles")
-    rules = SketchRules(
+    rules = SketchOptions(
         threshold=threshold,
         edge_threshold=edge_threshold,
         alpha=alpha,

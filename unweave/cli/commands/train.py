@@ -71,7 +71,9 @@ def _print(training: "Training", folder: Path, n_held_out: int) -> None:
     ]
     output.print_table(Table(("epoch", "loss", "held-out loss", "accuracy"), tuple(rows)))
     typer.echo(f"{training.accuracy:.2%} of {n_held_out:,} held-out examples are right")
-    typer.echo(f"the model is in {folder}: uw.load_model({str(folder)!r}); its epochs: uw.checkpoints({str(folder)!r})")
+    typer.echo(
+        f"the model is in {folder}: uw.load_model({str(folder)!r}); epochs: uw.training.checkpoints({str(folder)!r})"
+    )
 
 
 def _how_to_go_on(stop: Interrupted) -> str:
@@ -83,7 +85,7 @@ def _how_to_go_on(stop: Interrupted) -> str:
 
 
 def _as_options(message: str) -> str:
-    """The message with this command's options for the arguments of `uw.train`."""
+    """The message with this command's options for the arguments of `uw.training.train`."""
     for argument, option in _OPTIONS.items():
         message = message.replace(argument, option)
     return message

@@ -6,7 +6,7 @@ Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits". Steps:
 2. QK: `x_q W_Q W_K^T x_k^T` times the score scale: how much a query at `x_q` asks for a key at `x_k`, were these rows
    all that stands in the stream. OV: `x W_V W_O W_U`: what the head says of each output where it looks at `x` alone.
 3. A norm divides the stream by its scale, which depends on the whole stream; `norm_scale` stands for it (the mean over
-   prompts of `uw.norm_scales`, say). Scores are divided by it twice, outputs once.
+   prompts of `uw.weights.norm_scales`, say). Scores are divided by it twice, outputs once.
 4. On demand, a softmax over the keys; over positions, a causal model masks later keys first.
 
 Biases are left out. In a later layer this is the direct path from the embeddings, past all that stands between.

@@ -1,4 +1,4 @@
-"""The models of one training, epoch by epoch, as `uw.train` left them in its folder."""
+"""The models of one training, epoch by epoch, as `uw.training.train` left them in its folder."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -41,7 +41,7 @@ class Checkpoints(Mapping[int, Model]):
 def checkpoints(folder: str | os.PathLike[str]) -> Checkpoints:
     """The models after each epoch of the training in a folder, epoch 0 the untrained one; read when asked for.
 
-        run = uw.checkpoints("palindrome-run")
+        run = uw.training.checkpoints("palindrome-run")
         run[15]                                  # the model after epoch 15
         uw.over_models(run, method)              # any method along the training
 

@@ -131,7 +131,9 @@ def epoch_folder(path: Path, epoch: int) -> Path:
 def read_record(path: Path) -> dict[str, Any]:
     """The record of the training in a folder. Raises InputError where there is none."""
     if not (path / RECORD).is_file():
-        raise InputError(f"folder: there is no training in {path} (no {RECORD}); give a folder that uw.train wrote")
+        raise InputError(
+            f"folder: there is no training in {path} (no {RECORD}); give a folder that uw.training.train wrote"
+        )
     return read_json(path / RECORD)
 
 

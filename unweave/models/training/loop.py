@@ -64,8 +64,8 @@ def train(
         config: the shape of the model, such as `uw.small_config(…)`.
         data: examples to learn from, and held-out ones that the model is tested on after each epoch.
         recipe: epochs, batch, learning rate, seed; `Recipe()` if left out.
-        folder: gets the trained model (`uw.load_model(folder)`), one of each epoch (`uw.checkpoints(folder)`), and what
-            resuming takes. Nothing is written without it.
+        folder: gets the trained model (`uw.load_model(folder)`), one of each epoch (`uw.training.checkpoints(folder)`),
+            and what resuming takes. Nothing is written without it.
         resume: go on with the training in `folder`, from its last finished epoch.
         progress: True for a bar on stderr, False for none, or a function of (done, total); by default a bar on a
             terminal.

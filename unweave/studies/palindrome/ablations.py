@@ -101,6 +101,6 @@ def subsets(subject: PalindromeSubject, report: Report) -> xr.DataArray:
 
 def _alone(pair: Contrast, without: Sequence[Head]) -> torch.Tensor:
     if not without:
-        return pair.clean
+        return pair.clean_scores
     change = knockout(pair, [list(without)], "mean", measure="change", progress=False, source="clean")
-    return pair.clean + torch.from_numpy(change.values[:, 0]).to(pair.clean)
+    return pair.clean_scores + torch.from_numpy(change.values[:, 0]).to(pair.clean_scores)

@@ -14,7 +14,7 @@
 import torch
 import xarray as xr
 
-from unweave.circuits.evaluate import Effort, evaluate
+from unweave.circuits.evaluate import EvaluationOptions, evaluate
 from unweave.methods.attention import attention
 from unweave.methods.blind_spots import blind_spots
 from unweave.methods.class_attribution import class_attribution
@@ -102,7 +102,7 @@ def _composes(subject: PalindromeSubject) -> list[Step]:
 
 def _without(subject: PalindromeSubject) -> list[Step]:
     def evaluated(found: Results, report: Report) -> xr.DataTree:
-        effort = Effort(controls=2, subsets=5, searches=0) if subject.settings.quick else Effort()
+        effort = EvaluationOptions(controls=2, subsets=5, searches=0) if subject.settings.quick else EvaluationOptions()
         return evaluate(
             choice.needed(found, "circuit"),
             subject.both_classes(LogitDiff(), SWEPT),

@@ -12,11 +12,13 @@ import unweave as uw
 from tests.methods.by_hand import N_VOCAB, made_model
 from tests.methods.ioi_model import ioi_model
 from tests.tiny import N_HEADS, N_LAYERS, tiny_model, tiny_pair
-from unweave.methods.head_roles import EFFECTS, OTHER, Rule, rules_of
-from unweave.results.summary import told_from_zero
+from unweave.methods.head_types import EFFECTS, OTHER, Rule, rules_of
+from unweave.results.summary import significant
 
 # So low that random heads earn names too.
-LOW = uw.HeadRules(looks=0.05, direct=0.01, indirect=0.01, copies=0.01, pattern=0.01, growth=0.01, n_tokens=8)
+LOW = uw.heads.HeadTypeThresholds(
+    looks=0.05, direct=0.01, indirect=0.01, copies=0.01, pattern=0.01, growth=0.01, n_tokens=8
+)
 IO, S1, S2, END = 1, 3, 6, 8
 
 
@@ -49,7 +51,7 @@ def asked(kind) -> uw.Contrast:
     ],
 )
 def test_heads_made_by_hand_get_the_names_that_they_were_made_for(sign, looks_at, name):
-    found = uw.classify_heads(made_pair(sign, looks_at), rules=uw.HeadRules(n_tokens=8))
+    found = uw.heads.classify_heads(made_pair(sign, looks_at), rules=uw.heads.HeadTypeThresholds(n_tokens=8))
     assert found.groups == {
         name: ((1, 1),),
         "duplicate token": ((0, 1),),
@@ -72,7 +74,7 @@ def test_heads_made_by_hand_get_the_names_that_they_were_made_for(sign, looks_at
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "gpt_neox"])
 def test_names_are_earned_by_the_measures_and_by_nothing_else(kind):
-    found = uw.classify_heads(asked(kind), rules=replace(LOW, looks=0.15, growth=0.1))
+    found = uw.heads.classify_heads(asked(kind), rules=replace(LOW, looks=0.15, growth=0.1))
     means = {str(name): array.mean(str(array.dims[0])) for name, array in found.measures.items()}
 
     def sure(rule: Rule, head: tuple[int, int]) -> bool:
@@ -83,7 +85,7 @@ def test_names_are_earned_by_the_measures_and_by_nothing_else(kind):
         for name in {name for name, _, _ in rule.bounds} & {*EFFECTS}:
             cells = np.stack([found.measures[name].values[:, layer, number] for layer, number in tried], 1)
             table = uw.summary(xr.DataArray(cells, dims=("prompt", "address")))
-            if not told_from_zero(table)[tried.index(head)]:
+            if not significant(table)[tried.index(head)]:
                 return False
         return True
 
@@ -102,7 +104,7 @@ def test_names_are_earned_by_the_measures_and_by_nothing_else(kind):
 
 def test_what_acts_on_movers_comes_before_one():
     pair = asked("gpt2")
-    found = uw.classify_heads(pair, rules=LOW)
+    found = uw.heads.classify_heads(pair, rules=LOW)
     movers = [head for name in ("name mover", "subject suppressor") for head in found.groups.get(name, ())]
     also = [head.head for head in found.heads if {"name mover", "subject suppressor"} & set(head.also)]
     effects, looks = found.measures["through movers"], found.measures["end to S2"].mean("prompt")
@@ -121,29 +123,29 @@ def test_an_effect_that_chance_can_make_earns_no_name():
     """One prompt tells no effect from 0, and looks are no effects."""
     pair = made_pair(1)
     one = uw.Contrast(pair.model, pair.prompts.take([0]), pair.corrupted.take([0]), pair.metric)
-    groups = uw.classify_heads(one, rules=uw.HeadRules(n_tokens=8)).groups
+    groups = uw.heads.classify_heads(one, rules=uw.heads.HeadTypeThresholds(n_tokens=8)).groups
     assert "name mover" not in groups
     assert "previous token" in groups
 
 
 def test_measures_are_what_they_are_called():
     pair = asked("llama")
-    measures = uw.classify_heads(pair, rules=LOW).measures
+    measures = uw.heads.classify_heads(pair, rules=LOW).measures
     own = uw.attribute(pair, by="head")
-    np.testing.assert_allclose(measures["direct"], own / abs(float(pair.clean.mean())), atol=1e-10)
-    looks = uw.role_attention(pair).sel(q_role="S2", k_role="S1+1")
+    np.testing.assert_allclose(measures["direct"], own / abs(float(pair.clean_scores.mean())), atol=1e-10)
+    looks = uw.heads.role_attention(pair).sel(q_role="S2", k_role="S1+1")
     np.testing.assert_allclose(measures["S2 to S1+1"], looks, atol=1e-12)
     assert pair.prompts.answers is not None
     assert pair.prompts.wrong is not None
     words = torch.cat([pair.prompts.answers, pair.prompts.wrong]).unique()
-    copied = uw.copying_scores(pair.model, words).sel(score="copying")
+    copied = uw.heads.copying_scores(pair.model, words).sel(score="copying")
     np.testing.assert_array_equal(measures["copying"], copied)
 
 
 def test_the_indirect_effect_of_what_is_only_read_at_the_end_is_the_scales():
     """Heads of the last parallel layer reach nothing but the answer: only the norm's scale makes a difference."""
     pair = asked("gpt_neox")
-    indirect = uw.classify_heads(pair, rules=LOW).measures["indirect"]
+    indirect = uw.heads.classify_heads(pair, rules=LOW).measures["indirect"]
     model, rows = pair.model, torch.arange(len(pair.prompts))
     donor = model.run(pair.corrupted, keep="z")["z", -1]
     clean = model.run(pair.prompts, keep=["z", "resid_post"])
@@ -163,9 +165,9 @@ def test_the_indirect_effect_of_what_is_only_read_at_the_end_is_the_scales():
 
 def test_chosen_heads_are_all_listed_with_all_their_measures():
     pair = made_pair(1)
-    found = uw.classify_heads(pair, ["0.0", (1, 1)], uw.HeadRules(n_tokens=8))
+    found = uw.heads.classify_heads(pair, ["0.0", (1, 1)], uw.heads.HeadTypeThresholds(n_tokens=8))
     assert found.groups == {"name mover": ((1, 1),), "previous token": ((0, 0),)}
-    strict = uw.classify_heads(pair, [(0, 0)], uw.HeadRules(n_tokens=8, pattern=2.0))
+    strict = uw.heads.classify_heads(pair, [(0, 0)], uw.heads.HeadTypeThresholds(n_tokens=8, pattern=2.0))
     assert strict.groups == {OTHER: ((0, 0),)}
     assert strict.heads[0].evidence["previous token"] > 0.9
     assert strict.heads[0].at == ""
@@ -173,18 +175,18 @@ def test_chosen_heads_are_all_listed_with_all_their_measures():
 
 def test_backup_heads_grow_when_the_name_movers_are_out():
     pair = asked("gpt2")
-    found = uw.classify_heads(pair, rules=LOW)
+    found = uw.heads.classify_heads(pair, rules=LOW)
     movers = found.groups["name mover"]
-    grown = uw.backup_heads(pair, movers, "mean", "end")
+    grown = uw.heads.backup_heads(pair, movers, "mean", "end")
     np.testing.assert_allclose(found.measures["growth"], grown, atol=1e-12)
-    none = uw.classify_heads(pair, rules=replace(LOW, copies=2.0))
+    none = uw.heads.classify_heads(pair, rules=replace(LOW, copies=2.0))
     assert "name mover" not in none.groups
     assert "backup name mover" not in none.groups
     assert (none.measures["growth"].values == 0).all()
 
 
 def test_rules_are_stated_and_have_bounds():
-    rules = {rule.name: rule for rule in rules_of(uw.HeadRules(direct=0.25))}
+    rules = {rule.name: rule for rule in rules_of(uw.heads.HeadTypeThresholds(direct=0.25))}
     assert len(rules) == 8
     said = str(rules["negative name mover"])
     assert said.startswith("negative name mover: direct at most -0.25 and significant, end to IO at least")
@@ -196,24 +198,24 @@ def test_rules_are_stated_and_have_bounds():
 
 def test_what_cannot_be_named_is_one_clear_error():
     with pytest.raises(uw.InputError, match=r"these prompts have no role IO, S1\+1; take uw.tasks.ioi"):
-        uw.classify_heads(tiny_pair(tiny_model("gpt2")))
+        uw.heads.classify_heads(tiny_pair(tiny_model("gpt2")))
     pair = made_pair(1)
     other = uw.Contrast(pair.model, pair.prompts, pair.corrupted, uw.CrossEntropy())
     with pytest.raises(uw.InputError, match=r"got cross-entropy; use uw\.LogitDiff"):
-        uw.classify_heads(other)
+        uw.heads.classify_heads(other)
     with pytest.raises(uw.InputError, match=r"1\.1 is named twice"):
-        uw.classify_heads(pair, [(1, 1), "1.1"])
+        uw.heads.classify_heads(pair, [(1, 1), "1.1"])
 
 
 @pytest.mark.real
 def test_a_real_model_has_heads_of_the_known_kinds(smollm2):
     task = uw.tasks.ioi(smollm2, 8, seed=0)
     pair = uw.Contrast(smollm2, task.prompts, task.corrupt("ABC"), uw.LogitDiff())
-    found = uw.classify_heads(pair)
+    found = uw.heads.classify_heads(pair)
     kinds = {"name mover", "negative name mover", "S-inhibition", "duplicate token", "induction", "previous token"}
     assert kinds <= set(found.groups)
     assert sum(len(heads) for heads in found.groups.values()) < 40  # of 270
-    table = uw.position_token(pair, task, found.groups["S-inhibition"])
+    table = uw.heads.position_token(pair, task, found.groups["S-inhibition"])
     ranges = table["full_range"].mean("prompt").sel(address="all")
     assert float(ranges.sel(signal="position")) > abs(float(ranges.sel(signal="token")))
 
@@ -225,7 +227,9 @@ def test_measures_keep_their_sense_where_the_model_prefers_the_wrong_answer():
     turned = uw.Contrast(pair.model, other, pair.corrupted, uw.LogitDiff())
     assert pair.gap > 0.5
     assert turned.gap == pytest.approx(-pair.gap)
-    own, flipped = (uw.classify_heads(each, rules=uw.HeadRules(n_tokens=8)).measures for each in (pair, turned))
+    own, flipped = (
+        uw.heads.classify_heads(each, rules=uw.heads.HeadTypeThresholds(n_tokens=8)).measures for each in (pair, turned)
+    )
     for name in ("direct", "effect"):
         assert float(abs(own[name].mean("prompt")).max()) > 0.2
         np.testing.assert_allclose(flipped[name], -own[name], rtol=0, atol=1e-9)

@@ -48,7 +48,7 @@ from unweave.models.precision import without_autocast
 from unweave.models.run import Key
 from unweave.nodes import Head, head_name
 from unweave.registry import DOES, Method, register
-from unweave.results.summary import summary, told_from_zero
+from unweave.results.summary import significant, summary
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -72,7 +72,7 @@ LOOKS = {
 
 @final
 @dataclass(frozen=True)
-class HeadRules:
+class HeadTypeThresholds:
     """Thresholds of the rules.
 
     Args:
@@ -120,7 +120,7 @@ class Rule:
         return f"{self.name}: {', '.join(said)}"
 
 
-def rules_of(limits: HeadRules) -> tuple[Rule, ...]:
+def rules_of(limits: HeadTypeThresholds) -> tuple[Rule, ...]:
     """The rules, in the order in which they are tried."""
     top = math.inf
 
@@ -168,7 +168,7 @@ class NamedHead:
 
 @final
 @dataclass(frozen=True, eq=False)
-class HeadRoles:
+class HeadTypes:
     """What `classify_heads` found. `measures` holds every measure of every head, by prompt, word or sequence."""
 
     heads: tuple[NamedHead, ...]
@@ -189,7 +189,7 @@ class HeadRoles:
 
 
 @without_autocast
-def classify_heads(pair: Contrast, heads: Nodes | None = None, rules: HeadRules | None = None) -> HeadRoles:
+def classify_heads(pair: Contrast, heads: Nodes | None = None, rules: HeadTypeThresholds | None = None) -> HeadTypes:
     """Names for the heads of the indirect-object task.
 
     Args:
@@ -207,7 +207,7 @@ def classify_heads(pair: Contrast, heads: Nodes | None = None, rules: HeadRules 
     check_pair(pair)
     _check(pair)
     config = pair.model.config
-    limits = HeadRules() if rules is None else rules
+    limits = HeadTypeThresholds() if rules is None else rules
     every = tuple((layer, head) for layer in range(config.n_layers) for head in range(config.n_heads))
     wanted = every if heads is None else heads_of(config, heads)
     tried, measures = rules_of(limits), _measures(pair, limits)
@@ -223,7 +223,7 @@ def classify_heads(pair: Contrast, heads: Nodes | None = None, rules: HeadRules 
     kept = named if heads is not None else [head for head in named if head.name != OTHER]
     rank = {rule.name: number for number, rule in enumerate(tried)}
     kept.sort(key=lambda head: (rank.get(head.name, len(rank)), head.head))
-    return HeadRoles(tuple(kept), tried, measures)
+    return HeadTypes(tuple(kept), tried, measures)
 
 
 def _check(pair: Contrast) -> None:
@@ -250,7 +250,7 @@ def _earners(rule: Rule, measures: xr.Dataset) -> list[Head]:
     held = asked & np.all(list(within.values()), axis=0)
     for name in (name for name in within if name in EFFECTS and asked.any()):
         cells = measures[name].stack(address=("layer", "head")).reset_index("address", drop=True)
-        held[asked] &= told_from_zero(summary(cells.isel(address=asked.ravel())))
+        held[asked] &= significant(summary(cells.isel(address=asked.ravel())))
     return [(int(layer), int(head)) for layer, head in np.argwhere(held)]
 
 
@@ -271,7 +271,7 @@ def _named(head: Head, rules: Sequence[Rule], means: Mapping[str, float], measur
     return NamedHead(head, first.name, first.at, evidence, tuple(rule.name for rule in others), intervals)
 
 
-def _measures(pair: Contrast, limits: HeadRules) -> xr.Dataset:
+def _measures(pair: Contrast, limits: HeadTypeThresholds) -> xr.Dataset:
     """All measures but those of backup heads, `[prompt | word | sequence, layer, head]`."""
     import xarray as xr
 
@@ -310,7 +310,7 @@ def _direct_and_indirect(pair: Contrast) -> dict[str, xr.DataArray]:
         return torch.stack([by_head(pair.model, reading, x[key], key[1]) for key in heads], 1)
 
     own, axes = written(whole, clean), {"layer": range(config.n_layers), "head": range(config.n_heads)}
-    end, scale = pair.metric.role, abs(float(pair.clean.mean()))
+    end, scale = pair.metric.role, abs(float(pair.clean_scores.mean()))
     effect = patch(pair, "z", {**dict.fromkeys(axes), "role": [end]}, "noise", progress=False).sel(role=end)
     shares = {"direct": own, **dict.fromkeys(ANSWERS, torch.full_like(own, float("nan")))}
     shares |= {name: written(part, clean) for name, part in zip(ANSWERS, parts, strict=False)}
