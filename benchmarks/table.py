@@ -54,7 +54,7 @@ def write(path: Path, rows: Sequence[Row], setting: dict[str, str | int]) -> Non
     """Everything that the table shows, and the single times, as JSON."""
     lines = [asdict(row) | _ratios(row) for row in rows]
     for line, row in zip(lines, rows, strict=True):
-        line["rate"] |= {"share": row.rate.share}
+        line["rate"] = asdict(row.rate) | {"share": row.rate.share}
     path.write_text(json.dumps({"setting": setting, "rows": lines}, indent=1) + "\n", encoding="utf-8")
 
 

@@ -9,7 +9,7 @@ import torch
 
 import unweave as uw
 from tests.readers import unchecked
-from tests.tiny import tiny_model, tiny_pair
+from tests.tiny import Kind, tiny_model, tiny_pair
 from unweave.models.sites import check_site, n_heads_at, node_of, parts_of
 from unweave.nodes import NODE_SITES, SITES, Edge, Node, is_node, joint_name, listed, read_node, read_nodes
 
@@ -60,7 +60,7 @@ def test_every_way_to_write_a_node(node: Node, given: object) -> None:
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "gpt_neox"])
-def test_what_is_printed_is_read_again(kind: str) -> None:
+def test_what_is_printed_is_read_again(kind: Kind) -> None:
     config = tiny_model(kind).config
     for site, at in product(NODE_SITES.values(), (None, 3, "S2", "S1+1")):
         if site.name in SITES:

@@ -35,7 +35,9 @@ def test_one_page_lists_every_name() -> None:
 
 
 def public(room: ModuleType) -> list[str]:
-    return [name for name, value in vars(room).items() if not name.startswith("_") and not isinstance(value, ModuleType)]
+    return [
+        name for name, value in vars(room).items() if not name.startswith("_") and not isinstance(value, ModuleType)
+    ]
 
 
 def test_a_name_that_is_not_there() -> None:

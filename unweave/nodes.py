@@ -350,7 +350,7 @@ def _made(argument: str, given: object, site: str, *numbers: int) -> Node:
     except InputError as error:
         raise _unreadable(argument, given, did_you_mean(site, ["mlp", *NODE_SITES])) from error
     try:
-        return Node(site, *numbers)
+        return Node(site, **dict(zip(("layer", "part"), numbers, strict=False)))
     except InputError as error:
         raise InputError(f"{argument}: {given!r} cannot be read: {error}") from error
 

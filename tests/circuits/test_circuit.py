@@ -107,7 +107,7 @@ def test_groups_that_make_no_circuit(groups: tuple[Group, ...], message: str) ->
         (("2.x", "logits"), r"'2\.x' is not a place in a model"),
     ],
 )
-def test_edges_of_what_is_not_there(ends: tuple[str, ...], message: str) -> None:
+def test_edges_of_what_is_not_there(ends: tuple[str, str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         replace(WHOLE, edges=(Edge(*ends),))
 

@@ -58,12 +58,12 @@ def means(side: Both, pair: uw.Contrast) -> list[Tensor]:
 def hooked(side: Both, instead: list[Tensor], ablated: Bool[Tensor, "layer prompt pos head"]) -> Tensor:
     """The scores of one forward pass with `z` replaced where `ablated`."""
     edits = [Edit("z", layer, mask.nonzero(as_tuple=True), instead[layer]) for layer, mask in enumerate(ablated)]
-    return logit_difference(side.pair)(run(side.hf, side.pair.clean_scores, edits).logits)
+    return logit_difference(side.pair)(run(side.hf, side.pair.clean, edits).logits)
 
 
 def counts(side: Both, heads: set[Head], n_heads: int) -> Bool[Tensor, "layer prompt pos head"]:
     """Where these heads of the circuit count, prompt by prompt."""
-    mask = torch.zeros(side.hf.config.num_hidden_layers, *side.pair.clean_scores.shape, n_heads, dtype=torch.bool)
+    mask = torch.zeros(side.hf.config.num_hidden_layers, *side.pair.clean.shape, n_heads, dtype=torch.bool)
     for group in CIRCUIT.groups:
         for (layer, head), role, row in product(group.heads, group.roles, range(len(side.pair.lengths))):
             if (layer, head) in heads:

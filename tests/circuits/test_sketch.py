@@ -12,6 +12,7 @@ from tests.tiny import D_VOCAB, N_HEADS, N_LAYERS, Kind, tiny_model
 from unweave.circuits.halves import halves
 from unweave.circuits.senders import Senders
 from unweave.circuits.sketch import SketchOptions, own_roles, sketch
+from unweave.nodes import Node
 
 LOOSE = SketchOptions(threshold=0.001, edge_threshold=0.0, attends=0.0, levels=3)
 
@@ -154,14 +155,14 @@ def test_what_supports_the_answer_and_what_speaks_against_it_are_followed_apart(
 
 
 def test_without_a_screen_all_heads_are_run_on_every_prompt():
-    asked, receivers = pair(n=6), [(2, 0, "k"), (2, 1, "k")]
+    asked, receivers = pair(n=6), [Node("k", 2, 0), Node("k", 2, 1)]
     whole = uw.path_patch(asked, receivers, at="S2")
     for screen in (0, 6, 20):
         xr.testing.assert_identical(Senders(asked, 0.01, screen).effects(receivers, "S2"), whole)
 
 
 def test_a_screen_leaves_out_only_what_is_small_where_it_was_tried():
-    asked, receivers, threshold = pair(n=12), [(2, 0, "k"), (2, 1, "k")], 0.01
+    asked, receivers, threshold = pair(n=12), [Node("k", 2, 0), Node("k", 2, 1)], 0.01
     whole = uw.path_patch(asked, receivers, at="S2")
     screened = Senders(asked, threshold, 3).effects(receivers, "S2")
     assert screened.dims == whole.dims
@@ -175,11 +176,11 @@ def test_a_screen_leaves_out_only_what_is_small_where_it_was_tried():
 
 
 def test_prompts_that_score_as_their_corrupted_ones_screen_nothing():
-    asked, receivers = pair(n=6), [(2, 0, "k"), (2, 1, "k")]
+    asked, receivers = pair(n=6), [Node("k", 2, 0), Node("k", 2, 1)]
     level = uw.Custom(lambda logits, prompts: (logits[:, 0] - logits[:, 1]) * (prompts.groups == 0), "level")
     clean = replace(asked.prompts, groups=torch.tensor([1, 0, 0, 0, 0, 1]))
     asked = uw.Contrast(asked.model, clean, asked.corrupted, level)
-    assert asked.clean[[0, 5]].tolist() == asked.spoiled[[0, 5]].tolist() == [0, 0]
+    assert asked.clean_scores[[0, 5]].tolist() == asked.corrupted_scores[[0, 5]].tolist() == [0, 0]
     found = Senders(asked, 0.01, 2).effects(receivers, "S2")
     xr.testing.assert_identical(found, uw.path_patch(asked, receivers, at="S2"))
 

@@ -32,7 +32,7 @@ def same_logits(side: Both, got: Run, expected: Trace) -> None:
 
 
 def test_logits(side: Both) -> None:
-    same_logits(side, side.contrast.model.run(side.contrast.prompts), run(side.hf, side.pair.clean_scores))
+    same_logits(side, side.contrast.model.run(side.contrast.prompts), run(side.hf, side.pair.clean))
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -47,7 +47,7 @@ def test_logits_in_float32_equal_the_library_as_it_is(name: str) -> None:
 
 def test_every_activation(side: Both) -> None:
     sites = sites_of(side.hf)
-    expected = run(side.hf, side.pair.clean_scores, keep=sites)
+    expected = run(side.hf, side.pair.clean, keep=sites)
     got = side.contrast.model.run(side.contrast.prompts, keep=sites)
     for (site, layer), value in expected.sites.items():
         close(got[site, layer], value)
@@ -57,7 +57,7 @@ def test_every_activation(side: Both) -> None:
 def test_edits_of_whole_sites(side: Both, donor: Trace) -> None:
     model, recipient = side.contrast.model, side.contrast.prompts
     for (site, layer), value in donor.sites.items():
-        expected = run(side.hf, side.pair.clean_scores, [Edit(site, layer, index_of(site), value)])
+        expected = run(side.hf, side.pair.clean, [Edit(site, layer, index_of(site), value)])
         same_logits(side, model.run(recipient, edits=[uw.Edit(site, layer, value)]), expected)
 
 
@@ -66,17 +66,17 @@ def test_edits_of_heads_positions_and_neurons(side: Both, donor: Trace) -> None:
     rows = torch.arange(len(s2))
     for site in ("q", "z"):
         value = donor.sites[site, 1]
-        at_role = run(side.hf, side.pair.clean_scores, [Edit(site, 1, index_of(site, head=2, role=s2), value)])
+        at_role = run(side.hf, side.pair.clean, [Edit(site, 1, index_of(site, head=2, role=s2), value)])
         same_logits(side, model.run(recipient, edits=[uw.Edit(site, 1, value[rows, s2, 2], 2, s2)]), at_role)
-        at_pos = run(side.hf, side.pair.clean_scores, [Edit(site, 1, index_of(site, head=0, pos=2), value)])
+        at_pos = run(side.hf, side.pair.clean, [Edit(site, 1, index_of(site, head=0, pos=2), value)])
         same_logits(side, model.run(recipient, edits=[uw.Edit(site, 1, value[:, 2, 0], 0, 2)]), at_pos)
     for site in ("pattern", "scores"):
         value = donor.sites[site, 0]
-        expected = run(side.hf, side.pair.clean_scores, [Edit(site, 0, (slice(None), 1), value)])
+        expected = run(side.hf, side.pair.clean, [Edit(site, 0, (slice(None), 1), value)])
         same_logits(side, model.run(recipient, edits=[uw.Edit(site, 0, value[:, 1], head=1)]), expected)
     for site in ("mlp_pre", "mlp_post"):
         value = donor.sites[site, 0]
-        expected = run(side.hf, side.pair.clean_scores, [Edit(site, 0, index_of(site, neuron=5), value)])
+        expected = run(side.hf, side.pair.clean, [Edit(site, 0, index_of(site, neuron=5), value)])
         same_logits(side, model.run(recipient, edits=[uw.Edit(site, 0, value[..., 5], neuron=5)]), expected)
 
 
@@ -85,9 +85,9 @@ def test_edits_are_made_together(side: Both, donor: Trace) -> None:
     places = [("q", 0), ("v", 1), ("z", 0), ("attn_out", 1), ("mlp_out", 0)]
     naive = [Edit(site, layer, index_of(site), donor.sites[site, layer]) for site, layer in places]
     ours = [uw.Edit(site, layer, donor.sites[site, layer]) for site, layer in places]
-    expected = run(side.hf, side.pair.clean_scores, naive)
+    expected = run(side.hf, side.pair.clean, naive)
     same_logits(side, model.run(recipient, edits=ours), expected)
-    assert not torch.equal(expected.logits, run(side.hf, side.pair.clean_scores, naive[:-1]).logits)
+    assert not torch.equal(expected.logits, run(side.hf, side.pair.clean, naive[:-1]).logits)
 
 
 def test_an_edit_leaves_the_next_run_alone(side: Both, donor: Trace) -> None:

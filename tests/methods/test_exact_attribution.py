@@ -24,7 +24,7 @@ def side(request: pytest.FixtureRequest) -> Both:
 
 @pytest.fixture(scope="module")
 def total(side: Both) -> np.ndarray:
-    return logit_difference(side.pair)(run(side.hf, side.pair.clean_scores).logits).numpy()
+    return logit_difference(side.pair)(run(side.hf, side.pair.clean).logits).numpy()
 
 
 def same_parts(got: np.ndarray, labels: list[str], expected: Mapping[str, Tensor]) -> None:

@@ -69,7 +69,7 @@ def test_tokens_that_stay_have_the_same_inputs_in_the_first_layer(memory: int | 
 
 
 def test_in_the_last_layer_only_the_end_is_read(side: Both) -> None:
-    end, positions = side.pair.roles["end"].numpy()[:, None], np.arange(side.pair.clean_scores.shape[1])
+    end, positions = side.pair.roles["end"].numpy()[:, None], np.arange(side.pair.clean.shape[1])
     before, at_end = positions < end, positions == end
     stream = tables(side.contrast, [site for site in stream_sites(side) if site != "resid_pre"], ("layer", "pos"))
     heads = tables(side.contrast, ["z", "q"], ("layer", "head", "pos"))
@@ -102,7 +102,7 @@ def test_a_pattern_has_no_sources_ahead_of_its_destination(side: Both) -> None:
 
 def test_the_whole_stream_has_the_whole_effect(side: Both) -> None:
     asked = side.contrast
-    whole = ((asked.clean - asked.spoiled) / asked.gap).numpy()
+    whole = ((asked.clean_scores - asked.corrupted_scores) / asked.gap).numpy()
     for direction, sign in (("denoise", 1), ("noise", -1)):
         result = uw.patch_at(asked, ["resid_pre 0"], direction=direction, progress=False)
         np.testing.assert_allclose(result.values[:, 0], sign * whole, rtol=0, atol=1e-12)

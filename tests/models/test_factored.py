@@ -5,7 +5,8 @@ import itertools
 import pytest
 import torch
 
-from unweave import FactoredMatrix, InputError
+from unweave import InputError
+from unweave.models.factored import FactoredMatrix
 
 
 def factored(*shape: int, inner: int = 3, seed: int = 0) -> FactoredMatrix:

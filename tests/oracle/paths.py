@@ -40,7 +40,7 @@ def effect(hf: PreTrainedModel, pair: Pair, path: Path, direction: str) -> Float
     """The effect of one path, on the scale of the mean baselines."""
     clean, corrupted = unpatched(hf, pair)
     tokens, ours, theirs = (
-        (pair.clean_scores, clean, corrupted) if direction == "noise" else (pair.corrupted, corrupted, clean)
+        (pair.clean, clean, corrupted) if direction == "noise" else (pair.corrupted, corrupted, clean)
     )
     score = logit_difference(pair)
     base, gap = score(ours.logits), (score(clean.logits) - score(corrupted.logits)).mean()

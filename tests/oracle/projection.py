@@ -57,7 +57,7 @@ def reader(hf: PreTrainedModel, pair: Pair, trace: Trace) -> Reader:
 
 def lens(hf: PreTrainedModel, pair: Pair) -> Mapping[str, Float[Tensor, " prompt"]]:
     """The residual stream of the clean run before, within and after each layer, read as the logit difference."""
-    trace = run(hf, pair.clean_scores, keep=[site for site in sites_of(hf) if site.startswith("resid")])
+    trace = run(hf, pair.clean, keep=[site for site in sites_of(hf) if site.startswith("resid")])
     read = reader(hf, pair, trace)
     stages = {"resid_pre": "{}_pre", "resid_mid": "{}_mid", "resid_post": "{}_post"}
     return {
@@ -69,10 +69,10 @@ def lens(hf: PreTrainedModel, pair: Pair) -> Mapping[str, Float[Tensor, " prompt
 @torch.no_grad()
 def by_component(hf: PreTrainedModel, pair: Pair) -> Mapping[str, Float[Tensor, " prompt"]]:
     """Contributions of the embeddings, of what each attention and each MLP write, and of the final norm's bias."""
-    trace = run(hf, pair.clean_scores, keep=("attn_out", "mlp_out", "resid_post"))
+    trace = run(hf, pair.clean, keep=("attn_out", "mlp_out", "resid_post"))
     read = reader(hf, pair, trace)
     embed: Any = hf.get_input_embeddings()
-    parts = {"embed": read(embed.weight[at_role(pair.clean_scores, pair)]), "bias": read.bias}
+    parts = {"embed": read(embed.weight[at_role(pair.clean, pair)]), "bias": read.bias}
     if hf.config.model_type == "gpt2":
         parts["pos_embed"] = read(hf.get_submodule("transformer.wpe")(pair.roles["end"]))
     for layer in range(hf.config.num_hidden_layers):
@@ -95,7 +95,7 @@ def by_neuron(hf: PreTrainedModel, pair: Pair) -> Float[Tensor, "prompt layer ne
 
 def _through(hf: PreTrainedModel, pair: Pair, site: str, module: str) -> Float[Tensor, "prompt layer unit"]:
     """Each unit's own rows of the module's matrix, applied to its own activation."""
-    trace = run(hf, pair.clean_scores, keep=(site, "resid_post"))
+    trace = run(hf, pair.clean, keep=(site, "resid_post"))
     read, layers = reader(hf, pair, trace), []
     for layer in range(hf.config.num_hidden_layers):
         weight = part(hf, module, layer).weight

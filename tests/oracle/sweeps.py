@@ -49,7 +49,7 @@ def grid(
 
     `neurons` are the coordinates of the axis `neuron`. The last axis runs fastest.
     """
-    positions = list(range(pair.clean_scores.shape[1]))
+    positions = list(range(pair.clean.shape[1]))
     choices: dict[str, Sequence[int | Int[Tensor, " prompt"]]] = {
         "head": range(n_heads(hf, site)),
         "neuron": neurons,
@@ -83,7 +83,7 @@ def index_of(site: str, **at: int | Int[Tensor, " prompt"]) -> Index:
 @cache
 def unpatched(hf: PreTrainedModel, pair: Pair) -> tuple[Trace, Trace]:
     """The clean and the corrupted prompts, every site kept: run once, since they are the same for every patch."""
-    return run(hf, pair.clean_scores, keep=sites_of(hf)), run(hf, pair.corrupted, keep=sites_of(hf))
+    return run(hf, pair.clean, keep=sites_of(hf)), run(hf, pair.corrupted, keep=sites_of(hf))
 
 
 def effects(
@@ -103,7 +103,7 @@ def effects(
     gap = (score(clean.logits) - score(corrupted.logits)).mean()
     recipient, base, given = (pair.corrupted, score(corrupted.logits), clean)
     if direction == "noise":
-        recipient, base, given = (pair.clean_scores, score(clean.logits), corrupted)
+        recipient, base, given = (pair.clean, score(clean.logits), corrupted)
     columns = []
     for patch in patches:
         patch = patch if isinstance(patch, tuple) else (patch,)

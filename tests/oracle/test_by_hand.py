@@ -72,7 +72,9 @@ def asked(hf: GPT2LMHeadModel, pair: Pair) -> uw.Contrast:
 
 
 def test_baselines(asked: uw.Contrast) -> None:
-    np.testing.assert_allclose([asked.clean.item(), asked.spoiled.item(), asked.gap], [-2, -3, 1], rtol=0, atol=1e-9)
+    np.testing.assert_allclose(
+        [asked.clean_scores.item(), asked.corrupted_scores.item(), asked.gap], [-2, -3, 1], rtol=0, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("question", BY_HAND, ids=lambda question: "-".join((*question[:2], *question[2])))

@@ -96,12 +96,12 @@ def test_effects_run_from_nothing_to_the_whole_gap(
 ) -> None:
     contrast = pair(hf, lengths, corruption)
     score = logit_difference(contrast)
-    clean, corrupted = (score(run(hf, x).logits) for x in (contrast.clean_scores, contrast.corrupted))
+    clean, corrupted = (score(run(hf, x).logits) for x in (contrast.clean, contrast.corrupted))
     assert (clean - corrupted).mean() > 1  # far above rounding, so that effects are exact to 1e-12
     everything = effects(hf, contrast, [Patch("resid_pre", 0, index_of("resid_pre"))], direction)[:, 0]
     close(everything, whole * (clean - corrupted) / (clean - corrupted).mean())
     by_pos = sweep(hf, contrast, "resid_pre", ("layer", "pos"), direction)
-    same = contrast.clean_scores == contrast.corrupted
+    same = contrast.clean == contrast.corrupted
     inside = torch.arange(same.shape[1]) < contrast.lengths[:, None]
     assert (by_pos[:, 0][same & inside] == 0).all()
     assert (by_pos[:, 0][~same & inside] != 0).all()

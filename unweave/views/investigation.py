@@ -214,7 +214,7 @@ def settings_table(results: "Sequence[xarray.DataArray | xarray.Dataset]") -> Ta
         for name, value in result.attrs.items():
             if name not in hidden and value not in ("", -1):
                 shown = ", ".join(value) if isinstance(value, list) else str(value)
-                shown = ("no", "yes")[int(value)] if name == "bos" else shown
+                shown = ("yes" if value else "no") if name == "bos" else shown
                 values.setdefault(str(name).replace("_", " "), {})[shown] = None
     rows = tuple((name, ", ".join(given)) for name, given in values.items())
     return Table(("setting", "value"), rows, "Settings", align="ll")

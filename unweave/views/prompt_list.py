@@ -195,8 +195,8 @@ def _words(prompts: Prompts) -> dict[int, str]:
 
 def _columns(pair: PromptPair) -> list[tuple[str, str, list[str]]]:
     """For each position the clean token, the corrupted one, and the roles that stand there."""
-    width = max(len(pair.clean_scores), len(pair.corrupted))
-    clean = [*pair.clean_scores, *[""] * (width - len(pair.clean_scores))]
+    width = max(len(pair.clean), len(pair.corrupted))
+    clean = [*pair.clean, *[""] * (width - len(pair.clean))]
     corrupted = [*pair.corrupted, *[""] * (width - len(pair.corrupted))]
     names = [[name for name, place in pair.roles.items() if place == at] for at in range(width)]
     return list(zip(clean, corrupted, names, strict=True))
@@ -215,7 +215,7 @@ def _outcome(pair: PromptPair, metric: str) -> str:
 def _item(place: int, pair: PromptPair, metric: str) -> dict[str, object]:
     """What the template writes of a prompt."""
     two = bool(pair.corrupted)
-    spoken = "clean: " + "".join(pair.clean_scores) + ("; corrupted: " + "".join(pair.corrupted) if two else "")
+    spoken = "clean: " + "".join(pair.clean) + ("; corrupted: " + "".join(pair.corrupted) if two else "")
     outcome = _outcome(pair, metric)
     return {"place": place, "outcome": outcome, "two": two, "spoken": spoken, "columns": _columns(pair)}
 
