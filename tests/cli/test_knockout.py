@@ -81,11 +81,11 @@ def test_an_input_stands_before_its_head_or_behind_it(run: Command, folder: Path
 
 
 MISTAKES = [
-    (["--heads", "9", "--model", "FOLDER"], "'9' is not a head; write (9, 6) or '9.6'"),
+    (["--heads", "9", "--model", "FOLDER"], "'9' is not a place in a model"),
     (["--heads", "2.4", "--model", "FOLDER"], "heads 0 to 3"),
     (["--heads", "3.0", "--model", "FOLDER"], "layers 0 to 2, got 3"),
     (["--heads", "q 2.9", "--model", "FOLDER"], "heads 0 to 3"),
-    (["--heads", "x 2.1", "--model", "FOLDER"], "'x' cannot be knocked out; choose among z q k v"),
+    (["--heads", "x 2.1", "--model", "FOLDER"], "'x 2.1' is not a place in a model"),
     (["--heads", "2.1, z 2.1", "--model", "FOLDER"], "is named twice"),
     (["--heads", "2.1, 2.1"], "--heads: 2.1 is named twice"),
     (["--heads", ""], "--heads: expected names between commas"),
@@ -105,7 +105,7 @@ MISTAKES = [
     (["--backups", "--heads", "1.1 + q 1.2"], "--backups: it takes heads alone"),
     (["--backups", "--heads", "1.1, 1.2"], "write --heads '1.1 + 1.2' for all together"),
     (["--source", "clean"], "'zero' takes no values from prompts"),
-    (["--heads", "q 2.kv1", "--model", "FOLDER"], "is a key/value head"),
+    (["--heads", "q 2.kv1", "--model", "FOLDER"], "names a key/value head"),
     (["--backups", "--heads", "1.1", "--measure", "drop"], "drop --measure"),
     (["--backups", "--heads", "1.1", "--metric", "kl", "--task", "bare.jsonl", "--model", "FOLDER"], "wrong"),
     (["--out", "folder"], ".nc or .html"),

@@ -9,8 +9,8 @@ import pytest
 
 import unweave as uw
 from tests.cli.command import ENVIRONMENT, Command, one_line
-from unweave.circuits import tables
 from unweave.circuits.senders import Senders
+from unweave.nodes import head_name
 
 # A random model has no circuit: everything that is not 0 is kept.
 LOOSE = ["--threshold", 0, "--edge-threshold", 0, "--alpha", 1, "--levels", 2, "--screen", 2, "--roles", "S2,S1"]
@@ -26,7 +26,9 @@ def test_it_prints_keeps_and_draws_what_the_library_finds(run: Command, folder: 
     assert len(expected.edges) > 3
     assert uw.Circuit.load("new/found/circuit.json") == expected
     rows = run.table()
-    groups = [[group.name, tables.names(group.heads), " ".join(group.roles)] for group in expected.groups]
+    groups = [
+        [group.name, ", ".join(map(head_name, sorted(group.heads))), " ".join(group.roles)] for group in expected.groups
+    ]
     assert rows[: len(groups) + 1] == [["group", "heads", "at"], *groups]
     strongest = sorted(expected.edges, key=lambda edge: -abs(edge.effect or 0))[:3]
     assert [row[:2] for row in rows[len(groups) + 1 :]] == [

@@ -10,6 +10,7 @@ import unweave as uw
 from tests.oracle.both import both, contrast, table, tables
 from tests.oracle.models import FAMILIES
 from tests.oracle.sweeps import Patch, effects, index_of, sweep
+from unweave.nodes import read_nodes
 
 TOLERANCE = 1e-9
 STREAM = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
@@ -108,17 +109,17 @@ def test_addresses(case: Case) -> None:
     patches = {
         "resid_pre 1": Patch("resid_pre", 1, index_of("resid_pre")),
         "attn_out 0 @S2": Patch("attn_out", 0, index_of("attn_out", role=s2)),
-        "mlp_out 1 @2": Patch("mlp_out", 1, index_of("mlp_out", pos=2)),
+        "mlp 1 @2": Patch("mlp_out", 1, index_of("mlp_out", pos=2)),
         "z 1.2": Patch("z", 1, index_of("z", head=2)),
         "q 1.0 @end": Patch("q", 1, index_of("q", head=0, role=end)),
         "k 0.1 @S2": Patch("k", 0, index_of("k", head=1, role=s2)),
         "v 1.0": Patch("v", 1, index_of("v", head=0)),
         "pattern 1.2 @end": Patch("pattern", 1, index_of("pattern", head=2, role=end)),
-        "mlp_post 0.3": Patch("mlp_post", 0, index_of("mlp_post", neuron=3)),
+        "mlp_post 0.n3": Patch("mlp_post", 0, index_of("mlp_post", neuron=3)),
     }
     together = [
-        ["z 1.2", "mlp_post 0.3"],
-        ["attn_out 0 @S2", "mlp_out 1 @2"],
+        ["z 1.2", "mlp_post 0.n3"],
+        ["attn_out 0 @S2", "mlp 1 @2"],
         ["q 1.0 @end", "k 0.1 @S2", "v 1.0", "pattern 1.2 @end"],
         ["resid_pre 1", "k 0.1 @S2"],
     ]
@@ -130,7 +131,8 @@ def test_addresses(case: Case) -> None:
     )
     result = uw.patch_at(side.contrast, [*patches, *together], direction=direction, progress=False)
     same_table(result, expected.numpy(), ("address",))
-    assert list(result.address.values) == [*patches, *(" + ".join(group) for group in together)]
+    asked = [*patches, *(" + ".join(group) for group in together)]
+    assert [read_nodes(str(name)) for name in result.address.values] == [read_nodes(name) for name in asked]
 
 
 def test_axes_come_in_the_order_asked_for() -> None:

@@ -286,8 +286,8 @@ def _asked(says: Mapping[str, str], dims: tuple[str, ...]) -> str:
 def replaced(says: Mapping[str, str]) -> str:
     """What was knocked out together, what replaces it, and where."""
     of = f" of the {says['source']} prompts" if says["source"] in ("clean", "corrupted") else ""
-    whom = says.get("knocked_out", "")
-    whom += " together, " if "," in whom else ", " if whom else ""
+    whom = says.get("knocked_out", "").replace(", ", " + ")
+    whom += " together, " if "+" in whom else ", " if whom else ""
     return f"{whom}replaced by: {says['how']}{of}, at {says['at']}"
 
 

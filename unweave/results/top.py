@@ -152,8 +152,8 @@ def _nodes(site: str, where: Mapping[str, int | str]) -> tuple[Node, ...]:
     try:
         if listed is not None:
             return read_nodes(listed)
-        if set(where) - {"layer", part, place} or "layer" not in where:
-            return ()
+        if set(where) - {"layer", part, place} or not isinstance(where.get("layer"), int | np.integer):
+            return ()  # of several layers, or of a curve's name
         at = None if place is None else where[place]
         number = None if part is None else int(where[part])
         return (Node(site if site in NODE_SITES else default, int(where["layer"]), number, at, kv=part == "kv_head"),)
