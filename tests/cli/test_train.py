@@ -79,9 +79,11 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        while not (tmp_path / "run" / "state.safetensors").exists():
+        state, written = tmp_path / "run" / "state.safetensors", set()
+        while len(written) < 2:  # once the second state is written, an epoch is done
             assert process.poll() is None
-            time.sleep(0.05)
+            written |= {state.stat().st_mtime_ns} if state.exists() else set()
+            time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         out, errors = process.communicate(timeout=60)
     assert process.returncode == 130

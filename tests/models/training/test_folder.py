@@ -107,7 +107,7 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 
 
 def test_no_training_in_a_folder(tmp_path):
-    with pytest.raises(uw.InputError, match=r"no training in .* give a folder that uw\.train wrote"):
+    with pytest.raises(uw.InputError, match=r"no training in .* give a folder that uw\.training\.train wrote"):
         uw.training.checkpoints(tmp_path)
 
 
