@@ -48,7 +48,7 @@ def test_a_mean_that_a_few_prompts_make_is_not_told_from_zero() -> None:
 def test_a_corruption_that_takes_nothing_away_is_said() -> None:
     said = shortfall(scored(GOOD, [score + (-1) ** n for n, score in enumerate(GOOD)]))
     assert said.startswith("the corrupted prompts lower the logit difference of 3.06 by ")
-    assert said.endswith("which is not told from 0")
+    assert said.endswith("not significantly different from 0")
     assert shortfall(scored([2.0], [3.0])) == (
         "the corrupted prompts lower the logit difference of 2.00 by −1.00, which is not above 0"
     )

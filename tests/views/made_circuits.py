@@ -210,7 +210,7 @@ def head_scores() -> xr.DataArray:
     cells = {("induction", 3, 0): 0.8, ("previous token", 1, 1): 0.9}
     scores = ["duplicate token", "previous token", "induction"]
     axes = {"score": scores, "layer": range(6), "head": range(3)}
-    attention = {**made.ATTENTION, "zero": "does not look there", "one": "looks there alone"}
+    attention = {**made.ATTENTION, "zero": "does not look there", "one": "looks only there"}
     result = made.result(axes, cells, **{**attention, "method": "head scores"})
     return result.copy(data=np.abs(result.values)).drop_vars(["clean", "corrupted", "total"])
 

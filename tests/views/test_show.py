@@ -119,7 +119,7 @@ def test_heads_told_from_0_lead_and_the_largest_of_the_others_follow():
     (block,) = uw.show(effects, n=2).blocks
     assert isinstance(block, Figure)
     assert "the 2 heads, of " in block.caption
-    assert "those told from 0 before others." in block.caption
+    assert "significant ones first." in block.caption
 
 
 def test_a_picture_that_is_not_known_is_refused():

@@ -197,8 +197,8 @@ def _search(
     if not frontier:
         largest = float(abs(table["mean"]).max())
         raise InputError(
-            f"sketch: no head has a direct effect of {rules.threshold:.1%} or more that is told from 0 over "
-            f"{len(search.pair.prompts)} prompts (the largest is {largest:.1%}); lower threshold, or give more prompts"
+            f"sketch: no head has a direct effect of {rules.threshold:.1%} or more, significantly different from 0 "
+            f"over {len(search.pair.prompts)} prompts (the largest is {largest:.1%}); lower threshold, or add prompts"
         )
     rows = {node.head: table.sel(layer=node.head[0], head=node.head[1]) for node in frontier}
     for node in frontier:

@@ -34,7 +34,7 @@ SCORES_OF_HEADS = register(
         quantity="attention",
         unit="share",
         zero="does not look there",
-        one="looks there alone",
+        one="looks only there",
         picture="unweave.views.head_pictures:score_blocks",
         dims=("prompt", "score", "layer", "head"),
     )

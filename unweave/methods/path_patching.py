@@ -10,7 +10,7 @@ Wang et al. 2022 (arXiv 2211.00593), appendix B; Goldowsky-Dill et al. 2023 (arX
 Conventions differ, and are named in the result:
 
 - the direct path from sender to receiver goes through the residual stream and, with `mlps="live"`, through MLPs, but
-  through no other head. `mlps="frozen"` leaves the direct edge alone, whether an MLP receives or not;
+  through no other head. `mlps="frozen"` leaves only the direct edge, whether an MLP receives or not;
 - `attention="z"` (the paper) holds the outputs `z` of all other heads at the recipient's. Receivers of an earlier layer
   do not act on later ones while inputs are read;
 - `attention="qkv"` holds the queries, keys and values of all heads, except those that receive. What a receiving head

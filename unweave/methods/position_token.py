@@ -69,7 +69,7 @@ def position_token(
     memory: int | float | None = None,
     progress: Progress | bool | None = None,
 ) -> xr.Dataset:
-    """The score with heads patched from six data sets, for all heads at once and for each alone.
+    """The score with heads patched from six data sets, for all heads at once and for each by itself.
 
     Args:
         pair: the model, the task's prompts, and the metric; its corrupted prompts are not used.

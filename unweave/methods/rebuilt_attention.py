@@ -32,7 +32,7 @@ REBUILT = register(
         quantity="attention",
         unit="share",
         zero="does not look there",
-        one="looks there alone",
+        one="looks only there",
         picture="unweave.views.classifier_pictures:rebuilt_blocks",
         dims=("prompt", "address", "q_pos", "k_pos"),
     )
@@ -44,7 +44,7 @@ KINDS = ("tokens alone", "tokens and positions", "the model")
 def rebuilt_attention(
     model: Model, prompts: Prompts | str | Sequence[str] | Int[Tensor, "prompt pos"], head: NodeName
 ) -> xr.DataArray:
-    """Where a head of the first layer looks, as far as tokens alone and tokens with positions say.
+    """Where a head of the first layer looks, by only the tokens, and by tokens with positions.
 
     Args:
         model: any model.

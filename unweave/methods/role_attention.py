@@ -30,7 +30,7 @@ from unweave.registry import LOOKS, Method, register
 if TYPE_CHECKING:
     import xarray as xr
 
-_SHARE: dict[str, Any] = {"unit": "share", "zero": "does not look there", "one": "looks there alone"}
+_SHARE: dict[str, Any] = {"unit": "share", "zero": "does not look there", "one": "looks only there"}
 BETWEEN = register(
     Method(
         "attention between roles",

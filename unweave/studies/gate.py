@@ -26,7 +26,9 @@ def shortfall(pair: Contrast) -> str:
     if not gap.above:
         metric = "it" if said else f"the {pair.metric.name} of {number(clean.mean)}"
         lost = f"the corrupted prompts lower {metric} by {_figures(gap)}"
-        said.append(f"{lost}, which is not told from 0" if gap.n > 1 else f"{lost}, which is not above 0")
+        said.append(
+            f"{lost}, which is not significantly different from 0" if gap.n > 1 else f"{lost}, which is not above 0"
+        )
     return "; ".join(said).replace("\u00a0", " ")
 
 

@@ -95,7 +95,7 @@ def _carried(subject: Subject) -> list[Step]:
         Step("tokens", "patching by layer and token", lambda found, report: by_token(pair, stream_of(subject), report)),
         Step("roles", "patching by layer and role", lambda found, report: _roles(subject, report)),
         Step("heads", "patching heads", lambda found, report: patch(pair, parts, HEADS, progress=report)),
-        Step("heads-noise", "spoiling heads", spoiled, long=True),
+        Step("heads-noise", "noising heads", spoiled, long=True),
         Step(
             "heads-role", "patching heads by role", lambda found, report: _by_head_and_role(subject, report), long=True
         ),
@@ -137,7 +137,7 @@ def leading(found: Results) -> list[Head]:
 
 
 def strongest(found: Results) -> list[Head]:
-    """The head with the largest direct effect for the answer, of those told from 0; spoiling it costs most."""
+    """The head with the largest direct effect for the answer, of the significant ones; noising it costs most."""
     paths = needed(found, "paths")
     rows = top(paths, paths[0].size, "low")
     return heads_of([row for row in rows if row.p_holm <= 0.05 and row.mean < 0][:1] or list(rows)[:1])

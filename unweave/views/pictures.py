@@ -193,7 +193,7 @@ def _leading(figure: "go.Figure", title: str, table: "xarray.Dataset", leading: 
     n = leading.sizes["address"]
     some = f"Shown {'is the head' if n == 1 else f'are the {n} heads'}, of {total}, with the largest cell"
     told = significant(table)
-    chosen = f"{some}." if told.all() or not told.any() else f"{some}, those told from 0 before others."
+    chosen = f"{some}." if told.all() or not told.any() else f"{some}, significant ones first."
     return Figure(figure, title, note=chosen)
 
 

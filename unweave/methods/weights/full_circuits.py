@@ -98,7 +98,7 @@ def qk_circuit(
         "quantity": "attention" if softmax else "attention score",
         "unit": "share" if softmax else "",
         "zero": "does not look there" if softmax else "neither sought nor avoided",
-        "one": "looks there alone" if softmax else "e times the attention of a score of 0",
+        "one": "looks only there" if softmax else "e times the attention of a score of 0",
     }
     return weights_to_xarray(model, scores, axes, attrs, _numbers(rows, query, over) | _numbers(rows, key, over))
 
@@ -113,7 +113,7 @@ def ov_circuit(
     outputs: Sequence[str] | Sequence[int] | Tensor | None = None,
     norm_scale: float = 1.0,
 ) -> xr.DataArray:
-    """What each head says of each output where it looks at one token or position alone.
+    """What each head says of each output if it looks at only one token or position.
 
     Args:
         model: any model; positions need learned ones.

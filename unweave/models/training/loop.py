@@ -191,6 +191,6 @@ def _parts(examples: Examples) -> Iterator[Examples]:
 
 def _where_it_stopped(done: Training, kept: TrainingFolder | None) -> str:
     if not done.history:
-        return "training was stopped before it began"
+        return "training was stopped before an epoch was done"
     where = "not on disk, as there is no folder" if kept is None else f"kept in {kept.path}"
     return f"training was stopped; {done.history[-1].epoch} of {done.recipe.epochs} epochs are done, and {where}"

@@ -26,7 +26,7 @@ from unweave.registry import Method, register
 from unweave.studies.palindrome.subject import SWEPT, PalindromeSubject
 from unweave.studies.palindrome.weights import OUTPUTS, Pair, pair_name
 
-_SHARE: dict[str, Any] = {"unit": "share", "zero": "does not look there", "one": "looks there alone"}
+_SHARE: dict[str, Any] = {"unit": "share", "zero": "does not look there", "one": "looks only there"}
 TO_MIRROR = register(Method("attention to the mirror image", quantity="attention", **_SHARE))
 FROM_END = register(Method("attention from END", quantity="attention", **_SHARE))
 
