@@ -120,7 +120,7 @@ MISTAKES = [
     (["--screen", "-1"], "--screen"),
     (["--roles", "S2,,S1"], "--roles: expected names between commas"),
     (["--roles", "S3", "--model", "FOLDER"], "role 'S3' is not among this task's roles"),
-    (["--threshold", "1000", "--model", "FOLDER"], "lower threshold, or give more prompts"),
+    (["--threshold", "1000", "--model", "FOLDER"], "lower threshold, or add prompts"),
     (["--prompts", "1", "--model", "FOLDER"], "1 prompt is too few"),
     (["--out", "taken"], "taken"),
     (["--out", "taken/found"], "taken"),
