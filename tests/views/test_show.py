@@ -6,8 +6,11 @@ import pytest
 import xarray as xr
 
 import unweave as uw
+from tests.oracle.both import both
+from tests.oracle.models import FAMILIES
 from tests.views import made, made_circuits
 from unweave.results import summary, top
+from unweave.results.summary import summaries
 from unweave.views.attention_view import Attention
 from unweave.views.blocks import Figure, Table, Text
 from unweave.views.pictures import blocks_of, leading_heads
@@ -163,3 +166,20 @@ def test_open_writes_a_page_and_asks_the_browser_for_it(monkeypatch: pytest.Monk
 def test_tables_and_blocks_are_shown_too():
     assert isinstance(uw.show(top(made.heads(), 3)).blocks[0], Table)
     assert uw.show(Text(("a",))).blocks == (Text(("a",)),)
+
+
+def test_the_difference_of_two_results_is_no_patch(tmp_path: Path):
+    # xarray keeps the attributes that both share, the method's name among them.
+    pair = both(next(iter(FAMILIES)), "equal", "swap").contrast
+    noise, denoise = (uw.patch(pair, "z", ("layer", "head"), way, progress=False) for way in ("noise", "denoise"))
+    sites = xr.Dataset({"z": noise, "again": noise})
+    for one, other in ((noise, denoise), (sites, xr.Dataset({"z": denoise, "again": denoise})), (summary(noise), summary(denoise))):
+        difference = one - other
+        (first, *_) = blocks_of(difference)
+        assert "Computed values" in first.title
+        uw.report([one, difference], tmp_path / "report.html")
+        assert "computed values" in {table.attrs["quantity"] for table in summaries(difference).values()}
+    for kept in (noise, noise.isel(head=0), noise.mean("prompt"), sites):
+        assert "Computed values" not in blocks_of(kept)[0].title
+    uw.save(noise, tmp_path / "noise.nc")
+    assert blocks_of(uw.load(tmp_path / "noise.nc"))[0].title == blocks_of(noise)[0].title

@@ -262,10 +262,9 @@ def unsure_said(found: Leaders, write: Write) -> str:
     return f"; large too, but not significantly different from 0: {listed(cells)}" if cells else ""
 
 
-def receivers_said(receivers: str | Sequence[str]) -> str:
+def receivers_said(receivers: Sequence[str]) -> str:
     """`["v 8.6", "v 8.10", "mlp 9"]` in words: `the values of 8.6 and 8.10 and MLP 9`."""
-    receivers = receivers.split(", ") if isinstance(receivers, str) else list(receivers)  # of an older file
-    if receivers == ["logits"]:
+    if list(receivers) == ["logits"]:
         return "the logits"
     by_input: dict[str, list[str]] = {}
     for node in map(read_node, receivers):

@@ -17,6 +17,7 @@ from unweave.metrics.protocol import Metric
 from unweave.nodes import Head, head_name
 from unweave.progress import Progress
 from unweave.registry import Method, register
+from unweave.results.origin import stamped
 from unweave.studies.palindrome.subject import PalindromeSubject
 
 ALONE = register(Method("heads alone", quantity="share right", unit="share", zero="always wrong", one="always right"))
@@ -44,7 +45,7 @@ def ablations(subject: PalindromeSubject, metric: Metric, report: Report) -> xr.
     n = len(PARTS)
     kinds = [xr.concat(rows[at : at + n], "part", combine_attrs="drop_conflicts") for at in range(0, len(rows), n)]
     joined = xr.concat(kinds, "how", combine_attrs="drop_conflicts")
-    return joined.transpose("prompt", "how", "part", "address").assign_attrs(site="", how="")
+    return stamped(joined.transpose("prompt", "how", "part", "address").assign_attrs(site="", how=""))
 
 
 def _flat(found: xr.DataArray) -> xr.DataArray:
@@ -74,7 +75,7 @@ def paths(subject: PalindromeSubject, receivers: Sequence[Head], report: Report)
             report(len(rows), len(asked))
     joined = xr.concat(rows, "receiver", combine_attrs="drop_conflicts")
     named = joined.rename(address="sender").assign_coords(receiver=list(asked))
-    return named.transpose("prompt", "sender", "receiver").assign_attrs(receivers=["logits", *each])
+    return stamped(named.transpose("prompt", "sender", "receiver").assign_attrs(receivers=["logits", *each]))
 
 
 def subsets(subject: PalindromeSubject, report: Report) -> xr.DataArray:

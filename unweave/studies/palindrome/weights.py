@@ -8,6 +8,7 @@ from unweave.methods.norm_scales import norm_scales
 from unweave.methods.weights.composition_circuits import k_composition, mean_query, v_composition
 from unweave.methods.weights.full_circuits import qk_circuit
 from unweave.nodes import Head, head_name
+from unweave.results.origin import stamped
 from unweave.studies.palindrome.subject import PALINDROME, PalindromeSubject
 
 Pair = tuple[Head, Head]
@@ -50,4 +51,4 @@ def pair_name(pair: Pair) -> str:
 def _row(pairs: Sequence[Pair], make: Callable[[Head, Head], xr.DataArray]) -> xr.DataArray:
     rows = [make(*pair) for pair in pairs]
     joined = xr.concat(rows, "address", combine_attrs="drop_conflicts")
-    return joined.assign_coords(address=[pair_name(pair) for pair in pairs])
+    return stamped(joined.assign_coords(address=[pair_name(pair) for pair in pairs]))
