@@ -197,5 +197,5 @@ def test_attribution_patching_is_patching_to_first_order(family: str, site: str,
     run = pair.model.run(pair.prompts, edits=[uw.Edit(site, 1, own + SMALL * (donor - own))])
     np.testing.assert_allclose(whole, (pair.metric(run) - pair.clean_scores) / pair.gap / SMALL, rtol=1e-3, atol=1e-5)
     if "role" not in over:
-        others = [dim for dim in over if dim != "layer"]
+        others = [dim for dim in predicted.dims if dim not in ("prompt", "layer")]
         np.testing.assert_allclose(predicted.sel(layer=1).sum(others), whole, rtol=1e-9, atol=1e-12)

@@ -28,7 +28,7 @@ from unweave.engine.executor import Portion, WorkItem
 from unweave.engine.memory import RowBudget, projected, recording_bytes, row_budget
 from unweave.engine.recording import Recording, record, sites_to_keep
 from unweave.models.config import Config
-from unweave.models.forward import attention_z, looks_ahead, mlp, project, read_by, stage_read
+from unweave.models.forward import attention_z, looks_ahead, mlp_neurons, project, read_by, stage_read
 from unweave.models.run import Key
 from unweave.nodes import Node
 
@@ -113,11 +113,11 @@ class Responses:
     recording: Recording
     prompt: int
 
-    def of_mlp(self, layer: int, changes: Changes) -> Float[Tensor, "sender pos d_model"]:
-        """The change of what an MLP writes."""
+    def of_neurons(self, layer: int, changes: Changes) -> Float[Tensor, "sender pos d_mlp"]:
+        """The change of an MLP's activations."""
         stream = self._read(stage_read(self.graph.config, "mlp", layer), changes)
-        out = mlp(self.graph.config, self.recording.weights.layers[layer], stream)
-        return out[1:] - out[0]
+        post = mlp_neurons(self.graph.config, self.recording.weights.layers[layer], stream)
+        return post[1:] - post[0]
 
     def of_heads(
         self, site: str, layer: int, parts: Sequence[int], changes: Changes
@@ -154,14 +154,14 @@ class Responses:
         """The change of what a receiver writes to the stream; of the logits, what they read."""
         if receiver.site == "logits":
             return changes.values
+        weights = self.recording.weights.layers[receiver.layer]
         if receiver.site == "mlp_out":
-            return self.of_mlp(receiver.layer, changes)
+            assert weights.w_out is not None
+            return F.linear(self.of_neurons(receiver.layer, changes), weights.w_out)
         assert receiver.part is not None
         change = self.of_heads(receiver.site, receiver.layer, [receiver.part], changes)
-        share = change.shape[2]
-        w_o = self.recording.weights.layers[receiver.layer].w_o
-        columns = slice(receiver.part * share * change.shape[3], (receiver.part + 1) * share * change.shape[3])
-        return F.linear(change.flatten(2), w_o[:, columns])
+        width = change.shape[2] * change.shape[3]
+        return F.linear(change.flatten(2), weights.w_o[:, receiver.part * width : (receiver.part + 1) * width])
 
     def _read(self, stage: int, changes: Changes) -> Float[Tensor, "run pos d_model"]:
         """The stream before a stage as it is, and with each change."""

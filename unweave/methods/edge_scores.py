@@ -35,7 +35,6 @@ from unweave.models.run import Key
 from unweave.nodes import Node
 
 Table = Float[Tensor, "prompt sender receiver"]
-POINTS = ("recipient", "inputs", "activations", "ends")
 
 
 @dataclass(frozen=True)
@@ -62,10 +61,13 @@ def edge_scores(
     one = edge_bytes(graph, n_pos, itemsize) + gradient_bytes(context)
     one += 2 * len(graph.receivers) * n_pos * graph.config.d_model * itemsize
     found: list[list[Tensor]] = [[], []]
+    # Of responses the gradient is taken one product before the stream.
+    sites = ("z", "mlp_post") if graph.config.d_mlp else ("z",)
+    outputs = [(site, layer) for layer in range(graph.config.n_layers) for site in sites]
 
     def run(prompts: range) -> None:
         batch = _Batch(context, graph, prompts, record_edges(graph, context, prompts), places, budget)
-        slopes = gradients(context, context.recipient, prompts, [*keys_at_outputs(graph), *_written_by(graph)])
+        slopes = gradients(context, context.recipient, prompts, [*keys_at_outputs(graph), *outputs])
         made = [batch.gradient(batch.mean_slopes(path, steps, slopes))]
         made += [batch.local(slopes)] if local else []
         for table, part in zip(found, made, strict=False):
@@ -74,11 +76,6 @@ def edge_scores(
 
     in_portions(len(context.recipient), budget // 2 // one, run)
     return EdgeScores(torch.cat(found[0]), torch.cat(found[1]) if local else None)
-
-
-def _written_by(graph: EdgeGraph) -> list[Key]:
-    """The heads' outputs; what MLPs write is among `keys_at_outputs`."""
-    return [("z", layer) for layer in range(graph.config.n_layers)]
 
 
 @dataclass(frozen=True)
@@ -166,8 +163,8 @@ class _Batch:
         """Of all receivers of one kind in a layer."""
         n, at = responses.prompt, slice(changes.first, changes.positions.stop)
         if site == "mlp":
-            slope = found.slopes["mlp_out", layer][n, at]
-            return einsum(responses.of_mlp(layer, changes), slope, "s p d, p d -> s")[:, None]
+            slope = found.slopes["mlp_post", layer][n, at]
+            return einsum(responses.of_neurons(layer, changes), slope, "s p d, p d -> s")[:, None]
         parts = range(self.graph.config.n_heads if site == "q" else self.graph.config.n_kv_heads)
         change = responses.of_heads(site, layer, parts, changes)
         slope = found.slopes["z", layer][n, at]
