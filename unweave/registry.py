@@ -62,6 +62,7 @@ MODULES = (
     "unweave.methods.weights.full_circuits",
     "unweave.circuits.completeness",
     "unweave.circuits.curve",
+    "unweave.circuits.edge_curve",
     "unweave.circuits.faithfulness",
     "unweave.circuits.minimality",
     "unweave.studies.palindrome.ablations",
