@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
+import xarray as xr
 
 from unweave.circuits.circuit import Circuit, Group
 from unweave.nodes import Edge
@@ -22,10 +22,7 @@ from unweave.views.evaluation_findings import (
     scale_of,
 )
 from unweave.views.scope import subjects
-from unweave.views.wording import counted, interval, listed, percent
-
-if TYPE_CHECKING:
-    import xarray
+from unweave.views.wording import Result, counted, interval, listed, percent
 
 
 def group_table(circuit: Circuit, title: str = "") -> Table:
@@ -115,7 +112,7 @@ def group_facts(circuit: Circuit, does: Mapping[str, tuple[str, str]] | None = N
     return tuple(facts)
 
 
-def score_facts(results: "Sequence[xarray.DataArray | xarray.Dataset]") -> tuple[Fact, ...]:
+def score_facts(results: Sequence[Result]) -> tuple[Fact, ...]:
     """What the tests add to the answer, of those that are among the results."""
     makers = {
         "faithfulness": _faithful,
@@ -123,8 +120,6 @@ def score_facts(results: "Sequence[xarray.DataArray | xarray.Dataset]") -> tuple
         "completeness": _complete,
         "minimality": _minimal,
     }
-    import xarray as xr
-
     tests = [one for one in results if isinstance(one, xr.Dataset)]
     said = zip(tests, subjects(tests), strict=True)
     facts = [(str(test.attrs.get("method", "")), test, subject) for test, subject in said]
@@ -137,7 +132,7 @@ def score_facts(results: "Sequence[xarray.DataArray | xarray.Dataset]") -> tuple
     )
 
 
-def _faithful(table: "xarray.Dataset") -> list[Fact]:
+def _faithful(table: xr.Dataset) -> list[Fact]:
     own, score = table.sel(kept="circuit"), table["score"].mean("prompt")
     mean, whole, none = (float(score.sel(kept=name)) for name in ("circuit", "model", "nothing"))
     scale = scale_of(table, none, whole)
@@ -153,16 +148,16 @@ def _faithful(table: "xarray.Dataset") -> list[Fact]:
     return [*facts, Fact("negative control", control)] if control else facts
 
 
-def _curve(table: "xarray.Dataset") -> list[Fact]:
+def _curve(table: xr.Dataset) -> list[Fact]:
     return [Fact("the best few heads", curve_finding(table), halves_said(table.attrs))]
 
 
-def _complete(table: "xarray.Dataset") -> list[Fact]:
+def _complete(table: xr.Dataset) -> list[Fact]:
     value = "not complete" if fails(table).any() else "no set fails"
     return [Fact("completeness", value, completeness_finding(table).removeprefix("Not complete: "), True)]
 
 
-def _minimal(table: "xarray.Dataset") -> list[Fact]:
+def _minimal(table: xr.Dataset) -> list[Fact]:
     helping, against = minimality_counts(table)
     least = table.isel(address=int(np.argmin(table["size"].values)))
     low, high = percent(float(least["share_low"])), percent(float(least["share_high"]))

@@ -1,9 +1,10 @@
 """What heads do, with the numbers for it: named heads, scores, attention between roles, position against token."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
+import xarray as xr
 
 from unweave.results.labels import number
 from unweave.results.summary import significant, summary
@@ -12,9 +13,6 @@ from unweave.views.blocks import Block, Figure, Table
 from unweave.views.charts.heatmap import heatmap
 from unweave.views.charts.scatter import scatter
 from unweave.views.wording import counted, interval, listed, percent
-
-if TYPE_CHECKING:
-    import xarray
 
 _MOST_NAMED = 3
 # Measures that chance can make are shown with their intervals.
@@ -97,7 +95,7 @@ def _both_names(head: NamedHeadLike) -> str:
     )
 
 
-def split_blocks(result: "xarray.DataArray", title: str = "") -> list[Block]:
+def split_blocks(result: xr.DataArray, title: str = "") -> list[Block]:
     """What each part does to the right answer against what it does to the wrong one.
 
     Args:
@@ -115,7 +113,7 @@ def split_blocks(result: "xarray.DataArray", title: str = "") -> list[Block]:
     return [Figure(figure, title or split_finding(right, wrong), note=caption)]
 
 
-def split_finding(right: "xarray.DataArray", wrong: "xarray.DataArray") -> str:
+def split_finding(right: xr.DataArray, wrong: xr.DataArray) -> str:
     """Of the parts with the largest contributions, what each does to the right and to the wrong answer."""
     tables = [summary(side) for side in (right, wrong)]
     said = []
@@ -130,7 +128,7 @@ def head_evidence(found: HeadTypesLike) -> dict[str, str]:
     return {_name(head): _said(head) for head in found.heads}
 
 
-def score_blocks(result: "xarray.DataArray", title: str = "") -> list[Block]:
+def score_blocks(result: xr.DataArray, title: str = "") -> list[Block]:
     """A panel for each score of every head.
 
     Args:
@@ -143,7 +141,7 @@ def score_blocks(result: "xarray.DataArray", title: str = "") -> list[Block]:
     return [Figure(heatmap(tables, x="head"), title or _capital("; ".join(said)), _over(result, over))]
 
 
-def role_attention_blocks(result: "xarray.DataArray", title: str = "") -> list[Block]:
+def role_attention_blocks(result: xr.DataArray, title: str = "") -> list[Block]:
     """Attention from the last role, a panel for each role that some head looks at.
 
     Args:
@@ -165,7 +163,7 @@ def role_attention_blocks(result: "xarray.DataArray", title: str = "") -> list[B
     return [Figure(figure, title or finding, note=note)]
 
 
-def contribution_blocks(result: "xarray.Dataset", title: str = "") -> list[Block]:
+def contribution_blocks(result: xr.Dataset, title: str = "") -> list[Block]:
     """How much each head looks at a role's token against how much it then writes for that token.
 
     Args:
@@ -181,7 +179,7 @@ def contribution_blocks(result: "xarray.Dataset", title: str = "") -> list[Block
     return blocks
 
 
-def _contribution_finding(looks: "xarray.DataArray", writes: "xarray.DataArray", role: str) -> str:
+def _contribution_finding(looks: xr.DataArray, writes: xr.DataArray, role: str) -> str:
     share, written = looks.mean("prompt"), writes.mean("prompt")
     looking = share >= _LOOKS
     n = int(looking.sum())
@@ -201,7 +199,7 @@ def _contribution_finding(looks: "xarray.DataArray", writes: "xarray.DataArray",
     )
 
 
-def _largest(table: "xarray.Dataset") -> str:
+def _largest(table: xr.Dataset) -> str:
     rows = [row for row in top(table, table["mean"].size, by="high") if row.mean >= _LOOKS]
     if not rows:
         return f"no head above {percent(_LOOKS)}"
@@ -209,7 +207,7 @@ def _largest(table: "xarray.Dataset") -> str:
     return shown if len(rows) <= _MOST_NAMED else f"{shown} most, of {len(rows)} above {percent(_LOOKS)}"
 
 
-def _over(result: "xarray.DataArray", over: str) -> str:
+def _over(result: xr.DataArray, over: str) -> str:
     n = counted(result.sizes[over], "random sequence" if over == "prompt" else "word")
     quantity = str(result.attrs.get("quantity", "score"))
     ends = (str(result.attrs.get("zero", "")), str(result.attrs.get("one", "")))
@@ -244,7 +242,7 @@ _CLEARLY = 2.0
 _MATTERS = 0.1
 
 
-def signal_blocks(result: "xarray.Dataset", title: str = "") -> list[Block]:
+def signal_blocks(result: xr.Dataset, title: str = "") -> list[Block]:
     """The 3x2 table of scores, the two effects of each head, and a small table of scores for each head.
 
     Args:
@@ -267,7 +265,7 @@ def signal_blocks(result: "xarray.Dataset", title: str = "") -> list[Block]:
     return blocks
 
 
-def signal_finding(result: "xarray.Dataset") -> str:
+def signal_finding(result: xr.Dataset) -> str:
     """Whether the heads, patched at once, carry the subject's position or its token, and which do by themselves."""
     n = result.sizes["address"] - 1
     who = f"The {counted(n, 'head')} together" if n > 1 else "The head"
@@ -286,7 +284,7 @@ def signal_finding(result: "xarray.Dataset") -> str:
     return f"{who} {verb} both, the {first} of the subject more than its {second}: {numbers}"
 
 
-def signal_table(result: "xarray.Dataset") -> Table:
+def signal_table(result: xr.Dataset) -> Table:
     """For all heads at once and for each: the effects of position and token, and what the fit leaves over."""
     rest = abs(result["residual"].mean("prompt")).max(("token_signal", "position_signal"))
     rows = []
@@ -303,7 +301,7 @@ def signal_table(result: "xarray.Dataset") -> Table:
     return Table(header, tuple(rows), "", caption, align="lrrrrr")
 
 
-def _each_finding(result: "xarray.Dataset", heads: list[str]) -> str:
+def _each_finding(result: xr.Dataset, heads: list[str]) -> str:
     effects = {name: _effects(result, name) for name in heads}
     said = []
     for signal in ("position", "token"):
@@ -312,7 +310,7 @@ def _each_finding(result: "xarray.Dataset", heads: list[str]) -> str:
     return f"One head at a time, most is carried of {' and '.join(said)}"
 
 
-def _alone(result: "xarray.Dataset", signal: str) -> str:
+def _alone(result: xr.Dataset, signal: str) -> str:
     """Of several heads patched together, those that matter for a signal by themselves."""
     table = summary(result["full_range"].sel(signal=signal, drop=True))
     joint = float(table["mean"].sel(address="all"))
@@ -327,7 +325,7 @@ def _alone(result: "xarray.Dataset", signal: str) -> str:
     return f"; by themselves {listed(said)}" if said else "; no single one does by itself"
 
 
-def _effects(result: "xarray.Dataset", name: str) -> dict[str, tuple[float, float, float]]:
+def _effects(result: xr.Dataset, name: str) -> dict[str, tuple[float, float, float]]:
     """Mean and interval of the full-range effect of each signal."""
     table = summary(result["full_range"].sel(address=name, drop=True))
     return {

@@ -12,7 +12,8 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import xarray as xr
 
 from unweave.circuits.circuit import Circuit
 from unweave.errors import InputError
@@ -31,10 +32,7 @@ from unweave.views.investigation import (
 )
 from unweave.views.page import page, write_page
 from unweave.views.pictures import Roles
-from unweave.views.wording import listed
-
-if TYPE_CHECKING:
-    import xarray
+from unweave.views.wording import Result, listed
 
 __all__ = ["Fact", "Report", "report", "write"]
 
@@ -68,7 +66,7 @@ def write(report: Report, path: str | os.PathLike[str]) -> Path:
 
 
 def report(
-    results: "Sequence[xarray.DataArray | xarray.Dataset | xarray.DataTree | Circuit | HeadTypesLike]",
+    results: Sequence[Result | xr.DataTree | Circuit | HeadTypesLike],
     path: str | os.PathLike[str],
     *,
     title: str = "",
@@ -132,7 +130,7 @@ class Given:
     they are known, the prompts as blocks, and the positions of their roles.
     """
 
-    arrays: "tuple[xarray.DataArray | xarray.Dataset, ...]"
+    arrays: tuple[Result, ...]
     circuit: Circuit | None = None
     named: HeadTypesLike | None = None
     prompts: Sequence[Block] = ()
@@ -140,13 +138,11 @@ class Given:
 
 
 def _given(results: object) -> Given:
-    import xarray as xr
-
     alone = isinstance(results, (xr.DataArray, xr.Dataset, xr.DataTree, Circuit, HeadTypesLike))
     given = [results] if alone else list(results)  # type: ignore[call-overload]
     if not given:
         raise InputError("results: there is none; give a list of what the methods returned, [lens, heads]")
-    arrays: list[xr.DataArray | xr.Dataset] = []
+    arrays: list[Result] = []
     others: dict[type, object] = {}
     for place, result in enumerate(given):
         if isinstance(result, (xr.DataArray, xr.Dataset)):

@@ -7,7 +7,8 @@ import webbrowser
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import xarray as xr
 
 from unweave.circuits.circuit import Circuit
 from unweave.errors import InputError
@@ -18,9 +19,7 @@ from unweave.views.head_pictures import HeadTypesLike, roles_table
 from unweave.views.page import page, write_page
 from unweave.views.pictures import Roles, blocks_of, parts_of
 from unweave.views.result_tables import top_table
-
-if TYPE_CHECKING:
-    import xarray
+from unweave.views.wording import Result
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class View:
 
 
 def show(
-    result: "xarray.DataArray | xarray.Dataset | xarray.DataTree | Circuit | HeadTypesLike | Top | Block",
+    result: Result | xr.DataTree | Circuit | HeadTypesLike | Top | Block,
     *,
     title: str = "",
     n: int = 0,
@@ -78,8 +77,6 @@ def show(
     Raises:
         InputError: no result, or dimensions that there is no picture for.
     """
-    import xarray as xr
-
     if isinstance(result, (xr.DataArray, xr.Dataset)):
         sizes = ", ".join(f"{dim} {size}" for dim, size in result.sizes.items())
         name = f"{result.attrs.get('method', 'result')} ({sizes})"
