@@ -227,8 +227,12 @@ def effect_finding(table: xr.Dataset, claim: Claim) -> str:
         said.append(f"{_names(found.helping, bare=bool(shared))} {does}{shared}: {change} {effects}")
     if found.against:
         name, value = _names(found.against, bare=bool(shared)), found.against[0].mean
-        of = f" of {sense.metric}" if sense.measure == "change" else ""
-        gains = f"{'gains' if sense.plain else 'is better by'} {sense.amount([value])}{of}"
+        way = (
+            "gains"
+            if sense.plain
+            else f"is better: the {sense.metric} {'rises' if value * sense.rises > 0 else 'falls'} by"
+        )
+        gains = f"{way} {sense.amount([value])}"
         size = f"{sense.write(value)} {sense.unit}".rstrip() if sense.measure == "change" else sense.write(value)
         said.append(claim.against.format(name=name, size=size, gains=gains, **words).replace("  ", " "))
     return _sentence(said) + unsure_said(found, sense.write)

@@ -35,8 +35,8 @@ def faithfulness_finding(table: xr.Dataset) -> str:
     mean, whole, none = (float(score.sel(kept=name)) for name in ("circuit", "model", "nothing"))
     heads = f"Alone, the circuit's {int(own['heads'])} of {table.attrs.get('model_heads', '?')} heads"
     if scale_of(table, none, whole) == "ratio":
-        said = f"{heads} give {percent(float(own['ratio']))} of the model's {_metric(table)} "
-        said += f"(F(C) {number(mean)}, F(M) {number(whole)}{_span(own)})"
+        said = f"{heads} give {percent(float(own['ratio']))}{_span(own)} of the model's {_metric(table)} "
+        said += f"(F(C) {number(mean)}, F(M) {number(whole)})"
     else:
         said = f"{heads} have a mean {_metric(table)} of {number(mean)}, the model {number(whole)}"
     return "; ".join([said, floor_said(table), *filter(None, [controls_said(table)])])
@@ -53,8 +53,9 @@ def floor_said(table: xr.Dataset) -> str:
     if good(table) * (mean - none) <= 0:
         return f"no better than no head at all ({gives})"
     if good(table) * (whole - none) <= 0 or "share" not in own.coords:
-        return f"no head {gives}"
-    return f"no head {gives}, and {percent(float(own['share']))} of the way from there{_span(own, 'share')}"
+        return f"no head gives {gives}"
+    share = f"{percent(float(own['share']))}{_span(own, 'share')}"
+    return f"no head gives {gives}; from there the circuit covers {share} of the way to the model"
 
 
 def controls_said(table: xr.Dataset) -> str:
@@ -178,7 +179,7 @@ def _span(row: xr.Dataset, name: str = "ratio") -> str:
     """The interval of a share; "" where there is none."""
     if f"{name}_low" not in row.coords or not np.isfinite(float(row[f"{name}_low"])):
         return ""
-    return f", {percent(float(row[f'{name}_low']))} to {percent(float(row[f'{name}_high']))}"
+    return f" ({percent(float(row[f'{name}_low']))} to {percent(float(row[f'{name}_high']))})"
 
 
 def _of(table: xr.Dataset, scale: str) -> str:

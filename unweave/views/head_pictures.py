@@ -1,11 +1,12 @@
 """What heads do, with the numbers for it: named heads, scores, attention between roles, position against token."""
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
 
+from unweave.methods.head_types import HeadTypes, NamedHead
+from unweave.nodes import head_name
 from unweave.results.labels import number
 from unweave.results.summary import significant, summary
 from unweave.results.top import top
@@ -21,42 +22,12 @@ _EFFECTS = ("direct", "wrong", "effect", "through movers", "growth")
 _LOOKS = 0.3
 
 
-@runtime_checkable
-class NamedHeadLike(Protocol):
-    """A head `(layer, head)`, its name, the role where it acts, the measures that earn the name, further names; and the
-    intervals of measures over prompts.
-    """
-
-    @property
-    def head(self) -> tuple[int, int]: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def at(self) -> str: ...
-    @property
-    def evidence(self) -> Mapping[str, float]: ...
-    @property
-    def also(self) -> Sequence[str]: ...
-    @property
-    def intervals(self) -> Mapping[str, tuple[float, float]]: ...
-
-
-@runtime_checkable
-class HeadTypesLike(Protocol):
-    """What `classify_heads` returns, as far as it is shown: heads with names, and the rules as texts."""
-
-    @property
-    def heads(self) -> Sequence[NamedHeadLike]: ...
-    @property
-    def rules(self) -> Sequence[object]: ...
-
-
-def roles_table(found: HeadTypesLike, title: str = "") -> Table:
+def roles_table(found: HeadTypes, title: str = "") -> Table:
     """Heads with their names and the numbers that earn them."""
     # A column in which nobody has anything takes room from the evidence on a small screen.
     more = any(head.also for head in found.heads)
     rows = tuple(
-        (_name(head), f"{head.name} at {head.at}" if head.at else head.name, _said(head))
+        (head_name(head.head), f"{head.name} at {head.at}" if head.at else head.name, _said(head))
         + ((", ".join(head.also) or "–",) if more else ())
         for head in found.heads
     )
@@ -66,11 +37,11 @@ def roles_table(found: HeadTypesLike, title: str = "") -> Table:
     return Table(header, rows, title or roles_finding(found), note, "l" * len(header))
 
 
-def roles_finding(found: HeadTypesLike) -> str:
+def roles_finding(found: HeadTypes) -> str:
     """How many heads have which name."""
     named: dict[str, list[str]] = {}
     for head in found.heads:
-        named.setdefault(head.name, []).append(_name(head))
+        named.setdefault(head.name, []).append(head_name(head.head))
     if not named:
         return "No head has a name by these rules"
     said = [
@@ -80,7 +51,7 @@ def roles_finding(found: HeadTypesLike) -> str:
     return listed(said)
 
 
-def _both_names(head: NamedHeadLike) -> str:
+def _both_names(head: NamedHead) -> str:
     """What is to be said of a mover that raises the wrong answer too, and what becomes of the difference."""
     right, wrong, effect = (head.evidence.get(name, np.nan) for name in ("right", "wrong", "effect"))
     if head.name != "name mover" or not (right > 0 and wrong > 0):
@@ -89,7 +60,7 @@ def _both_names(head: NamedHeadLike) -> str:
     change = f"{'larger' if effect > 0 else 'smaller'} by {percent(abs(effect))} of the gap"
     sure = "" if low > 0 or high < 0 else f" ({percent(low)} to {percent(high)}, not significant)"
     return (
-        f"{_name(head)} raises both names above the mean one, the right by {percent(right)} and the wrong by "
+        f"{head_name(head.head)} raises both names above the mean one, the right by {percent(right)} and the wrong by "
         f"{percent(wrong)} of the logit difference; with the corrupted prompt's output in its place the difference is "
         f"{change}{sure}."
     )
@@ -123,9 +94,9 @@ def split_finding(right: xr.DataArray, wrong: xr.DataArray) -> str:
     return "; ".join(said)
 
 
-def head_evidence(found: HeadTypesLike) -> dict[str, str]:
+def head_evidence(found: HeadTypes) -> dict[str, str]:
     """For each head, by its name, what its rule read: for the `evidence` of a circuit's drawing."""
-    return {_name(head): _said(head) for head in found.heads}
+    return {head_name(head.head): _said(head) for head in found.heads}
 
 
 def score_blocks(result: xr.DataArray, title: str = "") -> list[Block]:
@@ -215,15 +186,11 @@ def _over(result: xr.DataArray, over: str) -> str:
     return f"Means over {n} of the {quantity}{scale}."
 
 
-def _said(head: NamedHeadLike) -> str:
+def _said(head: NamedHead) -> str:
     spread = {name: f" ({interval(low, high)})" for name, (low, high) in head.intervals.items() if name in _EFFECTS}
     return ", ".join(
         f"{name} {number(value)}{spread.get(name, '')}" for name, value in head.evidence.items() if np.isfinite(value)
     )
-
-
-def _name(head: NamedHeadLike) -> str:
-    return f"{head.head[0]}.{head.head[1]}"
 
 
 def _few(names: Sequence[str]) -> str:

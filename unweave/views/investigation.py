@@ -6,6 +6,7 @@ from dataclasses import replace
 import xarray as xr
 
 from unweave.circuits.circuit import Circuit
+from unweave.methods.head_types import HeadTypes
 from unweave.registry import (
     CARRIES,
     DOES,
@@ -26,7 +27,7 @@ from unweave.results.summary import is_summary
 from unweave.views.blocks import Block, Details, Fact, Section, Table, Text
 from unweave.views.captions import finding
 from unweave.views.circuit_tables import path_tables
-from unweave.views.head_pictures import HeadTypesLike, roles_table
+from unweave.views.head_pictures import roles_table
 from unweave.views.pictures import Roles, blocks_of, tables_of
 from unweave.views.prompt_list import pairs_of_results, prompt_blocks
 from unweave.views.result_tables import Baseline, baseline_table, baselines, task_finding
@@ -100,7 +101,7 @@ def in_order(
 def sections_of(
     results: Sequence[Result],
     circuit: Circuit | None = None,
-    named: HeadTypesLike | None = None,
+    named: HeadTypes | None = None,
     prompts: Sequence[Block] = (),
 ) -> tuple[Section, ...]:
     """The sections of an investigation, from results.

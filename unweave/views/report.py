@@ -17,11 +17,12 @@ import xarray as xr
 
 from unweave.circuits.circuit import Circuit
 from unweave.errors import InputError
+from unweave.methods.head_types import HeadTypes
 from unweave.results.origin import without_lost_claims
 from unweave.views.blocks import Answer, Block, Fact, Section, Text
 from unweave.views.circuit_drawing import circuit_drawing
 from unweave.views.circuit_tables import group_facts, score_facts
-from unweave.views.head_pictures import HeadTypesLike, head_evidence
+from unweave.views.head_pictures import head_evidence
 from unweave.views.investigation import (
     facts_of,
     results_table,
@@ -66,7 +67,7 @@ def write(report: Report, path: str | os.PathLike[str]) -> Path:
 
 
 def report(
-    results: Sequence[Result | xr.DataTree | Circuit | HeadTypesLike],
+    results: Sequence[Result | xr.DataTree | Circuit | HeadTypes],
     path: str | os.PathLike[str],
     *,
     title: str = "",
@@ -132,13 +133,13 @@ class Given:
 
     arrays: tuple[Result, ...]
     circuit: Circuit | None = None
-    named: HeadTypesLike | None = None
+    named: HeadTypes | None = None
     prompts: Sequence[Block] = ()
     roles: Roles | None = None
 
 
 def _given(results: object) -> Given:
-    alone = isinstance(results, (xr.DataArray, xr.Dataset, xr.DataTree, Circuit, HeadTypesLike))
+    alone = isinstance(results, (xr.DataArray, xr.Dataset, xr.DataTree, Circuit, HeadTypes))
     given = [results] if alone else list(results)  # type: ignore[call-overload]
     if not given:
         raise InputError("results: there is none; give a list of what the methods returned, [lens, heads]")
@@ -149,8 +150,8 @@ def _given(results: object) -> Given:
             arrays.append(without_lost_claims(result))
         elif isinstance(result, xr.DataTree):
             arrays += [child.to_dataset() for child in result.children.values()]
-        elif isinstance(result, (Circuit, HeadTypesLike)):
-            kind = Circuit if isinstance(result, Circuit) else HeadTypesLike
+        elif isinstance(result, (Circuit, HeadTypes)):
+            kind = Circuit if isinstance(result, Circuit) else HeadTypes
             if kind in others:
                 name = "circuit" if kind is Circuit else "set of named heads"
                 raise InputError(f"results[{place}]: there is a {name} already; give each a report of its own")
@@ -159,4 +160,4 @@ def _given(results: object) -> Given:
             raise InputError(
                 f"results[{place}]: expected a DataArray or Dataset of a method, got {type(result).__name__}"
             )
-    return Given(tuple(arrays), others.get(Circuit), others.get(HeadTypesLike))  # type: ignore[arg-type]
+    return Given(tuple(arrays), others.get(Circuit), others.get(HeadTypes))  # type: ignore[arg-type]

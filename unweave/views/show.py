@@ -12,10 +12,11 @@ import xarray as xr
 
 from unweave.circuits.circuit import Circuit
 from unweave.errors import InputError
+from unweave.methods.head_types import HeadTypes
 from unweave.results.top import Top
 from unweave.views.blocks import Block
 from unweave.views.circuit_drawing import circuit_drawing
-from unweave.views.head_pictures import HeadTypesLike, roles_table
+from unweave.views.head_pictures import roles_table
 from unweave.views.page import page, write_page
 from unweave.views.pictures import Roles, blocks_of, parts_of
 from unweave.views.result_tables import top_table
@@ -55,7 +56,7 @@ class View:
 
 
 def show(
-    result: Result | xr.DataTree | Circuit | HeadTypesLike | Top | Block,
+    result: Result | xr.DataTree | Circuit | HeadTypes | Top | Block,
     *,
     title: str = "",
     n: int = 0,
@@ -93,7 +94,7 @@ def show(
         return View((result,), title or type(result).__name__)
     if isinstance(result, Circuit):
         return View((circuit_drawing(result, places=roles, title=title),), title or "circuit")
-    if isinstance(result, HeadTypesLike):
+    if isinstance(result, HeadTypes):
         return View((roles_table(result, title),), title or "head roles")
     raise InputError(
         "result: expected a result (a DataArray or Dataset), a circuit, a top or a block, "
