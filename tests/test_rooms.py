@@ -16,8 +16,12 @@ BELOW["methods"] = {"engine", "tasks", "results", *BELOW["engine"]}
 BELOW["circuits"] = {"methods", *BELOW["methods"]}
 BELOW["studies"] = {"circuits", "views", *BELOW["circuits"]}
 BELOW["cli"] = {"studies", *BELOW["studies"]}
-# Prompts and circuits are values: views print and draw them.
-SPARED = {("views", "unweave.models.prompts"), ("views", "unweave.circuits.circuit")}
+# Prompts, circuits and named heads are values: views print and draw them.
+SPARED = {
+    ("views", "unweave.models.prompts"),
+    ("views", "unweave.circuits.circuit"),
+    ("views", "unweave.methods.head_types"),
+}
 
 
 def imported(file: Path) -> set[str]:

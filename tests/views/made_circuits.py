@@ -1,13 +1,13 @@
 """Circuits and results about them whose finding is known, by the schema of the methods that make them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 import xarray as xr
 
 from tests.views import made
 from unweave.circuits.circuit import Circuit, Group
+from unweave.methods.head_types import HeadTypes, NamedHead, Rule
 from unweave.nodes import Edge
 
 HOSTILE = "<script>alert(1)</script>"
@@ -15,20 +15,9 @@ HEADS = ("5.1", "5.0", "3.0", "4.2", "1.1")
 GROUPS = ("mover", "mover", "inhibitor", "against", "previous")
 
 
-@dataclass(frozen=True)
-class Named:
-    head: tuple[int, int]
-    name: str
-    at: str
-    evidence: Mapping[str, float]
-    also: tuple[str, ...] = ()
-    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Roles:
-    heads: tuple[Named, ...]
-    rules: tuple[str, ...] = field(default=("name mover: copies",))
+def head_types(*heads: NamedHead) -> HeadTypes:
+    """Named heads, as by one rule."""
+    return HeadTypes(heads, (Rule("name mover", "end", (("copying", 0.5, np.inf),)),), xr.Dataset())
 
 
 CIRCUIT = Circuit(
@@ -48,12 +37,10 @@ CIRCUIT = Circuit(
         Edge("embed", "1.1", "k"),
     ),
 )
-NAMED = Roles(
-    (
-        Named((5, 1), "name mover", "end", {"direct": 0.5, "end to IO": 0.7}),
-        Named((5, 0), "name mover", "end", {"direct": 0.2}, ("induction",)),
-        Named((3, 0), "S-inhibition", "end", {"end to S2": 0.41}),
-    )
+NAMED = head_types(
+    NamedHead((5, 1), "name mover", "end", {"direct": 0.5, "end to IO": 0.7}),
+    NamedHead((5, 0), "name mover", "end", {"direct": 0.2}, ("induction",)),
+    NamedHead((3, 0), "S-inhibition", "end", {"end to S2": 0.41}),
 )
 
 

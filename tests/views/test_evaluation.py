@@ -88,7 +88,7 @@ def test_where_less_is_better_shares_are_of_the_way_from_no_head():
     table = lower(made.faithfulness())
     text = faithfulness_finding(table)
     assert "0.80" in text
-    assert "no head 4.00" in text
+    assert "no head gives 4.00" in text
     assert numbers(text)[0] == "80 %"
     assert score_facts([table])[0].value == f"80{SPACE}%"
 

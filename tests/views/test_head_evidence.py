@@ -17,16 +17,16 @@ def test_names_are_counted_and_their_numbers_listed():
     table = roles_table(made.NAMED)
     assert table.rows[0] == ("5.1", "name mover at end", "direct 0.50, end to IO 0.70", "–")
     assert table.rows[1][-1] == "induction"
-    without = roles_table(made.Roles(made.NAMED.heads[::2]))
+    without = roles_table(made.head_types(*made.NAMED.heads[::2]))
     assert without.header == ("head", "name", "evidence")
-    assert "name mover: copies" in table.caption
+    assert "name mover: copying at least 0.5" in table.caption
 
 
 def test_a_mover_that_raises_both_names_is_said_to_and_what_that_does():
     def shown(wrong: float, low: float) -> str:
         evidence = {"direct": 0.1, "right": 0.3, "wrong": wrong, "effect": 0.05}
-        mover = made.Named((5, 1), "name mover", "end", evidence, (), {"effect": (low, 0.08)})
-        table = roles_table(made.Roles((mover,)))
+        mover = made.NamedHead((5, 1), "name mover", "end", evidence, (), {"effect": (low, 0.08)})
+        table = roles_table(made.head_types(mover))
         assert "effect 0.050 (" in table.rows[0][2]
         return said(table.caption)
 
@@ -49,11 +49,11 @@ def test_a_split_says_what_each_part_does_to_either_answer():
 
 
 def test_no_names_say_so():
-    assert roles_finding(made.Roles(())) == "No head has a name by these rules"
+    assert roles_finding(made.head_types()) == "No head has a name by these rules"
 
 
 def test_hostile_names_are_escaped():
-    hostile = made.Roles((made.Named((1, 1), made.HOSTILE, made.HOSTILE, {made.HOSTILE: 1.0}),))
+    hostile = made.head_types(made.NamedHead((1, 1), made.HOSTILE, made.HOSTILE, {made.HOSTILE: 1.0}))
     assert "<script" not in roles_table(hostile).html()
     assert roles_table(hostile).html().count("&lt;script&gt;") >= 4
 

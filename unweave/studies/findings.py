@@ -12,7 +12,6 @@ from unweave.results import top
 from unweave.results.labels import number
 from unweave.studies.plan import Result
 from unweave.views.blocks import Figure, Table
-from unweave.views.circuit_drawing import circuit_drawing
 from unweave.views.circuit_layout import circuit_finding
 from unweave.views.evaluation_findings import faithfulness_finding
 from unweave.views.head_pictures import roles_finding
@@ -25,8 +24,7 @@ N_LEADING = 6
 def finding_of(result: Result) -> str:
     """What a result shows, in a line; of several sites the first one's."""
     if isinstance(result, Circuit):
-        drawing = circuit_drawing(result)
-        return circuit_finding(drawing.nodes, drawing.links)
+        return circuit_finding(result)
     if isinstance(result, HeadTypes):
         return roles_finding(result)
     if isinstance(result, xr.DataTree):

@@ -9,10 +9,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+import xarray as xr
 from jaxtyping import Float
 
 from unweave.errors import InputError
@@ -23,9 +24,6 @@ from unweave.views.prompt_list import real_tokens
 from unweave.views.scope import scope_of, spoken
 from unweave.views.theme import PALETTE
 from unweave.views.wording import label, listed, visible
-
-if TYPE_CHECKING:
-    import xarray
 
 _DIMS = ("prompt", "address", "q_pos", "k_pos")
 
@@ -63,7 +61,7 @@ class Attention:
 
 
 def attention_blocks(
-    patterns: "xarray.DataArray", title: str = "", roles: Mapping[str, Sequence[int]] | None = None
+    patterns: xr.DataArray, title: str = "", roles: Mapping[str, Sequence[int]] | None = None
 ) -> list[Block]:
     """The attention view of a result of `uw.attention`; `roles` (positions of each prompt) name where heads look."""
     where = "Rows are the tokens that look, columns the tokens that are looked at; a row sums to 1."
@@ -73,7 +71,7 @@ def attention_blocks(
 
 
 def attention_view(
-    patterns: "xarray.DataArray", title: str = "", caption: str = "", *, max_prompts: int | None = None
+    patterns: xr.DataArray, title: str = "", caption: str = "", *, max_prompts: int | None = None
 ) -> Attention:
     """The attention view of a result of `uw.attention`.
 
@@ -128,7 +126,7 @@ _LEFT, _RIGHT, _HEIGHT, _LETTER = 44, 14, 110, 6.4
 
 
 def end_bars(
-    patterns: "xarray.DataArray", head: str, marked: Sequence[Sequence[bool]], names: Sequence[str], title: str = ""
+    patterns: xr.DataArray, head: str, marked: Sequence[Sequence[bool]], names: Sequence[str], title: str = ""
 ) -> Figure:
     """A panel for each sequence: where a head looks from its last token.
 
@@ -217,7 +215,7 @@ def _end_finding(rows: np.ndarray, marked: Sequence[Sequence[bool]], tokens: np.
 _OWN = "that token itself"
 
 
-def attention_finding(patterns: "xarray.DataArray", roles: Mapping[str, Sequence[int]] | None = None) -> str:
+def attention_finding(patterns: xr.DataArray, roles: Mapping[str, Sequence[int]] | None = None) -> str:
     """Where heads look from the last token, on average over prompts.
 
     Args:
@@ -236,7 +234,7 @@ def attention_finding(patterns: "xarray.DataArray", roles: Mapping[str, Sequence
     return f"From the last token, {'; '.join(said)}"
 
 
-def _target(pattern: "xarray.DataArray", roles: Mapping[str, Sequence[int]]) -> tuple[str, float]:
+def _target(pattern: xr.DataArray, roles: Mapping[str, Sequence[int]]) -> tuple[str, float]:
     """What a head looks at most from each prompt's last token: a role or a position, and the mean share."""
     values = pattern.transpose("prompt", "q_pos", "k_pos").values
     tokens = pattern["q_token"].transpose("prompt", "q_pos").values if "q_token" in pattern.coords else None

@@ -9,9 +9,9 @@ between the baselines; the whole logit difference) and half as large as the larg
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import xarray as xr
 
 from unweave.nodes import read_node
 from unweave.registry import Claim, method_of, referenced
@@ -23,11 +23,8 @@ from unweave.views.scope import axes_lost, place_text, scope_of, spoken
 from unweave.views.sense import Sense, measure, sense_of
 from unweave.views.wording import interval, listed, percent, visible
 
-if TYPE_CHECKING:
-    import xarray
 
-
-def largest(tables: "Mapping[str, xarray.Dataset]") -> str:
+def largest(tables: Mapping[str, xr.Dataset]) -> str:
     """A title: the highest means, the lowest, and how many differ from 0.
 
     `Effect: 23.3 (0.51) and 20.0 (0.44) are highest, 29.0 (−0.24) is lowest; 21 of 270 cells differ from 0`
@@ -58,7 +55,7 @@ def with_values(rows: Sequence[Row]) -> str:
     return " and ".join(filter(None, (", ".join(items[:-1]), items[-1])))
 
 
-def _how_many_differ(tables: "Mapping[str, xarray.Dataset]") -> str:
+def _how_many_differ(tables: Mapping[str, xr.Dataset]) -> str:
     if not all(testable(table.attrs) for table in tables.values()):
         return ""
     clear = sum(int((table["p_holm"] <= LEVEL).sum()) for table in tables.values())
@@ -91,7 +88,7 @@ Write = Callable[[float], str]
 PLACES = ("pos", "role", "q_pos")
 
 
-def finding(table: "xarray.Dataset") -> str:
+def finding(table: xr.Dataset) -> str:
     """The title that a result earns: what it is a part of, if it is a slice or a partial sweep, and what it shows.
 
     Args:
@@ -108,14 +105,14 @@ def finding(table: "xarray.Dataset") -> str:
     return said if said.startswith(scope) else spoken(scope, said)
 
 
-def value_finding(table: "xarray.Dataset") -> str:
+def value_finding(table: xr.Dataset) -> str:
     """A result of one number."""
     low, high = float(table["low"]), float(table["high"])
     spread = f" ({interval(low, high)})" if np.isfinite(low) else ""
     return f"{measure(table.attrs).capitalize()}: {number(float(table['mean']))}{spread}"
 
 
-def _all_stages(table: "xarray.Dataset") -> bool:
+def _all_stages(table: xr.Dataset) -> bool:
     """Whether a logit lens has every stage, so that its steps are single attentions, MLPs or layers."""
     if table["mean"].dims != ("stage",):
         return False
@@ -124,7 +121,7 @@ def _all_stages(table: "xarray.Dataset") -> bool:
     return first == "0_pre" and last == "final" and ("n_layers" not in table.attrs or n in (layers, 2 * layers))
 
 
-def _tested(table: "xarray.Dataset") -> bool:
+def _tested(table: xr.Dataset) -> bool:
     """Whether cells have intervals: of one prompt, one cluster, or averages, nothing is told from 0."""
     known, zero = np.isfinite(table["low"].values), np.nan_to_num(table["mean"].values) == 0
     return bool((known & (~zero | zero.all())).any())  # a cell that is exactly 0 always has one
@@ -142,7 +139,7 @@ class Leaders:
     unsure: tuple[Row, ...] = ()
 
 
-def leaders(table: "xarray.Dataset", scale: float = 1.0, sign: int = 1) -> Leaders:
+def leaders(table: xr.Dataset, scale: float = 1.0, sign: int = 1) -> Leaders:
     """The cells of a summary that a title names.
 
     Args:
@@ -166,7 +163,7 @@ def leaders(table: "xarray.Dataset", scale: float = 1.0, sign: int = 1) -> Leade
     return Leaders(tuple(helping), tuple(against), tuple(unsure))
 
 
-def lens_finding(table: "xarray.Dataset") -> str:
+def lens_finding(table: xr.Dataset) -> str:
     """Where along the stages `0_pre, 0_mid, …, final` the answer is written; "" if some are left out."""
     if not _all_stages(table):
         return ""
@@ -187,7 +184,7 @@ def lens_finding(table: "xarray.Dataset") -> str:
     return said
 
 
-def attribution_finding(table: "xarray.Dataset") -> str:
+def attribution_finding(table: xr.Dataset) -> str:
     """Which parts write the answer; of a whole mean logit difference that the attribute `total` has, if it is known."""
     total = float(table.attrs.get("total", np.nan))
     known = np.isfinite(total)
@@ -204,7 +201,7 @@ def attribution_finding(table: "xarray.Dataset") -> str:
     return _sentence(said) + unsure_said(found, number)
 
 
-def effect_finding(table: "xarray.Dataset", claim: Claim) -> str:
+def effect_finding(table: xr.Dataset, claim: Claim) -> str:
     """Which cells do what their method claims of cells, whatever the metric, direction and measure."""
     sense, dims = sense_of(table), set(map(str, table["mean"].dims))
     stream = str(table.attrs.get("site", "")).startswith("resid")
@@ -230,14 +227,18 @@ def effect_finding(table: "xarray.Dataset", claim: Claim) -> str:
         said.append(f"{_names(found.helping, bare=bool(shared))} {does}{shared}: {change} {effects}")
     if found.against:
         name, value = _names(found.against, bare=bool(shared)), found.against[0].mean
-        of = f" of {sense.metric}" if sense.measure == "change" else ""
-        gains = f"{'gains' if sense.plain else 'is better by'} {sense.amount([value])}{of}"
+        way = (
+            "gains"
+            if sense.plain
+            else f"is better: the {sense.metric} {'rises' if value * sense.rises > 0 else 'falls'} by"
+        )
+        gains = f"{way} {sense.amount([value])}"
         size = f"{sense.write(value)} {sense.unit}".rstrip() if sense.measure == "change" else sense.write(value)
         said.append(claim.against.format(name=name, size=size, gains=gains, **words).replace("  ", " "))
     return _sentence(said) + unsure_said(found, sense.write)
 
 
-def _words(table: "xarray.Dataset") -> dict[str, str]:
+def _words(table: xr.Dataset) -> dict[str, str]:
     """What a claim names of a result: what is changed, by what it is replaced, and through which receivers it acts."""
     site, dims = str(table.attrs.get("site", "")), table["mean"].dims
     part = NOUNS.get(site, "")
@@ -277,7 +278,7 @@ def receivers_said(receivers: Sequence[str]) -> str:
     return listed(parts)
 
 
-def where_finding(table: "xarray.Dataset", sense: Sense) -> str:
+def where_finding(table: xr.Dataset, sense: Sense) -> str:
     """Where the answer sits from layer to layer: the residual stream over (layer, place)."""
     place = next(str(dim) for dim in table["mean"].dims if dim in PLACES)
     effect = table["mean"].where(significant(table), 0.0).transpose("layer", place).sortby("layer") * sense.carries
@@ -336,7 +337,7 @@ def _values(rows: Sequence[Row], write: Write) -> str:
     return listed([write(row.mean) for row in rows])
 
 
-def largest_cell(table: "xarray.Dataset", write: Write) -> str:
+def largest_cell(table: xr.Dataset, write: Write) -> str:
     """The largest of a summary's cells, for a title that found nothing."""
     first = list(top(table, n=1))
     if not first:

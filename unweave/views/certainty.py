@@ -6,17 +6,15 @@ table to be small, by its own interval, and the caption says so.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import xarray as xr
 from jaxtyping import Bool
 
 from unweave.results.top import Row
 from unweave.views.sense import sense_of
 from unweave.views.wording import counted, percent, prompts_of
-
-if TYPE_CHECKING:
-    import xarray
 
 LEVEL = 0.05
 
@@ -32,7 +30,7 @@ def never_negative(attrs: Mapping[Any, Any]) -> bool:
     return quantity.endswith("attention") or quantity.startswith("share")
 
 
-def unclear(table: "xarray.Dataset") -> Bool[np.ndarray, "..."]:
+def unclear(table: xr.Dataset) -> Bool[np.ndarray, "..."]:
     """Cells not different from 0: by adjusted p, or, where no cell could be, by the cell's own interval.
 
     Cells that are exactly 0 need no mark; quantities that are never negative have no such test.
@@ -51,7 +49,7 @@ def doubtful(row: Row, attrs: Mapping[Any, Any]) -> bool:
     return row.p_holm > LEVEL if testable(attrs) else row.low <= 0 <= row.high
 
 
-def caption(tables: Sequence["xarray.Dataset"], mark: str = "", scale: Sequence[str] = ()) -> str:
+def caption(tables: Sequence[xr.Dataset], mark: str = "", scale: Sequence[str] = ()) -> str:
     """How many prompts, how sure, and what marks and numbers mean.
 
     Args:
@@ -76,7 +74,7 @@ def caption(tables: Sequence["xarray.Dataset"], mark: str = "", scale: Sequence[
     return text + (f" {_marks(tables, mark)}" if marked else "") + ending
 
 
-def _sizes(tables: Sequence["xarray.Dataset"]) -> tuple[int, int]:
+def _sizes(tables: Sequence[xr.Dataset]) -> tuple[int, int]:
     """How many prompts the cells have that have any, at least and at most: some prompts are shorter than others."""
     counts = np.concatenate([table["n"].values.ravel() for table in tables])
     known = counts[counts > 0]
@@ -86,7 +84,7 @@ def _sizes(tables: Sequence["xarray.Dataset"]) -> tuple[int, int]:
     return (1, 1) if alone else (0, 0)
 
 
-def _marks(tables: Sequence["xarray.Dataset"], mark: str) -> str:
+def _marks(tables: Sequence[xr.Dataset], mark: str) -> str:
     if not all(testable(table.attrs) for table in tables):
         return f"{too_few(tables)}; {mark.lower()}: the cell's own interval holds 0."
     tests, cells = max((int(table.attrs["n_tests"]), table["mean"].size) for table in tables)
@@ -96,7 +94,7 @@ def _marks(tables: Sequence["xarray.Dataset"], mark: str) -> str:
     return f"{mark}: not different from 0 after adjustment for {those} (sign-flip p, Holm, above {LEVEL})."
 
 
-def too_few(tables: Sequence["xarray.Dataset"]) -> str:
+def too_few(tables: Sequence[xr.Dataset]) -> str:
     """That no cell can be told from 0 by its adjusted p-value, with how many prompts one could; "" where some can."""
     if all(testable(table.attrs) for table in tables):
         return ""

@@ -1,4 +1,4 @@
-"""The boxes and paths of a circuit's drawing: where heads stand, which boxes a path joins, and what is said of both.
+"""The boxes and paths of a circuit's drawing: where heads stand, which boxes a path joins, and both in words.
 
 A column for each role, a row for each layer that has a head. All lengths are pixels of the drawing's own size, which
 the page scales.
@@ -6,48 +6,52 @@ the page scales.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from unweave.nodes import Edge
+from unweave.circuits.circuit import Circuit
+from unweave.nodes import Edge, Node
 from unweave.results.labels import number
 from unweave.views.wording import counted, interval, listed
 
-LOGITS = "logits"
+LOGITS, EVERYWHERE = Node("logits"), "all positions"
+INPUTS = {"q": "query", "k": "key", "v": "value", "": "direct"}
 _EMBEDDINGS = ("embed", "pos_embed")
+_MOST_LISTED = 4
 _LETTER, _HEIGHT, _GAP, _COLUMN = 6.6, 20.0, 7.0, 58.0
-# Rows stand closer where there are many.
+# Rows stand closer if there are many.
 _ROW, _CLOSE_ROW, _MANY_ROWS = 44.0, 34.0, 14
 _LEFT, _TOP, _BOTTOM, _PAD = 42.0, 12.0, 34.0, 11.0
+# Where a path enters a box, as a share of its width from the middle.
+_PORT = {"q": -0.28, "k": 0.0, "v": 0.28, "": 0.0}
+Attrs = Mapping[Any, Any]
+Ends = tuple[int, int] | None
 
 
 @dataclass(frozen=True)
-class Node:
-    """A head (or MLP) at a role where it acts: `Node("23.3", 23, "end", "name mover", "attends to IO 0.62")`."""
+class Box:
+    """A node at a role where it acts, its group (logits and embeddings have none), and the middle of its box."""
 
-    name: str
-    layer: int
+    node: Node
     role: str
     group: str = ""
-    note: str = ""
+    x: float = 0.0
+    y: float = 0.0
+    height: float = _HEIGHT
 
     @property
     def shown(self) -> str:
         """`23.3`, `MLP 9`, `positions`."""
-        if self.name == "pos_embed":
-            return "positions"
-        return self.name.replace("mlp", "MLP")
+        return "positions" if self.node.site == "pos_embed" else self.node.short.replace("mlp", "MLP")
 
+    @property
+    def width(self) -> float:
+        return _LETTER * len(self.shown) + 13
 
-@dataclass(frozen=True)
-class Placed:
-    """A node and the middle and width of its box."""
-
-    node: Node
-    x: float
-    y: float
-    width: float
-    height: float = _HEIGHT
+    @property
+    def level(self) -> tuple[int, int]:
+        """Its row, from below: embeddings, layers, the logits."""
+        return (1, self.node.layer) if self.node.kind.in_layers else (2 * (self.node == LOGITS), 0)
 
 
 @dataclass(frozen=True)
@@ -61,182 +65,151 @@ class Column:
 
 @dataclass(frozen=True)
 class Arranged:
-    """A drawing's boxes in the order of the nodes, its columns, its rows (label and middle), and its size."""
+    """A drawing's placed boxes, its columns, its rows (label and middle), and its size."""
 
-    boxes: tuple[Placed, ...]
+    boxes: tuple[Box, ...]
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, float], ...]
     width: float
     height: float
 
 
-def arrange_circuit(nodes: Sequence[Node], roles: Sequence[str]) -> Arranged:
-    """Places for all nodes. A role that `roles` does not name becomes a column at the right."""
-    order = list(dict.fromkeys([*roles, *(node.role for node in nodes)]))
-    used = [role for role in order if any(node.role == role for node in nodes)]
-    levels = sorted({_level(node) for node in nodes})
+def boxes_of(circuit: Circuit, roles: Sequence[str]) -> list[Box]:
+    """A box for each member at each of its roles, for the logits, and for embeddings in which a path starts."""
+    boxes = [
+        Box(node, role, group.name)
+        for group in circuit.groups
+        for node in group.nodes
+        for role in ([EVERYWHERE] if group.roles == "all" else group.roles)
+    ]
+    outside = [
+        Box(node, roles[-1] if node == LOGITS else edge.role or roles[0])
+        for edge in circuit.edges
+        for node in (edge.sender, edge.receiver)
+        if not node.kind.in_layers
+    ]
+    return [*boxes, *dict.fromkeys(outside)]
+
+
+def arrange_circuit(boxes: Sequence[Box], roles: Sequence[str]) -> Arranged:
+    """Places for all boxes, in their order. A role that `roles` does not name becomes a column at the right."""
     cells: dict[tuple[str, tuple[int, int]], list[int]] = {}
-    for place, node in enumerate(nodes):
-        cells.setdefault((node.role, _level(node)), []).append(place)
-    spans = {role: max(_span(nodes, cells.get((role, level), [])) for level in levels) for role in used}
-    columns: list[Column] = []
-    left = _LEFT
-    for role in used:
-        width = max(_COLUMN, spans[role] + 2 * _PAD, _LETTER * len(role) + 2 * _PAD)
-        columns.append(Column(role, left, left + width))
-        left += width
+    for place, box in enumerate(boxes):
+        cells.setdefault((box.role, box.level), []).append(place)
+    levels = sorted({level for _, level in cells})
     pitch = _ROW if len(levels) < _MANY_ROWS else _CLOSE_ROW
-    height = _TOP + pitch * len(levels) + _BOTTOM
     middle = {level: _TOP + pitch * (len(levels) - 0.5 - row) for row, level in enumerate(levels)}
-    boxes: dict[int, Placed] = {}
-    for column in columns:
-        for row, level in enumerate(levels):
-            boxes |= _cell(nodes, cells.get((column.role, level), []), column, middle[level], row)
-    rows = tuple((_row_name(level), middle[level]) for level in levels)
-    return Arranged(tuple(boxes[place] for place in range(len(nodes))), tuple(columns), rows, left + 6, height)
+    columns, placed, left = [], dict[int, Box](), _LEFT
+    for role in dict.fromkeys([*roles, *(box.role for box in boxes)]):
+        rows = [(row, cells[role, level], middle[level]) for row, level in enumerate(levels) if (role, level) in cells]
+        if rows:
+            widest = max(_span([boxes[place] for place in cell]) for _, cell, _ in rows)
+            column = Column(role, left, left + max(_COLUMN, widest + 2 * _PAD, _LETTER * len(role) + 2 * _PAD))
+            columns.append(column)
+            left = column.right
+            for row, cell, y in rows:
+                placed |= zip(cell, _cell([boxes[place] for place in cell], column, y, row), strict=True)
+    names = tuple((str(layer) if kind == 1 else "", middle[kind, layer]) for kind, layer in levels)
+    height = _TOP + pitch * len(levels) + _BOTTOM
+    return Arranged(tuple(placed[place] for place in range(len(boxes))), tuple(columns), names, left + 6, height)
 
 
-def _level(node: Node) -> tuple[int, int]:
-    """Rows from below: embeddings, layers, the logits."""
-    if node.name == LOGITS:
-        return (2, 0)
-    return (0, 0) if node.name in _EMBEDDINGS else (1, node.layer)
+def _span(cell: Sequence[Box]) -> float:
+    return sum(box.width for box in cell) + _GAP * (len(cell) - 1)
 
 
-def _row_name(level: tuple[int, int]) -> str:
-    return str(level[1]) if level[0] == 1 else ""
-
-
-def _width(node: Node) -> float:
-    return _LETTER * len(node.shown) + 13
-
-
-def _span(nodes: Sequence[Node], cell: Sequence[int]) -> float:
-    return sum(_width(nodes[place]) for place in cell) + _GAP * max(len(cell) - 1, 0)
-
-
-def _cell(nodes: Sequence[Node], cell: Sequence[int], column: Column, y: float, row: int) -> dict[int, Placed]:
+def _cell(cell: Sequence[Box], column: Column, y: float, row: int) -> list[Box]:
     """The boxes of one cell, side by side around the column's middle."""
-    room = column.right - column.left - 2 * _PAD - _span(nodes, cell)
+    room = column.right - column.left - 2 * _PAD - _span(cell)
     # Boxes one above the other would hide which of them a path goes to.
-    aside = (row % 3 - 1) * min(room / 2, 26.0)
-    if any(nodes[place].name == LOGITS for place in cell):
-        aside = 0.0
-    at = (column.left + column.right) / 2 + aside - _span(nodes, cell) / 2
-    made = {}
-    for place in cell:
-        width = _width(nodes[place])
-        made[place] = Placed(nodes[place], at + width / 2, y, width)
-        at += width + _GAP
+    aside = 0.0 if any(box.node == LOGITS for box in cell) else (row % 3 - 1) * min(room / 2, 26.0)
+    at = (column.left + column.right) / 2 + aside - _span(cell) / 2
+    made = []
+    for box in cell:
+        made.append(replace(box, x=at + box.width / 2, y=y))
+        at += box.width + _GAP
     return made
 
 
-INPUTS = {"q": "query", "k": "key", "v": "value", "": "direct"}
-_MOST_SAID = 4
+def curve(start: Box, end: Box, kind: str) -> str:
+    """A path from the top of one box to the bottom of another; sideways out of the way of the boxes between them."""
+    x1, y1 = start.x, start.y - start.height / 2
+    x2, y2 = end.x + _PORT[kind] * end.width, end.y + end.height / 2
+    rise = max(y1 - y2, 0.0)
+    if rise == 0:
+        # Two in one row: an arch over both.
+        return f"M{x1:.1f} {y1:.1f}C{x1:.1f} {y1 - 22:.1f} {x2:.1f} {y1 - 22:.1f} {x2:.1f} {y1:.1f}"
+    aside = 0.0
+    if abs(x1 - x2) < 26 and rise > 40:
+        aside = min(18 + 0.16 * rise, 54.0) * (1 if kind in ("v", "") else -1)
+    bend = 0.45 * rise
+    return f"M{x1:.1f} {y1:.1f}C{x1 + aside:.1f} {y1 - bend:.1f} {x2 + aside:.1f} {y2 + bend:.1f} {x2:.1f} {y2:.1f}"
 
 
-@dataclass(frozen=True)
-class Link:
-    """A path from one node to an input (`q`, `k`, `v`, or `""` where there is one) of another, by their names.
-
-    `effect` is positive where the path carries the answer, None where nothing was measured; `low` and `high` are the
-    ends of its interval. `role` is where the sender writes and the receiver's input reads; with `""` the sender is
-    taken where it stands first. `shared` are other heads that read the same key or value. `amount` is the effect in the
-    metric's unit, as text.
-    """
-
-    sender: str
-    receiver: str
-    input: str = ""
-    effect: float | None = None
-    low: float | None = None
-    high: float | None = None
-    role: str = ""
-    shared: tuple[str, ...] = ()
-    amount: str = ""
-
-    @property
-    def size(self) -> float:
-        """How strong it is; a path that nothing was measured of comes last."""
-        return -1.0 if self.effect is None or not math.isfinite(self.effect) else abs(self.effect)
+def size_of(edge: Edge) -> float:
+    """How strong a path is; one that nothing was measured of comes last."""
+    return -1.0 if edge.effect is None or not math.isfinite(edge.effect) else abs(edge.effect)
 
 
-Ends = tuple[int, int] | None
-
-
-def ranked(links: Sequence[Link]) -> tuple[Link, ...]:
+def ranked(edges: Sequence[Edge]) -> tuple[Edge, ...]:
     """The strongest first."""
-    return tuple(sorted(links, key=lambda link: -link.size))
+    return tuple(sorted(edges, key=lambda edge: -size_of(edge)))
 
 
-def ends_of(link: Link, placed: Arranged) -> Ends:
-    """The boxes that a path joins, by their numbers; None where one of them is not drawn.
+def ends_of(edge: Edge, boxes: Sequence[Box]) -> Ends:
+    """The placed boxes that a path joins, by their numbers; None if one of them is not drawn.
 
     The sender writes at the path's role, and so does a query; keys and values are read there by a head that stands
     elsewhere, as a rule later: of a receiver at several roles, the one most to the right.
     """
-    senders = [place for place, box in enumerate(placed.boxes) if box.node.name == link.sender]
-    receivers = [place for place, box in enumerate(placed.boxes) if box.node.name == link.receiver]
+    senders = [place for place, box in enumerate(boxes) if box.node == edge.sender]
+    receivers = [place for place, box in enumerate(boxes) if box.node == edge.receiver]
     if not senders or not receivers:
         return None
-    here = [place for place in senders if placed.boxes[place].node.role == link.role]
-    there = [place for place in receivers if placed.boxes[place].node.role == link.role]
-    latest = max(receivers, key=lambda place: placed.boxes[place].x)
-    end = there[0] if there and link.input not in ("k", "v") else latest
-    return (here or senders)[0], end
+    here = [place for place in senders if boxes[place].role == edge.role]
+    there = [place for place in receivers if boxes[place].role == edge.role]
+    latest = max(receivers, key=lambda place: boxes[place].x)
+    return (here or senders)[0], there[0] if there and edge.input not in ("k", "v") else latest
 
 
-def told(link: Link) -> str:
+def path_text(edge: Edge, attrs: Attrs) -> str:
     """A path in words: `20.0 → query of 23.3 at end: effect 0.12, 0.08 to 0.15`."""
-    receiver = LOGITS if link.receiver == LOGITS else f"{INPUTS[link.input]} of {listed([link.receiver, *link.shared])}"
-    if link.input == "" and link.receiver != LOGITS:
-        receiver = link.receiver
-    at = f" at {link.role}" if link.role else ""
-    return f"{link.sender} → {receiver}{at}: {_amount(link)}"
+    names = listed([node.short for node in (edge.receiver, *edge.shared)])
+    receiver = f"{INPUTS[edge.input]} of {names}" if edge.input else edge.receiver.short
+    effect = "not measured"
+    if edge.effect is not None:
+        amount = amount_of(edge.effect, attrs)
+        spread = "" if edge.low is None or edge.high is None else f", interval {interval(edge.low, edge.high)}"
+        effect = f"effect {number(edge.effect)}{f' ({amount})' if amount else ''}{spread}"
+    return f"{edge.sender.short} → {receiver}{f' at {edge.role}' if edge.role else ''}: {effect}"
 
 
-def evidence_of(node: Node, links: Sequence[Link], ends: Sequence[Ends]) -> str:
-    """A head in words: its group and role, what is known of it, and its strongest paths out and in."""
-    where = node.group if not node.role or node.name == LOGITS else f"{node.group} at {node.role}".strip()
-    parts = [f"{node.shown}, {where}" if where else node.shown]
-    parts += [node.note] if node.note else []
-    named = [link for link, joined in zip(links, ends, strict=True) if joined]
-    out = [link for link in named if link.sender == node.name and link.role in ("", node.role)]
-    come = [link for link in named if node.name in (link.receiver, *link.shared)]
-    parts += [f"to {_several(out, sending=True)}"] if out else []
-    parts += [f"from {_several(come, sending=False)}"] if come else []
-    return "; ".join(parts)
+def box_text(box: Box, edges: Sequence[Edge], evidence: str = "") -> str:
+    """A head in words: its group and role, what is known of it, and the strongest of the drawn paths out and in."""
+    where = box.group if box.node == LOGITS else f"{box.group} at {box.role}".strip()
+    sent = [edge for edge in edges if edge.sender == box.node and edge.role in ("", box.role)]
+    come = [edge for edge in edges if box.node in (edge.receiver, *edge.shared)]
+    parts = [f"{box.shown}, {where}" if where else box.shown, evidence]
+    for word, paths, end in (("to", sent, "receiver"), ("from", come, "sender")):
+        names = [
+            f"{getattr(edge, end).short}{f' ({edge.input})' if edge.input else ''} "
+            + ("" if edge.effect is None else number(edge.effect))
+            for edge in paths[:_MOST_LISTED]
+        ]
+        more = f" and {len(paths) - _MOST_LISTED} more" if len(paths) > _MOST_LISTED else ""
+        parts.append(f"{word} {', '.join(map(str.strip, names))}{more}" if names else "")
+    return "; ".join(filter(None, parts))
 
 
-def _several(links: Sequence[Link], sending: bool) -> str:
-    items = [
-        f"{link.receiver if sending else link.sender}{f' ({link.input})' if link.input else ''} {_short(link)}".strip()
-        for link in links[:_MOST_SAID]
-    ]
-    more = len(links) - len(items)
-    return ", ".join(items) + (f" and {more} more" if more else "")
-
-
-def _short(link: Link) -> str:
-    return "" if link.effect is None else number(link.effect)
-
-
-def _amount(link: Link) -> str:
-    if link.effect is None:
-        return "not measured"
-    spread = "" if link.low is None or link.high is None else f", interval {interval(link.low, link.high)}"
-    return f"effect {number(link.effect)}{f' ({link.amount})' if link.amount else ''}{spread}"
-
-
-def amount_of(effect: float | None, attrs: Mapping[str, str | int | float]) -> str:
-    """A share of the gap in the metric's unit, `0.47 logits`; "" where the gap is not known."""
+def amount_of(effect: float | None, attrs: Attrs) -> str:
+    """A share of the gap in the metric's unit, `0.47 logits`; "" if the gap is not known."""
     gap = attrs.get("gap")
     if effect is None or not isinstance(gap, (int, float)):
         return ""
     return f"{number(effect * gap)} {attrs.get('unit', '')}".rstrip()
 
 
-def edges_said(edges: Sequence[Edge], attrs: Mapping[str, str | int | float]) -> str:
+def edges_said(edges: Sequence[Edge], attrs: Attrs) -> str:
     """How many paths there are on the prompts that they were measured on, and which these are."""
     ends = [(edge.low, edge.high) for edge in edges if edge.low is not None and edge.high is not None]
     clear = sum(low > 0 or high < 0 for low, high in ends)
@@ -244,8 +217,8 @@ def edges_said(edges: Sequence[Edge], attrs: Mapping[str, str | int | float]) ->
     return f"{'; '.join(filter(None, [said, halves_said(attrs)]))}."
 
 
-def halves_said(attrs: Mapping[Any, Any]) -> str:
-    """On which prompts something was chosen, and on which it was measured; "" where that is not known."""
+def halves_said(attrs: Attrs) -> str:
+    """On which prompts something was chosen, and on which it was measured; "" if that is not known."""
     chosen, measured = attrs.get("chosen_on"), attrs.get("measured_on")
     if chosen is None or measured is None:
         return ""
@@ -254,19 +227,17 @@ def halves_said(attrs: Mapping[Any, Any]) -> str:
     return f"chosen on {counted(int(chosen), 'prompt')}, measured on {measured} others"
 
 
-def circuit_finding(nodes: Sequence[Node], links: Sequence[Link]) -> str:
+def circuit_finding(circuit: Circuit) -> str:
     """How large a circuit is, and its strongest path."""
-    heads = {node.name: node for node in nodes if node.group}
-    layers = [node.layer for node in heads.values()]
-    groups = len({node.group for node in heads.values()})
-    said = f"{counted(len(heads), 'head')} in {counted(groups, 'group')}"
-    if any(node.shown.startswith("MLP") for node in heads.values()):
-        said = said.replace("head", "head and MLP" if len(heads) == 1 else "heads and MLP", 1)
-    if layers:
-        said += f", layers {min(layers)} to {max(layers)}" if min(layers) < max(layers) else f", layer {layers[0]}"
-    strongest = max((link for link in links if link.effect is not None), key=lambda link: link.size, default=None)
+    nodes = [node for group in circuit.groups for node in group.nodes]
+    layers, n = [node.layer for node in nodes], counted(len(nodes), "head")
+    if circuit.mlps:
+        n = n.replace("head", "head and MLP" if len(nodes) == 1 else "heads and MLP", 1)
+    said = f"{n} in {counted(len(circuit.groups), 'group')}"
+    said += f", layers {min(layers)} to {max(layers)}" if min(layers) < max(layers) else f", layer {layers[0]}"
+    strongest = next((edge for edge in ranked(circuit.edges) if edge.effect is not None), None)
     if strongest is None or strongest.effect is None:
         return said
-    to = "the logits" if strongest.receiver == LOGITS else strongest.receiver
-    many = "the one path" if len(links) == 1 else f"the strongest of {len(links)} paths"
-    return f"{said}; {many} is {strongest.sender} to {to} ({number(strongest.effect)})"
+    to = "the logits" if strongest.receiver == LOGITS else strongest.receiver.short
+    many = "the one path" if len(circuit.edges) == 1 else f"the strongest of {len(circuit.edges)} paths"
+    return f"{said}; {many} is {strongest.sender.short} to {to} ({number(strongest.effect)})"

@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
+import xarray as xr
 
-from unweave.circuits.circuit import Circuit, Group
+from unweave.circuits.circuit import Circuit
 from unweave.nodes import Edge
 from unweave.results.labels import number
 from unweave.views.blocks import Fact, Table
-from unweave.views.circuit_layout import INPUTS, amount_of, halves_said
+from unweave.views.circuit_layout import EVERYWHERE, INPUTS, amount_of, halves_said
 from unweave.views.evaluation_findings import (
     changed,
     completeness_finding,
@@ -22,10 +22,7 @@ from unweave.views.evaluation_findings import (
     scale_of,
 )
 from unweave.views.scope import subjects
-from unweave.views.wording import counted, interval, listed, percent
-
-if TYPE_CHECKING:
-    import xarray
+from unweave.views.wording import Result, counted, interval, listed, percent
 
 
 def group_table(circuit: Circuit, title: str = "") -> Table:
@@ -34,7 +31,7 @@ def group_table(circuit: Circuit, title: str = "") -> Table:
         (
             group.name,
             ", ".join(node.short for node in group.nodes),
-            "all positions" if group.roles == "all" else " ".join(group.roles),
+            EVERYWHERE if group.roles == "all" else " ".join(group.roles),
         )
         for group in circuit.groups
     )
@@ -42,16 +39,12 @@ def group_table(circuit: Circuit, title: str = "") -> Table:
 
 
 def edge_table(
-    edges: Sequence[Edge],
-    title: str = "",
-    n: int | None = None,
-    attrs: Mapping[str, str | int | float] | None = None,
+    edges: Sequence[Edge], title: str = "", n: int | None = None, attrs: Mapping[str, str | int | float] | None = None
 ) -> Table:
     """A row for each path, or for the `n` strongest: from where, to which input of what, at which role, its effect; in
-    the metric's unit too where `attrs` of the circuit say the gap.
+    the metric's unit too if `attrs` of the circuit say the gap.
     """
     known = attrs or {}
-    ordered = sorted(edges, key=lambda edge: -abs(edge.effect or 0.0))[:n]
     rows = tuple(
         (
             edge.sender.short,
@@ -62,32 +55,25 @@ def edge_table(
             "–" if edge.low is None or edge.high is None else interval(edge.low, edge.high),
             *([amount_of(edge.effect, known) or "–"] if "gap" in known else []),
         )
-        for edge in ordered
+        for edge in sorted(edges, key=lambda edge: -abs(edge.effect or 0.0))[:n]
     )
-    unit = [f"in {known.get('unit', 'its unit')}"] if "gap" in known else []
-    return Table(
-        ("sender", "to", "input", "at", "effect", "interval", *unit), rows, title, align="llllrrr"[: 6 + len(unit)]
-    )
+    header = ("sender", "to", "input", "at", "effect", "interval")
+    header += (f"in {known.get('unit', 'its unit')}",) if "gap" in known else ()
+    return Table(header, rows, title, align="llllrrr"[: len(header)])
 
 
 def path_tables(circuit: Circuit) -> list[Table]:
-    """A table for each group of a sketch: the paths that leave its heads, the strongest first; groups without any
-    are left out.
-    """
+    """A table for each group of a sketch that has any: the paths that leave its heads, the strongest first."""
     tables = []
     for group in circuit.groups:
         edges = [edge for edge in circuit.edges if edge.sender in group.nodes]
         if edges:
-            tables.append(_table(group, edges, circuit.attrs))
+            first = max(edges, key=lambda edge: abs(edge.effect or 0.0))
+            title = f"{group.name}: {counted(len(edges), 'path')}"
+            if first.effect is not None:
+                title += f", the strongest {first.sender.short} to {first.receiver.short} ({number(first.effect)})"
+            tables.append(edge_table(edges, title, attrs=circuit.attrs))
     return tables
-
-
-def _table(group: Group, edges: Sequence[Edge], attrs: Mapping[str, str | int | float]) -> Table:
-    first = max(edges, key=lambda edge: abs(edge.effect or 0.0))
-    strongest = "" if first.effect is None else f", the strongest {first.sender.short} to {first.receiver.short}"
-    amount = "" if first.effect is None else f" ({number(first.effect)})"
-    title = f"{group.name}: {counted(len(edges), 'path')}{strongest}{amount}"
-    return edge_table(edges, title, attrs=attrs)
 
 
 _MOST_NAMED = 6
@@ -115,7 +101,7 @@ def group_facts(circuit: Circuit, does: Mapping[str, tuple[str, str]] | None = N
     return tuple(facts)
 
 
-def score_facts(results: "Sequence[xarray.DataArray | xarray.Dataset]") -> tuple[Fact, ...]:
+def score_facts(results: Sequence[Result]) -> tuple[Fact, ...]:
     """What the tests add to the answer, of those that are among the results."""
     makers = {
         "faithfulness": _faithful,
@@ -123,8 +109,6 @@ def score_facts(results: "Sequence[xarray.DataArray | xarray.Dataset]") -> tuple
         "completeness": _complete,
         "minimality": _minimal,
     }
-    import xarray as xr
-
     tests = [one for one in results if isinstance(one, xr.Dataset)]
     said = zip(tests, subjects(tests), strict=True)
     facts = [(str(test.attrs.get("method", "")), test, subject) for test, subject in said]
@@ -137,7 +121,7 @@ def score_facts(results: "Sequence[xarray.DataArray | xarray.Dataset]") -> tuple
     )
 
 
-def _faithful(table: "xarray.Dataset") -> list[Fact]:
+def _faithful(table: xr.Dataset) -> list[Fact]:
     own, score = table.sel(kept="circuit"), table["score"].mean("prompt")
     mean, whole, none = (float(score.sel(kept=name)) for name in ("circuit", "model", "nothing"))
     scale = scale_of(table, none, whole)
@@ -153,16 +137,16 @@ def _faithful(table: "xarray.Dataset") -> list[Fact]:
     return [*facts, Fact("negative control", control)] if control else facts
 
 
-def _curve(table: "xarray.Dataset") -> list[Fact]:
+def _curve(table: xr.Dataset) -> list[Fact]:
     return [Fact("the best few heads", curve_finding(table), halves_said(table.attrs))]
 
 
-def _complete(table: "xarray.Dataset") -> list[Fact]:
+def _complete(table: xr.Dataset) -> list[Fact]:
     value = "not complete" if fails(table).any() else "no set fails"
     return [Fact("completeness", value, completeness_finding(table).removeprefix("Not complete: "), True)]
 
 
-def _minimal(table: "xarray.Dataset") -> list[Fact]:
+def _minimal(table: xr.Dataset) -> list[Fact]:
     helping, against = minimality_counts(table)
     least = table.isel(address=int(np.argmin(table["size"].values)))
     low, high = percent(float(least["share_low"])), percent(float(least["share_high"]))

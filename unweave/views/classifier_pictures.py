@@ -1,8 +1,7 @@
 """Pictures of classifiers: what parts say by class, changes that are missed, attention rebuilt from embeddings."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+import xarray as xr
 
 from unweave.results.labels import number
 from unweave.views.attention_view import attention_view
@@ -13,16 +12,13 @@ from unweave.views.sense import meaning
 from unweave.views.theme import PALETTE
 from unweave.views.wording import listed, percent
 
-if TYPE_CHECKING:
-    import xarray
-
 _MOST_PARTS, _SHOWN = 12, 2
 _COLOURS = {"class 0": PALETTE[4], "class 1": PALETTE[0]}
 # A position is named as a blind spot from this share of missed changes on.
 _BLIND = 0.5
 
 
-def class_blocks(result: "xarray.DataArray", title: str = "") -> list[Block]:
+def class_blocks(result: xr.DataArray, title: str = "") -> list[Block]:
     """How each part's contribution is spread in each class: the telling parts, the others folded, and a table.
 
     Args:
@@ -41,7 +37,7 @@ def class_blocks(result: "xarray.DataArray", title: str = "") -> list[Block]:
     return [*found[:_SHOWN], *rest, _means_table(means)]
 
 
-def class_finding(means: "xarray.DataArray", order: list[str]) -> str:
+def class_finding(means: xr.DataArray, order: list[str]) -> str:
     """The part whose means differ most between classes, and the next."""
     said = []
     for name in order[:_SHOWN]:
@@ -52,7 +48,7 @@ def class_finding(means: "xarray.DataArray", order: list[str]) -> str:
     return f"The classes are told apart most by {listed(said)}"
 
 
-def missed_blocks(result: "xarray.DataArray", title: str = "") -> list[Block]:
+def missed_blocks(result: xr.DataArray, title: str = "") -> list[Block]:
     """The share of single changes that is missed, position by position.
 
     Args:
@@ -64,7 +60,7 @@ def missed_blocks(result: "xarray.DataArray", title: str = "") -> list[Block]:
     return [Figure(markers(plain), title or missed_finding(result), _missed_caption(result))]
 
 
-def missed_finding(result: "xarray.DataArray") -> str:
+def missed_finding(result: xr.DataArray) -> str:
     """Where changes are missed."""
     share = result.mean("prompt")
     blind = share.where(share >= _BLIND, drop=True)
@@ -78,14 +74,14 @@ def missed_finding(result: "xarray.DataArray") -> str:
     return f"Single changes are missed at {verb} {listed(sizes)}{elsewhere}"
 
 
-def rebuilt_blocks(result: "xarray.DataArray", title: str = "") -> list[Block]:
+def rebuilt_blocks(result: xr.DataArray, title: str = "") -> list[Block]:
     """A head's attention rebuilt from embeddings beside its own."""
     rebuilt = "Rows are the tokens that look, columns the tokens that are looked at; a row sums to 1."
     note = f"{rebuilt} {str(result.attrs.get('notes', '')).capitalize()}."
     return [attention_view(result, title or rebuilt_finding(result), note)]
 
 
-def rebuilt_finding(result: "xarray.DataArray") -> str:
+def rebuilt_finding(result: xr.DataArray) -> str:
     """How much of the model's own attention each kind of rebuilt pattern shares, on average over rows."""
     *rebuilt, own = result["address"].values.tolist()
     true = result.sel(address=own)
@@ -98,7 +94,7 @@ def rebuilt_finding(result: "xarray.DataArray") -> str:
     return f"Of the attention of {head}, its embeddings rebuild: {listed(said)}"
 
 
-def scale_blocks(result: "xarray.DataArray", title: str = "") -> list[Block]:
+def scale_blocks(result: xr.DataArray, title: str = "") -> list[Block]:
     """Scales of norms by position, a line for each layer; of many layers the means over positions."""
     means = result.mean(("prompt", "pos"))
     first, last = (means["layer"].values[int(at)] for at in (means.values.argmin(), means.values.argmax()))
@@ -111,12 +107,12 @@ def scale_blocks(result: "xarray.DataArray", title: str = "") -> list[Block]:
     return [Figure(lines(named, x="pos", series="layer"), found)]
 
 
-def _histogram(classed: "xarray.DataArray", name: str) -> Figure:
+def _histogram(classed: xr.DataArray, name: str) -> Figure:
     figure = histogram(classed.sel(component=name, drop=True), by="answer", title="", colours=_COLOURS)
     return Figure(figure, f"{name}. {Figure(figure).title}")
 
 
-def _means_table(means: "xarray.DataArray") -> Table:
+def _means_table(means: xr.DataArray) -> Table:
     labels = [str(label) for label in means["answer"].values]
     rows = tuple(
         (str(name), *(number(float(means.sel(answer=label, component=name))) for label in labels))
@@ -125,7 +121,7 @@ def _means_table(means: "xarray.DataArray") -> Table:
     return Table(("part", *labels), rows, "Means by class", f"In {means.attrs.get('unit', 'logits')}.")
 
 
-def _missed_caption(result: "xarray.DataArray") -> str:
+def _missed_caption(result: xr.DataArray) -> str:
     sure = percent(float(result["unchanged"].mean()))
     given = f"Unchanged, {sure} of {result.sizes['prompt']} prompts are given class {result.attrs['label']}."
     return f"{given} One token a prompt is changed. {', '.join(meaning(result.attrs))}."

@@ -5,47 +5,44 @@ set of heads that is taken out of both.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+import xarray as xr
 
 from unweave.results.labels import number
 from unweave.views.wording import counted, interval, listed, percent
-
-if TYPE_CHECKING:
-    import xarray
 
 _MOST_NAMED = 4
 # Smaller gaps, as a share of F(M), are no failure of completeness.
 TOLERANCE = 0.05
 
 
-def good(table: "xarray.Dataset") -> int:
+def good(table: xr.Dataset) -> int:
     """1 where a higher score is better, -1 where a lower one is."""
     return -1 if table.attrs.get("better") == "lower" else 1
 
 
-def scale_of(table: "xarray.Dataset", none: float, whole: float) -> str:
+def scale_of(table: xr.Dataset, none: float, whole: float) -> str:
     """What scores are told as shares of: `ratio`, F / F(M), where more is better from 0 on, else `share`, the way from
     F(no head) to F(M).
     """
     return "ratio" if good(table) > 0 and whole > 0 else "share" if good(table) * (whole - none) > 0 else ""
 
 
-def faithfulness_finding(table: "xarray.Dataset") -> str:
+def faithfulness_finding(table: xr.Dataset) -> str:
     """How much of the model's score the circuit has alone, above no head at all, and against the controls."""
     own, score = table.sel(kept="circuit"), table["score"].mean("prompt")
     mean, whole, none = (float(score.sel(kept=name)) for name in ("circuit", "model", "nothing"))
     heads = f"Alone, the circuit's {int(own['heads'])} of {table.attrs.get('model_heads', '?')} heads"
     if scale_of(table, none, whole) == "ratio":
-        said = f"{heads} give {percent(float(own['ratio']))} of the model's {_metric(table)} "
-        said += f"(F(C) {number(mean)}, F(M) {number(whole)}{_span(own)})"
+        said = f"{heads} give {percent(float(own['ratio']))}{_span(own)} of the model's {_metric(table)} "
+        said += f"(F(C) {number(mean)}, F(M) {number(whole)})"
     else:
         said = f"{heads} have a mean {_metric(table)} of {number(mean)}, the model {number(whole)}"
     return "; ".join([said, floor_said(table), *filter(None, [controls_said(table)])])
 
 
-def floor_said(table: "xarray.Dataset") -> str:
+def floor_said(table: xr.Dataset) -> str:
     """What no head at all gives, and the circuit's share of what is above that."""
     own, score = table.sel(kept="circuit"), table["score"].mean("prompt")
     mean, whole, none = (float(score.sel(kept=name)) for name in ("circuit", "model", "nothing"))
@@ -56,11 +53,12 @@ def floor_said(table: "xarray.Dataset") -> str:
     if good(table) * (mean - none) <= 0:
         return f"no better than no head at all ({gives})"
     if good(table) * (whole - none) <= 0 or "share" not in own.coords:
-        return f"no head {gives}"
-    return f"no head {gives}, and {percent(float(own['share']))} of the way from there{_span(own, 'share')}"
+        return f"no head gives {gives}"
+    share = f"{percent(float(own['share']))}{_span(own, 'share')}"
+    return f"no head gives {gives}; from there the circuit covers {share} of the way to the model"
 
 
-def controls_said(table: "xarray.Dataset") -> str:
+def controls_said(table: xr.Dataset) -> str:
     """What random circuits of the same size give, and where the circuit stands among them; "" if there are none."""
     random = [name for name in table["kept"].values if str(name).startswith("random")]
     if not random:
@@ -77,7 +75,7 @@ def controls_said(table: "xarray.Dataset") -> str:
     return f"{circuits}: {spread}; the circuit is better than {worse} of {len(random)}"
 
 
-def curve_finding(table: "xarray.Dataset") -> str:
+def curve_finding(table: xr.Dataset) -> str:
     """How much the best head and the best few heads give, and the circuit without the best."""
     score, rest = (table[name].mean("prompt").values for name in ("score", "rest"))
     scale = scale_of(table, float(score[0]), float(table["difference"][0]) + float(score[0]))
@@ -95,14 +93,14 @@ def curve_finding(table: "xarray.Dataset") -> str:
     return ", ".join(said) + _of(table, scale)
 
 
-def fails(table: "xarray.Dataset") -> np.ndarray:
+def fails(table: xr.Dataset) -> np.ndarray:
     """The sets K without which circuit and model are apart: by more than 5 % of F(M), and beyond the interval."""
     low, high = table["difference_low"].values, table["difference_high"].values
     apart = table["gap"].values > TOLERANCE * abs(_whole(table))
     return apart & ~((low <= 0) & (high >= 0))
 
 
-def completeness_finding(table: "xarray.Dataset") -> str:
+def completeness_finding(table: xr.Dataset) -> str:
     """Whether circuit and model stay alike without the same heads, and where they are furthest apart."""
     failed, many = fails(table), table.sizes["removed"]
     gap = table["gap"].values
@@ -120,14 +118,14 @@ def completeness_finding(table: "xarray.Dataset") -> str:
     return f"For none of {counted(many, 'set')} K circuit and model are clearly apart; they differ most {where}"
 
 
-def minimality_counts(table: "xarray.Dataset") -> tuple[int, int]:
+def minimality_counts(table: xr.Dataset) -> tuple[int, int]:
     """How many heads help the answer, and how many work against it, beyond their interval."""
     clear = (table["share_low"] > 0) | (table["share_high"] < 0)
     change = good(table) * (table["without_k"] - table["without_both"]).mean("prompt")
     return int((clear & (change > 0)).sum()), int((clear & (change < 0)).sum())
 
 
-def minimality_finding(table: "xarray.Dataset") -> str:
+def minimality_finding(table: xr.Dataset) -> str:
     """How many of the circuit's heads help and how many work against the answer, which matters most and which least."""
     n = table.sizes["address"]
     helping, against = minimality_counts(table)
@@ -142,14 +140,14 @@ def minimality_finding(table: "xarray.Dataset") -> str:
     return f"{said}: {first}" if n == 1 else f"{said}: {first}, {least['address'].item()} least, by {changed(least)}"
 
 
-def changed(row: "xarray.Dataset") -> str:
+def changed(row: xr.Dataset) -> str:
     """What a head changes F by: as a share of F(M), and in the metric's unit."""
     change = float((row["without_k"] - row["without_both"]).mean())
     unit = str(row.attrs.get("metric_unit", ""))
     return f"{percent(float(row['share']))} of F(M) ({f'{number(change)} {unit}'.rstrip()})"
 
 
-def completeness_rows(table: "xarray.Dataset") -> list[tuple[str, ...]]:
+def completeness_rows(table: xr.Dataset) -> list[tuple[str, ...]]:
     """Of each K: its label, its heads, F(C \\ K), F(M \\ K), and their difference with its interval."""
     mean = table[["circuit", "model"]].mean("prompt")
     rows = []
@@ -168,23 +166,23 @@ def _heads(names: Sequence[str]) -> str:
     return f"{', '.join(names[:_MOST_NAMED])} and {len(names) - _MOST_NAMED} more"
 
 
-def _metric(table: "xarray.Dataset") -> str:
+def _metric(table: xr.Dataset) -> str:
     return str(table.attrs.get("metric", table.attrs.get("quantity", "score")))
 
 
-def _whole(table: "xarray.Dataset") -> float:
+def _whole(table: xr.Dataset) -> float:
     """F(M), on the prompts of the table."""
     return float(table["model"].isel(removed=int(np.argmax(table["size"].values == 0))).mean())
 
 
-def _span(row: "xarray.Dataset", name: str = "ratio") -> str:
+def _span(row: xr.Dataset, name: str = "ratio") -> str:
     """The interval of a share; "" where there is none."""
     if f"{name}_low" not in row.coords or not np.isfinite(float(row[f"{name}_low"])):
         return ""
-    return f", {percent(float(row[f'{name}_low']))} to {percent(float(row[f'{name}_high']))}"
+    return f" ({percent(float(row[f'{name}_low']))} to {percent(float(row[f'{name}_high']))})"
 
 
-def _of(table: "xarray.Dataset", scale: str) -> str:
+def _of(table: xr.Dataset, scale: str) -> str:
     """What shares are of."""
     if not scale:
         return f" ({_metric(table)})"

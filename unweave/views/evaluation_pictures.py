@@ -1,10 +1,10 @@
 """The tests of a circuit as pictures: faithfulness as a table and a curve, completeness as dots, minimality as bars."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 import plotly.graph_objects as go
+import xarray as xr
 
 from unweave.results.labels import number
 from unweave.views import theme
@@ -25,9 +25,6 @@ from unweave.views.evaluation_findings import (
 )
 from unweave.views.wording import counted, interval, label, percent, prompts_of
 
-if TYPE_CHECKING:
-    import xarray
-
 # Of each kind of K: what it is called, its sign and its colour.
 _KINDS = {
     "none": ("nothing", "star", theme.NEUTRAL),
@@ -40,7 +37,7 @@ _ROW = 18
 _AREA = (WIDE - 80, 440)
 
 
-def faithfulness_table(table: "xarray.Dataset", title: str = "") -> Table:
+def faithfulness_table(table: xr.Dataset, title: str = "") -> Table:
     """F of the model, of the circuit, of no head, and of random circuits, with difference, ratio and share."""
     own = [name for name in table["kept"].values if not str(name).startswith("random")]
     rows = [_kept_row(table.sel(kept=name), str(name)) for name in own]
@@ -57,7 +54,7 @@ def faithfulness_table(table: "xarray.Dataset", title: str = "") -> Table:
     return Table(header, tuple(rows), title or faithfulness_finding(table), said, align="l" + "r" * (len(header) - 1))
 
 
-def control_table(table: "xarray.Dataset") -> Table:
+def control_table(table: xr.Dataset) -> Table:
     """Every random circuit, with its heads."""
     random = [str(name) for name in table["kept"].values if str(name).startswith("random")]
     rows = [(*_kept_row(table.sel(kept=name), name), str(table["members"].sel(kept=name).item())) for name in random]
@@ -65,7 +62,7 @@ def control_table(table: "xarray.Dataset") -> Table:
     return Table(header, tuple(rows), align="l" + "r" * (len(header) - 2) + "l")
 
 
-def _kept_row(row: "xarray.Dataset", name: str) -> tuple[str, ...]:
+def _kept_row(row: xr.Dataset, name: str) -> tuple[str, ...]:
     cells = []
     for what in _SCALES:
         known = what in row.coords and name != "model"
@@ -74,7 +71,7 @@ def _kept_row(row: "xarray.Dataset", name: str) -> tuple[str, ...]:
     return (_KEPT.get(name, name), str(int(row["heads"])), number(float(row["score"].mean())), *cells)
 
 
-def _random_row(random: "xarray.Dataset") -> tuple[str, ...]:
+def _random_row(random: xr.Dataset) -> tuple[str, ...]:
     """The median of random circuits, with the range in place of intervals."""
     cells = []
     for what in _SCALES:
@@ -85,7 +82,7 @@ def _random_row(random: "xarray.Dataset") -> tuple[str, ...]:
     return (name, str(int(random["heads"].max())), mean, *cells)
 
 
-def curve_lines(table: "xarray.Dataset", title: str = "") -> go.Figure:
+def curve_lines(table: xr.Dataset, title: str = "") -> go.Figure:
     """F of the best heads alone, and of the circuit without them, as one head after the other joins."""
     score = table["score"].mean("prompt").values
     scale = scale_of(table, float(score[0]), float(table["difference"][0]) + float(score[0]))
@@ -104,11 +101,9 @@ def curve_lines(table: "xarray.Dataset", title: str = "") -> go.Figure:
 
 
 def _as_summary(
-    table: "xarray.Dataset", column: str, scale: str, names: list[str], about: Mapping[str, str | int]
-) -> "xarray.Dataset":
+    table: xr.Dataset, column: str, scale: str, names: list[str], about: Mapping[str, str | int]
+) -> xr.Dataset:
     """A line of the curve, as a summary over prompts is drawn."""
-    import xarray as xr
-
     mean = table[scale].values if scale else table[column].mean("prompt").values
     ends = [table[f"{scale}{end}"].values if scale else np.full(len(mean), np.nan) for end in ("_low", "_high")]
     unknown = np.full(len(mean), np.nan)
@@ -118,7 +113,7 @@ def _as_summary(
     return xr.Dataset({**arrays, "n": n}, {"heads": names}, {**table.attrs, **about, "zero": "", "one": ""})
 
 
-def completeness_scatter(table: "xarray.Dataset", title: str = "") -> go.Figure:
+def completeness_scatter(table: xr.Dataset, title: str = "") -> go.Figure:
     """F(C \\ K) against F(M \\ K), a sign for each kind of K. A complete circuit has all points on the line."""
     mean = table[["circuit", "model"]].mean("prompt")
     ends = _ends(np.concatenate([mean["circuit"].values, mean["model"].values]))
@@ -144,13 +139,13 @@ def completeness_scatter(table: "xarray.Dataset", title: str = "") -> go.Figure:
     return framed(figure, title or completeness_finding(table), caption, wide, narrow)
 
 
-def completeness_table(table: "xarray.Dataset") -> Table:
+def completeness_table(table: xr.Dataset) -> Table:
     """Every K with its heads, both scores, and their difference."""
     header = ("K", "heads", "F(C \\ K)", "F(M \\ K)", "difference", "interval")
     return Table(header, tuple(completeness_rows(table)), align="llrrrr")
 
 
-def minimality_bars(table: "xarray.Dataset", title: str = "", colours: Mapping[str, str] | None = None) -> go.Figure:
+def minimality_bars(table: xr.Dataset, title: str = "", colours: Mapping[str, str] | None = None) -> go.Figure:
     """What each head adds to the circuit without its K, as a share of F(M), coloured by group."""
     groups = list(dict.fromkeys(str(group) for group in table["group"].values))
     palette = {**group_colours(groups), **(colours or {})}
@@ -179,9 +174,7 @@ def minimality_bars(table: "xarray.Dataset", title: str = "", colours: Mapping[s
     return framed(figure, title or minimality_finding(table), caption, *layouts)
 
 
-def evaluation_blocks(
-    table: "xarray.Dataset", title: str = "", colours: Mapping[str, str] | None = None
-) -> list[Block]:
+def evaluation_blocks(table: xr.Dataset, title: str = "", colours: Mapping[str, str] | None = None) -> list[Block]:
     """The pictures of one of the tests, which its `method` names."""
     if table.attrs.get("method") == "faithfulness":
         controls = control_table(table)
@@ -199,7 +192,7 @@ _SCALES = {"difference": "F(M) − F", "ratio": "F / F(M)", "share": "above no h
 _KEPT = {"model": "the model", "circuit": "the circuit", "nothing": "no head"}
 
 
-def _how(table: "xarray.Dataset") -> str:
+def _how(table: xr.Dataset) -> str:
     """What stands in for the heads that are ablated, and what intervals are."""
     means = {"template": "their mean by template", "mean": "their mean", "zero": "zero", "resample": "another prompt's"}
     how, source = (str(table.attrs.get(name, "")) for name in ("how", "source"))
@@ -208,7 +201,7 @@ def _how(table: "xarray.Dataset") -> str:
     return text + _prompts(table)
 
 
-def _prompts(table: "xarray.Dataset") -> str:
+def _prompts(table: xr.Dataset) -> str:
     """What intervals are, and on which prompts something was chosen."""
     level, n = float(table.attrs.get("level", 0.95)), int(table.attrs.get("measured_on", table.sizes.get("prompt", 1)))
     over = prompts_of({"n_clusters": n, **table.attrs, "n_prompts": n})
@@ -219,8 +212,8 @@ def _prompts(table: "xarray.Dataset") -> str:
 
 def _points(
     figure: go.Figure,
-    table: "xarray.Dataset",
-    mean: "xarray.Dataset",
+    table: xr.Dataset,
+    mean: xr.Dataset,
     name: str,
     sign: tuple[str, str],
     ends: list[float],
@@ -258,7 +251,7 @@ def _folded(members: str, in_a_line: int = 10) -> str:
     return "<br>".join(map(label, lines)) or "no head"
 
 
-def _bars(figure: go.Figure, rows: "xarray.Dataset", group: str, colour: str) -> None:
+def _bars(figure: go.Figure, rows: xr.Dataset, group: str, colour: str) -> None:
     chosen = np.flatnonzero(rows["group"].values == group)
     table = rows.isel(address=chosen)
     share, low, high = (table[name].values for name in ("share", "share_low", "share_high"))
@@ -290,7 +283,7 @@ def _bars(figure: go.Figure, rows: "xarray.Dataset", group: str, colour: str) ->
     )
 
 
-def _unsure(table: "xarray.Dataset") -> np.ndarray:
+def _unsure(table: xr.Dataset) -> np.ndarray:
     return (table["share_low"].values <= 0) & (table["share_high"].values >= 0)
 
 

@@ -1,10 +1,12 @@
 """What heads do, with the numbers for it: named heads, scores, attention between roles, position against token."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from collections.abc import Sequence
 
 import numpy as np
+import xarray as xr
 
+from unweave.methods.head_types import HeadTypes, NamedHead
+from unweave.nodes import head_name
 from unweave.results.labels import number
 from unweave.results.summary import significant, summary
 from unweave.results.top import top
@@ -13,9 +15,6 @@ from unweave.views.charts.heatmap import heatmap
 from unweave.views.charts.scatter import scatter
 from unweave.views.wording import counted, interval, listed, percent
 
-if TYPE_CHECKING:
-    import xarray
-
 _MOST_NAMED = 3
 # Measures that chance can make are shown with their intervals.
 _EFFECTS = ("direct", "wrong", "effect", "through movers", "growth")
@@ -23,42 +22,12 @@ _EFFECTS = ("direct", "wrong", "effect", "through movers", "growth")
 _LOOKS = 0.3
 
 
-@runtime_checkable
-class NamedHeadLike(Protocol):
-    """A head `(layer, head)`, its name, the role where it acts, the measures that earn the name, further names; and the
-    intervals of measures over prompts.
-    """
-
-    @property
-    def head(self) -> tuple[int, int]: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def at(self) -> str: ...
-    @property
-    def evidence(self) -> Mapping[str, float]: ...
-    @property
-    def also(self) -> Sequence[str]: ...
-    @property
-    def intervals(self) -> Mapping[str, tuple[float, float]]: ...
-
-
-@runtime_checkable
-class HeadTypesLike(Protocol):
-    """What `classify_heads` returns, as far as it is shown: heads with names, and the rules as texts."""
-
-    @property
-    def heads(self) -> Sequence[NamedHeadLike]: ...
-    @property
-    def rules(self) -> Sequence[object]: ...
-
-
-def roles_table(found: HeadTypesLike, title: str = "") -> Table:
+def roles_table(found: HeadTypes, title: str = "") -> Table:
     """Heads with their names and the numbers that earn them."""
     # A column in which nobody has anything takes room from the evidence on a small screen.
     more = any(head.also for head in found.heads)
     rows = tuple(
-        (_name(head), f"{head.name} at {head.at}" if head.at else head.name, _said(head))
+        (head_name(head.head), f"{head.name} at {head.at}" if head.at else head.name, _said(head))
         + ((", ".join(head.also) or "–",) if more else ())
         for head in found.heads
     )
@@ -68,11 +37,11 @@ def roles_table(found: HeadTypesLike, title: str = "") -> Table:
     return Table(header, rows, title or roles_finding(found), note, "l" * len(header))
 
 
-def roles_finding(found: HeadTypesLike) -> str:
+def roles_finding(found: HeadTypes) -> str:
     """How many heads have which name."""
     named: dict[str, list[str]] = {}
     for head in found.heads:
-        named.setdefault(head.name, []).append(_name(head))
+        named.setdefault(head.name, []).append(head_name(head.head))
     if not named:
         return "No head has a name by these rules"
     said = [
@@ -82,7 +51,7 @@ def roles_finding(found: HeadTypesLike) -> str:
     return listed(said)
 
 
-def _both_names(head: NamedHeadLike) -> str:
+def _both_names(head: NamedHead) -> str:
     """What is to be said of a mover that raises the wrong answer too, and what becomes of the difference."""
     right, wrong, effect = (head.evidence.get(name, np.nan) for name in ("right", "wrong", "effect"))
     if head.name != "name mover" or not (right > 0 and wrong > 0):
@@ -91,13 +60,13 @@ def _both_names(head: NamedHeadLike) -> str:
     change = f"{'larger' if effect > 0 else 'smaller'} by {percent(abs(effect))} of the gap"
     sure = "" if low > 0 or high < 0 else f" ({percent(low)} to {percent(high)}, not significant)"
     return (
-        f"{_name(head)} raises both names above the mean one, the right by {percent(right)} and the wrong by "
+        f"{head_name(head.head)} raises both names above the mean one, the right by {percent(right)} and the wrong by "
         f"{percent(wrong)} of the logit difference; with the corrupted prompt's output in its place the difference is "
         f"{change}{sure}."
     )
 
 
-def split_blocks(result: "xarray.DataArray", title: str = "") -> list[Block]:
+def split_blocks(result: xr.DataArray, title: str = "") -> list[Block]:
     """What each part does to the right answer against what it does to the wrong one.
 
     Args:
@@ -115,7 +84,7 @@ def split_blocks(result: "xarray.DataArray", title: str = "") -> list[Block]:
     return [Figure(figure, title or split_finding(right, wrong), note=caption)]
 
 
-def split_finding(right: "xarray.DataArray", wrong: "xarray.DataArray") -> str:
+def split_finding(right: xr.DataArray, wrong: xr.DataArray) -> str:
     """Of the parts with the largest contributions, what each does to the right and to the wrong answer."""
     tables = [summary(side) for side in (right, wrong)]
     said = []
@@ -125,12 +94,12 @@ def split_finding(right: "xarray.DataArray", wrong: "xarray.DataArray") -> str:
     return "; ".join(said)
 
 
-def head_evidence(found: HeadTypesLike) -> dict[str, str]:
+def head_evidence(found: HeadTypes) -> dict[str, str]:
     """For each head, by its name, what its rule read: for the `evidence` of a circuit's drawing."""
-    return {_name(head): _said(head) for head in found.heads}
+    return {head_name(head.head): _said(head) for head in found.heads}
 
 
-def score_blocks(result: "xarray.DataArray", title: str = "") -> list[Block]:
+def score_blocks(result: xr.DataArray, title: str = "") -> list[Block]:
     """A panel for each score of every head.
 
     Args:
@@ -143,7 +112,7 @@ def score_blocks(result: "xarray.DataArray", title: str = "") -> list[Block]:
     return [Figure(heatmap(tables, x="head"), title or _capital("; ".join(said)), _over(result, over))]
 
 
-def role_attention_blocks(result: "xarray.DataArray", title: str = "") -> list[Block]:
+def role_attention_blocks(result: xr.DataArray, title: str = "") -> list[Block]:
     """Attention from the last role, a panel for each role that some head looks at.
 
     Args:
@@ -165,7 +134,7 @@ def role_attention_blocks(result: "xarray.DataArray", title: str = "") -> list[B
     return [Figure(figure, title or finding, note=note)]
 
 
-def contribution_blocks(result: "xarray.Dataset", title: str = "") -> list[Block]:
+def contribution_blocks(result: xr.Dataset, title: str = "") -> list[Block]:
     """How much each head looks at a role's token against how much it then writes for that token.
 
     Args:
@@ -181,7 +150,7 @@ def contribution_blocks(result: "xarray.Dataset", title: str = "") -> list[Block
     return blocks
 
 
-def _contribution_finding(looks: "xarray.DataArray", writes: "xarray.DataArray", role: str) -> str:
+def _contribution_finding(looks: xr.DataArray, writes: xr.DataArray, role: str) -> str:
     share, written = looks.mean("prompt"), writes.mean("prompt")
     looking = share >= _LOOKS
     n = int(looking.sum())
@@ -201,7 +170,7 @@ def _contribution_finding(looks: "xarray.DataArray", writes: "xarray.DataArray",
     )
 
 
-def _largest(table: "xarray.Dataset") -> str:
+def _largest(table: xr.Dataset) -> str:
     rows = [row for row in top(table, table["mean"].size, by="high") if row.mean >= _LOOKS]
     if not rows:
         return f"no head above {percent(_LOOKS)}"
@@ -209,7 +178,7 @@ def _largest(table: "xarray.Dataset") -> str:
     return shown if len(rows) <= _MOST_NAMED else f"{shown} most, of {len(rows)} above {percent(_LOOKS)}"
 
 
-def _over(result: "xarray.DataArray", over: str) -> str:
+def _over(result: xr.DataArray, over: str) -> str:
     n = counted(result.sizes[over], "random sequence" if over == "prompt" else "word")
     quantity = str(result.attrs.get("quantity", "score"))
     ends = (str(result.attrs.get("zero", "")), str(result.attrs.get("one", "")))
@@ -217,15 +186,11 @@ def _over(result: "xarray.DataArray", over: str) -> str:
     return f"Means over {n} of the {quantity}{scale}."
 
 
-def _said(head: NamedHeadLike) -> str:
+def _said(head: NamedHead) -> str:
     spread = {name: f" ({interval(low, high)})" for name, (low, high) in head.intervals.items() if name in _EFFECTS}
     return ", ".join(
         f"{name} {number(value)}{spread.get(name, '')}" for name, value in head.evidence.items() if np.isfinite(value)
     )
-
-
-def _name(head: NamedHeadLike) -> str:
-    return f"{head.head[0]}.{head.head[1]}"
 
 
 def _few(names: Sequence[str]) -> str:
@@ -244,7 +209,7 @@ _CLEARLY = 2.0
 _MATTERS = 0.1
 
 
-def signal_blocks(result: "xarray.Dataset", title: str = "") -> list[Block]:
+def signal_blocks(result: xr.Dataset, title: str = "") -> list[Block]:
     """The 3x2 table of scores, the two effects of each head, and a small table of scores for each head.
 
     Args:
@@ -267,7 +232,7 @@ def signal_blocks(result: "xarray.Dataset", title: str = "") -> list[Block]:
     return blocks
 
 
-def signal_finding(result: "xarray.Dataset") -> str:
+def signal_finding(result: xr.Dataset) -> str:
     """Whether the heads, patched at once, carry the subject's position or its token, and which do by themselves."""
     n = result.sizes["address"] - 1
     who = f"The {counted(n, 'head')} together" if n > 1 else "The head"
@@ -286,7 +251,7 @@ def signal_finding(result: "xarray.Dataset") -> str:
     return f"{who} {verb} both, the {first} of the subject more than its {second}: {numbers}"
 
 
-def signal_table(result: "xarray.Dataset") -> Table:
+def signal_table(result: xr.Dataset) -> Table:
     """For all heads at once and for each: the effects of position and token, and what the fit leaves over."""
     rest = abs(result["residual"].mean("prompt")).max(("token_signal", "position_signal"))
     rows = []
@@ -303,7 +268,7 @@ def signal_table(result: "xarray.Dataset") -> Table:
     return Table(header, tuple(rows), "", caption, align="lrrrrr")
 
 
-def _each_finding(result: "xarray.Dataset", heads: list[str]) -> str:
+def _each_finding(result: xr.Dataset, heads: list[str]) -> str:
     effects = {name: _effects(result, name) for name in heads}
     said = []
     for signal in ("position", "token"):
@@ -312,7 +277,7 @@ def _each_finding(result: "xarray.Dataset", heads: list[str]) -> str:
     return f"One head at a time, most is carried of {' and '.join(said)}"
 
 
-def _alone(result: "xarray.Dataset", signal: str) -> str:
+def _alone(result: xr.Dataset, signal: str) -> str:
     """Of several heads patched together, those that matter for a signal by themselves."""
     table = summary(result["full_range"].sel(signal=signal, drop=True))
     joint = float(table["mean"].sel(address="all"))
@@ -327,7 +292,7 @@ def _alone(result: "xarray.Dataset", signal: str) -> str:
     return f"; by themselves {listed(said)}" if said else "; no single one does by itself"
 
 
-def _effects(result: "xarray.Dataset", name: str) -> dict[str, tuple[float, float, float]]:
+def _effects(result: xr.Dataset, name: str) -> dict[str, tuple[float, float, float]]:
     """Mean and interval of the full-range effect of each signal."""
     table = summary(result["full_range"].sel(address=name, drop=True))
     return {

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+
+import xarray as xr
 
 from unweave.circuits.circuit import Circuit
+from unweave.methods.head_types import HeadTypes
 from unweave.registry import (
     CARRIES,
     DOES,
@@ -25,15 +27,12 @@ from unweave.results.summary import is_summary
 from unweave.views.blocks import Block, Details, Fact, Section, Table, Text
 from unweave.views.captions import finding
 from unweave.views.circuit_tables import path_tables
-from unweave.views.head_pictures import HeadTypesLike, roles_table
+from unweave.views.head_pictures import roles_table
 from unweave.views.pictures import Roles, blocks_of, tables_of
 from unweave.views.prompt_list import pairs_of_results, prompt_blocks
 from unweave.views.result_tables import Baseline, baseline_table, baselines, task_finding
 from unweave.views.scope import same_prompts, spoken, subjects
-from unweave.views.wording import counted, interval, percent
-
-if TYPE_CHECKING:
-    import xarray
+from unweave.views.wording import Result, counted, interval, percent
 
 _ANSWERS = ({"stage"}, {"layer", "head"}, {"layer", "pos"}, {"layer", "role"})
 # What each section's methods do, and what they do not say.
@@ -100,9 +99,9 @@ def in_order(
 
 
 def sections_of(
-    results: "Sequence[xarray.DataArray | xarray.Dataset]",
+    results: Sequence[Result],
     circuit: Circuit | None = None,
-    named: HeadTypesLike | None = None,
+    named: HeadTypes | None = None,
     prompts: Sequence[Block] = (),
 ) -> tuple[Section, ...]:
     """The sections of an investigation, from results.
@@ -128,7 +127,7 @@ def sections_of(
     return in_order(groups)
 
 
-def task_blocks(results: "Sequence[xarray.DataArray | xarray.Dataset]", given: Sequence[Block] = ()) -> list[Block]:
+def task_blocks(results: Sequence[Result], given: Sequence[Block] = ()) -> list[Block]:
     """Whether the model does the task, and its prompts, of each model, task, metric and set of prompts that there is;
     none if no result remembers the baselines. `given` are the prompts, if they are known.
     """
@@ -144,10 +143,10 @@ def task_blocks(results: "Sequence[xarray.DataArray | xarray.Dataset]", given: S
 
 
 def subjects_with_baselines(
-    results: "Sequence[xarray.DataArray | xarray.Dataset]",
-) -> "list[tuple[str, xarray.DataArray | xarray.Dataset]]":
+    results: Sequence[Result],
+) -> list[tuple[str, Result]]:
     """One result of each subject that remembers how the clean and the corrupted prompts scored, by what it is of."""
-    first: dict[str, xarray.DataArray | xarray.Dataset] = {}
+    first: dict[str, Result] = {}
     for subject, result in zip(subjects(results), results, strict=True):
         if {"clean", "corrupted"} <= set(result.coords) and result["clean"].dims in ((), ("prompt",)):
             first.setdefault(subject, result)
@@ -162,10 +161,8 @@ def _about(block: Block, subject: str) -> Block:
     return replace(block, **{name: spoken(subject, getattr(block, name))})  # type: ignore[type-var]
 
 
-def arrays_of(results: "Sequence[xarray.DataArray | xarray.Dataset]") -> "Iterator[xarray.DataArray]":
+def arrays_of(results: Sequence[Result]) -> Iterator[xr.DataArray]:
     """The results one site at a time; of a summary its means."""
-    import xarray as xr
-
     for result in results:
         if isinstance(result, xr.Dataset) and is_summary(result):
             yield result["mean"].assign_attrs(result.attrs)
@@ -173,7 +170,7 @@ def arrays_of(results: "Sequence[xarray.DataArray | xarray.Dataset]") -> "Iterat
             yield from result.data_vars.values() if isinstance(result, xr.Dataset) else (result,)
 
 
-def roles_of(results: "Sequence[xarray.DataArray | xarray.Dataset]") -> Roles | None:
+def roles_of(results: Sequence[Result]) -> Roles | None:
     """Positions of each prompt by role, from the first result that has roles; None where none has."""
     known = next((result for result in results if {"prompt", "role"} <= set(result.dims)), None)
     if known is None:
@@ -182,7 +179,7 @@ def roles_of(results: "Sequence[xarray.DataArray | xarray.Dataset]") -> Roles | 
     return {str(role): places[:, column].tolist() for column, role in enumerate(known["role"].values)}
 
 
-def facts_of(results: "Sequence[xarray.DataArray | xarray.Dataset]") -> tuple[Fact, ...]:
+def facts_of(results: Sequence[Result]) -> tuple[Fact, ...]:
     """The answer, as far as the results hold it: how well the task is done, by which model, what each method found."""
     known = subjects_with_baselines(results)
     facts: list[Fact] = []
@@ -205,7 +202,7 @@ def facts_of(results: "Sequence[xarray.DataArray | xarray.Dataset]") -> tuple[Fa
     return (*facts, *(findings[key] for key in sorted(findings, key=lambda key: order.index(key[0]))))
 
 
-def settings_table(results: "Sequence[xarray.DataArray | xarray.Dataset]") -> Table:
+def settings_table(results: Sequence[Result]) -> Table:
     """What all results say of how they were made; where they differ, every value."""
     hidden = {"method", "quantity", "site", "zero", "one", "direction", "notes", "unit", "backups", "weakened"}
     hidden |= {"measure", DIGEST, "better", "gap", "clean_mean", "share_of", "over", "roles", "n_pos"}
@@ -221,7 +218,7 @@ def settings_table(results: "Sequence[xarray.DataArray | xarray.Dataset]") -> Ta
     return Table(("setting", "value"), rows, "Settings", align="ll")
 
 
-def results_table(results: "Sequence[xarray.DataArray | xarray.Dataset]") -> Table:
+def results_table(results: Sequence[Result]) -> Table:
     """Which results the page shows: method, sites, dimensions, and what is to be known of them."""
     rows = []
     for result in results:
@@ -244,7 +241,7 @@ def score_facts_of(clean: Baseline, corrupted: Baseline, metric: str) -> list[Fa
     return facts
 
 
-def _subject(result: "xarray.DataArray | xarray.Dataset") -> list[Fact]:
+def _subject(result: Result) -> list[Fact]:
     attrs, n = result.attrs, int(result.attrs.get("n_prompts", 0))
     n = result["clean"].size if "clean" in result.coords else n
     weights = ", ".join(
@@ -259,7 +256,7 @@ def _subject(result: "xarray.DataArray | xarray.Dataset") -> list[Fact]:
     ]
 
 
-def _findings(result: "xarray.DataArray | xarray.Dataset") -> list[Fact]:
+def _findings(result: Result) -> list[Fact]:
     """What a result adds to the answer, if anything: a line for each of its sites."""
     known = method_of(result.attrs)
     if known is None or not known.answers:

@@ -1,7 +1,8 @@
 """What the other heads write after a knockout made visible, and which of them stand in."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+
+import xarray as xr
 
 from unweave.nodes import Node, read_node
 from unweave.results.labels import number, p_value
@@ -13,13 +14,10 @@ from unweave.views.charts.heatmap import heatmap
 from unweave.views.charts.scatter import scatter
 from unweave.views.wording import interval, listed
 
-if TYPE_CHECKING:
-    import xarray
-
 _OUT = "knocked out"
 
 
-def attribution_blocks(result: "xarray.DataArray", title: str = "") -> list[Block]:
+def attribution_blocks(result: xr.DataArray, title: str = "") -> list[Block]:
     """Each head's attribution before and after a knockout, and the change, as panels; and before against after.
 
     Args:
@@ -38,7 +36,7 @@ def attribution_blocks(result: "xarray.DataArray", title: str = "") -> list[Bloc
     ]
 
 
-def attribution_change_finding(result: "xarray.DataArray") -> str:
+def attribution_change_finding(result: xr.DataArray) -> str:
     """Which of the remaining heads write more or less than before, and what becomes of the whole."""
     before, after = (float(result.coords[f"total_{when}"].mean()) for when in ("before", "after"))
     change = _remaining(result, result.sel(run="change", drop=True))
@@ -52,7 +50,7 @@ def attribution_change_finding(result: "xarray.DataArray") -> str:
     return f"{start}; of the others {listed(more)} {'changes' if len(more) == 1 else 'change'} most{unsure}"
 
 
-def backup_blocks(result: "xarray.DataArray", title: str = "") -> list[Block]:
+def backup_blocks(result: xr.DataArray, title: str = "") -> list[Block]:
     """The backup heads in a table, the prediction beside what came true, and the growth of all heads, in logits.
 
     Args:
@@ -64,7 +62,7 @@ def backup_blocks(result: "xarray.DataArray", title: str = "") -> list[Block]:
     return [backup_table(result, title), prediction_table(result), Figure(growing, _growth_finding(table))]
 
 
-def backup_table(result: "xarray.DataArray", title: str = "") -> Table:
+def backup_table(result: xr.DataArray, title: str = "") -> Table:
     """Heads that write more for the answer when others are out, with their growth in logits."""
     named = {name: what for what in ("backups", "weakened") for name in result.attrs.get(what, [])}
     rows = tuple(
@@ -81,7 +79,7 @@ def backup_table(result: "xarray.DataArray", title: str = "") -> Table:
     return Table(header, rows, title or backup_finding(result), caption, align="llrrr")
 
 
-def prediction_table(result: "xarray.DataArray") -> Table:
+def prediction_table(result: xr.DataArray) -> Table:
     """The logit difference as it was, as it should be without the heads if nothing reacted, and as it is."""
     coords = {name: result.coords[name] for name in ("total", "own", "naive", "without")}
     lines = {
@@ -103,7 +101,7 @@ def prediction_table(result: "xarray.DataArray") -> Table:
     return Table(("logit difference", "mean", "interval"), rows, title, align="lrr")
 
 
-def backup_finding(result: "xarray.DataArray") -> str:
+def backup_finding(result: xr.DataArray) -> str:
     """Which heads stand in for those that are out, and what the others gain together."""
     names = result.attrs.get("backups", [])
     out, grown = _out_said(result), _in_logits(result)
@@ -125,12 +123,12 @@ def backup_finding(result: "xarray.DataArray") -> str:
 _STAND: Mapping[str, str] = {"backups": "stands in", "weakened": "works against it less"}
 
 
-def _run(result: "xarray.DataArray", run: str) -> "xarray.DataArray":
+def _run(result: xr.DataArray, run: str) -> xr.DataArray:
     name = {"before": "contribution before", "after": "contribution after"}.get(run, run)
     return result.sel(run=run, drop=True).assign_attrs(quantity=name)
 
 
-def _scale_finding(result: "xarray.DataArray") -> str:
+def _scale_finding(result: xr.DataArray) -> str:
     """How much of the change is the final norm's scale alone."""
     ratio = float(result.coords["scale_ratio"].mean())
     change, scale = (
@@ -144,11 +142,11 @@ def _scale_finding(result: "xarray.DataArray") -> str:
     return f"The remaining heads {verb} {number(abs(change))} together, of which {number(abs(scale))} is {alone}"
 
 
-def _weakened(result: "xarray.DataArray") -> list[str]:
+def _weakened(result: xr.DataArray) -> list[str]:
     return result.attrs.get("weakened", [])
 
 
-def _growth_finding(table: "xarray.Dataset") -> str:
+def _growth_finding(table: xr.Dataset) -> str:
     found = leaders(table, scale=float(abs(table["mean"]).max()))
     names = [f"{row.label} ({number(row.mean)})" for row in (*found.helping, *found.against)]
     if not names:
@@ -156,7 +154,7 @@ def _growth_finding(table: "xarray.Dataset") -> str:
     return f"Growth is largest in {listed(names)}{unsure_said(found, number)}"
 
 
-def _remaining(result: "xarray.DataArray", values: "xarray.DataArray") -> "xarray.DataArray":
+def _remaining(result: xr.DataArray, values: xr.DataArray) -> xr.DataArray:
     """`values` with 0 for the heads that are out."""
     kept = values.copy()
     for layer, head in (node.head for node in _knocked_out(result)):
@@ -164,34 +162,34 @@ def _remaining(result: "xarray.DataArray", values: "xarray.DataArray") -> "xarra
     return kept
 
 
-def _in_logits(result: "xarray.DataArray") -> "xarray.DataArray":
+def _in_logits(result: xr.DataArray) -> xr.DataArray:
     """Growth in the unit of what else is said of the knockout."""
     attrs = {**result.attrs, "unit": "logits", "one": "one logit for the answer", "share_of": ""}
     return (result * _scale(result)).assign_attrs(attrs)
 
 
-def _scale(result: "xarray.DataArray") -> float:
+def _scale(result: xr.DataArray) -> float:
     return abs(float(result.coords["total"].mean()))
 
 
-def _chance(table: "xarray.Dataset") -> str:
+def _chance(table: xr.Dataset) -> str:
     return "" if significant(table).all() else ", not significantly different from 0"
 
 
-def _knocked_out(result: "xarray.DataArray") -> list[Node]:
+def _knocked_out(result: xr.DataArray) -> list[Node]:
     """The heads among what was knocked out."""
     nodes = map(read_node, result.attrs.get("knocked_out", []))
     return [node for node in nodes if node.site in ("z", "result")]
 
 
-def _out_said(result: "xarray.DataArray") -> str:
+def _out_said(result: xr.DataArray) -> str:
     nodes = map(read_node, result.attrs.get("knocked_out", []))
     parts = [node.short if node.site in ("z", "result") else str(node).replace("mlp", "MLP") for node in nodes]
     together = " together" if len(parts) > 1 else ""
     return (listed(parts) if len(parts) <= 4 else f"{len(parts)} heads") + together
 
 
-def _them(result: "xarray.DataArray") -> str:
+def _them(result: xr.DataArray) -> str:
     return "them" if len(result.attrs.get("knocked_out", [])) > 1 else "it"
 
 

@@ -13,9 +13,10 @@ adjusted over all of it.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+import plotly.graph_objects as go
+import xarray as xr
 from jaxtyping import Bool, Float
 
 from unweave.errors import InputError
@@ -31,10 +32,7 @@ from unweave.views.charts.lines import lines
 from unweave.views.charts.panels import SITES
 from unweave.views.result_tables import value_table
 from unweave.views.scope import spoken
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-    import xarray
+from unweave.views.wording import Result
 
 MOST_BARS, MOST_ROWS, MOST_MAPS, MOST_PANELS = 12, 12, 3, 8
 # From panels and rows to columns: which dimension is drawn as which, where nothing else decides.
@@ -43,7 +41,7 @@ Roles = Mapping[str, Sequence[int]]
 
 
 def blocks_of(
-    result: "xarray.DataArray | xarray.Dataset | xarray.DataTree",
+    result: Result | xr.DataTree,
     *,
     title: str = "",
     n: int = 0,
@@ -60,8 +58,6 @@ def blocks_of(
     Raises:
         InputError: dimensions that no picture is known for.
     """
-    import xarray as xr
-
     result = result if isinstance(result, xr.DataTree) else without_lost_claims(result)
     result = whole_patterns(result) if isinstance(result, xr.DataArray) else result
     known = method_of(result.attrs)
@@ -79,12 +75,12 @@ def blocks_of(
     return _pictures(first, title, n) if len(tables) == 1 else _several(tables, title, n)
 
 
-def title_of(result: "xarray.DataArray | xarray.Dataset") -> str:
+def title_of(result: Result) -> str:
     """The title that a result earns; of several sites the first one's."""
     return finding(next(iter(tables_of(result).values())))
 
 
-def parts_of(tree: "xarray.DataTree") -> "list[xarray.Dataset | xarray.DataTree]":
+def parts_of(tree: xr.DataTree) -> list[xr.Dataset | xr.DataTree]:
     """What is drawn by itself of a tree: the tests of an evaluation; of a summary of several sites, all together.
 
     Raises:
@@ -99,10 +95,8 @@ def parts_of(tree: "xarray.DataTree") -> "list[xarray.Dataset | xarray.DataTree]
     return [tree] if all(map(is_summary, tables)) else [*tables]
 
 
-def tables_of(result: "xarray.DataArray | xarray.Dataset | xarray.DataTree") -> "dict[str, xarray.Dataset]":
+def tables_of(result: Result | xr.DataTree) -> dict[str, xr.Dataset]:
     """A summary for each site, which knows its site, and of an attribution the whole that its parts sum to."""
-    import xarray as xr
-
     tables = summaries(result)
     for name, table in tables.items():
         array = result[name] if isinstance(result, xr.Dataset) and name in result.data_vars else result
@@ -116,7 +110,7 @@ def tables_of(result: "xarray.DataArray | xarray.Dataset | xarray.DataTree") -> 
     return tables
 
 
-def whole_patterns(result: "xarray.DataArray") -> "xarray.DataArray":
+def whole_patterns(result: xr.DataArray) -> xr.DataArray:
     """Attention of one head, or on one prompt, with the dimensions that the attention view reads."""
     known = method_of(result.attrs)
     if not (known and known.reads_roles and {"q_pos", "k_pos"} <= set(result.dims)):
@@ -129,7 +123,7 @@ def whole_patterns(result: "xarray.DataArray") -> "xarray.DataArray":
     return result
 
 
-def _pictures(table: "xarray.Dataset", title: str, n: int) -> list[Block]:
+def _pictures(table: xr.Dataset, title: str, n: int) -> list[Block]:
     """The pictures of one summary, by its dimensions."""
     dims = {str(dim) for dim in table["mean"].dims}
     title = title or finding(table)
@@ -147,7 +141,7 @@ def _pictures(table: "xarray.Dataset", title: str, n: int) -> list[Block]:
     return [_by_cells(table, dims, title, n)]
 
 
-def _several(tables: "Mapping[str, xarray.Dataset]", title: str, n: int) -> list[Block]:
+def _several(tables: Mapping[str, xr.Dataset], title: str, n: int) -> list[Block]:
     """One figure with a panel a site where the dimensions agree; otherwise the sites one after another."""
     shapes = [{"head" if dim in HEADS else str(dim) for dim in table["mean"].dims} for table in tables.values()]
     dims = shapes[0]
@@ -165,7 +159,7 @@ def _several(tables: "Mapping[str, xarray.Dataset]", title: str, n: int) -> list
     return [Figure(figure, title or found[main], note=" ".join(others))]
 
 
-def _by_cells(table: "xarray.Dataset", dims: set[str], title: str, n: int) -> Block:
+def _by_cells(table: xr.Dataset, dims: set[str], title: str, n: int) -> Block:
     if dims == {"layer", "neuron"}:
         return Figure(bars(table, n=n or MOST_BARS), title)
     places = [dim for dim in PLACES if dim in dims]
@@ -189,7 +183,7 @@ def _by_cells(table: "xarray.Dataset", dims: set[str], title: str, n: int) -> Bl
     )
 
 
-def _leading(figure: "go.Figure", title: str, table: "xarray.Dataset", leading: "xarray.Dataset") -> Block:
+def _leading(figure: go.Figure, title: str, table: xr.Dataset, leading: xr.Dataset) -> Block:
     head = next(name for name in HEADS if name in table.dims)
     total = table.sizes["layer"] * table.sizes[head]
     n = leading.sizes["address"]
@@ -202,7 +196,7 @@ def _leading(figure: "go.Figure", title: str, table: "xarray.Dataset", leading: 
 HEADS = ("head", "kv_head")
 
 
-def leading_heads(table: "xarray.Dataset", head: str, n: int) -> "xarray.Dataset":
+def leading_heads(table: xr.Dataset, head: str, n: int) -> xr.Dataset:
     """The `n` heads with the largest cells, by layer, along `address` instead of `(layer, head)`.
 
     Heads with a cell told from 0 come first; others only if they have a cell that is larger than all of those.
@@ -218,9 +212,7 @@ def leading_heads(table: "xarray.Dataset", head: str, n: int) -> "xarray.Dataset
     return chosen.drop_vars(["address", "layer", head]).assign_coords(address=names)
 
 
-def _largest(
-    table: "xarray.Dataset", cells: Bool[np.ndarray, "..."] | bool, head: str
-) -> Float[np.ndarray, " address"]:
+def _largest(table: xr.Dataset, cells: Bool[np.ndarray, "..."] | bool, head: str) -> Float[np.ndarray, " address"]:
     """The largest size among the given cells of each head."""
     sizes = abs(table["mean"].where(cells, 0.0)).stack(address=("layer", head)).transpose("address", ...)
     return np.nan_to_num(sizes.values.reshape(sizes.sizes["address"], -1)).max(axis=1)
@@ -229,7 +221,7 @@ def _largest(
 MOST_CURVES = 8
 
 
-def model_blocks(result: "xarray.DataArray | Mapping[str, xarray.Dataset]", title: str, n: int) -> list[Block]:
+def model_blocks(result: xr.DataArray | Mapping[str, xr.Dataset], title: str, n: int) -> list[Block]:
     """The pictures of a result with a dimension `model`.
 
     Args:
@@ -263,7 +255,7 @@ def model_blocks(result: "xarray.DataArray | Mapping[str, xarray.Dataset]", titl
     )
 
 
-def _curve_names(table: "xarray.Dataset", dim: str) -> "xarray.Dataset":
+def _curve_names(table: xr.Dataset, dim: str) -> xr.Dataset:
     """Numbers along `dim` as names of curves: `layer 3`."""
     values = table[dim].values
     if not np.issubdtype(values.dtype, np.number):
@@ -271,7 +263,7 @@ def _curve_names(table: "xarray.Dataset", dim: str) -> "xarray.Dataset":
     return table.assign_coords({dim: [f"{dim} {value}" for value in values]})
 
 
-def _along(table: "xarray.Dataset") -> str:
+def _along(table: xr.Dataset) -> str:
     """Where a curve changes most, if the models stand in an order, as the epochs of a training do."""
     if not np.issubdtype(table["model"].dtype, np.number):
         return ""

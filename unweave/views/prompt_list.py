@@ -8,10 +8,12 @@ puts brackets around them.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
+import xarray as xr
 from jaxtyping import Bool, Float
+from rich.console import Group
+from rich.text import Text
 from torch import Tensor
 
 from unweave.errors import InputError
@@ -19,12 +21,6 @@ from unweave.models.prompts import Prompts
 from unweave.results.labels import TOKENS, number
 from unweave.views.blocks import Block, Details, drawn
 from unweave.views.wording import counted, visible
-
-if TYPE_CHECKING:
-    import xarray
-    from rich.console import Group
-    from rich.text import Text
-
 
 SHOWN_PROMPTS = 3
 
@@ -60,9 +56,7 @@ class PromptList:
         items = [_item(place, pair, self.metric) for place, pair in enumerate(self.pairs, start=self.first)]
         return drawn("prompts", self, items)
 
-    def __rich__(self) -> "Group":
-        from rich.console import Group
-        from rich.text import Text
+    def __rich__(self) -> Group:
 
         lines = [Text(self.title, style="bold")] if self.title else []
         for place, pair in enumerate(self.pairs, start=self.first):
@@ -130,7 +124,7 @@ def prompt_blocks(pairs: Sequence[PromptPair], metric: str) -> list[Block]:
     return [shown, Details(said, (others,))] if others.pairs else [shown]
 
 
-def pairs_of_results(results: "Sequence[xarray.DataArray]", most: int | None = None) -> tuple[PromptPair, ...]:
+def pairs_of_results(results: Sequence[xr.DataArray], most: int | None = None) -> tuple[PromptPair, ...]:
     """The prompts that results about the same prompts remember between them.
 
     A result names the tokens of the prompts that it ran: the corrupted ones where a corrupted run was restored, else
@@ -177,7 +171,7 @@ def real_tokens(row: Sequence[str]) -> tuple[str, ...]:
     return texts[: max((place + 1 for place, text in enumerate(texts) if text), default=0)]
 
 
-def _whole(result: "xarray.DataArray", dim: str) -> bool:
+def _whole(result: xr.DataArray, dim: str) -> bool:
     """Whether a result has every position, so that its tokens are the prompts."""
     places = result[dim].values.tolist()
     return places == list(range(int(result.attrs.get("n_pos", len(places)))))
@@ -221,7 +215,6 @@ def _item(place: int, pair: PromptPair, metric: str) -> dict[str, object]:
 
 
 def _terminal(place: int, pair: PromptPair, metric: str) -> list:
-    from rich.text import Text
 
     clean, corrupted = Text(f"{place:>3}  "), Text("     ")
     for token, other, names in _columns(pair):
@@ -274,8 +267,7 @@ class SequenceList:
 
     __repr__ = __str__
 
-    def __rich__(self) -> "Text":
-        from rich.text import Text
+    def __rich__(self) -> Text:
 
         drawn = [Text(self.title, style="bold")] if self.title else []
         drawn += [_coloured(line, _LIGHT if self.light else _DARK) for line in self.lines]
@@ -335,8 +327,7 @@ def mismatches(prompts: Prompts) -> Bool[Tensor, "prompt pos"]:
     return inside & (tokens != mirrored)
 
 
-def _coloured(line: SequenceLine, style: str) -> "Text":
-    from rich.text import Text
+def _coloured(line: SequenceLine, style: str) -> Text:
 
     first, *inner, last = [Text(token, style=style if mark else "") for token, mark in line.pieces()]
     middle = Text("|").join(inner)

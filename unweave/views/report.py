@@ -12,15 +12,17 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import xarray as xr
 
 from unweave.circuits.circuit import Circuit
 from unweave.errors import InputError
+from unweave.methods.head_types import HeadTypes
 from unweave.results.origin import without_lost_claims
 from unweave.views.blocks import Answer, Block, Fact, Section, Text
 from unweave.views.circuit_drawing import circuit_drawing
 from unweave.views.circuit_tables import group_facts, score_facts
-from unweave.views.head_pictures import HeadTypesLike, head_evidence
+from unweave.views.head_pictures import head_evidence
 from unweave.views.investigation import (
     facts_of,
     results_table,
@@ -31,10 +33,7 @@ from unweave.views.investigation import (
 )
 from unweave.views.page import page, write_page
 from unweave.views.pictures import Roles
-from unweave.views.wording import listed
-
-if TYPE_CHECKING:
-    import xarray
+from unweave.views.wording import Result, listed
 
 __all__ = ["Fact", "Report", "report", "write"]
 
@@ -68,7 +67,7 @@ def write(report: Report, path: str | os.PathLike[str]) -> Path:
 
 
 def report(
-    results: "Sequence[xarray.DataArray | xarray.Dataset | xarray.DataTree | Circuit | HeadTypesLike]",
+    results: Sequence[Result | xr.DataTree | Circuit | HeadTypes],
     path: str | os.PathLike[str],
     *,
     title: str = "",
@@ -132,29 +131,27 @@ class Given:
     they are known, the prompts as blocks, and the positions of their roles.
     """
 
-    arrays: "tuple[xarray.DataArray | xarray.Dataset, ...]"
+    arrays: tuple[Result, ...]
     circuit: Circuit | None = None
-    named: HeadTypesLike | None = None
+    named: HeadTypes | None = None
     prompts: Sequence[Block] = ()
     roles: Roles | None = None
 
 
 def _given(results: object) -> Given:
-    import xarray as xr
-
-    alone = isinstance(results, (xr.DataArray, xr.Dataset, xr.DataTree, Circuit, HeadTypesLike))
+    alone = isinstance(results, (xr.DataArray, xr.Dataset, xr.DataTree, Circuit, HeadTypes))
     given = [results] if alone else list(results)  # type: ignore[call-overload]
     if not given:
         raise InputError("results: there is none; give a list of what the methods returned, [lens, heads]")
-    arrays: list[xr.DataArray | xr.Dataset] = []
+    arrays: list[Result] = []
     others: dict[type, object] = {}
     for place, result in enumerate(given):
         if isinstance(result, (xr.DataArray, xr.Dataset)):
             arrays.append(without_lost_claims(result))
         elif isinstance(result, xr.DataTree):
             arrays += [child.to_dataset() for child in result.children.values()]
-        elif isinstance(result, (Circuit, HeadTypesLike)):
-            kind = Circuit if isinstance(result, Circuit) else HeadTypesLike
+        elif isinstance(result, (Circuit, HeadTypes)):
+            kind = Circuit if isinstance(result, Circuit) else HeadTypes
             if kind in others:
                 name = "circuit" if kind is Circuit else "set of named heads"
                 raise InputError(f"results[{place}]: there is a {name} already; give each a report of its own")
@@ -163,4 +160,4 @@ def _given(results: object) -> Given:
             raise InputError(
                 f"results[{place}]: expected a DataArray or Dataset of a method, got {type(result).__name__}"
             )
-    return Given(tuple(arrays), others.get(Circuit), others.get(HeadTypesLike))  # type: ignore[arg-type]
+    return Given(tuple(arrays), others.get(Circuit), others.get(HeadTypes))  # type: ignore[arg-type]

@@ -1,9 +1,12 @@
 """Tables made from results, once: as blocks of a page, and from there as rich tables for the terminal."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import rich.box
+import rich.table
+import xarray as xr
+from rich.text import Text
 
 from unweave.errors import InputError
 from unweave.results.labels import number, p_value
@@ -12,11 +15,7 @@ from unweave.results.top import Top
 from unweave.views.blocks import Table, alignment
 from unweave.views.certainty import caption
 from unweave.views.sense import meaning, measure
-from unweave.views.wording import counted, interval, percent, visible
-
-if TYPE_CHECKING:
-    import rich.table
-    import xarray
+from unweave.views.wording import Result, counted, interval, percent, visible
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Baseline:
         return self.low > 0 or (self.n == 1 and self.mean > 0)
 
 
-def baselines(result: "xarray.DataArray | xarray.Dataset") -> tuple[Baseline, Baseline]:
+def baselines(result: Result) -> tuple[Baseline, Baseline]:
     """The clean and the corrupted baseline of a result.
 
     Raises:
@@ -52,7 +51,7 @@ def baselines(result: "xarray.DataArray | xarray.Dataset") -> tuple[Baseline, Ba
     return baseline(result.coords["clean"]), baseline(result.coords["corrupted"])
 
 
-def baseline(values: "xarray.DataArray") -> Baseline:
+def baseline(values: xr.DataArray) -> Baseline:
     """The baseline of a metric's values, one a prompt."""
     table = summary(values if "prompt" in values.dims else values.expand_dims("prompt"))
     numbers = np.asarray(values.values, dtype=np.float64)
@@ -76,7 +75,7 @@ def top_table(top: Top, title: str = "", caption: str = "") -> Table:
     return Table(header, rows, title or top.title, caption, align="lrrrr")
 
 
-def value_table(table: "xarray.Dataset", title: str = "") -> Table:
+def value_table(table: xr.Dataset, title: str = "") -> Table:
     """The summary of a result that is one number."""
     mean, low, high, p = (float(table[name]) for name in ("mean", "low", "high", "p_holm"))
     row = (number(mean), interval(low, high), p_value(p).removeprefix("p ").removeprefix("= "), str(int(table["n"])))
@@ -94,12 +93,8 @@ def baseline_table(clean: Baseline, corrupted: Baseline, metric: str, title: str
     return Table(header, rows, title, caption, align="lrrrr")
 
 
-def rich_table(table: Table) -> "rich.table.Table":
+def rich_table(table: Table) -> rich.table.Table:
     """The table for a terminal. Cells are plain text: square brackets in a token are no markup."""
-    import rich.box
-    import rich.table
-    from rich.text import Text
-
     drawn = rich.table.Table(
         title=Text(table.title) if table.title else None,
         caption=Text(table.caption) if table.caption else None,

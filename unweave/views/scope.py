@@ -8,17 +8,12 @@ Results without these attributes are read as whole.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from unweave.results.labels import cell_label, token_at
-from unweave.views.wording import counted, listed, visible
-
-if TYPE_CHECKING:
-    import xarray
-
-    Labelled = xarray.DataArray | xarray.Dataset
+from unweave.views.wording import Result, counted, listed, visible
 
 _EXTENTS = {
     "layer": ("n_layers", "layer"),
@@ -50,7 +45,7 @@ _OF = {
 _OF_MODEL = ("model", "model_revision", "quantization", "dtype", "processing")
 
 
-def scope_of(result: "Labelled") -> str:
+def scope_of(result: Result) -> str:
     """What was swept, where it is less than the whole: `of layers 15 to 20, at position 12 ·to`; else "".
 
     Args:
@@ -72,13 +67,13 @@ def scope_of(result: "Labelled") -> str:
     return ", ".join(filter(None, said))
 
 
-def axes_lost(result: "Labelled") -> list[str]:
+def axes_lost(result: Result) -> list[str]:
     """The axes of a sweep that a result no longer has, and no coordinate says what was done with them."""
     dims = _dims(result)
     return [name for name in result.attrs.get("over", []) if name in _NUMBERS and name not in (*dims, *result.coords)]
 
 
-def subjects(results: "Sequence[Labelled]") -> list[str]:
+def subjects(results: Sequence[Result]) -> list[str]:
     """What each result is of, as far as they differ: `["logit difference", "cross-entropy"]`; "" where all agree.
 
     What a result does not remember differs from nothing: weights are of no task, random tokens of no metric.
@@ -107,7 +102,7 @@ def named(name: str, subject: str) -> str:
     return name if subject in name else ": ".join(filter(None, (name, subject)))
 
 
-def same_prompts(one: "Labelled", other: "Labelled") -> bool:
+def same_prompts(one: Result, other: Result) -> bool:
     """Whether two results are about the same prompts: their baselines are the same numbers."""
     names = ("clean", "corrupted")
     if any(name not in result.coords for name in names for result in (one, other)):
@@ -115,7 +110,7 @@ def same_prompts(one: "Labelled", other: "Labelled") -> bool:
     return all(np.array_equal(one[name].values, other[name].values) for name in names)
 
 
-def place_text(result: "Labelled", dim: str, index: int) -> str:
+def place_text(result: Result, dim: str, index: int) -> str:
     """A place along a dimension, in a sentence: `S2`, `token 12 ·gave`."""
     name = result[dim].values[index]
     if dim == "role":
@@ -123,13 +118,13 @@ def place_text(result: "Labelled", dim: str, index: int) -> str:
     return f"token {name} {visible(token_at(result, dim, index))}".strip()
 
 
-def _dims(result: "Labelled") -> list[str]:
+def _dims(result: Result) -> list[str]:
     """The dimensions of a result, or of a summary's means."""
     cells: Any = result["mean"] if hasattr(result, "data_vars") and "mean" in result else result
     return list(map(str, cells.dims))
 
 
-def _some(result: "Labelled", dim: str) -> str:
+def _some(result: Result, dim: str) -> str:
     """The coordinates along a dimension, if they are not all that there are."""
     values = result[dim].values.tolist()
     if dim == "role":
@@ -149,7 +144,7 @@ def _some(result: "Labelled", dim: str) -> str:
     return f"of {noun}{'s' if len(values) > 1 else ''} {listed(list(map(str, values)))}"
 
 
-def _fixed_place(result: "Labelled", name: str, value: object) -> str:
+def _fixed_place(result: Result, name: str, value: object) -> str:
     return str(value) if name == "role" else f"{_EXTENTS[name][1]} {value} {visible(token_at(result, name))}".rstrip()
 
 
@@ -159,7 +154,7 @@ def _where(attrs: Mapping[Any, Any]) -> str:
     return listed(" ".join(ends).split())
 
 
-def _prompt_sets(results: "Sequence[Labelled]", said: Sequence[str]) -> list[str]:
+def _prompt_sets(results: Sequence[Result], said: Sequence[str]) -> list[str]:
     """Which prompts, of results that nothing else tells apart: by their number, or counted."""
     sets: dict[str, list[int]] = {}
     for place, text in enumerate(said):

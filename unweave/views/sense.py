@@ -7,18 +7,14 @@ in `sense_of` only. Results without these attributes are read as of a metric tha
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import xarray as xr
 
 from unweave.registry import method_of
 from unweave.results.labels import number
-from unweave.views.wording import listed, percent
-
-if TYPE_CHECKING:
-    import xarray
-
-    Labelled = xarray.DataArray | xarray.Dataset
+from unweave.views.wording import Result, listed, percent
 
 
 @dataclass(frozen=True)
@@ -76,7 +72,7 @@ class Sense:
         return f"Below 0 the {self.metric} {'falls' if self.rises > 0 else 'rises'}, and the answer is better."
 
 
-def sense_of(result: "Labelled") -> Sense:
+def sense_of(result: Result) -> Sense:
     """The sense of a result's numbers, or of its summary's."""
     attrs = result.attrs
     known, quantity = method_of(attrs), str(attrs.get("quantity", ""))
@@ -98,7 +94,7 @@ def sense_of(result: "Labelled") -> Sense:
     )
 
 
-def _sign(result: "Labelled", name: str) -> int:
+def _sign(result: Result, name: str) -> int:
     """The sign of an attribute, or of a coordinate where models differ in it; 1 where it is not known, or mixed."""
     known: Any = result.attrs.get(name, result.coords[name].values if name in result.coords else 1)
     signs = set(np.sign(np.atleast_1d(known)).astype(int).tolist())
@@ -112,7 +108,7 @@ def measure(attrs: Mapping[Any, Any]) -> str:
     return name if known else f"{name} ({unit})"
 
 
-def shared(tables: Sequence["xarray.Dataset"], say: Callable[[Mapping[Any, Any]], Any]) -> Any:
+def shared(tables: Sequence[xr.Dataset], say: Callable[[Mapping[Any, Any]], Any]) -> Any:
     """What all tables say alike, or nothing of its kind: an axis of two metrics has no unit."""
     said = [say(table.attrs) for table in tables]
     return said[0] if all(one == said[0] for one in said) else type(said[0])()

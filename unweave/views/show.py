@@ -7,20 +7,20 @@ import webbrowser
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import xarray as xr
 
 from unweave.circuits.circuit import Circuit
 from unweave.errors import InputError
+from unweave.methods.head_types import HeadTypes
 from unweave.results.top import Top
 from unweave.views.blocks import Block
 from unweave.views.circuit_drawing import circuit_drawing
-from unweave.views.head_pictures import HeadTypesLike, roles_table
+from unweave.views.head_pictures import roles_table
 from unweave.views.page import page, write_page
 from unweave.views.pictures import Roles, blocks_of, parts_of
 from unweave.views.result_tables import top_table
-
-if TYPE_CHECKING:
-    import xarray
+from unweave.views.wording import Result
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class View:
 
 
 def show(
-    result: "xarray.DataArray | xarray.Dataset | xarray.DataTree | Circuit | HeadTypesLike | Top | Block",
+    result: Result | xr.DataTree | Circuit | HeadTypes | Top | Block,
     *,
     title: str = "",
     n: int = 0,
@@ -78,8 +78,6 @@ def show(
     Raises:
         InputError: no result, or dimensions that there is no picture for.
     """
-    import xarray as xr
-
     if isinstance(result, (xr.DataArray, xr.Dataset)):
         sizes = ", ".join(f"{dim} {size}" for dim, size in result.sizes.items())
         name = f"{result.attrs.get('method', 'result')} ({sizes})"
@@ -96,7 +94,7 @@ def show(
         return View((result,), title or type(result).__name__)
     if isinstance(result, Circuit):
         return View((circuit_drawing(result, places=roles, title=title),), title or "circuit")
-    if isinstance(result, HeadTypesLike):
+    if isinstance(result, HeadTypes):
         return View((roles_table(result, title),), title or "head roles")
     raise InputError(
         "result: expected a result (a DataArray or Dataset), a circuit, a top or a block, "

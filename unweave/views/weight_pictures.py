@@ -1,8 +1,7 @@
 """Pictures of what is read off the weights: QK and OV circuits, composition, copying."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+import xarray as xr
 
 from unweave.errors import InputError
 from unweave.results.labels import number
@@ -12,9 +11,6 @@ from unweave.views.charts.lines import markers
 from unweave.views.sense import meaning, measure
 from unweave.views.wording import listed, percent
 
-if TYPE_CHECKING:
-    import xarray
-
 _MOST_MAPS, _MOST_CELLS, _MOST_PAIRS, _MOST_HEADS = 4, 100_000, 12, 40
 # From this share of rows on, a title says that a head looks at itself, or at its mirror.
 _RULE = 0.3
@@ -23,7 +19,7 @@ _CROSSES = "Crosses: the receiver stands in no later layer."
 _ABOVE = 3.0
 
 
-def circuit_blocks(result: "xarray.DataArray", title: str = "") -> list[Block]:
+def circuit_blocks(result: xr.DataArray, title: str = "") -> list[Block]:
     """QK and OV circuits as heat maps, a panel for each head; of many heads those with the largest cells.
 
     Args:
@@ -50,7 +46,7 @@ def circuit_blocks(result: "xarray.DataArray", title: str = "") -> list[Block]:
     return [Figure(figure, title or circuit_finding(shown), " ".join(notes))]
 
 
-def circuit_finding(result: "xarray.DataArray") -> str:
+def circuit_finding(result: xr.DataArray) -> str:
     """What each head looks at, or says, row by row."""
     y, x = (str(dim) for dim in result.dims[1:])
     look = _says if x == "output" else _looks
@@ -59,7 +55,7 @@ def circuit_finding(result: "xarray.DataArray") -> str:
     return f"{where[str(result.attrs['over'])].capitalize()}, {'; '.join(said)}"
 
 
-def composition_blocks(result: "xarray.DataArray", title: str = "") -> list[Block]:
+def composition_blocks(result: xr.DataArray, title: str = "") -> list[Block]:
     """Composition scores as distances from random pairs, and the pairs that compose most.
 
     Args:
@@ -85,7 +81,7 @@ def composition_blocks(result: "xarray.DataArray", title: str = "") -> list[Bloc
     return [Figure(figure, found, f"{random} {crosses}".strip()), _pairs_table(result, mean, std)]
 
 
-def composition_finding(result: "xarray.DataArray") -> str:
+def composition_finding(result: xr.DataArray) -> str:
     """The pairs that compose more than chance, each with its kinds."""
     mean, std = float(result.attrs["baseline_mean"]), float(result.attrs["baseline_std"])
     high = [row for row in _ranked(result) if row[3] > mean + _ABOVE * std]
@@ -102,7 +98,7 @@ def composition_finding(result: "xarray.DataArray") -> str:
     return f"{listed(said + more)}, above random pairs ({number(mean)} ± {number(std)})"
 
 
-def place_blocks(result: "xarray.DataArray", title: str = "") -> list[Block]:
+def place_blocks(result: xr.DataArray, title: str = "") -> list[Block]:
     """One marker for each position or token: K- and V-composition circuits, attribution through a head."""
     (x,) = [str(dim) for dim in result.dims if dim != "prompt"]
     # Where prompts differ, the tokens of the first would say nothing of the others.
@@ -114,13 +110,13 @@ def place_blocks(result: "xarray.DataArray", title: str = "") -> list[Block]:
     return [Figure(figure, title or f"What {receiver} {verb} of what {sender} moves: {values}")]
 
 
-def copying_blocks(result: "xarray.DataArray", title: str = "") -> list[Block]:
+def copying_blocks(result: xr.DataArray, title: str = "") -> list[Block]:
     """Copying scores from eigenvalues, `(layer, head)`, as a heat map."""
     note = f"Read off the weights. {', '.join(meaning(result.attrs))}, −1 = every mixture of tokens lowers itself."
     return [Figure(heatmap(result, x="head"), title, note)]
 
 
-def _looks(table: "xarray.DataArray", head: str) -> str:
+def _looks(table: xr.DataArray, head: str) -> str:
     """Whether a head's rows are largest at themselves, at their mirror image, or at one column."""
     best, n = table.values.argmax(axis=1), table.shape[1]
     if table.shape[0] == n:
@@ -140,7 +136,7 @@ def _looks(table: "xarray.DataArray", head: str) -> str:
     return f"{head} looks at nothing in particular (most often {name}, from {percent(share)} of the rows)"
 
 
-def _says(table: "xarray.DataArray", head: str) -> str:
+def _says(table: xr.DataArray, head: str) -> str:
     """The largest cell of a head, and the smallest, which of two classes is the same again."""
     names = {dim: table[dim].values for dim in table.dims}
     said = []
@@ -156,7 +152,7 @@ def _commonest(columns: np.ndarray) -> tuple[int, int]:
     return int(values[times.argmax()]), int(times.max())
 
 
-def _ranked(result: "xarray.DataArray") -> list[tuple[str, str, str, float]]:
+def _ranked(result: xr.DataArray) -> list[tuple[str, str, str, float]]:
     """(kind, sender, receiver, score), the largest first."""
     flat = result.values.ravel()
     order = [int(n) for n in np.argsort(-flat, kind="stable") if np.isfinite(flat[n])]
@@ -165,7 +161,7 @@ def _ranked(result: "xarray.DataArray") -> list[tuple[str, str, str, float]]:
     return [(str(kinds[k]), str(senders[s]), str(receivers[r]), float(result.values[k, s, r])) for k, s, r in places]
 
 
-def _pairs_table(result: "xarray.DataArray", mean: float, std: float) -> Table:
+def _pairs_table(result: xr.DataArray, mean: float, std: float) -> Table:
     rows = tuple(
         (f"{sender} → {receiver}", kind, number(score, 3), number((score - mean) / std))
         for kind, sender, receiver, score in _ranked(result)[:_MOST_PAIRS]

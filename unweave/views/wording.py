@@ -10,8 +10,12 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import xarray as xr
+
 from unweave.results.labels import number
 
+# A result of a method, of one site or of several; or the summary of one.
+Result = xr.DataArray | xr.Dataset
 SPACE = "\u00a0"  # no line breaks between a number and its sign
 
 

@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+import xarray as xr
 from jaxtyping import Float
 
 from unweave.errors import InputError
@@ -18,17 +19,14 @@ from unweave.views.charts.arrange import NARROW, WIDE, Layout, framed, single
 from unweave.views.scope import named, subjects
 from unweave.views.sense import meaning, measure, sense_of, shared
 from unweave.views.theme import NEUTRAL, PALETTE
-from unweave.views.wording import counted, label, percent, visible
-
-if TYPE_CHECKING:
-    import xarray
+from unweave.views.wording import Result, counted, label, percent, visible
 
 _ROW, _LETTER, _FEWEST = 22, 6.6, 5
 _BETTER, _WORSE = "#2a6fb4", "#c96a1b"
 
 
 def bars(
-    result: "xarray.DataArray | xarray.Dataset | xarray.DataTree | Mapping[str, Any]",
+    result: Result | xr.DataTree | Mapping[str, Any],
     n: int = 10,
     *,
     by: str = "abs",
@@ -129,7 +127,7 @@ def _bars_finding(rows: Sequence[Row]) -> str:
 
 
 def histogram(
-    result: "xarray.DataArray | Mapping[str, xarray.DataArray]",
+    result: xr.DataArray | Mapping[str, xr.DataArray],
     *,
     by: str | None = None,
     title: str = "",
@@ -188,7 +186,7 @@ def histogram(
 
 
 def _groups(
-    result: "xarray.DataArray | Mapping[str, xarray.DataArray]", by: str | None
+    result: xr.DataArray | Mapping[str, xr.DataArray], by: str | None
 ) -> tuple[dict[str, Float[np.ndarray, " _"]], Mapping[Any, Any]]:
     """The numbers of every group, and the attributes that all results share."""
     if isinstance(result, Mapping):
@@ -214,7 +212,7 @@ def _groups(
     }, result.attrs
 
 
-def _numbers(result: "xarray.DataArray") -> Float[np.ndarray, " _"]:
+def _numbers(result: xr.DataArray) -> Float[np.ndarray, " _"]:
     values = np.asarray(result.values, dtype=np.float64).ravel()
     return values[np.isfinite(values)]
 

@@ -8,10 +8,11 @@ says so.
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+import xarray as xr
 
 from unweave.results.labels import number
 from unweave.results.summary import summaries
@@ -31,10 +32,7 @@ from unweave.views.charts.panels import (
     ticks,
 )
 from unweave.views.sense import meaning, measure, sense_of, shared
-from unweave.views.wording import label
-
-if TYPE_CHECKING:
-    import xarray
+from unweave.views.wording import Result, label
 
 _SCALE_LETTERS = 52
 
@@ -48,13 +46,13 @@ class _Grid:
     y: list[str]
     x_title: str
     y_title: str
-    cells: "xarray.Dataset"
+    cells: xr.Dataset
     names: np.ndarray
     unclear: np.ndarray
 
 
 def heatmap(
-    result: "xarray.DataArray | xarray.Dataset | xarray.DataTree | Mapping[str, Any]",
+    result: Result | xr.DataTree | Mapping[str, Any],
     *,
     x: str,
     y: str = "layer",
@@ -189,7 +187,7 @@ def _set_axes(figure: go.Figure, grids: Sequence[_Grid]) -> None:
         )
 
 
-def _scale_lines(tables: "Sequence[xarray.Dataset]") -> list[str]:
+def _scale_lines(tables: Sequence[xr.Dataset]) -> list[str]:
     """What the colours say, in lines that have room above a figure on a small screen."""
     zero, *one = shared(tables, meaning) or ("",)
     what = shared(tables, measure) or "; ".join(dict.fromkeys(measure(table.attrs) for table in tables))

@@ -1,10 +1,11 @@
 """Curves over layers, stages or positions, with the interval as a band; and one marker a position."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+import xarray as xr
 
 from unweave.errors import InputError
 from unweave.results.labels import number
@@ -16,14 +17,11 @@ from unweave.views.charts.panels import SITES, axis_title, check_dims, hover_dat
 from unweave.views.scope import named, subjects
 from unweave.views.sense import meaning, measure, shared
 from unweave.views.theme import NEUTRAL, PALETTE
-from unweave.views.wording import label, listed
-
-if TYPE_CHECKING:
-    import xarray
+from unweave.views.wording import Result, label, listed
 
 
 def lines(
-    result: "xarray.DataArray | xarray.Dataset | xarray.DataTree | Mapping[str, Any]",
+    result: Result | xr.DataTree | Mapping[str, Any],
     *,
     x: str,
     series: str | None = None,
@@ -64,7 +62,7 @@ def lines(
     return framed(figure, found, shown, single(WIDE, labels, names), single(NARROW, labels, names))
 
 
-def _curves(tables: "Mapping[str, xarray.Dataset]", x: str, series: str | None) -> "list[tuple[str, xarray.Dataset]]":
+def _curves(tables: Mapping[str, xr.Dataset], x: str, series: str | None) -> list[tuple[str, xr.Dataset]]:
     """(name, summary over `x` alone) of every line."""
     if series is None:
         for table in tables.values():
@@ -80,7 +78,7 @@ def _curves(tables: "Mapping[str, xarray.Dataset]", x: str, series: str | None) 
     return [(str(value), table.sel({series: value})) for value in table[series].values]
 
 
-def _draw_line(figure: go.Figure, name: str, table: "xarray.Dataset", x: str, colour: str) -> None:
+def _draw_line(figure: go.Figure, name: str, table: xr.Dataset, x: str, colour: str) -> None:
     labels = [label(tick) for tick in ticks(table, x)]
     mean, low, high = (table[column].values for column in ("mean", "low", "high"))
     known = np.flatnonzero(np.isfinite(high - low)).tolist()
@@ -112,9 +110,7 @@ def _draw_line(figure: go.Figure, name: str, table: "xarray.Dataset", x: str, co
     )
 
 
-def _lines_finding(
-    tables: "Mapping[str, xarray.Dataset]", curves: "Sequence[tuple[str, xarray.Dataset]]", x: str
-) -> str:
+def _lines_finding(tables: Mapping[str, xr.Dataset], curves: Sequence[tuple[str, xr.Dataset]], x: str) -> str:
     """The largest step of a single curve over stages, which build up; the largest values of all others."""
     if len(curves) == 1 and x == "stage":
         table = curves[0][1]
@@ -126,7 +122,7 @@ ENDS, FIRST, SECOND = "START and END", "first half", "second half"
 COLOURS = {ENDS: PALETTE[1], FIRST: PALETTE[4], SECOND: PALETTE[0]}
 
 
-def halves(result: "xarray.DataArray", dim: str = "pos") -> "xarray.DataArray":
+def halves(result: xr.DataArray, dim: str = "pos") -> xr.DataArray:
     """The result with a coordinate `part` along its positions: the two ends, and the two halves between them.
 
     Raises:
@@ -139,7 +135,7 @@ def halves(result: "xarray.DataArray", dim: str = "pos") -> "xarray.DataArray":
     return result.assign_coords(part=(dim, parts))
 
 
-def markers(result: "xarray.DataArray", *, x: str = "pos", title: str = "") -> go.Figure:
+def markers(result: xr.DataArray, *, x: str = "pos", title: str = "") -> go.Figure:
     """Values along one axis as markers; means over prompts with their intervals.
 
     Args:
@@ -178,7 +174,7 @@ def markers(result: "xarray.DataArray", *, x: str = "pos", title: str = "") -> g
     return framed(figure, title or markers_finding(table, x, parts), shown, *layouts)
 
 
-def markers_finding(table: "xarray.Dataset", x: str, parts: Sequence[str]) -> str:
+def markers_finding(table: xr.Dataset, x: str, parts: Sequence[str]) -> str:
     """The mean of every part, and where the values are largest and smallest."""
     means, names = table["mean"].values, [str(value) for value in table[x].values]
     what = str(table.attrs.get("quantity", "mean")).capitalize()
@@ -195,7 +191,7 @@ def markers_finding(table: "xarray.Dataset", x: str, parts: Sequence[str]) -> st
 
 
 def _draw_markers(
-    figure: go.Figure, table: "xarray.Dataset", labels: Sequence[str], places: Sequence[int], name: str, colour: str
+    figure: go.Figure, table: xr.Dataset, labels: Sequence[str], places: Sequence[int], name: str, colour: str
 ) -> None:
     mean, low, high = (table[column].values[list(places)] for column in ("mean", "low", "high"))
     known = np.isfinite(low).any()
@@ -212,7 +208,7 @@ def _draw_markers(
     )
 
 
-def _prompts(table: "xarray.Dataset") -> str:
+def _prompts(table: xr.Dataset) -> str:
     return caption([table]) if int(table.attrs.get("n_prompts", 0)) else ""
 
 

@@ -5,18 +5,15 @@ A panel is a site of a result, or a value of the dimension that was asked for as
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import xarray as xr
 from jaxtyping import Float32
 
 from unweave.errors import InputError
 from unweave.results.labels import FIXED, TOKENS, cell_label, token_at
 from unweave.views.scope import named, subjects
 from unweave.views.wording import label, percent, visible
-
-if TYPE_CHECKING:
-    import xarray
 
 SITES: Mapping[str, str] = {
     "z": "Output",
@@ -51,10 +48,10 @@ class Panel:
     """A summary of one site or facet; `title` is empty where there is one panel only."""
 
     title: str
-    table: "xarray.Dataset"
+    table: xr.Dataset
 
 
-def panels(tables: "Mapping[str, xarray.Dataset]", facet: str | None = None) -> tuple[Panel, ...]:
+def panels(tables: Mapping[str, xr.Dataset], facet: str | None = None) -> tuple[Panel, ...]:
     """One panel a summary, or one for each value of `facet`.
 
     Raises:
@@ -74,9 +71,7 @@ def panels(tables: "Mapping[str, xarray.Dataset]", facet: str | None = None) -> 
     )
 
 
-def check_dims(
-    table: "xarray.Dataset", wanted: Sequence[str], all_of_them: bool = False, option: str = "facet"
-) -> None:
+def check_dims(table: xr.Dataset, wanted: Sequence[str], all_of_them: bool = False, option: str = "facet") -> None:
     """Raise InputError unless the table has the wanted dimensions (if asked, no others, which `option` could take)."""
     have = [str(dim) for dim in table["mean"].dims]
     for name in wanted:
@@ -92,18 +87,18 @@ def check_dims(
         )
 
 
-def dimension(table: "xarray.Dataset", name: str) -> str:
+def dimension(table: xr.Dataset, name: str) -> str:
     """The table's own dimension for `name`: keys and values of a grouped-query model have `kv_head` for `head`."""
     return _SHARED.get(name, name) if name not in table.dims else name
 
 
-def ticks(table: "xarray.Dataset", dim: str) -> list[str]:
+def ticks(table: xr.Dataset, dim: str) -> list[str]:
     """A label for each coordinate along `dim`; no two are the same. Positions carry the token: `5 ·went`."""
     values = [str(value) for value in table[dim].values]
     return [f"{value} {token}".rstrip() for value, token in zip(values, tokens(table, dim), strict=True)]
 
 
-def tokens(table: "xarray.Dataset", dim: str) -> list[str]:
+def tokens(table: xr.Dataset, dim: str) -> list[str]:
     """The token at each coordinate along `dim`, with spaces visible; the clean prompt's and the corrupted one's where
     they differ; empty texts where there are none."""
     return [
@@ -112,7 +107,7 @@ def tokens(table: "xarray.Dataset", dim: str) -> list[str]:
     ]
 
 
-def axis_title(table: "xarray.Dataset", dim: str) -> str:
+def axis_title(table: xr.Dataset, dim: str) -> str:
     """The name of an axis, and whose tokens it shows where prompts differ."""
     name, token = AXES.get(dim, dim), TOKENS.get(dim)
     if token is None:
@@ -124,7 +119,7 @@ def axis_title(table: "xarray.Dataset", dim: str) -> str:
     return f"{name} ({', '.join(said)})" if said else name
 
 
-def names(table: "xarray.Dataset", dims: Sequence[str]) -> np.ndarray:
+def names(table: xr.Dataset, dims: Sequence[str]) -> np.ndarray:
     """The name of every cell, over `dims`: with what the table was selected by, and tokens behind places."""
     fixed = {str(name): coord.item() for name, coord in table.coords.items() if not coord.dims and name in FIXED}
     values = [table[dim].values.tolist() for dim in dims]
@@ -141,12 +136,12 @@ def _short(token: str) -> str:
     return token if len(token) <= _LONGEST else token[: _LONGEST - 1] + "…"
 
 
-def hover_data(table: "xarray.Dataset") -> Float32[np.ndarray, "*cell 4"]:
+def hover_data(table: xr.Dataset) -> Float32[np.ndarray, "*cell 4"]:
     """Low, high, adjusted p and n of every cell, in the order that `hover_lines` reads them."""
     return np.stack([table[name].values for name in ("low", "high", "p_holm", "n")], axis=-1).astype(np.float32)
 
 
-def hover_lines(table: "xarray.Dataset", value: str) -> str:
+def hover_lines(table: xr.Dataset, value: str) -> str:
     """Lines of a plotly template for a trace with `hover_data`; `value` names the trace's number: `z`, `y`, `x`."""
     what = label(str(table.attrs.get("quantity", "mean")))
     if not (table["n"] > 1).any():

@@ -3,10 +3,11 @@
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+import xarray as xr
 from jaxtyping import Float
 
 from unweave.errors import InputError
@@ -18,10 +19,7 @@ from unweave.views.charts.panels import SITES, names
 from unweave.views.scope import named, subjects
 from unweave.views.sense import meaning, measure, shared
 from unweave.views.theme import NEUTRAL, PALETTE, SEQUENTIAL
-from unweave.views.wording import label
-
-if TYPE_CHECKING:
-    import xarray
+from unweave.views.wording import Result, label
 
 _NOUNS = {("layer", "head"): "heads", ("prompt",): "prompts", ("layer",): "layers"}
 _NAMED = 6
@@ -42,8 +40,8 @@ class _Points:
 
 
 def scatter(
-    x: "xarray.DataArray | xarray.Dataset",
-    y: "xarray.DataArray | xarray.Dataset",
+    x: Result,
+    y: Result,
     *,
     title: str = "",
     colour: str | Mapping[str, str] | None = None,
@@ -90,7 +88,7 @@ def scatter(
     return framed(figure, title or _finding(points, diagonal), shown, wide, narrow)
 
 
-def _points(x: Any, y: Any, colour: Any) -> "tuple[_Points, list[xarray.Dataset]]":
+def _points(x: Any, y: Any, colour: Any) -> tuple[_Points, list[xr.Dataset]]:
     tables = [_table(one) for one in (x, y)]
     dims = [str(dim) for dim in tables[0]["mean"].dims]
     if set(dims) != set(map(str, tables[1]["mean"].dims)):
@@ -112,23 +110,21 @@ def _points(x: Any, y: Any, colour: Any) -> "tuple[_Points, list[xarray.Dataset]
     return points, tables
 
 
-def _table(result: Any) -> "xarray.Dataset":
+def _table(result: Any) -> xr.Dataset:
     """A summary; of an array with prompts alone, the array itself as the means."""
-    import xarray as xr
-
     if isinstance(result, xr.DataArray) and result.dims == ("prompt",):
         return result.rename("mean").to_dataset().assign_attrs(result.attrs)
     return next(iter(summaries(result).values()))
 
 
-def _texts(table: "xarray.Dataset") -> list[str]:
+def _texts(table: xr.Dataset) -> list[str]:
     if "text" not in table.coords:
         return [f"prompt {place + 1}" for place in range(table.sizes["prompt"])]
     return [textwrap.shorten(str(text), _LONGEST, placeholder=" …") for text in table["text"].values]
 
 
 def _colour(
-    colour: str | Mapping[str, str] | None, table: "xarray.Dataset", labels: Sequence[str], dims: Sequence[str]
+    colour: str | Mapping[str, str] | None, table: xr.Dataset, labels: Sequence[str], dims: Sequence[str]
 ) -> list[str] | list[float] | None:
     if colour is None:
         return None
@@ -200,7 +196,7 @@ def _finding(points: _Points, diagonal: bool) -> str:
     return f"{said}; {labels[far]} is farthest {where} ({number(x[far])}, {number(y[far])})"
 
 
-def _axis_title(table: "xarray.Dataset") -> str:
+def _axis_title(table: xr.Dataset) -> str:
     site = str(table.attrs.get("site", ""))
     return f"{SITES.get(site, site)}: {measure(table.attrs)}" if site else measure(table.attrs)
 
