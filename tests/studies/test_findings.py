@@ -1,7 +1,11 @@
 """What results show, in words computed from them."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 
 import unweave as uw
@@ -67,3 +71,14 @@ def test_scores_are_those_of_the_chosen_prompts() -> None:
     assert np.array_equal(table, pair.clean_scores[[2, 0]])
     assert np.array_equal(table["corrupted"], pair.corrupted_scores[[2, 0]])
     assert table.attrs["metric"] == "logit difference"
+
+
+def test_scores_count_clusters_also_once_they_were_saved(tmp_path: Path) -> None:
+    three = tiny_pair(tiny_model("llama"))
+    alike = replace(three.prompts, clusters=torch.tensor([0, 1, 0]))
+    pair = uw.Contrast(three.model, alike, three.corrupted, three.metric)
+    uw.save(scores(pair), tmp_path / "scores.nc")
+    again = uw.load(tmp_path / "scores.nc")
+    assert again["cluster"].to_numpy().tolist() == [0, 1, 0]
+    for table in (scores(pair), again):
+        assert uw.summary(table).attrs["n_clusters"] == 2  # pyright: ignore[reportArgumentType]
