@@ -48,6 +48,9 @@ _HOMES = {
     "attention": "unweave.methods.attention",
     "attribute": "unweave.methods.attribution",
     "logit_lens": "unweave.methods.attribution",
+    "attribution_patch": "unweave.methods.attribution_patch",
+    "curve": "unweave.circuits.edge_curve",
+    "edges": "unweave.methods.edges",
     "knockout": "unweave.methods.knockout",
     "Replacement": "unweave.methods.replacement",
     "test_prompt": "unweave.methods.one_prompt",
@@ -99,6 +102,7 @@ if TYPE_CHECKING:
     from unweave import tasks as tasks
     from unweave.circuits.circuit import Circuit as Circuit
     from unweave.circuits.circuit import Group as Group
+    from unweave.circuits.edge_curve import curve as curve
     from unweave.circuits.evaluate import EvaluationOptions as EvaluationOptions
     from unweave.circuits.evaluate import evaluate as evaluate
     from unweave.circuits.sketch import SketchOptions as SketchOptions
@@ -113,6 +117,8 @@ if TYPE_CHECKING:
     from unweave.methods.attention import attention as attention
     from unweave.methods.attribution import attribute as attribute
     from unweave.methods.attribution import logit_lens as logit_lens
+    from unweave.methods.attribution_patch import attribution_patch as attribution_patch
+    from unweave.methods.edges import edges as edges
     from unweave.methods.knockout import knockout as knockout
     from unweave.methods.one_prompt import test_prompt as test_prompt
     from unweave.methods.over_models import over_models as over_models

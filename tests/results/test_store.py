@@ -9,7 +9,7 @@ import xarray as xr
 
 from tests.results.fake import heads, result, with_tokens
 from unweave.errors import InputError
-from unweave.results import load, save, summary
+from unweave.results import load, save, store, summary
 
 ODD = ["", " ", "·", "a\x00b", "\ud800", "é\u0301", "😀", "\u202e", "\\x00", "<script>", "\n", "\ufffd", "'\"", "nan"]
 
@@ -235,3 +235,15 @@ def test_a_slash_in_a_name_is_named(result: xr.DataArray | xr.Dataset, tmp_path:
     with pytest.raises(InputError, match="rename"):
         save(result, tmp_path / "a.nc")
     assert not list(tmp_path.iterdir())
+
+
+def test_lists_that_the_first_format_held_as_texts_come_back_as_lists(tmp_path: Path, monkeypatch) -> None:
+    texts = {"over": "layer head", "roles": "S2, end", "receivers": "v 8.6, mlp 9", "knocked_out": "z 9.6 + mlp 3"}
+    fake = heads().assign_attrs(texts)
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "FORMAT", 1)
+        save(fake, tmp_path / "old.nc")
+    back = load(tmp_path / "old.nc")
+    assert isinstance(back, xr.DataArray)
+    expected = {"over": ["layer", "head"], "roles": ["S2", "end"], "receivers": ["v 8.6", "mlp 9"]}
+    assert {**expected, "knocked_out": ["z 9.6", "mlp 3"]}.items() <= back.attrs.items()

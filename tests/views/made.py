@@ -21,6 +21,7 @@ ATTRS: dict[str, str | int | float] = {
     "metric": "logit difference",
     "unit": "logits",
     "version": "0.1.0",
+    "digest": "",
     "notes": "",
 }
 PATCHING: dict[str, Any] = {

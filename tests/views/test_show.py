@@ -1,17 +1,12 @@
-import html
-from pathlib import Path
-
-import numpy as np
 import pytest
 import xarray as xr
 
 import unweave as uw
-from tests.views import made, made_circuits
-from unweave.results import summary, top
-from unweave.views.attention_view import Attention
-from unweave.views.blocks import Figure, Table, Text
-from unweave.views.pictures import blocks_of, leading_heads
-from unweave.views.show import View
+from tests.views import made
+from unweave.results import summary
+from unweave.results.summary import summaries
+from unweave.views.blocks import Figure
+from unweave.views.pictures import blocks_of
 
 CELLS = {"layer": range(4), "head": range(3)}
 
@@ -55,111 +50,14 @@ def test_titles_are_computed_or_given():
 
 
 def test_several_sites_share_a_figure_and_each_says_what_it_found():
-    sites = xr.Dataset({"z": made.heads(), "v": made.heads({(2, 2): 0.3}, site="v")}, attrs=made.ATTRS)
-    (block,) = blocks_of(sites)
-    assert isinstance(block, Figure)
-    assert block.title.startswith("5.1 and 3.0 carry")
-    assert "Value: 2.2 carries the answer" in block.caption
-    assert len([trace for trace in block.figure.data if trace.type == "heatmap"]) == 2
-
-
-def test_sites_of_other_dimensions_stand_one_after_another():
-    mixed = xr.Dataset({"z": made.heads(), "q": made.result({"layer": range(6), "pos": range(9)}, {}, site="q")})
-    assert kinds(mixed) == ["Figure heatmap", "Figure bar", "Figure heatmap"]
-
-
-def test_summaries_slices_means_and_transposed_results_are_shown():
-    heads, stream, looks = made.heads(), made.stream(), made.patterns()
-    both = xr.Dataset({"z": heads, "v": made.heads({(2, 2): 0.3}, site="v")}, attrs=made.ATTRS)
-    assert kinds(summary(heads)) == kinds(heads) == kinds(heads.T) == kinds(heads.mean("prompt"))
-    assert len(kinds(summary(both))) == len(kinds(both)) == 1  # type: ignore[arg-type]
-    assert kinds(both.sel(layer=5)) == ["Figure bar", "Figure bar"]
-    assert kinds(heads.sel(layer=5)) == kinds(stream.isel(pos=-1)) == ["Figure bar"]
-    assert (
-        kinds(heads.sel(layer=5, head=1))
-        == kinds(heads.mean())
-        == kinds(summary(heads.sel(layer=5, head=1)))
-        == ["Table"]
-    )
-    assert kinds(looks.isel(prompt=0)) == kinds(looks.sel(address="5.1")) == kinds(looks.T) == ["Attention"]
-    assert kinds(looks.mean("prompt")) == kinds(summary(looks)) == ["Figure heatmap"]
-    assert kinds(made.lens([0, 0, 1, 2, 4]).isel(stage=-1)) == ["Table"]
-    for drawn in (summary(both), summary(heads), heads.T, heads.mean()):
-        assert uw.show(drawn).html.startswith("<!doctype html>")  # type: ignore[arg-type]
-
-
-def test_what_a_method_draws_itself_is_drawn_by_its_dimensions_where_some_are_gone():
-    scores = made_circuits.head_scores()
-    assert kinds(scores.T) == kinds(scores)
-    assert kinds(scores.mean("prompt")) == ["Figure heatmap"]
-    assert kinds(scores.isel(score=0)) == ["Figure heatmap", "Figure bar"]
-    growth = made_circuits.backup({(4, 2): 0.2})
-    assert kinds(growth.T) == kinds(growth)
-    assert kinds(summary(growth)) == ["Figure heatmap", "Figure bar"]
-    assert kinds(summary(made_circuits.attribution())) == ["Figure heatmap"]
-
-
-def test_leading_heads_are_those_with_the_largest_cell_in_the_order_of_layers():
-    cells = {(3, 1, 8): 0.5, (0, 2, 7): -0.6, (2, 0, 8): 0.3}
-    table = summary(made.result({**CELLS, "pos": range(9)}, cells))
-    leading = leading_heads(table, "head", 2)
-    assert leading["address"].values.tolist() == ["0.2", "3.1"]
-    assert np.array_equal(leading["p_holm"].sel(address="3.1"), table["p_holm"].sel(layer=3, head=1))
-    assert leading_heads(table, "head", 9)["address"].values.tolist() == ["0.2", "2.0", "3.1"]
-
-
-def test_heads_told_from_0_lead_and_the_largest_of_the_others_follow():
-    effects = made.result({**CELLS, "pos": range(9)}, {(3, 1, 8): 0.5})
-    wild = np.where(np.arange(effects.sizes["prompt"]) == 0, 90.0, 0.0)
-    effects.loc[{"layer": 1, "head": 0, "pos": 3}] = wild
-    table = summary(effects)
-    assert leading_heads(table, "head", 1)["address"].values.tolist() == ["3.1"]
-    # A head that looks larger is shown, too; others that are not told from 0 are not.
-    assert leading_heads(table, "head", 9)["address"].values.tolist() == ["1.0", "3.1"]
-    (block,) = uw.show(effects, n=2).blocks
-    assert isinstance(block, Figure)
-    assert "the 2 heads, of " in block.caption
-    assert "significant ones first." in block.caption
-
-
-def test_a_picture_that_is_not_known_is_refused():
-    odd = made.result({"layer": range(2), "head": range(2), "neuron": range(2)}, {})
-    with pytest.raises(uw.InputError, match="no picture of the dimensions head, layer, neuron"):
-        uw.show(odd)
-    with pytest.raises(uw.InputError, match="no variable"):
-        uw.show(xr.Dataset())
-    with pytest.raises(uw.InputError, match=r"expected a result .* got list"):
-        uw.show([1])  # type: ignore[arg-type]
-
-
-def test_a_view_is_short_in_a_terminal_and_a_frame_in_a_notebook():
-    view = uw.show(made.patterns())
-    assert isinstance(view.blocks[0], Attention)
-    assert repr(view).startswith("<View of attention (prompt 3, ")
-    assert len(repr(view)) < 160
-    frame = view._repr_html_()
-    assert frame.startswith("<iframe ")
-    assert "\n" not in frame.split("srcdoc=")[0]
-    inner = html.unescape(frame.split('srcdoc="')[1].removesuffix('"></iframe>'))
-    assert inner.startswith("<!doctype html>")
-    assert frame.split('srcdoc="')[1].count('"') == 1  # nothing inside ends the attribute
-
-
-def test_a_view_is_saved(tmp_path: Path):
-    path = uw.show(made.heads()).save(tmp_path / "view.html")
-    assert path.read_text().startswith("<!doctype html>")
-    with pytest.raises(uw.InputError, match="cannot write"):
-        uw.show(made.heads()).save(path / "view.html")
-
-
-def test_open_writes_a_page_and_asks_the_browser_for_it(monkeypatch: pytest.MonkeyPatch):
-    asked: list[str] = []
-    monkeypatch.setattr("webbrowser.open", asked.append)
-    path = View((Text(("hello",)),), "a").open()
-    assert asked == [path.as_uri()]
-    assert "hello" in path.read_text()
-
-
-def test_tables_and_blocks_are_shown_too():
-    assert isinstance(uw.show(top(made.heads(), 3)).blocks[0], Table)
-    assert uw.show(Text(("a",))).blocks == (Text(("a",)),)
+    sites, others = (xr.Dataset({"z": one, "again": one}) for one in (noise, denoise))
+    for one, other in ((noise, denoise), (sites, others), (summary(noise), summary(denoise))):
+        difference = one - other
+        (first, *_) = blocks_of(difference)
+        assert "Computed values" in first.title
+        uw.report([one, difference], tmp_path / "report.html")
+        assert "computed values" in {table.attrs["quantity"] for table in summaries(difference).values()}
+    for kept in (noise, noise.isel(head=0), noise.mean("prompt"), sites):
+        assert "Computed values" not in blocks_of(kept)[0].title
+    uw.save(noise, tmp_path / "noise.nc")
+    assert blocks_of(uw.load(tmp_path / "noise.nc"))[0].title == blocks_of(noise)[0].title

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from unweave.errors import InputError, Interrupted
 from unweave.models.model import Model
+from unweave.results.origin import DIGEST, stamped
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -107,7 +108,8 @@ def _one(answers: Mapping[Any, Any]) -> xr.DataArray:
         combine_attrs="drop",
     )
     shared, differing = _shared([answer.attrs for answer in answers.values()])
-    return stacked.assign_coords({name: ("model", row) for name, row in differing.items()}).assign_attrs(shared)
+    coords = {name: ("model", row) for name, row in differing.items() if name != DIGEST}
+    return stamped(stacked.assign_coords(coords).assign_attrs(shared))
 
 
 def _shared(attrs: list[Mapping[Any, Any]]) -> tuple[dict[str, Any], dict[str, list[Any]]]:

@@ -15,6 +15,7 @@ from unweave.metrics.contrast import Contrast
 from unweave.models.model import Model
 from unweave.models.prompts import Prompts
 from unweave.results.labels import TOKENS
+from unweave.results.origin import stamped
 from unweave.version import __version__
 
 # What a result says of itself: a list is a list, never a text to be taken apart.
@@ -47,7 +48,7 @@ def to_xarray(
     coords: Coords = {name: ((name,), list(values_of)) for name, values_of in axes.items()}
     coords |= _prompt_coords(pair, shown) | _token_coords(shown, axes, pair.prompts) | (extra or {})
     about = {**attributes(pair), "over": list(axes), **attrs}
-    return xr.DataArray(array_of(_within(shown, values, axes)), dims=dims, coords=coords, attrs=about)
+    return stamped(xr.DataArray(array_of(_within(shown, values, axes)), dims=dims, coords=coords, attrs=about))
 
 
 def weights_to_xarray(
@@ -60,7 +61,7 @@ def weights_to_xarray(
     """A result of the model alone: of no prompts that were given."""
     coords: Coords = {name: ((name,), list(values_of)) for name, values_of in axes.items()} | (extra or {})
     about = {**model_attributes(model), "version": __version__, "notes": "", **attrs}
-    return xr.DataArray(array_of(values), dims=tuple(axes), coords=coords, attrs=about)
+    return stamped(xr.DataArray(array_of(values), dims=tuple(axes), coords=coords, attrs=about))
 
 
 def run_to_xarray(

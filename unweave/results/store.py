@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING
 from unweave.errors import InputError
 from unweave.files import placed
 from unweave.results.encoding import decoded, encoded
+from unweave.results.origin import DIGEST
 
 if TYPE_CHECKING:
     import xarray
 
-FORMAT = 1
+FORMAT = 2
+# Attributes that format 1 (version 0.1) held as one text, and what separated their items.
+_LISTS = {"over": " ", "roles": ", ", "receivers": ", ", "knocked_out": " + "}
 _RECORD = "unweave_file"
 _VALUES = "_values"
 
@@ -78,10 +81,20 @@ def load(path: str | os.PathLike[str]) -> "xarray.DataArray | xarray.Dataset | x
     record = json.loads(tree.attrs.pop(_RECORD))
     if record["format"] > FORMAT:
         raise InputError(f"path: {source} was saved by a later version of unweave; update unweave to read it")
+    read = decoded if record["format"] == FORMAT else _decoded_format_1
     if record["kind"] == "DataTree":
-        return xr.DataTree.from_dict({name: decoded(child.to_dataset()) for name, child in tree.children.items()})
-    table = decoded(tree.to_dataset())
+        return xr.DataTree.from_dict({name: read(child.to_dataset()) for name, child in tree.children.items()})
+    table = read(tree.to_dataset())
     return table if record["kind"] == "Dataset" else table[record["variable"]].rename(record["name"])
+
+
+def _decoded_format_1(table: "xarray.Dataset") -> "xarray.Dataset":
+    """What version 0.1 wrote: lists in place of texts that held them, and the digest that it did not write."""
+    table = decoded(table)
+    for part in (table, *table.data_vars.values()):
+        lists = {name: part.attrs[name].split(mark) for name, mark in _LISTS.items() if name in part.attrs}
+        part.attrs |= {name: list(filter(None, items)) for name, items in lists.items()} | {DIGEST: ""}
+    return table
 
 
 def _tables(result: "xarray.DataArray | xarray.Dataset | xarray.DataTree") -> "dict[str, xarray.Dataset]":

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int, Num
 
 from unweave.errors import InputError
 from unweave.results.labels import TOKENS
+from unweave.results.origin import without_lost_claims
 from unweave.results.statistics import (
     EXACT_UP_TO,
     SKEWED,
@@ -92,6 +93,8 @@ def summary(
 
     if not 0 < level < 1:
         raise InputError(f"level: expected a share between 0 and 1, such as 0.95, got {level}")
+    if isinstance(result, (xr.DataArray, xr.Dataset)):
+        result = without_lost_claims(result)
     if isinstance(result, xr.DataTree) or is_summary(result):
         return result  # pyright: ignore[reportReturnType]
     if isinstance(result, xr.Dataset):
@@ -118,6 +121,7 @@ def summaries(
     if isinstance(result, (xr.DataTree, xr.Dataset)) and not is_summary(result):
         return {name: child.to_dataset() for name, child in summary(result, dim).children.items()}
     if isinstance(result, (xr.DataArray, xr.Dataset)):
+        result = without_lost_claims(result)
         return {str(result.attrs.get("site", getattr(result, "name", None) or "")): summary(result, dim)}  # pyright: ignore[reportReturnType]
     if isinstance(result, Mapping) and result:
         return {name: next(iter(summaries(one, dim).values())) for name, one in result.items()}

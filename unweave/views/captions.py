@@ -244,7 +244,7 @@ def _words(table: "xarray.Dataset") -> dict[str, str]:
     whom = receivers_said(table.attrs.get("receivers", ["logits"]))
     through = "" if whom == "the logits" else f"through {whom}"
     return {
-        "noun": part or ("head" if "head" in dims else "sender" if "sender" in dims else "part"),
+        "noun": part or next((name for name in ("head", "sender", "edge") if name in dims), "part"),
         "its": f"its {part}" if part else "it",
         "their": f"their {part}" if part else "them",
         "instead": INSTEAD.get(str(table.attrs.get("how", "")), "another prompt's"),
@@ -262,10 +262,9 @@ def unsure_said(found: Leaders, write: Write) -> str:
     return f"; large too, but not significantly different from 0: {listed(cells)}" if cells else ""
 
 
-def receivers_said(receivers: str | Sequence[str]) -> str:
+def receivers_said(receivers: Sequence[str]) -> str:
     """`["v 8.6", "v 8.10", "mlp 9"]` in words: `the values of 8.6 and 8.10 and MLP 9`."""
-    receivers = receivers.split(", ") if isinstance(receivers, str) else list(receivers)  # of an older file
-    if receivers == ["logits"]:
+    if list(receivers) == ["logits"]:
         return "the logits"
     by_input: dict[str, list[str]] = {}
     for node in map(read_node, receivers):

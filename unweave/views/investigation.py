@@ -20,6 +20,7 @@ from unweave.registry import (
     method_of,
 )
 from unweave.results.labels import number
+from unweave.results.origin import DIGEST
 from unweave.results.summary import is_summary
 from unweave.views.blocks import Block, Details, Fact, Section, Table, Text
 from unweave.views.captions import finding
@@ -207,7 +208,7 @@ def facts_of(results: "Sequence[xarray.DataArray | xarray.Dataset]") -> tuple[Fa
 def settings_table(results: "Sequence[xarray.DataArray | xarray.Dataset]") -> Table:
     """What all results say of how they were made; where they differ, every value."""
     hidden = {"method", "quantity", "site", "zero", "one", "direction", "notes", "unit", "backups", "weakened"}
-    hidden |= {"measure", "better", "gap", "clean_mean", "share_of", "over", "roles", "n_pos"}
+    hidden |= {"measure", DIGEST, "better", "gap", "clean_mean", "share_of", "over", "roles", "n_pos"}
     hidden |= {"n_layers", "n_heads", "n_kv_heads", "n_neurons"}
     values: dict[str, dict[str, None]] = {}
     for result in results:

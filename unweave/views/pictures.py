@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float
 from unweave.errors import InputError
 from unweave.registry import method_of, referenced
 from unweave.results.labels import cell_label
+from unweave.results.origin import without_lost_claims
 from unweave.results.summary import is_summary, significant, summaries
 from unweave.views.blocks import Block, Figure
 from unweave.views.captions import PLACES, finding, steepest
@@ -61,6 +62,7 @@ def blocks_of(
     """
     import xarray as xr
 
+    result = result if isinstance(result, xr.DataTree) else without_lost_claims(result)
     result = whole_patterns(result) if isinstance(result, xr.DataArray) else result
     known = method_of(result.attrs)
     if known and known.picture and not isinstance(result, xr.DataTree):
@@ -138,8 +140,8 @@ def _pictures(table: "xarray.Dataset", title: str, n: int) -> list[Block]:
         return [Figure(heatmap(table, x=head), title), Figure(bars(table, n=n or MOST_BARS))]
     if dims == {"layer", "part"}:
         return [Figure(lines(table, x="layer", series="part"), title)]
-    if dims == {"stage"}:
-        return [Figure(lines(table, x="stage"), title)]
+    if dims in ({"stage"}, {"share"}):
+        return [Figure(lines(table, x=dims.pop()), title)]
     if len(dims) == 1:
         return [Figure(bars(table, n=n or MOST_BARS), title)]
     return [_by_cells(table, dims, title, n)]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from unweave.circuits.circuit import Circuit
 from unweave.errors import InputError
+from unweave.results.origin import without_lost_claims
 from unweave.views.blocks import Answer, Block, Fact, Section, Text
 from unweave.views.circuit_drawing import circuit_drawing
 from unweave.views.circuit_tables import group_facts, score_facts
@@ -149,7 +150,7 @@ def _given(results: object) -> Given:
     others: dict[type, object] = {}
     for place, result in enumerate(given):
         if isinstance(result, (xr.DataArray, xr.Dataset)):
-            arrays.append(result)
+            arrays.append(without_lost_claims(result))
         elif isinstance(result, xr.DataTree):
             arrays += [child.to_dataset() for child in result.children.values()]
         elif isinstance(result, (Circuit, HeadTypesLike)):

@@ -134,10 +134,11 @@ def composition_baseline(d_model: int, d_head: int, pairs: int = 300, seed: int 
 
 
 def _random_score(d_model: int, d_head: int, draw: torch.Generator) -> Float[Tensor, ""]:
-    factors = [torch.empty(d_model, d_head) for _ in range(4)]
-    for factor in factors:
-        torch.nn.init.kaiming_uniform_(factor, a=5**0.5, generator=draw)
-    a_left, b_left, a_right, b_right = (factor.double()[None] for factor in factors)
+    # As torch.nn.Linear draws its weights. Scaled in float64, which holds the product of two float32 numbers exactly:
+    # processors with and without a fused multiply-add would round a float32 result differently.
+    bound = torch.tensor(d_head**-0.5).double()
+    drawn = torch.rand(4, 1, d_model, d_head, generator=draw).double()
+    a_left, b_left, a_right, b_right = (2 * bound * drawn - bound).float().double()
     return composition_score(FactoredMatrix(a_left, a_right.mT), FactoredMatrix(b_left, b_right.mT))[0, 0]
 
 

@@ -14,6 +14,7 @@ from unweave.methods.to_xarray import to_xarray
 from unweave.metrics.protocol import Metric
 from unweave.nodes import Head, head_name
 from unweave.registry import ENOUGH, Method, register
+from unweave.results.origin import stamped
 from unweave.studies.palindrome.sequences import PalindromeSubject
 from unweave.studies.plan import Report, each
 
@@ -44,7 +45,7 @@ def ablations(subject: PalindromeSubject, metric: Metric, report: Report) -> xr.
     for how in HOWS:
         hows.append(_joined([found[how, part] for part in PARTS], "part", list(PARTS)))
     joined = _joined(hows, "how", list(HOWS))
-    return joined.transpose("prompt", "how", "part", "address").assign_attrs(site="", how="")
+    return stamped(joined.transpose("prompt", "how", "part", "address").assign_attrs(site="", how=""))
 
 
 def paths(subject: PalindromeSubject, receivers: Sequence[Head], report: Report) -> xr.DataArray:
@@ -63,7 +64,7 @@ def paths(subject: PalindromeSubject, receivers: Sequence[Head], report: Report)
     ]
     single = [f"{kind} {head_name(head)}" for head in late for kind in INPUTS]
     joined = _joined(rows, "receiver", list(asked)).rename(address="sender")
-    return joined.transpose("prompt", "sender", "receiver").assign_attrs(receivers=["logits", *single])
+    return stamped(joined.transpose("prompt", "sender", "receiver").assign_attrs(receivers=["logits", *single]))
 
 
 def receiver_name(head: Head, inputs: str = TOGETHER) -> str:

@@ -31,6 +31,7 @@ from unweave.metrics.contrast import Contrast
 from unweave.nodes import Head
 from unweave.registry import BLIND, CARRIES, ENOUGH, LOOKS, THROUGH, WITHOUT, WRITTEN
 from unweave.results.labels import number
+from unweave.results.origin import stamped
 from unweave.studies.controls import control_facts, controls_step
 from unweave.studies.palindrome import ablations, behaviour, choice
 from unweave.studies.palindrome import palindrome_findings as findings
@@ -179,7 +180,7 @@ def _composes(subject: PalindromeSubject) -> list[Step]:
     def circuits(found: Results, report: Report, make: Callable[[Head, Head], xr.DataArray]) -> xr.DataArray:
         pairs = choice.pairs_of(found)
         joined = xr.concat([make(*pair) for pair in pairs], "address", combine_attrs="drop_conflicts")
-        return joined.assign_coords(address=list(map(behaviour.pair_name, pairs)))
+        return stamped(joined.assign_coords(address=list(map(behaviour.pair_name, pairs))))
 
     def places(name: str, title: str, make: Callable[[Head, Head], xr.DataArray]) -> Step:
         finding, blocks = partial(findings.place_finding, name=name), partial(pictures.place_blocks, name)
