@@ -28,12 +28,13 @@ THROUGH = "Which acts through which?"
 WITHOUT = "What happens without them?"
 SIGNALS = "Is it position or token?"
 ENOUGH = "Is the circuit enough?"
+BLIND = "Where is it blind?"
 CONTROLS = "Do the controls hold?"
 OTHERS = "Other results"
 LEFT_OUT = "What was left out"
 SECTIONS = (
     *(TASK, WRITTEN, CARRIES, ACT, LOOKS, DOES, THROUGH),
-    *(WITHOUT, SIGNALS, ENOUGH, CONTROLS, OTHERS, LEFT_OUT),
+    *(WITHOUT, SIGNALS, ENOUGH, BLIND, CONTROLS, OTHERS, LEFT_OUT),
 )
 
 # Modules that register methods; they are imported when a name is looked up that none of the imported ones has.
@@ -67,7 +68,6 @@ MODULES = (
     "unweave.circuits.minimality",
     "unweave.studies.palindrome.ablations",
     "unweave.studies.palindrome.behaviour",
-    "unweave.studies.palindrome.cases",
     "unweave.studies.palindrome.confusions",
 )
 Attrs = Mapping[str, str]

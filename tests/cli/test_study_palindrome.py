@@ -7,8 +7,8 @@ import pytest
 import unweave as uw
 from tests.cli.command import Command, one_line
 from tests.small import random_model
-from unweave.studies.palindrome.study import PalindromeOutcome
-from unweave.studies.palindrome.subject import PalindromeSettings
+from unweave.studies.plan import Settings
+from unweave.studies.study import Outcome
 
 TINY = uw.small_config(d_model=8, d_head=4, d_vocab=8, n_ctx=8, d_vocab_out=2, name="tiny")
 
@@ -25,23 +25,24 @@ def test_options_of_other_studies_are_refused(run: Command) -> None:
     assert run("study", "palindrome", "--corruption", "swap") == 2
     one_line(run, "corruption: `study palindrome` has none to choose")
     assert run("study", "ioi", "--config", "shape.json") == 2
-    one_line(run, "config: it goes with `study palindrome` alone")
+    one_line(run, "config: it goes with `study palindrome` only")
 
 
 def test_options_reach_the_study(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
-    def studied(settings: PalindromeSettings, tell: object) -> PalindromeOutcome:
+    def studied(settings: Settings, tell: object) -> Outcome:
         seen.append(settings)
-        return PalindromeOutcome(Path("report/index.html"))
+        return Outcome(Path("report/index.html"))
 
-    monkeypatch.setattr("unweave.studies.palindrome.study.study_palindrome", studied)
+    monkeypatch.setattr("unweave.studies.study.study", studied)
     assert run("study", "palindrome") == 0
     given = ["--model", "mine.pt", "--config", "mine.json", "--prompts", 50, "--seed", 0, "--out", "there", "--quick"]
     assert run("study", "palindrome", *given, "--anyway", "--dtype", "float64", "--device", "cpu") == 0
     assert seen == [
-        PalindromeSettings(),
-        PalindromeSettings(
+        Settings(task="palindrome"),
+        Settings(
+            task="palindrome",
             model="mine.pt",
             config=Path("mine.json"),
             prompts=50,

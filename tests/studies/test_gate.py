@@ -9,16 +9,19 @@ import torch
 import unweave as uw
 from tests.tiny import tiny_model, tiny_pair
 from tests.tiny_folder import write_tiny_folder
-from unweave.studies.gate import shortfall
+from unweave.metrics.protocol import Metric
+from unweave.studies.plan import Settings
+from unweave.studies.scores import shortfall
 from unweave.studies.study import study
-from unweave.studies.subject import Settings
 
 
-def scored(clean: list[float], corrupted: list[float]) -> uw.Contrast:
+def scored(clean: list[float], corrupted: list[float], metric: Metric | None = None) -> uw.Contrast:
     """A contrast whose prompts have these scores."""
     three = tiny_pair(tiny_model("llama"))
     rows = [0] * len(clean)
-    made = uw.Contrast(three.model, three.prompts.take(rows), three.corrupted.take(rows), three.metric)
+    made = uw.Contrast(three.model, three.prompts.take(rows), three.corrupted.take(rows), metric or three.metric)
+    # the same prompts again would count as one
+    object.__setattr__(made, "prompts", replace(made.prompts, clusters=None))
     object.__setattr__(made, "clean_scores", torch.tensor(clean, dtype=torch.float64))
     object.__setattr__(made, "corrupted_scores", torch.tensor(corrupted, dtype=torch.float64))
     return made
@@ -52,6 +55,12 @@ def test_a_corruption_that_takes_nothing_away_is_said() -> None:
     assert shortfall(scored([2.0], [3.0])) == (
         "the corrupted prompts lower the logit difference of 2.00 by −1.00, which is not above 0"
     )
+
+
+def test_a_metric_that_is_good_if_low_is_made_worse_by_a_higher_score() -> None:
+    low, high = [0.5, 0.7, 0.4, 0.6, 0.55, 0.65, 0.45, 0.5], GOOD
+    assert "the corrupted prompts" not in shortfall(scored(low, high, uw.CrossEntropy()))
+    assert "the corrupted prompts raise it by" in shortfall(scored(high, low, uw.CrossEntropy()))
 
 
 def test_without_wrong_answers_the_gap_alone_counts() -> None:

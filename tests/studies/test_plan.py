@@ -46,7 +46,9 @@ def steps(*names: str) -> list[Step]:
 
 def test_results_are_saved_told_and_passed_on(tmp_path: Path) -> None:
     told = []
-    record = carry_out(steps("fine", "fine"), tmp_path, lambda step, result, seconds: told.append((step.name, seconds)))
+    record = carry_out(
+        steps("fine", "fine"), tmp_path, lambda step, record: told.append((step.name, record.seconds[step.name]))
+    )
     assert [name for name, _ in told] == ["1-fine", "2-fine"]
     assert all(seconds == record.seconds[name] for name, seconds in told)
     assert uw.load(tmp_path / "results" / "2-fine.nc").equals(table(2, 1))  # pyright: ignore[reportArgumentType]

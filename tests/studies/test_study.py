@@ -12,12 +12,13 @@ import xarray as xr
 import unweave as uw
 from tests.tiny_folder import write_tiny_folder
 from unweave.studies import standard
-from unweave.studies.findings import control_values
+from unweave.studies.controls import control_values
 from unweave.studies.ioi import IOI
-from unweave.studies.plan import carry_out
-from unweave.studies.study import Outcome, plan, study
-from unweave.studies.study_report import made_by
-from unweave.studies.subject import Kind, Settings, Subject, ask
+from unweave.studies.plan import Settings, carry_out
+from unweave.studies.standard import plan
+from unweave.studies.study import Outcome, study
+from unweave.studies.study_report import command
+from unweave.studies.subject import Kind, Subject, ask
 
 CLEAN, CORRUPTED = "The capital of France is", "The capital of Italy is"
 
@@ -115,7 +116,7 @@ def test_every_finding_is_told(told: list[str], settings: Settings, subject: Sub
 @pytest.mark.usefixtures("told")
 def test_the_report_says_how_it_was_made(settings: Settings) -> None:
     page = page_of(settings.out)
-    for said in (made_by(settings), "results/heads-role.nc", "results/circuit.json", torch.__version__):
+    for said in (command(settings), "results/heads-role.nc", "results/circuit.json", torch.__version__):
         assert said in page
     for section in ("Which acts through which?", "What happens without them?", "Is the circuit enough?"):
         assert f"<h2>{section}</h2>" in page
@@ -125,14 +126,20 @@ def test_the_report_says_how_it_was_made(settings: Settings) -> None:
 
 
 def test_the_command_repeats_every_setting_that_is_not_usual() -> None:
-    assert made_by(Settings()) == "unweave study ioi"
+    assert command(Settings()) == "unweave study ioi"
     changed = Settings(
         task="my pairs.csv", model="m", prompts=5, seed=2, corruption="ABC", dtype="float64", bos=False, quick=True
     )
-    assert made_by(changed) == (
+    assert command(changed) == (
         "unweave study 'my pairs.csv' --model m --prompts 5 --seed 2 --corruption ABC --dtype float64 --no-bos --quick"
     )
-    assert made_by(Settings(bos=True, anyway=True)) == "unweave study ioi --bos --anyway"
+    assert command(Settings(bos=True, anyway=True)) == "unweave study ioi --bos --anyway"
+    own = Settings(
+        task="palindrome", model="my.pt", config=Path("my.json"), prompts=50, seed=3, quick=True, anyway=True
+    )
+    assert command(own) == (
+        "unweave study palindrome --model my.pt --config my.json --prompts 50 --seed 3 --quick --anyway"
+    )
 
 
 def test_ctrl_c_writes_a_report_of_what_was_finished(
@@ -163,7 +170,7 @@ def test_swept_prompts_are_the_first_of_those_that_are_checked(subject: Subject)
 def test_the_model_is_not_loaded_for_what_is_not_there() -> None:
     with pytest.raises(uw.ModelError, match="nowhere"):
         study(Settings(model="nowhere"))
-    with pytest.raises(uw.InputError, match=r"no 'oi'; choose among ioi, .* or give a file of pairs"):
+    with pytest.raises(uw.InputError, match=r"no 'oi'\..* Choose among ioi, .* or give a file of pairs"):
         study(Settings(task="oi", model="nowhere"))
     with pytest.raises(uw.InputError, match=r"no file none\.jsonl"):
         study(Settings(task="none.jsonl", model="nowhere"))

@@ -13,7 +13,8 @@ from unweave.circuits.circuit import Group
 from unweave.models.prompts import Prompts
 from unweave.nodes import Edge
 from unweave.studies.ioi import IOI, by_order, s_inhibiting
-from unweave.studies.subject import Kind, Settings, Subject, ask, changed_roles
+from unweave.studies.plan import Settings
+from unweave.studies.subject import Kind, Subject, ask, changed_roles
 
 
 @pytest.fixture(scope="module")

@@ -229,15 +229,22 @@ def test_a_pair_that_asks_nothing_is_named_with_its_line(model, tmp_path, suffix
         read_pairs(model, path, space="add")
 
 
+@pytest.mark.parametrize("column", ["cluster", "clusters"])
 @pytest.mark.parametrize("suffix", [".csv", ".json", ".jsonl"])
-def test_pairs_name_their_clusters(model, tmp_path, suffix):
+def test_pairs_name_their_clusters(model, tmp_path, suffix, column):
     path = write(
-        tmp_path / f"mine{suffix}", [{**row, "cluster": name} for row, name in zip(ROWS * 2, "baca", strict=True)]
+        tmp_path / f"mine{suffix}", [{**row, column: name} for row, name in zip(ROWS * 2, "baca", strict=True)]
     )
     task = read_pairs(model, path)
     assert entries_of(task.prompts, "clusters") == entries_of(task.corrupt(), "clusters") == [0, 1, 2, 1]
     both = pairs(model, CLEAN * 2, CORRUPTED * 2, [" Mary", " Bob"] * 2, clusters=["x", "y", "z", "z"])
     assert entries_of(both.prompts, "clusters") == [0, 1, 2, 2]
+
+
+def test_clusters_have_one_column(model, tmp_path):
+    path = write(tmp_path / "mine.csv", [{**row, "cluster": "a", "clusters": "b"} for row in ROWS])
+    with pytest.raises(InputError, match="'cluster' and 'clusters'"):
+        read_pairs(model, path)
 
 
 def test_pairs_that_are_each_others_corruption_are_one_cluster(model):

@@ -1,7 +1,5 @@
 """What a study's results show, in words computed from them."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import xarray as xr
 
@@ -34,37 +32,12 @@ def finding_of(result: Result) -> str:
         return f"heads {', '.join(map(str, first['address'].values))}"
     if known and known.picture:
         return next(block.title for block in blocks_of(result) if isinstance(block, (Figure, Table)))
-    if "address" in first.dims:
-        return control_values(first).finding
     return title_of(first)
 
 
 def array(result: xr.DataArray | xr.Dataset) -> xr.DataArray:
     """A result of one site as it is; of several the first."""
     return next(iter(result.data_vars.values())) if isinstance(result, xr.Dataset) else result
-
-
-@dataclass(frozen=True)
-class ControlValues:
-    """Effects of patches that cannot matter (the largest of `n` on any prompt), and of the one that must carry all."""
-
-    n: int
-    largest: float
-    whole: float
-
-    @property
-    def finding(self) -> str:
-        none = "exactly 0" if self.largest == 0 else f"at most {number(self.largest)}, where it should be 0"
-        return (
-            f"{self.n} patches before the first changed token have an effect of {none}; "
-            f"the patch of all that is read has {number(self.whole)}"
-        )
-
-
-def control_values(result: Result) -> ControlValues:
-    """The controls of `unweave.studies.ioi.plan`: all addresses but the last cannot matter."""
-    values = np.asarray(result)
-    return ControlValues(values.shape[1] - 1, float(np.abs(values[:, :-1]).max()), float(values[:, -1].mean()))
 
 
 def agreement(one: xr.DataArray, other: xr.DataArray) -> str:

@@ -1,6 +1,6 @@
 """What the study of indirect object identification has of its own, after Wang et al. 2022 (arXiv 2211.00593).
 
-Beside the standard steps: prompts by the order of the names, patching by token on the eight fixed prompts, a second
+Next to the standard steps: prompts by the order of the names, patching by token on the eight fixed prompts, a second
 corruption, names for heads by what they do and for the circuit's groups, attention against contribution, and whether
 the heads that act through the name movers' queries carry positions or tokens. Paths and the circuit are under ABC, as
 in the paper: new names in place of all three, so that nothing is left of the answer.
@@ -21,10 +21,13 @@ from unweave.methods.role_attention import attention_contribution
 from unweave.metrics.contrast import Contrast
 from unweave.models.prompts import Prompts
 from unweave.nodes import Head
-from unweave.studies.plan import Results, Step
-from unweave.studies.standard import HEADS, Report, by_token, needed, sketched, stream_of
-from unweave.studies.subject import Kind, Subject, first, task_of
+from unweave.registry import ACT, DOES
+from unweave.studies import standard_pictures as pictures
+from unweave.studies.plan import Report, Results, Settings, Step, Study, needed
+from unweave.studies.standard import HEADS, by_token, circuit_step, sketched, standard_study, stream_of
+from unweave.studies.subject import Kind, Subject, first, n_paths, n_prompts, task_of
 from unweave.tasks import ioi_fixed
+from unweave.views.head_pictures import roles_table
 
 S_INHIBITION = "S-inhibition"
 MOST_SENDERS = 4
@@ -33,30 +36,34 @@ MOST_SIGNALS = 16
 
 
 def own_steps(subject: Subject, steps: list[Step]) -> list[Step]:
-    """The standard steps, some of them replaced, and this study's own behind those that they belong to."""
+    """The standard steps, some of them replaced, and this study's own after those that they belong to."""
     replaced = {
         "tokens": Step("tokens", "patching by layer and token", lambda found, report: _tokens(subject, report)),
-        "circuit": Step("circuit", "sketching the circuit", lambda found, report: _circuit(subject, found, report)),
+        "circuit": circuit_step(lambda found, report: _circuit(subject, found, report)),
     }
-    behind = {
-        "heads-role": Step(
-            "heads-other", "the other corruption", lambda found, report: _other(subject, report), long=True
-        ),
-        "role-attention": Step(
-            "contributions",
-            "attention against contribution",
-            lambda found, report: attention_contribution(subject.pair),
-        ),
-        "head-scores": Step("names", "naming heads", lambda found, report: classify_heads(subject.paths)),
-        "backups": Step(
-            "signals", "position and token", lambda found, report: _signals(subject, found, report), long=True
-        ),
-    }
+    other = Step(
+        "heads-other",
+        "the other corruption",
+        lambda found, report: _other(subject, report),
+        long=True,
+        section=ACT,
+        blocks=pictures.other_blocks,
+    )
+    weighed = Step(
+        "contributions", "attention against contribution", lambda found, report: attention_contribution(subject.pair)
+    )
+    names = Step(
+        "names",
+        "naming heads",
+        lambda found, report: classify_heads(subject.paths),
+        section=DOES,
+        blocks=lambda found: [roles_table(found["names"])],
+    )
+    signals = Step("signals", "position and token", lambda found, report: _signals(subject, found, report), long=True)
+    after = {"heads-role": other, "role-attention": weighed, "head-scores": names, "backups": signals}
     made: list[Step] = []
     for step in steps:
-        made.append(replaced.get(step.name, step))
-        if step.name in behind:
-            made.append(behind[step.name])
+        made += [replaced.get(step.name, step), *([after[step.name]] if step.name in after else [])]
     return made
 
 
@@ -79,12 +86,12 @@ def _tokens(subject: Subject, report: Report) -> xr.DataArray | xr.Dataset:
 def _other(subject: Subject, report: Report) -> xr.DataArray | xr.Dataset:
     """The heads again, under a corruption that changes what the study's own leaves as it is."""
     how = "swap" if subject.pair.corrupted.source.get("corruption") == "ABC" else "ABC"
-    pair = first(subject.checked, subject.task.corrupt(how), subject.settings.n_prompts)
+    pair = first(subject.checked, subject.task.corrupt(how), n_prompts(subject.settings))
     return patch(pair, "z", HEADS, progress=report)
 
 
 def _circuit(subject: Subject, found: Results, report: Report) -> Circuit:
-    """The sketch, its groups named where its heads have names."""
+    """The sketch, its groups named if its heads have names."""
     names: HeadTypes | None = found.get("names")
     circuit = sketched(subject, report)
     return named(circuit, names) if names else circuit
@@ -93,7 +100,7 @@ def _circuit(subject: Subject, found: Results, report: Report) -> Circuit:
 def _signals(subject: Subject, found: Results, report: Report) -> xr.Dataset:
     """S-inhibition heads; without them, the heads that act through queries where the answer is read."""
     heads = s_inhibiting(needed(found, "circuit"), found.get("names"), subject.pair.metric.role)
-    task = task_of(subject.model, subject.settings, subject.kind, min(subject.settings.n_paths, MOST_SIGNALS))
+    task = task_of(subject.model, subject.settings, subject.kind, min(n_paths(subject.settings), MOST_SIGNALS))
     pair = Contrast(subject.model, task.prompts, task.corrupt("swap"), subject.pair.metric)
     return position_token(pair, task, heads, progress=report)
 
@@ -129,10 +136,15 @@ IOI = Kind(
         "negative name mover": ("writes against the name", "write against the name"),
         S_INHIBITION: ("keeps the movers off the subject", "keep the movers off the subject"),
         "duplicate token": ("finds the name that stood before", "find the name that stood before"),
-        "induction": ("looks behind the first mention", "look behind the first mention"),
+        "induction": ("looks after the first mention", "look after the first mention"),
         "previous token": ("carries a name one token on", "carry a name one token on"),
-        "backup name mover": ("stands in for the movers", "stand in for the movers"),
+        "backup name mover": ("steps in for the movers", "step in for the movers"),
     },
     own_steps=own_steps,
     own_groups=by_order,
 )
+
+
+def ioi_study(settings: Settings) -> Study:
+    """The study of indirect object identification."""
+    return standard_study(settings, IOI)

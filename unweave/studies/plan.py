@@ -1,4 +1,4 @@
-"""A plan of steps, carried out in order: results are saved as they come, and Ctrl-C ends the plan, not the study.
+"""What a study is: settings, and steps over public calls, each with its place in the report; and how it is carried out.
 
 1. A step makes one result, from the results before it if need be.
 2. It is saved under `results/` in the study's folder: `NAME.nc`, or `NAME.json` for a circuit.
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import xarray as xr
@@ -22,23 +22,104 @@ from unweave.errors import InputError, Interrupted
 from unweave.methods.head_types import HeadTypes
 from unweave.progress import Progress, shown
 from unweave.results import save
+from unweave.views.blocks import Block, Fact, Table
 
 Result = xr.DataArray | xr.Dataset | xr.DataTree | Circuit | HeadTypes
 # A step knows what kind of result the steps before it made.
 Results = Mapping[str, Any]
+Report = Progress | bool
+Item = TypeVar("Item")
 FOLDER = "results"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a study is run with; its report repeats it.
+
+    `task` is a name of `unweave.tasks.TASKS`, a study of its own, or a file of pairs. `prompts` is the number that the
+    sweeps take. `model`, `seed`, `corruption` and `bos` are the study's usual ones if None. `config` is the shape of a
+    model that is weights only. `anyway` goes on if the model does not do the task.
+    """
+
+    task: str = "ioi"
+    model: str | None = None
+    config: Path | None = None
+    prompts: int | None = None
+    seed: int | None = None
+    corruption: str | None = None
+    out: Path = Path("report")
+    device: str | None = None
+    dtype: str = "float32"
+    bos: bool | None = None
+    quick: bool = False
+    anyway: bool = False
 
 
 @dataclass(frozen=True)
 class Step:
-    """One result of a study. `make` gets the results so far and what to report progress to. A quick study leaves out
-    the steps that are `long`.
+    """One result of a study.
+
+    Args:
+        name: of the result and its file.
+        title: what is done, as it is told.
+        make: from the results so far, and what to report progress to.
+        long: a quick study leaves it out.
+        section: of the report; the method's, if left out.
+        finding: what the result shows, in a line, from the results so far; if left out, what its picture's title says.
+        blocks: what the report shows, from all results; the result's pictures, if left out.
     """
 
     name: str
     title: str
-    make: Callable[[Results, Progress | bool], Result]
+    make: Callable[[Results, Report], Result]
     long: bool = False
+    section: str = ""
+    finding: Callable[[Results], str] | None = None
+    blocks: Callable[[Results], Sequence[Block]] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """An investigation of one task in one model. What is a function of results is given all that there are in the end.
+
+    Args:
+        settings: what it is run with.
+        title, question: of the report.
+        steps: in order.
+        table: the settings, as the report repeats them.
+        about: facts of model and prompts.
+        shortfall: why the model does not do the task, or "".
+        answers: how many of the steps are carried out even then, since they say what the model answers.
+        facts: of the answer, most important first.
+        texts: paragraphs of the report's sections, by section.
+        blocks: what stands in a section before the steps' blocks, by section.
+        device: that the model is on.
+        drawing: stands in the answer.
+        first, last: told before the first step, and after the last.
+        shorter: what a quick study leaves out of its steps.
+    """
+
+    settings: Settings
+    title: str
+    question: str
+    steps: Sequence[Step]
+    table: Callable[[Results], Table]
+    about: Callable[[Results], Sequence[Fact]]
+    shortfall: str = ""
+    answers: int = 0
+    facts: Callable[[Results], Sequence[Fact]]
+    texts: Callable[[Results], Mapping[str, Sequence[str]]]
+    blocks: Callable[[Results], Mapping[str, Sequence[Block]]] = lambda found: {}
+    device: str
+    drawing: Callable[[Results], Block | None] = lambda found: None
+    first: str = ""
+    last: Callable[[Results], str] = lambda found: ""
+    shorter: Sequence[str] = ()
+
+    @property
+    def stays(self) -> bool:
+        """Whether the study ends with what the model answers, as it does not do the task."""
+        return bool(self.shortfall) and not self.settings.anyway
 
 
 @dataclass
@@ -55,13 +136,28 @@ class Record:
     stopped: str = ""
 
 
-def carry_out(steps: Sequence[Step], out: Path, tell: Callable[[Step, Result, float], None]) -> Record:
+def needed(found: Results, name: str) -> Any:
+    """An earlier step's result. Raises InputError if there is none."""
+    if name not in found:
+        raise InputError(f"it needs the result `{name}`, which was left out")
+    return found[name]
+
+
+def each(items: Sequence[Item], report: Report) -> Iterator[Item]:
+    """The items, with progress after each."""
+    for n, item in enumerate(items, start=1):
+        yield item
+        if callable(report):
+            report(n, len(items))
+
+
+def carry_out(steps: Sequence[Step], out: Path, tell: Callable[[Step, Record], None]) -> Record:
     """Results of the steps.
 
     Args:
         steps: in order.
         out: the study's folder; results go to `results/` in it.
-        tell: called with each step, its result and its seconds.
+        tell: called after each step that has a result, with the record so far.
     """
     folder = out / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
@@ -86,7 +182,7 @@ def carry_out(steps: Sequence[Step], out: Path, tell: Callable[[Step, Result, fl
     return record
 
 
-def _carry_out(step: Step, record: Record, folder: Path, tell: Callable[[Step, Result, float], None]) -> None:
+def _carry_out(step: Step, record: Record, folder: Path, tell: Callable[[Step, Record], None]) -> None:
     start = time.perf_counter()
     try:
         with shown(None, step.title) as progress:
@@ -97,7 +193,7 @@ def _carry_out(step: Step, record: Record, folder: Path, tell: Callable[[Step, R
     record.files[step.name] = keep(result, folder, step.name)
     record.results[step.name] = result
     record.seconds[step.name] = time.perf_counter() - start
-    tell(step, result, record.seconds[step.name])
+    tell(step, record)
 
 
 @contextmanager

@@ -9,11 +9,12 @@
 6. is the circuit enough: faithfulness, completeness, minimality;
 7. controls: patches that cannot matter, and one that must carry everything.
 
-A step that a task cannot have says why: an InputError, which the plan keeps as the reason.
+A step that a task cannot have says why: an InputError, which is kept as the reason.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import xarray as xr
@@ -27,34 +28,77 @@ from unweave.methods.attribution import attribute, logit_lens
 from unweave.methods.backup import backup_heads
 from unweave.methods.head_scores import head_scores
 from unweave.methods.knockout import knockout
-from unweave.methods.patching import patch, patch_at
+from unweave.methods.patching import patch
 from unweave.methods.path_patching import path_patch
 from unweave.methods.role_attention import role_attention
 from unweave.metrics.contrast import Contrast
 from unweave.nodes import Head
-from unweave.progress import Progress
+from unweave.registry import ACT, ENOUGH, THROUGH
 from unweave.results import Row, top
-from unweave.studies.findings import array
-from unweave.studies.plan import Results, Step
-from unweave.studies.subject import Subject, changed_roles, stand_in
+from unweave.studies import standard_pictures as pictures
+from unweave.studies.controls import control_facts, controls_step
+from unweave.studies.findings import N_LEADING, array, finding_of
+from unweave.studies.plan import Report, Results, Settings, Step, Study, needed
+from unweave.studies.scores import first_share, scores, shortfall
+from unweave.studies.subject import Kind, Subject, ask, changed_roles, stand_in
+from unweave.views.blocks import Fact, Table
+from unweave.views.circuit_tables import group_facts, score_facts
+from unweave.views.investigation import score_facts_of, settings_table
+from unweave.views.result_tables import baselines, task_finding
+from unweave.views.sense import sense_of
+from unweave.views.wording import counted, percent
 
 STREAM = ("resid_pre", "attn_out", "mlp_out")
 PARTS = ("z", "q", "k", "v", "pattern")
 QUICK_PARTS = ("z",)
 HEADS = ("layer", "head")
-N_LEADING = 6
-Report = Progress | bool
 
-BY_QUICK = "left out by --quick"
 # What a quick study leaves out of its steps.
-SHORTER = {
-    "queries, keys, values and patterns of heads": BY_QUICK,
-    "outputs of attention and MLPs": BY_QUICK,
-    "the circuit beyond two levels": BY_QUICK,
-    "greedy searches for completeness": BY_QUICK,
-}
+SHORTER = (
+    "queries, keys, values and patterns of heads",
+    "outputs of attention and MLPs",
+    "the circuit beyond two levels",
+    "greedy searches for completeness",
+)
 QUICK_RULES = SketchOptions(levels=2, attends=0.2, screen=2)
 QUICK_EFFORT = EvaluationOptions(best=3, subsets=5, searches=0)
+BEFORE = "the first changed token"
+# What the levels of a sketch do, for one head and for several.
+_LEVELS = {"level 1": ("acts directly on the logits", "act directly on the logits")} | {
+    f"level {n}": (f"acts through level {n - 1}", f"act through level {n - 1}") for n in range(2, 10)
+}
+# What stands in the answer; next to a circuit less.
+_WITH_CIRCUIT = {"where it sits": "roles", "carried by": "heads"}
+_SAID = {"written": "lens", "directly by": "heads-direct", **_WITH_CIRCUIT}
+
+
+def standard_study(settings: Settings, kind: Kind | None = None) -> Study:
+    """The study of a task of pairs, and of what the task has of its own. Raises InputError or ModelError as `ask`."""
+    subject = ask(settings, kind or Kind())
+    task, metric, (clean, _) = subject.task, subject.checked.metric.name, baselines(scores(subject.checked))
+    return Study(
+        settings=settings,
+        title=f"{task.title or task.name[:1].upper() + task.name[1:]} in {subject.model.config.name}",
+        question=task.question,
+        steps=plan(subject),
+        shortfall=shortfall(subject.checked),
+        facts=partial(_facts, subject),
+        about=partial(_about, subject),
+        texts=partial(pictures.texts, subject),
+        blocks=partial(pictures.own_blocks, subject),
+        table=partial(_settings, subject),
+        drawing=partial(pictures.drawing_of, subject),
+        device=subject.model.device.type,
+        first=f"{subject.model.config.name}: {task_finding(clean, metric)}",
+        last=lambda found: str(top(found["heads"]["z"], N_LEADING)) if "heads" in found else "",
+        shorter=SHORTER,
+    )
+
+
+def plan(subject: Subject) -> list[Step]:
+    """The standard steps, and the task's own among them."""
+    steps, own = standard_steps(subject), subject.kind.own_steps
+    return own(subject, steps) if own else steps
 
 
 def standard_steps(subject: Subject) -> list[Step]:
@@ -63,7 +107,12 @@ def standard_steps(subject: Subject) -> list[Step]:
     return [
         *_written(pair),
         *_carried(subject),
-        Step("attention", "attention of the leading heads", lambda found, report: attention(pair, leading(found))),
+        Step(
+            "attention",
+            "attention of the leading heads",
+            lambda found, report: attention(pair, leading(found)),
+            blocks=partial(pictures.attention_blocks, subject),
+        ),
         Step("role-attention", "attention between roles", lambda found, report: _role_attention(subject)),
         Step(
             "head-scores",
@@ -71,7 +120,7 @@ def standard_steps(subject: Subject) -> list[Step]:
             lambda found, report: head_scores(subject.model, 25, 10, bos=pair.prompts.bos),
         ),
         *_acting(subject),
-        Step("controls", "controls", lambda found, report: patch_at(pair, _controls(pair), progress=report)),
+        controls_step(pair, lambda: _controls(pair), BEFORE),
     ]
 
 
@@ -88,14 +137,14 @@ def _written(pair: Contrast) -> list[Step]:
 def _carried(subject: Subject) -> list[Step]:
     pair, parts = subject.pair, QUICK_PARTS if subject.settings.quick else PARTS
 
-    def spoiled(found: Results, report: Report) -> xr.DataArray:
+    def noised(found: Results, report: Report) -> xr.DataArray | xr.Dataset:
         return patch(pair, "z", HEADS, "noise", progress=report)
 
     return [
         Step("tokens", "patching by layer and token", lambda found, report: by_token(pair, stream_of(subject), report)),
         Step("roles", "patching by layer and role", lambda found, report: _roles(subject, report)),
         Step("heads", "patching heads", lambda found, report: patch(pair, parts, HEADS, progress=report)),
-        Step("heads-noise", "noising heads", spoiled, long=True),
+        Step("heads-noise", "noising heads", noised, long=True, section=ACT, blocks=pictures.noise_blocks),
         Step(
             "heads-role", "patching heads by role", lambda found, report: _by_head_and_role(subject, report), long=True
         ),
@@ -110,11 +159,22 @@ def _acting(subject: Subject) -> list[Step]:
 
     return [
         Step("paths", "path patching to the logits", direct),
-        Step("circuit", "sketching the circuit", lambda found, report: sketched(subject, report)),
+        circuit_step(lambda found, report: sketched(subject, report)),
         Step("knockouts", "knocking out heads", lambda found, report: _knockouts(subject, report)),
-        Step("backups", "the heads that stand in", lambda found, report: _backups(subject, found)),
-        Step("evaluation", "evaluating the circuit", lambda found, report: _evaluated(subject, found, report)),
+        Step("backups", "the heads that step in", lambda found, report: _backups(subject, found)),
+        Step(
+            "evaluation",
+            "evaluating the circuit",
+            lambda found, report: _evaluated(subject, found, report),
+            section=ENOUGH,
+            blocks=pictures.test_blocks,
+        ),
     ]
+
+
+def circuit_step(make: Callable[[Results, Report], Circuit]) -> Step:
+    """The sketch; its paths are listed."""
+    return Step("circuit", "sketching the circuit", make, section=THROUGH, blocks=pictures.circuit_blocks)
 
 
 def stream_of(subject: Subject) -> tuple[str, ...]:
@@ -124,23 +184,16 @@ def stream_of(subject: Subject) -> tuple[str, ...]:
     return STREAM if subject.model.config.d_mlp else STREAM[:2]
 
 
-def needed(found: Results, name: str) -> Any:
-    """An earlier step's result. Raises InputError where there is none."""
-    if name not in found:
-        raise InputError(f"it needs the result `{name}`, which was left out")
-    return found[name]
-
-
 def leading(found: Results) -> list[Head]:
     """The heads whose output has the largest effects."""
     return heads_of(top(needed(found, "heads")["z"], N_LEADING))
 
 
 def strongest(found: Results) -> list[Head]:
-    """The head with the largest direct effect for the answer, of the significant ones; noising it costs most."""
+    """The head with the largest direct effect for the answer, of the significant ones; without it most is lost."""
     paths = needed(found, "paths")
-    rows = top(paths, paths[0].size, "low")
-    return heads_of([row for row in rows if row.p_holm <= 0.05 and row.mean < 0][:1] or list(rows)[:1])
+    rows, sign = pictures.carrying(paths, paths[0].size), sense_of(paths).carries
+    return heads_of([row for row in rows if row.p_holm <= 0.05 and sign * row.mean > 0][:1] or rows[:1])
 
 
 def heads_of(rows: Iterable[Row]) -> list[Head]:
@@ -154,7 +207,7 @@ def sketched(subject: Subject, report: Report) -> Circuit:
 
 
 def by_token(pair: Contrast, sites: Sequence[str], report: Report) -> xr.DataArray | xr.Dataset:
-    """Patching by layer and token. Raises InputError where a position is another place in every prompt."""
+    """Patching by layer and token. Raises InputError if a position is another place in every prompt."""
     lengths = sorted(set(pair.prompts.lengths.tolist()))
     if len(lengths) > 1:
         raise InputError(
@@ -165,7 +218,7 @@ def by_token(pair: Contrast, sites: Sequence[str], report: Report) -> xr.DataArr
 
 
 def _mlp(found: Results) -> int:
-    """The layer whose MLP says most. Raises InputError where there are no MLPs."""
+    """The layer whose MLP contributes most. Raises InputError if there are no MLPs."""
     layers = array(needed(found, "layers"))
     if "mlp" not in layers["part"]:
         raise InputError("this model has no MLPs, so it has no neurons")
@@ -187,7 +240,7 @@ def _role_attention(subject: Subject) -> xr.DataArray:
 
 
 def _named(subject: Subject) -> Sequence[str]:
-    """The roles. Raises InputError where the task names none."""
+    """The roles. Raises InputError if the task names none."""
     if set(subject.roles) == {subject.pair.metric.role}:
         raise InputError("the task names no positions but the last; give some, in a file as columns `role:NAME`")
     return subject.roles
@@ -195,7 +248,7 @@ def _named(subject: Subject) -> Sequence[str]:
 
 def _knockouts(subject: Subject, report: Report) -> xr.DataArray:
     pair = subject.paths
-    # In the metric's own unit, as the backups beside them.
+    # In the metric's own unit, as the backups next to them.
     return knockout(pair, "z", subject.stand_in, pair.metric.role, measure="change", progress=report)
 
 
@@ -220,3 +273,36 @@ def _controls(pair: Contrast) -> list[str]:
     place = "start" if "start" in pair.prompts.roles else before
     whole = f"resid_post {n_layers - 1} @{pair.metric.role}"
     return [*(f"resid_pre {layer} @{place}" for layer in range(n_layers)), whole]
+
+
+def _facts(subject: Subject, found: Results) -> list[Fact]:
+    """How well the task is done, how good the circuit is, what must be 0; what the circuit and the methods show."""
+    facts = score_facts_of(*baselines(scores(subject.checked)), subject.checked.metric.name)
+    if subject.checked.prompts.wrong is not None and facts[0].label.startswith("right"):
+        first = f"first of all outputs on {percent(first_share(subject.checked))}"
+        facts[0] = replace(facts[0], note=f"{facts[0].note}; {first}")
+    facts += [*score_facts(pictures.tests_of(found)), *control_facts(found, BEFORE)]
+    if "circuit" in found:
+        facts += group_facts(found["circuit"], {**_LEVELS, **(subject.kind.does or {})})
+    said = _WITH_CIRCUIT if "circuit" in found else _SAID
+    return [*facts, *(Fact(label, finding_of(found[name])) for label, name in said.items() if name in found)]
+
+
+def _about(subject: Subject, found: Results) -> list[Fact]:
+    """Model and prompts."""
+    config, n = subject.model.config, len(subject.checked.prompts)
+    weights = ", ".join(filter(None, (config.quantization, config.source, config.revision)))
+    seed = subject.task.prompts.source.get("seed")
+    swept = f"{len(subject.pair.prompts)} of {counted(n, 'prompt')} swept, corruption `{pictures.how(subject.pair)}`"
+    if "paths" in found and subject.paths.corrupted.texts != subject.pair.corrupted.texts:
+        how = pictures.how(subject.paths)
+        swept += f"; for paths and the circuit {len(subject.paths.prompts)}, corruption `{how}`"
+    if "evaluation" in found:
+        swept += f"; the circuit is tested on {len(subject.judged.prompts)}"
+    return [Fact("model", config.name, weights), Fact("prompts", swept, "" if seed is None else f"seed {seed}")]
+
+
+def _settings(subject: Subject, found: Results) -> Table:
+    """Of the study's results; what has no metric is of other prompts."""
+    tables = [one for one in found.values() if isinstance(one, (xr.DataArray, xr.Dataset)) and "metric" in one.attrs]
+    return settings_table([scores(subject.checked), *tables])

@@ -1,8 +1,8 @@
 """Pairs from a file: JSONL (an object a line), JSON (a list of objects) or CSV (a header, then a pair a line).
 
 The columns are `clean`, `corrupted`, `answer` and `wrong`; `role:NAME` columns, as many as wanted, give a word that
-stands once in the clean prompt, or a position from 0. A `cluster` column gives a number or name, equal for pairs that
-are not independent of each other. Other columns are left aside.
+stands once in the clean prompt, or a position from 0. A `cluster` (or `clusters`) column gives a number or name, equal
+for pairs that are not independent of each other. Other columns are left aside.
 """
 
 import csv
@@ -18,7 +18,7 @@ from unweave.tasks.texts import Row, Space, TextModel
 
 COLUMNS = ("clean", "corrupted", "answer", "wrong")
 SUFFIXES = (".jsonl", ".json", ".csv")
-_ROLE, _CLUSTER = "role:", "cluster"
+_ROLE, _CLUSTERS = "role:", ("cluster", "clusters")
 
 # A record of a file with its place in it, `pairs.csv line 4`.
 Record = tuple[str, dict[str, object]]
@@ -54,9 +54,16 @@ def read_pairs(model: TextModel, path: str | Path, bos: bool | None = None, spac
         for where, record in records
     ]
     corrupted = [_text(record, "corrupted", where) for where, record in records]
-    clusters = [record.get(_CLUSTER) for _, record in records] if any(_CLUSTER in row for _, row in records) else None
-    made = paired(file.name, model, rows, corrupted, clusters, bos=bos, space=space)
+    made = paired(file.name, model, rows, corrupted, _clusters(file.name, records), bos=bos, space=space)
     return replace(made, title=f"The pairs of {file.name}")
+
+
+def _clusters(name: str, records: list[Record]) -> list[object] | None:
+    """The column of clusters, by either of its names, if there is one."""
+    found = [column for column in _CLUSTERS if any(column in record for _, record in records)]
+    if len(found) > 1:
+        raise InputError(f"{name}: there are columns {' and '.join(map(repr, found))}; give one of them")
+    return [record.get(found[0]) for _, record in records] if found else None
 
 
 def _records(file: Path) -> list[Record]:

@@ -8,7 +8,8 @@ from einops import rearrange
 import unweave as uw
 from tests.small import random_model
 from unweave.models.weights import LayerWeights
-from unweave.studies.palindrome.subject import PalindromeSettings, PalindromeSubject
+from unweave.studies.palindrome.sequences import PalindromeSubject
+from unweave.studies.plan import Settings
 from unweave.tasks.palindromes import sizes_of
 
 TINY = uw.small_config(d_model=8, d_head=4, d_vocab=8, n_ctx=8, d_vocab_out=2, name="tiny")
@@ -16,13 +17,13 @@ TINY = uw.small_config(d_model=8, d_head=4, d_vocab=8, n_ctx=8, d_vocab_out=2, n
 
 def tiny_subject(**options: object) -> PalindromeSubject:
     """Six values of 0 to 5, in float64."""
-    settings = PalindromeSettings(**{"prompts": 20, "quick": True, "anyway": True, **options})  # type: ignore[arg-type]
+    settings = Settings(**{"prompts": 20, "quick": True, "anyway": True, **options})  # type: ignore[arg-type]
     return PalindromeSubject(settings, random_model(TINY), *sizes_of(TINY))
 
 
 def trained_subject(model: uw.Model | None = None, **options: object) -> PalindromeSubject:
     """The classifier that comes with the package, or another of its shape."""
-    settings = PalindromeSettings(**{"prompts": 60, "quick": True, **options})  # type: ignore[arg-type]
+    settings = Settings(**{"prompts": 60, "quick": True, **options})  # type: ignore[arg-type]
     model = model or uw.load_model("palindrome")
     return PalindromeSubject(settings, model, *sizes_of(model.config))
 

@@ -1,5 +1,7 @@
 """Heads are chosen by their numbers: the same model with its heads in another order gives the other names."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -7,33 +9,34 @@ import xarray as xr
 import unweave as uw
 from tests.studies.palindrome.models import swapped, trained_subject
 from unweave.circuits.circuit import Circuit
-from unweave.studies.palindrome import ablations, cases, choice
+from unweave.nodes import Head
+from unweave.studies.palindrome import ablations, behaviour, choice
 from unweave.studies.palindrome import palindrome_findings as findings
-from unweave.studies.palindrome.subject import PalindromeSubject
+from unweave.studies.palindrome.sequences import PalindromeSubject
 
 
 def measured(subject: PalindromeSubject) -> dict[str, xr.DataArray]:
     parts = uw.classifier.class_attribution(subject.model, subject.task.prompts, (1, 0))
-    found = {"parts": parts, "mirror": cases.mirror_attention(subject)}
+    found = {"parts": parts, "mirror": behaviour.mirror_attention(subject)}
     found["paths"] = ablations.paths(subject, choice.deciding(found), False)
     found["subsets"] = ablations.subsets(subject, False)
     return found
 
 
-def other(name: str) -> str:
-    """The name of the head that stands in its place."""
-    return f"{name[0]}.{1 - int(name[2])}"
+def other(heads: Iterable[Head]) -> list[Head]:
+    """The heads that stand in their places."""
+    return [(layer, 1 - head) for layer, head in heads]
 
 
 def test_names_follow_the_heads() -> None:
     model = uw.load_model("palindrome")
     plain, turned = (measured(trained_subject(one)) for one in (model, swapped(model)))
-    ((layer, head),) = choice.deciding(plain)
-    assert choice.deciding(turned) == [(layer, 1 - head)]
-    assert choice.comparing(turned) == [other(name) for name in choice.comparing(plain)] != []
-    assert choice.leading_pair(turned).split(" → ") == [other(name) for name in choice.leading_pair(plain).split(" → ")]
+    assert len(choice.deciding(plain)) == 1
+    assert choice.deciding(turned) == other(choice.deciding(plain))
+    assert choice.comparing(turned) == other(choice.comparing(plain)) != []
+    assert list(choice.pairs_of(turned)[0]) == other(choice.pairs_of(plain)[0])
     kept, other_kept = (choice.members(choice.smallest(one["subsets"])) for one in (plain, turned))
-    assert other_kept == [other(name) for name in kept]
+    assert list(other_kept) == other(kept)
 
 
 def test_the_circuit_holds_the_smallest_set_with_its_paths() -> None:
@@ -41,7 +44,7 @@ def test_the_circuit_holds_the_smallest_set_with_its_paths() -> None:
     found = measured(subject)
     circuit = choice.circuit_of(subject, found)
     assert isinstance(circuit, Circuit)
-    assert [f"{layer}.{head}" for layer, head in circuit.heads] == choice.members(choice.smallest(found["subsets"]))
+    assert circuit.heads == choice.members(choice.smallest(found["subsets"]))
     assert {group.name: group.roles for group in circuit.groups} == {"compare": "all", "decide": ("end",)}
     (straight,) = [edge for edge in circuit.edges if edge.receiver.site == "logits"]
     assert straight.effect is not None
@@ -58,11 +61,11 @@ def table(values: dict[str, list[float]]) -> xr.DataArray:
 
 
 def test_the_smallest_set_is_the_smallest_that_is_enough() -> None:
-    enough = table({"none": [1, 0], "0.0": [1, 1], "0.1": [1, 0], "0.0, 0.1": [1, 1]})
+    enough = table({"none": [1, 0], "0.0": [1, 1], "0.1": [1, 0], "0.0 + 0.1": [1, 1]})
     assert choice.smallest(enough) == "0.0"
-    all_needed = table({"none": [1, 0], "0.0": [1, 0], "0.1": [1, 0], "0.0, 0.1": [1, 1]})
-    assert choice.smallest(all_needed) == "0.0, 0.1"
-    assert "All 2 heads are needed" in findings.subset_finding(all_needed)
+    all_needed = table({"none": [1, 0], "0.0": [1, 0], "0.1": [1, 0], "0.0 + 0.1": [1, 1]})
+    assert choice.smallest(all_needed) == "0.0 + 0.1"
+    assert "All 2 heads are needed" in findings.subset_finding({"subsets": all_needed})
 
 
 def test_constants_are_what_zero_breaks_and_the_mean_does_not() -> None:

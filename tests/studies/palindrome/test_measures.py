@@ -9,8 +9,9 @@ from tests.studies.palindrome.models import tiny_subject, trained_subject
 from unweave.methods.blind_spots import changed, class_probability
 from unweave.metrics import CrossEntropy
 from unweave.nodes import head_name
-from unweave.studies.palindrome import ablations, behaviour, cases, confusions, weights
-from unweave.studies.palindrome.subject import PALINDROME
+from unweave.studies.palindrome import ablations, behaviour, choice, confusions
+from unweave.studies.palindrome.palindrome_study import palindrome_steps
+from unweave.studies.palindrome.sequences import PALINDROME
 from unweave.tasks.palindromes import palindromic
 
 
@@ -43,12 +44,12 @@ def test_more_wrong_values_are_as_many_as_said(monkeypatch: pytest.MonkeyPatch) 
 
 def test_cases_are_attention_with_and_without_the_change() -> None:
     subject = tiny_subject()
-    mirror, ends = cases.mirror_attention(subject), cases.end_attention(subject)
+    mirror, ends = behaviour.mirror_attention(subject), behaviour.end_attention(subject)
     rows = range(mirror.sizes["prompt"])
     prompts, others = subject.matched.prompts.take(rows), subject.others[list(rows)]
     assert mirror["pos"].values.tolist() == [4, 5, 6]
     for pos in (4, 6):
-        for case, shown in ((cases.MATCHES, prompts), (cases.DIFFERS, changed(prompts, [pos], others))):
+        for case, shown in ((behaviour.MATCHES, prompts), (behaviour.DIFFERS, changed(prompts, [pos], others))):
             pattern = subject.model.run(shown, keep=("pattern", 1))["pattern", 1][:, 0].numpy()
             found = {"address": "1.0", "case": case, "pos": pos}
             np.testing.assert_allclose(mirror.sel(found), pattern[:, pos, 7 - pos], atol=1e-12)
@@ -57,23 +58,27 @@ def test_cases_are_attention_with_and_without_the_change() -> None:
 
 def test_what_is_said_through_a_pair_is_attribution_through_it() -> None:
     subject = tiny_subject()
-    said = cases.said_through(subject, [((0, 1), (1, 0))])
+    said = behaviour.said_through(subject, [((0, 1), (1, 0))])
     prompts = subject.matched.prompts.take(range(said.sizes["prompt"]))
     plain = uw.classifier.attribution_through(subject.model, prompts, "0.1", "1.0", outputs=(1, 0))
     np.testing.assert_allclose(
-        said.sel(address="0.1 → 1.0", case=cases.MATCHES), plain.sel(pos=said["pos"]), atol=1e-12
+        said.sel(address="0.1 → 1.0", case=behaviour.MATCHES), plain.sel(pos=said["pos"]), atol=1e-12
     )
 
 
 def test_circuits_by_position_are_those_of_the_pair() -> None:
-    subject, pairs = tiny_subject(), [((0, 0), (1, 1)), ((0, 1), (1, 0))]
-    said = weights.v_circuits(subject, pairs)
-    np.testing.assert_array_equal(
-        said.sel(address="0.1 → 1.0"), uw.weights.v_composition(subject.model, "0.1", "1.0", outputs=(1, 0))
-    )
-    query = uw.weights.mean_query(subject.model, subject.task.prompts, "1.1")
-    asked = uw.weights.k_composition(subject.model, "0.0", "1.1", query=query)
-    np.testing.assert_allclose(weights.k_circuits(subject, pairs).sel(address="0.0 → 1.1"), asked, atol=1e-12)
+    subject = trained_subject()
+    found = {"parts": uw.classifier.class_attribution(subject.model, subject.task.prompts, (1, 0))}
+    steps = {step.name: step for step in palindrome_steps(subject)}
+    for name in ("paths", "k-circuits", "v-circuits"):
+        found[name] = steps[name].make(found, False)
+    for sender, receiver in choice.pairs_of(found):
+        name = behaviour.pair_name((sender, receiver))
+        said = uw.weights.v_composition(subject.model, sender, receiver, outputs=(1, 0))
+        np.testing.assert_array_equal(found["v-circuits"].sel(address=name), said)
+        query = uw.weights.mean_query(subject.model, subject.task.prompts, receiver)
+        asked = uw.weights.k_composition(subject.model, sender, receiver, query=query)
+        np.testing.assert_allclose(found["k-circuits"].sel(address=name), asked, atol=1e-4)
 
 
 @pytest.mark.parametrize(("how", "replacement"), [("zero", "zero"), ("mean", "mean")])
@@ -100,9 +105,9 @@ def test_subsets_are_the_other_heads_knocked_out() -> None:
     found = ablations.subsets(subject, False)
     assert found.sizes["kept"] == 16
     pair = subject.both_classes()
-    np.testing.assert_array_equal(found.sel(kept="0.0, 0.1, 1.0, 1.1"), pair.clean_scores)
+    np.testing.assert_array_equal(found.sel(kept="0.0 + 0.1 + 1.0 + 1.1"), pair.clean_scores)
     change = uw.knockout(pair, [[(0, 1), (1, 1)]], "mean", measure="change", source="clean")
-    np.testing.assert_allclose(found.sel(kept="0.0, 1.0"), pair.clean_scores.numpy() + change.values[:, 0], atol=1e-12)
+    np.testing.assert_allclose(found.sel(kept="0.0 + 1.0"), pair.clean_scores.numpy() + change.values[:, 0], atol=1e-12)
 
 
 def test_paths_are_path_patches() -> None:

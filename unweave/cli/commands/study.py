@@ -1,17 +1,13 @@
 """`unweave study TASK`: a whole investigation, and its report."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from unweave.cli import output
 from unweave.cli.options import ASKED, DEFAULT_MODEL, Corruption, Device, Dtype
-from unweave.cli.question import named
 from unweave.cli.terminal import NOT_DONE, fail, stoppable
-
-# A study of its own, of a classifier whose weights can be read outright.
-PALINDROME = "palindrome"
 
 
 @stoppable
@@ -66,43 +62,25 @@ def run(
 
     Example: unweave study ioi --quick --out short
     """
-    shared = {"prompts": prompts, "out": out, "device": device, "dtype": dtype, "quick": quick, "anyway": anyway}
-    own = {"corruption": corruption, "bos": bos}
-    if task == PALINDROME:
-        shortfall = _palindrome(model, config, seed, shared, own)
-    else:
-        shortfall = _standard(task, model, config, {**shared, **own, "seed": seed})
+    from unweave.studies.study import Settings, check, study
+
+    settings = Settings(
+        task=task,
+        model=model,
+        config=config,
+        prompts=prompts,
+        seed=seed,
+        corruption=corruption,
+        bos=bos,
+        out=out,
+        device=device,
+        dtype=dtype,
+        quick=quick,
+        anyway=anyway,
+    )
+    check(settings)
+    output.check_folder(out)
+    shortfall = study(settings, typer.echo).shortfall
     if shortfall:
         said = f"nothing was swept, as there is nothing to explain: {shortfall}; --anyway goes on"
         fail(said, status=NOT_DONE)
-
-
-def _standard(task: str, model: str | None, config: Path | None, options: dict[str, Any]) -> str:
-    """Why the model does not do the task, or "": the standard investigation."""
-    from unweave.studies.study import study
-    from unweave.studies.subject import Settings, check_name
-    from unweave.tasks import TASKS
-
-    if not Path(task).suffix:
-        named({**TASKS, PALINDROME: None}, task, "TASK", "; or give a file of pairs: .jsonl, .csv, .json")
-    check_name(task)
-    if config is not None:
-        fail(f"config: it goes with `study {PALINDROME}` alone; leave --config out")
-    output.check_folder(options["out"])
-    return study(Settings(task=task, model=model or DEFAULT_MODEL, **options), typer.echo).shortfall
-
-
-def _palindrome(
-    model: str | None, config: Path | None, seed: int | None, shared: dict[str, Any], own: dict[str, Any]
-) -> str:
-    """Why the classifier does not tell palindromes, or ""."""
-    from unweave.studies.palindrome.study import study_palindrome
-    from unweave.studies.palindrome.subject import DEFAULT_CLASSIFIER, FRESH, PalindromeSettings
-
-    for name in (name for name, value in own.items() if value is not None):
-        fail(f"{name}: `study {PALINDROME}` has none to choose; leave --{name} out")
-    output.check_folder(shared["out"])
-    settings = PalindromeSettings(
-        model=model or DEFAULT_CLASSIFIER, config=config, seed=FRESH if seed is None else seed, **shared
-    )
-    return study_palindrome(settings, typer.echo).shortfall

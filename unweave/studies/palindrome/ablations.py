@@ -1,4 +1,4 @@
-"""What is left without a head, or without one of its inputs; and with some heads alone."""
+"""What is left without a head, or without one of its inputs; with some heads only; and what paths carry."""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -11,16 +11,16 @@ from unweave.methods.knockout import knockout
 from unweave.methods.path_patching import path_patch
 from unweave.methods.replacement import Replacement
 from unweave.methods.to_xarray import to_xarray
-from unweave.methods.weights.head_matrices import chosen_heads
-from unweave.metrics.contrast import Contrast
 from unweave.metrics.protocol import Metric
 from unweave.nodes import Head, head_name
-from unweave.progress import Progress
-from unweave.registry import Method, register
+from unweave.registry import ENOUGH, Method, register
 from unweave.results.origin import stamped
-from unweave.studies.palindrome.subject import PalindromeSubject
+from unweave.studies.palindrome.sequences import PalindromeSubject
+from unweave.studies.plan import Report, each
 
-ALONE = register(Method("heads alone", quantity="share right", unit="share", zero="always wrong", one="always right"))
+ALONE = register(
+    Method("heads alone", ENOUGH, quantity="share right", unit="share", zero="always wrong", one="always right")
+)
 
 HOWS = {"zero": "zero", "mean": "mean", "random": "gaussian"}
 PARTS = {"output": "result", "query": "q", "key": "k", "value": "v"}
@@ -28,24 +28,81 @@ PARTS = {"output": "result", "query": "q", "key": "k", "value": "v"}
 MOST_HEADS = 8
 NOBODY = "none"
 INPUTS, BOTH, TOGETHER = ("q", "k", "v"), "k, v", "q, k, v"
-Report = Progress | bool
 
 
 def ablations(subject: PalindromeSubject, metric: Metric, report: Report) -> xr.DataArray:
     """What the metric gains, `[prompt, how, part, address]`, with one part of one head replaced."""
-    pair = subject.both_classes(metric)
-    rows = []
-    for name, how in HOWS.items():
-        fill = Replacement(how, "clean", seed=subject.settings.seed)
-        for part, kind in PARTS.items():
-            found = knockout(pair, kind, fill, measure="change", progress=False)
-            rows.append(_flat(found).expand_dims(how=[name], part=[part]))
-            if callable(report):
-                report(len(rows), len(HOWS) * len(PARTS))
-    n = len(PARTS)
-    kinds = [xr.concat(rows[at : at + n], "part", combine_attrs="drop_conflicts") for at in range(0, len(rows), n)]
-    joined = xr.concat(kinds, "how", combine_attrs="drop_conflicts")
+    pair, hows = subject.both_classes(metric), []
+    asked = each([(how, part) for how in HOWS for part in PARTS], report)
+    found = {
+        (how, part): _flat(
+            knockout(
+                pair, PARTS[part], Replacement(HOWS[how], "clean", seed=subject.seed), measure="change", progress=False
+            )
+        )
+        for how, part in asked
+    }
+    for how in HOWS:
+        hows.append(_joined([found[how, part] for part in PARTS], "part", list(PARTS)))
+    joined = _joined(hows, "how", list(HOWS))
     return stamped(joined.transpose("prompt", "how", "part", "address").assign_attrs(site="", how=""))
+
+
+def paths(subject: PalindromeSubject, receivers: Sequence[Head], report: Report) -> xr.DataArray:
+    """What every head sends to the logits and to the inputs of the receivers, each by itself and all together.
+
+    Returns:
+        Effects `[prompt, sender, receiver]` of one mismatch: 0 = still a palindrome, −1 = as bad as the mismatch.
+    """
+    late = [head for head in receivers if head[0]]
+    asked: dict[str, str | list] = {"logits": "logits"}
+    for head in late:
+        for inputs in (*INPUTS, BOTH, TOGETHER):
+            asked[receiver_name(head, inputs)] = [(*head, kind) for kind in inputs.split(", ")]
+    rows = [
+        _flat(path_patch(subject.pair, receiver, progress=False)) for receiver in each(list(asked.values()), report)
+    ]
+    single = [f"{kind} {head_name(head)}" for head in late for kind in INPUTS]
+    joined = _joined(rows, "receiver", list(asked)).rename(address="sender")
+    return stamped(joined.transpose("prompt", "sender", "receiver").assign_attrs(receivers=["logits", *single]))
+
+
+def receiver_name(head: Head, inputs: str = TOGETHER) -> str:
+    """`1.0 k, v`"""
+    return f"{head_name(head)} {inputs}"
+
+
+def subsets(subject: PalindromeSubject, report: Report) -> xr.DataArray:
+    """1 where the model is right with some heads only, all others at their means by position; `[prompt, kept]`.
+
+    Raises:
+        InputError: a model with too many heads for all subsets to be tried.
+    """
+    heads, pair = subject.heads, subject.both_classes()
+    if len(heads) > MOST_HEADS:
+        name = subject.model.config.name
+        raise InputError(f"{name} has {len(heads)} heads; all subsets of at most {MOST_HEADS} are tried")
+    chosen = [kept for n in range(len(heads) + 1) for kept in combinations(heads, n)]
+
+    def only(kept: Sequence[Head]) -> torch.Tensor:
+        without = [head for head in heads if head not in kept]
+        if not without:
+            return pair.clean_scores
+        change = knockout(pair, [without], "mean", measure="change", progress=False, source="clean")
+        return pair.clean_scores + torch.from_numpy(change.values[:, 0]).to(pair.clean_scores)
+
+    rows = [only(kept) for kept in each(chosen, report)]
+    attrs = ALONE.attrs(notes="heads that are not kept are at their mean over the sequences, position by position")
+    return to_xarray(pair, torch.stack(rows, 1), {"kept": list(map(subset_name, chosen))}, attrs)
+
+
+def subset_name(heads: Sequence[Head]) -> str:
+    """`0.0 + 1.1`, as `read_nodes` reads it, or `none`."""
+    return " + ".join(map(head_name, heads)) or NOBODY
+
+
+def _joined(rows: list[xr.DataArray], dim: str, names: list[str]) -> xr.DataArray:
+    return xr.concat(rows, dim, combine_attrs="drop_conflicts").assign_coords({dim: names})
 
 
 def _flat(found: xr.DataArray) -> xr.DataArray:
@@ -54,54 +111,3 @@ def _flat(found: xr.DataArray) -> xr.DataArray:
     names = [head_name((int(layer), int(n))) for layer in found["layer"].values for n in found[head].values]
     flat = found.stack(address=("layer", head)).reset_index("address", drop=True)
     return flat.assign_coords(address=names).transpose("prompt", "address").rename(None)
-
-
-def paths(subject: PalindromeSubject, receivers: Sequence[Head], report: Report) -> xr.DataArray:
-    """What every head sends to the logits and to the inputs of the receivers, each alone and all together.
-
-    Returns:
-        Effects `[prompt, sender, receiver]` of one mismatch: 0 = still a palindrome, −1 = as bad as the mismatch.
-    """
-    asked = {"logits": "logits"}
-    for head in (head for head in receivers if head[0]):
-        asked |= {f"{head_name(head)} {kind}": [(*head, kind)] for kind in INPUTS}
-        for together in (BOTH, TOGETHER):
-            asked[f"{head_name(head)} {together}"] = [(*head, kind) for kind in together.split(", ")]
-    each = [f"{kind} {head_name(head)}" for head in receivers if head[0] for kind in INPUTS]
-    rows = []
-    for receiver in asked.values():
-        rows.append(_flat(path_patch(subject.pair, receiver, progress=False)))
-        if callable(report):
-            report(len(rows), len(asked))
-    joined = xr.concat(rows, "receiver", combine_attrs="drop_conflicts")
-    named = joined.rename(address="sender").assign_coords(receiver=list(asked))
-    return stamped(named.transpose("prompt", "sender", "receiver").assign_attrs(receivers=["logits", *each]))
-
-
-def subsets(subject: PalindromeSubject, report: Report) -> xr.DataArray:
-    """1 where the model is right with some heads alone, all others at their means by position; `[prompt, kept]`.
-
-    Raises:
-        InputError: a model with too many heads for all subsets to be tried.
-    """
-    heads, pair = chosen_heads(subject.model, None), subject.both_classes()
-    if len(heads) > MOST_HEADS:
-        raise InputError(
-            f"{subject.model.config.name} has {len(heads)} heads; all subsets of at most {MOST_HEADS} are tried"
-        )
-    chosen = [kept for n in range(len(heads) + 1) for kept in combinations(heads, n)]
-    rows = []
-    for kept in chosen:
-        rows.append(_alone(pair, [head for head in heads if head not in kept]))
-        if callable(report):
-            report(len(rows), len(chosen))
-    attrs = ALONE.attrs(notes="heads that are not kept are at their mean over the sequences, position by position")
-    axes = {"kept": [", ".join(map(head_name, kept)) or NOBODY for kept in chosen]}
-    return to_xarray(pair, torch.stack(rows, 1), axes, attrs)
-
-
-def _alone(pair: Contrast, without: Sequence[Head]) -> torch.Tensor:
-    if not without:
-        return pair.clean_scores
-    change = knockout(pair, [list(without)], "mean", measure="change", progress=False, source="clean")
-    return pair.clean_scores + torch.from_numpy(change.values[:, 0]).to(pair.clean_scores)

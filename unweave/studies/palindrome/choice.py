@@ -1,34 +1,24 @@
 """Which heads a figure is about: chosen by their numbers in this model, never by name."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
 
 from unweave.circuits.circuit import Circuit, Group
 from unweave.errors import InputError
-from unweave.methods.weights.head_matrices import chosen_heads
-from unweave.nodes import Edge, Head, head_name, read_node
+from unweave.nodes import Edge, Head, head_name, read_node, read_nodes
 from unweave.results import summary
-from unweave.studies.palindrome.ablations import NOBODY, TOGETHER
-from unweave.studies.palindrome.cases import DIFFERS, MATCHES
-from unweave.studies.palindrome.subject import PalindromeSubject
-from unweave.studies.palindrome.weights import Pair, pair_name
+from unweave.studies.palindrome.ablations import NOBODY, receiver_name
+from unweave.studies.palindrome.behaviour import DIFFERS, MATCHES, Pair
+from unweave.studies.palindrome.sequences import PalindromeSubject
+from unweave.studies.plan import Results, needed
 
-Found = Mapping[str, xr.DataArray]
 # A head is among the leading ones from this share of the first one's size on; a circuit is enough from this share of
 # what the model does better than chance on; a path is drawn from this effect on; a head compares from this drop on.
 NEAR, ENOUGH, DRAWN, COMPARES = 0.5, 0.95, 0.02, 0.1
 MOST_DECIDING, MOST_PAIRS, CHANCE = 2, 6, 0.5
 COMPARE, INFORM, DECIDE = "compare", "inform", "decide"
-
-
-def needed(found: Mapping[str, Any], name: str) -> Any:
-    """An earlier step's result. Raises InputError where there is none."""
-    if name not in found:
-        raise InputError(f"it needs the result `{name}`, which was left out")
-    return found[name]
 
 
 def by_class(parts: xr.DataArray) -> xr.DataArray:
@@ -37,111 +27,103 @@ def by_class(parts: xr.DataArray) -> xr.DataArray:
     return means.sel(answer=1) - means.sel(answer=0)
 
 
-def deciding(found: Found) -> list[Head]:
-    """The heads whose direct say differs most between the classes, the first at the front; at least one."""
+def deciding(found: Results) -> list[Head]:
+    """The heads whose direct contribution differs most between the classes, the first at the front; at least one."""
     gap = by_class(needed(found, "parts"))
-    sizes = {str(name): float(gap.sel(component=name)) for name in gap["component"].values if "." in str(name)}
-    first, *others = sorted(sizes, key=lambda name: -sizes[name])[:MOST_DECIDING]
-    return [as_head(name) for name in (first, *(name for name in others if sizes[name] >= NEAR * abs(sizes[first])))]
+    nodes = [read_node(str(name)) for name in gap["component"].values if name != "bias"]
+    sizes = {node.head: float(gap.sel(component=node.short)) for node in nodes if node.part is not None}
+    first, *others = sorted(sizes, key=lambda head: -sizes[head])[:MOST_DECIDING]
+    return [first, *(head for head in others if sizes[head] >= NEAR * abs(sizes[first]))]
 
 
-def pairs_of(found: Found) -> list[Pair]:
+def pairs_of(found: Results) -> list[Pair]:
     """Earlier heads with deciding ones, those first whose paths carry most of a mismatch.
 
     Raises:
         InputError: no such pair.
     """
     effects = needed(found, "paths").mean("prompt")
-    sizes = {}
-    for receiver in deciding(found):
-        name = f"{head_name(receiver)} {TOGETHER}"
-        for sender in map(as_head, effects["sender"].values):
-            if sender[0] < receiver[0]:
-                sizes[sender, receiver] = float(abs(effects.sel(sender=head_name(sender), receiver=name)))
+    sizes = {
+        (sender, receiver): float(abs(effects.sel(sender=head_name(sender), receiver=receiver_name(receiver))))
+        for receiver in deciding(found)
+        for sender in heads_of(effects["sender"])
+        if sender[0] < receiver[0]
+    }
     if not sizes:
         raise InputError("no head stands in a later layer than another, so nothing can compose")
     return sorted(sizes, key=lambda pair: -sizes[pair])[:MOST_PAIRS]
 
 
-def leading_pair(found: Found) -> str:
-    """The pair of heads that a mismatch goes through most, as `0.0 → 1.0`. Raises InputError where there is none."""
-    return pair_name(pairs_of(found)[0])
-
-
-def comparing(found: Found) -> list[str]:
+def comparing(found: Results) -> list[Head]:
     """The heads that look at the mirror image more where it matches, or less; the largest difference at the front."""
     drops = mirror_drops(needed(found, "mirror"))
-    order = sorted(drops, key=lambda name: -abs(drops[name]))
-    return [name for name in order if abs(drops[name]) >= COMPARES]
+    return [head for head in drops if abs(drops[head]) >= COMPARES]
 
 
-def mirror_drops(mirror: xr.DataArray) -> dict[str, float]:
-    """By how much less each head looks at the mirror image where it differs, the mean over positions."""
+def mirror_drops(mirror: xr.DataArray) -> dict[Head, float]:
+    """By how much less each head looks at the mirror image where it differs, the mean over positions; largest first."""
     means = mirror.mean(("prompt", "pos"))
-    return {
-        str(name): float(means.sel(address=name, case=MATCHES) - means.sel(address=name, case=DIFFERS))
-        for name in mirror["address"].values
-    }
+    change = means.sel(case=MATCHES) - means.sel(case=DIFFERS)
+    drops = {head: float(change.sel(address=head_name(head))) for head in heads_of(mirror["address"])}
+    return dict(sorted(drops.items(), key=lambda drop: -abs(drop[1])))
 
 
 def smallest(subsets: xr.DataArray) -> str:
     """The fewest heads that keep most of what the model does better than chance; of equally many the best."""
     share = subsets.mean("prompt")
-    names = [str(name) for name in share["kept"].values]
-    whole = float(share[-1])
+    names, whole = [str(name) for name in share["kept"].values], float(share[-1])
     enough = [name for name in names if float(share.sel(kept=name)) - CHANCE >= ENOUGH * (whole - CHANCE)]
     return min(enough, key=lambda name: (len(members(name)), -float(share.sel(kept=name))))
 
 
-def members(kept: str) -> list[str]:
-    """The heads of a subset, by name."""
-    return [] if kept == NOBODY else kept.split(", ")
+def members(kept: object) -> tuple[Head, ...]:
+    """The heads of a subset, by its name."""
+    return () if kept == NOBODY else tuple(node.head for node in read_nodes(str(kept)))
 
 
-def circuit_of(subject: PalindromeSubject, found: Found) -> Circuit:
+def heads_of(names: xr.DataArray) -> list[Head]:
+    """The heads of a coordinate of names."""
+    return [read_node(str(name)).head for name in names.values]
+
+
+def circuit_of(subject: PalindromeSubject, found: Results) -> Circuit:
     """The smallest set of heads that is enough, in groups by what they do, with the paths between them.
 
     Raises:
         InputError: no head is needed.
     """
-    names = (
-        members(smallest(found["subsets"]))
-        if "subsets" in found
-        else list(map(head_name, chosen_heads(subject.model, None)))
-    )
-    if not names:
+    heads = members(smallest(found["subsets"])) if "subsets" in found else subject.heads
+    if not heads:
         raise InputError("the model does as well without any head")
-    late, compares = subject.model.config.n_layers - 1, comparing(found)
-    does = {name: DECIDE if as_head(name)[0] == late else COMPARE if name in compares else INFORM for name in names}
+    config, compares = subject.model.config, comparing(found)
+    does = {
+        head: DECIDE if head[0] == config.n_layers - 1 else COMPARE if head in compares else INFORM for head in heads
+    }
     groups = tuple(
-        Group(
-            group, tuple(as_head(name) for name in names if does[name] == group), ("end",) if group == DECIDE else "all"
-        )
-        for group in (COMPARE, INFORM, DECIDE)
-        if group in does.values()
+        Group(name, tuple(head for head in heads if does[head] == name), ("end",) if name == DECIDE else "all")
+        for name in (COMPARE, INFORM, DECIDE)
+        if name in does.values()
     )
     return Circuit(
         groups,
-        tuple(_edges(needed(found, "paths"), names)),
-        model=subject.model.config.name,
-        shape=(subject.model.config.n_layers, subject.model.config.n_heads),
+        tuple(_edges(needed(found, "paths"), heads)),
+        model=config.name,
+        shape=(config.n_layers, config.n_heads),
         task="palindromes",
         notes="the fewest heads that keep the accuracy, of all subsets; paths by path patching of one mismatch",
     )
 
 
-def _edges(paths: xr.DataArray, names: list[str]) -> list[Edge]:
+def _edges(paths: xr.DataArray, heads: Sequence[Head]) -> list[Edge]:
     """Paths of some size between heads of the circuit, all inputs of a receiver together, and to the logits."""
-    table = summary(paths)
-    edges = []
-    for sender in (name for name in map(str, paths["sender"].values) if name in names):
-        for receiver in map(str, paths["receiver"].values):
-            head, _, inputs = receiver.partition(" ")
-            drawn = receiver == "logits" or (head in names and inputs == TOGETHER)
+    table, edges = summary(paths), []
+    ends = {"logits": "logits"} | {receiver_name(head): head_name(head) for head in heads}
+    for sender in (name for name in map(head_name, heads) if name in paths["sender"]):
+        for receiver in (name for name in map(str, paths["receiver"].values) if name in ends):
             cell = table.sel(sender=sender, receiver=receiver)
             mean, low, high = (-float(cell[side]) for side in ("mean", "high", "low"))
-            if drawn and abs(mean) >= DRAWN:
-                edges.append(Edge(sender, head, "", mean, low, high))
+            if abs(mean) >= DRAWN:
+                edges.append(Edge(sender, ends[receiver], "", mean, low, high))
     return edges
 
 
@@ -155,7 +137,3 @@ def constants(ablated: xr.DataArray, least: float = 0.1) -> dict[str, tuple[floa
             if np.isfinite(zero) and zero >= least and abs(mean) <= zero / 10:
                 found[f"the {part} of {name}"] = (zero, mean)
     return found
-
-
-def as_head(name: object) -> Head:
-    return read_node(str(name)).head

@@ -6,7 +6,6 @@
 3. each of these sequences run again, by itself.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,17 +19,23 @@ from unweave.errors import InputError
 from unweave.methods.blind_spots import adversarial_prompts, changed, class_probability
 from unweave.methods.to_xarray import Coords, run_to_xarray, weights_to_xarray
 from unweave.models.prompts import Prompts
-from unweave.progress import Progress
-from unweave.registry import Method, register
-from unweave.studies.palindrome.choice import needed
-from unweave.studies.palindrome.subject import PALINDROME, PalindromeSubject
+from unweave.registry import BLIND, Method, register
+from unweave.studies.palindrome.sequences import PALINDROME, PalindromeSubject
+from unweave.studies.plan import Report, Results, each, needed
 from unweave.tasks.custom_sequences import sequence
 from unweave.tasks.palindromes import framed, palindromic
 
 CONFUSIONS = register(
-    Method("confusions", quantity="share of changes missed", unit="share", zero="always noticed", one="never noticed")
+    Method(
+        "confusions",
+        BLIND,
+        quantity="share of changes missed",
+        unit="share",
+        zero="always noticed",
+        one="never noticed",
+    )
 )
-ADVERSARIAL = register(Method("adversarial sequences", quantity="token", zero="the value 0", one="the value 1"))
+ADVERSARIAL = register(Method("adversarial sequences", BLIND, quantity="token", zero="the value 0", one="the value 1"))
 
 # Draws of the other values: of each, one sequence for every value in place of every other.
 DRAWS, MOST_VALUES = (40, 10), 100
@@ -39,7 +44,7 @@ N_CONFUSED, N_TRIED, N_SHOWN = 6, 400, 4
 SURE = 0.9
 
 
-def confusions(subject: PalindromeSubject, report: Progress | bool) -> xr.DataArray:
+def confusions(subject: PalindromeSubject, report: Report) -> xr.DataArray:
     """1 where a wrong value in place of the right one is missed, `[prompt, wrong, right]`; NaN where they are equal.
 
     Each `prompt` is a draw of the other values, and a place: the places of the second half in turn.
@@ -50,17 +55,12 @@ def confusions(subject: PalindromeSubject, report: Progress | bool) -> xr.DataAr
     n_values, draws = subject.max_value + 1, DRAWS[int(subject.settings.quick)]
     if n_values > MOST_VALUES:
         raise InputError(f"{n_values} values make too many pairs to try; at most {MOST_VALUES} are")
-    draw = torch.Generator().manual_seed(subject.settings.seed)
-    tables = []
-    for n in range(draws):
-        place = subject.second_half[n % subject.half_length]
-        tables.append(_every_pair(subject, place, draw))
-        if callable(report):
-            report(n + 1, draws)
-    values = torch.stack(tables)
+    draw = torch.Generator().manual_seed(subject.seed)
+    places = [subject.second_half[n % subject.half_length] for n in range(draws)]
+    values = torch.stack([_every_pair(subject, place, draw) for place in each(places, report)])
     values[:, range(n_values), range(n_values)] = float("nan")
     axes = {"prompt": range(draws), "wrong": range(n_values), "right": range(n_values)}
-    attrs = CONFUSIONS.attrs(n_prompts=draws, seed=subject.settings.seed)
+    attrs = CONFUSIONS.attrs(n_prompts=draws, seed=subject.seed)
     return weights_to_xarray(subject.model, values, axes, attrs)
 
 
@@ -94,7 +94,7 @@ class Fooled:
     share: float
 
 
-def adversarial(subject: PalindromeSubject, found: Mapping[str, xr.DataArray]) -> xr.DataArray:
+def adversarial(subject: PalindromeSubject, found: Results) -> xr.DataArray:
     """Sequences with as many wrong values as the model is still sure to see none of, `[prompt, pos]` token ids.
 
     `probability` is what each sequence is given when it is run by itself; `fooled` the share of those tried.
@@ -133,7 +133,7 @@ def _bait(subject: PalindromeSubject, missed: xr.DataArray, blind: xr.DataArray)
     table = np.nan_to_num(missed.transpose("right", "wrong").values)
     impostor = torch.from_numpy(table.argmax(1))
     values = torch.from_numpy(np.argsort(-table.max(1), kind="stable")[:N_CONFUSED].copy())
-    draw = torch.Generator().manual_seed(subject.settings.seed)
+    draw = torch.Generator().manual_seed(subject.seed)
     first = values[torch.randint(0, len(values), (N_TRIED, subject.half_length), generator=draw)]
     prompts = sequence(torch.cat([first, first.flip(1)], 1), subject.max_value)
     replacements = prompts.tokens.clone()

@@ -1,4 +1,4 @@
-"""What the study is about: settings, the classifier, fresh sequences of both classes, palindromes and their twins."""
+"""What the study is about: the classifier, fresh sequences of both classes, palindromes against one mismatch."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,80 +9,82 @@ from torch import Tensor
 
 from unweave.errors import InputError, ModelError
 from unweave.methods.blind_spots import other_tokens
+from unweave.methods.weights.head_matrices import chosen_heads
 from unweave.metrics import Accuracy, LogitDiff
 from unweave.metrics.contrast import Contrast
 from unweave.metrics.protocol import Metric
 from unweave.models.loading import STATE_DICTS, load_model
 from unweave.models.model import Model
 from unweave.models.native import is_native
-from unweave.models.small import ConfigSource, small_config
+from unweave.models.prompts import Prompts
+from unweave.models.small import small_config
+from unweave.nodes import Head
+from unweave.studies.plan import Settings
 from unweave.tasks import Task
 from unweave.tasks.palindromes import palindromes, sizes_of
 
-DEFAULT_CLASSIFIER = "palindrome"
-PALINDROME = 1
-# Not the seed of the examples that the classifier was trained on.
+DEFAULT_CLASSIFIER, PALINDROME = "palindrome", 1
+# Palindromes speak for the first output and against the second.
+OUTPUTS = (PALINDROME, 0)
+# The seed by default: not that of the examples that the classifier was trained on.
 FRESH = 1
-# How many sequences of each kind: as many as the model is asked about, as many as are ablated, as many as are swept.
-CHECKED, ABLATED, SWEPT = (4000, 1000), (400, 200), (200, 60)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PalindromeSettings:
-    """What the study is run with; the report repeats it. `prompts` is the most
-    sequences of a kind, `config` the shape of a model that is weights alone.
-    """
-
-    model: str = DEFAULT_CLASSIFIER
-    config: Path | None = None
-    prompts: int | None = None
-    seed: int = FRESH
-    out: Path = Path("report")
-    device: str | None = None
-    dtype: str = "float32"
-    quick: bool = False
-    anyway: bool = False
-
-    def count(self, full_and_quick: tuple[int, int]) -> int:
-        """One of the numbers above, no larger than `prompts`."""
-        n = full_and_quick[int(self.quick)]
-        return n if self.prompts is None else min(n, self.prompts)
+# How many sequences of each kind, in full and quick: the model is asked about, are ablated, swept; of which few are
+# enough for a mean over runs.
+CHECKED, ABLATED, SWEPT, FEW = (4000, 1000), (400, 200), (200, 60), (500, 500)
 
 
 @dataclass(frozen=True)
 class PalindromeSubject:
     """The classifier, and what it is asked."""
 
-    settings: PalindromeSettings
+    settings: Settings
     model: Model
     half_length: int
     max_value: int
 
+    @property
+    def seed(self) -> int:
+        return FRESH if self.settings.seed is None else self.settings.seed
+
+    def count(self, full_and_quick: tuple[int, int]) -> int:
+        """One of the numbers above, no larger than what was asked for."""
+        n = full_and_quick[int(self.settings.quick)]
+        return n if self.settings.prompts is None else min(n, self.settings.prompts)
+
     @cached_property
     def task(self) -> Task:
         """Fresh sequences, half of them palindromes."""
-        n = self.settings.prompts or CHECKED[int(self.settings.quick)]
-        return palindromes(n, self.settings.seed, self.half_length, self.max_value)
+        n = self.settings.prompts or self.count(CHECKED)
+        return palindromes(n, self.seed, self.half_length, self.max_value)
 
     @cached_property
     def matched(self) -> Task:
         """Palindromes; their corruption is one wrong value in the second half."""
-        n = self.settings.prompts or ABLATED[int(self.settings.quick)]
-        return palindromes(n, self.settings.seed + 1, self.half_length, self.max_value, only_palindromes=True)
+        n = self.settings.prompts or self.count(ABLATED)
+        return palindromes(n, self.seed + 1, self.half_length, self.max_value, only_palindromes=True)
 
     @cached_property
     def pair(self) -> Contrast:
         """Palindromes against one mismatch; a metric above 0 calls a sequence a palindrome."""
-        return self._contrast(self.matched, self.settings.count(SWEPT), LogitDiff())
+        return self._contrast(self.matched, self.count(SWEPT), LogitDiff())
 
     def both_classes(self, metric: Metric | None = None, n: tuple[int, int] = ABLATED) -> Contrast:
         """Sequences of both classes, each against one of the other class."""
-        return self._contrast(self.task, self.settings.count(n), metric or Accuracy())
+        return self._contrast(self.task, self.count(n), metric or Accuracy())
+
+    @property
+    def few(self) -> Prompts:
+        """The first of the fresh sequences."""
+        return self.task.prompts.take(range(self.count(FEW)))
 
     @cached_property
     def others(self) -> Int[Tensor, "prompt pos"]:
         """Another value for each value of `matched`."""
-        return other_tokens(self.matched.prompts.tokens, self.max_value + 1, self.settings.seed)
+        return other_tokens(self.matched.prompts.tokens, self.max_value + 1, self.seed)
+
+    @property
+    def heads(self) -> tuple[Head, ...]:
+        return chosen_heads(self.model, None)
 
     @property
     def second_half(self) -> range:
@@ -98,7 +100,7 @@ class PalindromeSubject:
         return Contrast(self.model, task.prompts.take(rows), task.corrupt("other_class").take(rows), metric)
 
 
-def ask(settings: PalindromeSettings) -> PalindromeSubject:
+def ask(settings: Settings) -> PalindromeSubject:
     """The classifier and its sizes.
 
     Raises:
@@ -108,20 +110,18 @@ def ask(settings: PalindromeSettings) -> PalindromeSubject:
     if settings.prompts is not None and settings.prompts < 10:
         raise InputError(f"prompts: expected at least 10, got {settings.prompts}")
     model = _classifier(settings)
-    half_length, max_value = sizes_of(model.config)
-    return PalindromeSubject(settings, model, half_length, max_value)
+    return PalindromeSubject(settings, model, *sizes_of(model.config))
 
 
-def _classifier(settings: PalindromeSettings) -> Model:
-    path = Path(settings.model).expanduser()
-    bare = path.is_file() and path.suffix in STATE_DICTS and not is_native(path.parent)
-    config: ConfigSource | None = settings.config
-    if bare and config is None:
-        config = small_config(d_vocab_out=2, name=path.stem)
+def _classifier(settings: Settings) -> Model:
+    name = settings.model or DEFAULT_CLASSIFIER
+    path = Path(name).expanduser()
+    standard = settings.config is None and path.suffix in STATE_DICTS and path.is_file() and not is_native(path.parent)
+    config = small_config(d_vocab_out=2, name=path.stem) if standard else settings.config
     try:
-        return load_model(settings.model, device=settings.device, dtype=settings.dtype, config=config)
+        return load_model(name, device=settings.device, dtype=settings.dtype, config=config)
     except ModelError as error:
-        if bare and settings.config is None:
+        if standard:
             hint = "it was read with the shape of the standard classifier; --config names a JSON file of its own"
             raise ModelError(f"{error}; {hint}") from error
         raise
