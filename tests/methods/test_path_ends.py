@@ -129,4 +129,4 @@ def test_one_sender_needs_no_list(pair, sender):
         single, listed = (senders_of(config, prompts, given, None) for given in (sender, [sender]))
     assert single.axes == listed.axes
     assert single.axes["sender"] in (["0.1"], [sender])
-    assert single.size == 1
+    assert single.variants == slice(0, 1)

@@ -173,7 +173,11 @@ def test_the_difference_of_two_results_is_no_patch(tmp_path: Path):
     pair = both(next(iter(FAMILIES)), "equal", "swap").contrast
     noise, denoise = (uw.patch(pair, "z", ("layer", "head"), way, progress=False) for way in ("noise", "denoise"))
     sites = xr.Dataset({"z": noise, "again": noise})
-    for one, other in ((noise, denoise), (sites, xr.Dataset({"z": denoise, "again": denoise})), (summary(noise), summary(denoise))):
+    for one, other in (
+        (noise, denoise),
+        (sites, xr.Dataset({"z": denoise, "again": denoise})),
+        (summary(noise), summary(denoise)),
+    ):
         difference = one - other
         (first, *_) = blocks_of(difference)
         assert "Computed values" in first.title

@@ -18,16 +18,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import xarray as xr
 
 from unweave.circuits.runs import CircuitRuns, Heads
 from unweave.circuits.tables import interval, mean, names, table
 from unweave.registry import ENOUGH, Method, register
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 COMPLETENESS = register(
     Method(

@@ -11,17 +11,13 @@ F(C) says nothing of how few heads give it. So:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+import xarray as xr
 
 from unweave.circuits.runs import CircuitRuns
 from unweave.circuits.tables import SCALES, mean, scales, table
 from unweave.nodes import Head, head_name
 from unweave.registry import ENOUGH, Method, register
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 CURVE = register(
     Method(

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import final
+
+import xarray as xr
 
 from unweave.circuits.ablation import ablation_of
 from unweave.circuits.circuit import Circuit
@@ -21,10 +23,6 @@ from unweave.methods.replacement import Replacement
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.prompts import Prompts
 from unweave.progress import Progress, shown
-
-if TYPE_CHECKING:
-    import xarray as xr
-
 
 TESTS = ("faithfulness", "curve", "completeness", "minimality")
 
@@ -107,8 +105,6 @@ def evaluate(
     if not isinstance(circuit, Circuit):
         raise InputError(f"circuit: expected a Circuit, got a {type(circuit).__name__}; uw.sketch(pair) finds one")
     check_pair(pair)
-    import xarray as xr
-
     effort = effort or EvaluationOptions()
     tables: dict[str, xr.Dataset] = {}
     with shown(progress, "evaluate") as report:

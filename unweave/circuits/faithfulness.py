@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
+import xarray as xr
 
 from unweave.circuits.ablation import Kept, places_of
 from unweave.circuits.circuit import Circuit
@@ -20,9 +20,6 @@ from unweave.circuits.runs import CircuitRuns
 from unweave.circuits.tables import SCALES, names, scales, table
 from unweave.models.config import Config
 from unweave.registry import ENOUGH, Method, register
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 FAITHFULNESS = register(
     Method(

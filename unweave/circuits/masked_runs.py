@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -20,13 +20,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from unweave.circuits.ablation import Ablation, Kept
-from unweave.engine.context import AffectedSpan, PatchContext, context_of
-from unweave.engine.donors import GivenDonor
-from unweave.engine.entering import EnteringRuns
-from unweave.engine.executor import Portion, Scores, WorkItem, execute
-from unweave.engine.memory import RowBudget, budget_bytes, recording_bytes, row_budget
+from unweave.engine.context import GivenDonor, PatchContext, context_of
+from unweave.engine.executor import Batch, Portion, Runs, Scores, WorkItem, execute
+from unweave.engine.memory import PORTION, budget_bytes, recording_bytes, row_budget
 from unweave.engine.recording import Recording, sites_to_keep
-from unweave.engine.wavefront import Rows
+from unweave.engine.wavefront import EnteringRuns, Rows
 from unweave.models.forward import AttentionInputs, forward, stage_read
 from unweave.models.precision import without_autocast
 from unweave.models.run import Recorder
@@ -48,12 +46,11 @@ class MaskedRuns:
         self.context = context_of(ablation.pair, "noise", GivenDonor(lambda _: {}))
         config, n_pos, itemsize = self.context.config, ablation.pair.prompts.tokens.shape[1], self.context.itemsize
         values = n_pos * config.n_layers * config.n_heads * config.d_head * itemsize
-        self.size = max(
-            1, self.budget // 6 // (recording_bytes(config, n_pos, sites_to_keep(config, ())[0], itemsize) + values)
-        )
+        one = recording_bytes(config, n_pos, sites_to_keep(config, ())[0], itemsize) + values
+        self.prompt_bytes, size = 6 * one, max(1, self.budget // (6 * one))
         self._recorded: dict[range, BaseRun] = {}
         n_prompts = len(ablation.pair.prompts)
-        batches = [range(start, min(start + self.size, n_prompts)) for start in range(0, n_prompts, self.size)]
+        batches = [range(start, min(start + size, n_prompts)) for start in range(0, n_prompts, size)]
         self.values: Float[Tensor, " prompt"] = torch.cat([self.base_run(prompts).scores for prompts in batches])
 
     def scores(self, kept: Sequence[Kept], of: Collection[int] | None = None) -> Float[Tensor, "variant prompt"]:
@@ -63,8 +60,21 @@ class MaskedRuns:
         scores = Scores(len(kept), self.values)
         scores.done[:, left_out] = True
         if kept:
-            execute(MaskedVariants(self, context, kept), self.budget, False, scores=scores)
+            runs = Runs(context, len(kept), self.prompt_bytes, partial(self._prepared, kept))
+            execute(runs, self.budget, False, scores=scores)
         return scores.complete().to(self.values.device)
+
+    def _prepared(self, kept: Sequence[Kept], prompts: range, budget: int) -> Batch:
+        """A run for each choice of what stays and each of some prompts; a piece for each choice."""
+        base, context = self.base_run(prompts), self.context
+        rows = row_budget(context.config, budget // 4, context.itemsize, int(base.last.max()) + 1)
+        at_once = max(1, budget // 8 // (4 * base.mask.numel()))  # masks, and what they are compared by
+
+        def portion(pieces: range) -> Portion:
+            masks = torch.stack([kept[number].mask(self.ablation.pair, prompts) for number in pieces])
+            return base.portion(masks, pieces)
+
+        return Batch(base.recording, base.spans, rows, portion, len(kept), at_once)
 
     def base_run(self, prompts: range) -> BaseRun:
         """The base of some prompts, kept if these are all."""
@@ -99,7 +109,7 @@ class BaseRun:
         inputs = AttentionInputs.of(config, context.weights, tokens, lengths)
         self.recording = Recording(config, context.weights, recorder.kept, {}, inputs)
         stream = self.recording.stream(2 * config.n_layers)
-        scores = context.score(stream[torch.arange(len(prompts), device=device), self.read], number)
+        scores = context.score(stream[torch.arange(len(prompts), device=device), self.read], number, PORTION)
         # A run in which nothing is ablated is the model's own, to the bit.
         whole = ~self.counts(~self.mask).flatten(2).any(2).any(0)
         self.scores: Float[Tensor, " prompt"] = torch.where(whole, ablation.pair.clean_scores[number], scores)
@@ -113,77 +123,27 @@ class BaseRun:
         matters[..., -1, :, :] &= where == self.read[:, None]
         return matters
 
-
-@dataclass(frozen=True)
-class MaskedVariants:
-    """A run for each choice of what stays and each prompt."""
-
-    runs: MaskedRuns
-    context: PatchContext
-    kept: Sequence[Kept]
-
-    @property
-    def n_variants(self) -> int:
-        return len(self.kept)
-
-    def prompts_at_once(self, budget: int) -> int:
-        return self.runs.size
-
-    def prepared(self, prompts: range, budget: int) -> MaskedBatch:
-        base, context = self.runs.base_run(prompts), self.context
-        rows = row_budget(context.config, budget // 4, context.itemsize, int(base.last.max()) + 1)
-        at_once = max(1, budget // 8 // (4 * base.mask.numel()))  # masks, and what they are compared by
-        return MaskedBatch(self, prompts, base, rows, at_once)
-
-
-@dataclass(frozen=True)
-class MaskedBatch:
-    """The runs of a batch of prompts, a piece for each variant."""
-
-    variants: MaskedVariants
-    prompts: range
-    base: BaseRun
-    rows: RowBudget
-    at_once: int
-
-    @property
-    def recording(self) -> Recording:
-        return self.base.recording
-
-    @property
-    def spans(self) -> Sequence[AffectedSpan]:
-        return self.base.spans
-
-    @property
-    def n_pieces(self) -> int:
-        return self.variants.n_variants
-
-    def portion(self, pieces: range) -> Portion:
-        pair = self.variants.runs.ablation.pair
-        masks = torch.stack([self.variants.kept[number].mask(pair, self.prompts) for number in pieces])
+    def portion(self, masks: Masks, variants: range) -> Portion:
+        """The runs of some variants, each from where it leaves the base. Those that never do are left out."""
         layers = range(self.recording.config.n_layers)
-        edits = {("z", layer): partial(self._ablated, layer, masks[:, layer], pieces.start) for layer in layers}
-        return Portion(torch.tensor(pieces), self._items(masks, pieces.start), edits)
-
-    def _items(self, masks: Masks, start: int) -> list[WorkItem]:
-        """Where each variant leaves the base. Variants that never do are left out."""
-        differs = self.base.counts(masks != self.base.mask)
+        edits = {("z", layer): partial(self._ablated, layer, masks[:, layer], variants.start) for layer in layers}
+        differs = self.counts(masks != self.mask)
         in_layer, at_pos = differs.any(3), differs.any(1)
         variant, prompt = in_layer.any(1).nonzero(as_tuple=True)
         layer, first = in_layer.int().argmax(1)[variant, prompt], at_pos.int().argmax(2)[variant, prompt]
         found: dict[tuple[int, int, int], list[int]] = defaultdict(list)
         for number, *key in zip(variant.tolist(), layer.tolist(), prompt.tolist(), first.tolist(), strict=True):
-            found[tuple(key)].append(start + number)
+            found[tuple(key)].append(variants[number])
         items = []
         for (layer, prompt, first), numbers in sorted(found.items()):
             run = EnteringRuns.unchanged(torch.tensor(numbers), prompt, first, self.recording.stream(0))
             stage = stage_read(self.recording.config, "attention", layer)
             items.append(WorkItem(stage, prompt, run.variants, lambda run=run: [run]))
-        return items
+        return Portion(torch.tensor(variants), items, edits)
 
     def _ablated(
         self, layer: int, masks: Bool[Tensor, "variant prompt pos head"], start: int, value: Tensor, rows: Rows
     ) -> Tensor:
         """`z`, replaced where the mask of the row's variant does not keep it."""
         kept = masks[rows.variant - start, rows.prompt, rows.pos, :, None]
-        return torch.where(kept, value, self.base.instead["z", layer][rows.prompt, rows.pos])
+        return torch.where(kept, value, self.instead["z", layer][rows.prompt, rows.pos])

@@ -7,18 +7,14 @@ so K is the rest of v's group, unless the circuit's `minimality` names another.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+import xarray as xr
 
 from unweave.circuits.circuit import Circuit
 from unweave.circuits.runs import CircuitRuns, Heads
 from unweave.circuits.tables import interval, mean, names, ratio_interval, table
 from unweave.nodes import Head, head_name
 from unweave.registry import ENOUGH, Method, register
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 MINIMALITY = register(
     Method(

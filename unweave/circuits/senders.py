@@ -14,7 +14,7 @@ p-values, which take the sizes as given, mean what they say, and are adjusted ov
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, final
+from typing import final
 
 import numpy as np
 import torch
@@ -26,9 +26,6 @@ from unweave.methods.path_patching import path_patch
 from unweave.methods.to_xarray import to_xarray
 from unweave.metrics.contrast import Contrast
 from unweave.nodes import Head, Node
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 
 @final

@@ -25,9 +25,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING
 
 import torch
+import xarray as xr
 from jaxtyping import Bool
 from torch import Tensor
 
@@ -42,9 +42,6 @@ from unweave.models.forward import looks_ahead
 from unweave.nodes import Edge, Head, Node, head_name
 from unweave.progress import Progress, shown
 from unweave.results.summary import summary
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+import xarray as xr
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -13,9 +13,6 @@ from unweave.circuits.runs import CircuitRuns
 from unweave.methods.to_xarray import Coords, attributes, to_xarray
 from unweave.nodes import Head, head_name
 from unweave.results import statistics
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 LEVEL = 0.95
 _ENDS = ("", "_low", "_high")
@@ -32,8 +29,6 @@ def table(
 
     Prompts that were not measured stay NaN.
     """
-    import xarray as xr
-
     name, labels = axis
     of = measured(next(iter(columns.values())))
     extra: Coords = {key: ((name,), values) for key, values in coords.items()}

@@ -18,10 +18,10 @@ from einops import einsum, rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from unweave.engine.entering import EnteringRuns
-from unweave.engine.grid import NodeGrid
 from unweave.engine.memory import RowBudget
+from unweave.engine.patches import NodeGrid
 from unweave.engine.recording import Recording
+from unweave.engine.wavefront import EnteringRuns
 from unweave.models.config import Config
 from unweave.models.forward import attention_z, half_block, halves, mlp, project
 

@@ -20,7 +20,7 @@ from einops import einsum, rearrange, repeat
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from unweave.engine.donors import Donor, RunDonor
+from unweave.engine.context import Donor, RunDonor
 from unweave.models.config import Config
 from unweave.models.forward import AttentionInputs, attend, attention_pattern, stream_site, stream_sites
 from unweave.models.run import Key

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
+import xarray as xr
 from torch import Tensor
 
 from unweave.engine.reading import read_sites
@@ -14,9 +13,6 @@ from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.run import Key
 from unweave.nodes import head_name
 from unweave.registry import LOOKS, Method, register
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 ATTENTION = register(
     Method(

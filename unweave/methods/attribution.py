@@ -25,9 +25,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import Any, SupportsIndex
 
 import torch
+import xarray as xr
 from einops import einsum, rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -45,9 +46,6 @@ from unweave.models.prompts import Prompts
 from unweave.models.run import Key
 from unweave.models.sites import check_layer
 from unweave.registry import WRITTEN, Method, register
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 _LOGIT: dict[str, Any] = {"quantity": "logit difference", "unit": "logits", "zero": "no say in the answer"}
 LENS = register(

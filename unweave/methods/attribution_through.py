@@ -11,8 +11,8 @@ Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits" (V-compo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+import xarray as xr
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -27,9 +27,6 @@ from unweave.models.precision import widened, without_autocast
 from unweave.models.prompts import Prompts
 from unweave.nodes import Head, head_name
 from unweave.registry import Method, register
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 THROUGH_HEAD = register(
     Method(

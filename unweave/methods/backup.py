@@ -16,10 +16,10 @@ where nothing reacts.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
@@ -38,9 +38,6 @@ from unweave.models.run import Edit, Key
 from unweave.nodes import Head, Node, head_name
 from unweave.registry import WITHOUT, Method, register
 from unweave.results.summary import significant, summary
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 AFTER = register(
     Method(

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
+import xarray as xr
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -22,9 +22,6 @@ from unweave.models.model import Model
 from unweave.models.prompts import Prompts
 from unweave.progress import Progress, shown
 from unweave.registry import Method, register
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 SINGLE = register(
     Method(

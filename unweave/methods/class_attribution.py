@@ -11,9 +11,9 @@ Unlike `attribute`, this asks the same question of all prompts, whatever their a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import torch
+import xarray as xr
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -27,9 +27,6 @@ from unweave.models.precision import without_autocast
 from unweave.models.prompts import Prompts
 from unweave.models.run import Key
 from unweave.registry import Method, register
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 CLASS_ATTRIBUTION = register(
     Method(

@@ -11,9 +11,8 @@ many heads rest on it. The mean attention, with i = 0 … n - 1 counted without 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
+import xarray as xr
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -23,9 +22,6 @@ from unweave.models.forward import forward
 from unweave.models.model import Model, check_model
 from unweave.registry import DOES, Method, register
 from unweave.tasks.repeated import beginning, check_length, draw_repeated
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 SCORES_OF_HEADS = register(
     Method(

@@ -24,10 +24,11 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, final
+from typing import final
 
 import numpy as np
 import torch
+import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
@@ -49,9 +50,6 @@ from unweave.models.run import Key
 from unweave.nodes import Head, head_name
 from unweave.registry import DOES, Method, register
 from unweave.results.summary import significant, summary
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 HEAD_TYPES = register(Method("head roles", DOES))
 
@@ -273,8 +271,6 @@ def _named(head: Head, rules: Sequence[Rule], means: Mapping[str, float], measur
 
 def _measures(pair: Contrast, limits: HeadTypeThresholds) -> xr.Dataset:
     """All measures but those of backup heads, `[prompt | word | sequence, layer, head]`."""
-    import xarray as xr
-
     found = _direct_and_indirect(pair)
     looks = role_attention(pair, ROLES)
     for name, (source, target) in LOOKS.items():
@@ -325,8 +321,6 @@ def _through(pair: Contrast, movers: Collection[Head], looks: xr.DataArray, leas
 
     Like every measure, positive if it favors the right answer, also if the model prefers the wrong one (a gap below 0).
     """
-    import xarray as xr
-
     last = max((layer for layer, _ in movers), default=0)
     tried = [
         (layer, head) for layer, head in np.argwhere(looks.mean("prompt").values >= least).tolist() if layer < last

@@ -14,16 +14,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
+import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
-from unweave.engine.context import context_of
-from unweave.engine.donors import GivenDonor, MaskedDonor, RunDonor
+from unweave.engine.context import GivenDonor, MaskedDonor, RunDonor, context_of
 from unweave.engine.executor import execute
-from unweave.engine.patches import PatchRuns
+from unweave.engine.patches import patch_runs
 from unweave.errors import InputError
 from unweave.methods.effect_scale import check_measure, measure_attrs, normalize
 from unweave.methods.replacement import Replacement, replacement_of, replacing
@@ -38,9 +37,6 @@ from unweave.models.sites import parts_of
 from unweave.nodes import Node, joint_name
 from unweave.progress import Progress
 from unweave.registry import WITHOUT, Claim, Method, register
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 KNOCKOUT = register(
     Method(
@@ -112,7 +108,7 @@ def knockout(
         donor, mask = GivenDonor(values), mask_of(pair, at) if plan.masked else None
         if mask is not None:  # joint patches name their positions themselves
             donor = MaskedDonor(donor, RunDonor(pair.prompts, pair.clean_run), mask)
-        runs = PatchRuns(context_of(pair, "noise", donor), plan.grid.patches)
+        runs = patch_runs(context_of(pair, "noise", donor), plan.grid.patches)
     scores = execute(runs, memory, progress, "knocking out")
     notes = [note, *_notes(pair, plan, uniform=fill.how == "zero" and at is None), scores.note()]
     attrs = {**_attrs(pair, fill, at, plan), "notes": "; ".join(filter(None, notes))}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
+import xarray as xr
 from jaxtyping import Int
 from torch import Tensor
 
@@ -16,9 +16,6 @@ from unweave.models.model import Model
 from unweave.models.prompts import Prompts
 from unweave.models.run import Key
 from unweave.registry import Method, register
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 SCALES = register(
     Method(

@@ -17,8 +17,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from unweave.engine.context import entry_stage
-from unweave.engine.grid import NodeGrid
-from unweave.engine.receivers import Receivers
+from unweave.engine.patches import NodeGrid
+from unweave.engine.paths import Receivers
 from unweave.errors import InputError
 from unweave.methods.targets import JointNodes, Nodes, ResultGrid, by_name, grid_of, joints_of
 from unweave.models.config import Config

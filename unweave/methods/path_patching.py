@@ -22,14 +22,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
 from unweave.engine.context import context_of
 from unweave.engine.executor import execute
-from unweave.engine.paths import PathRuns
+from unweave.engine.paths import path_runs
 from unweave.errors import InputError
 from unweave.methods.effect_scale import check_measure, measure_attrs, normalize
 from unweave.methods.path_ends import At, check_order, receivers_of, receiving, roles_at, senders_of
@@ -38,9 +38,6 @@ from unweave.methods.to_xarray import finished, to_xarray
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.progress import Progress
 from unweave.registry import THROUGH, Claim, Method, register
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 PATHS = register(
     Method(
@@ -136,7 +133,7 @@ def path_patch(
     places = None if receives is None else pair.prompts.role(receives).cpu()
     target = receiving(config, ends, places, live=convention.attention == "qkv")
     check_order(config, grid, target)
-    runs = PathRuns(context_of(pair, direction), grid.patches, target, mlps == "live")
+    runs = path_runs(context_of(pair, direction), grid.patches, target, mlps == "live")
     scores = execute(runs, memory, progress, "path patching")
     receiver_at = receives if ends else pair.metric.role
     roles = {"sender_at": sends or "all positions", "receiver_at": receiver_at or "all positions"}

@@ -7,9 +7,10 @@ Wang et al. 2022 (arXiv 2211.00593), figures 3 and 4; value-weighted attention a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+import xarray as xr
 from einops import einsum, rearrange, repeat
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -26,9 +27,6 @@ from unweave.models.precision import widened, without_autocast
 from unweave.models.prompts import Prompts
 from unweave.models.run import Key
 from unweave.registry import LOOKS, Method, register
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 _SHARE: dict[str, Any] = {"unit": "share", "zero": "does not look there", "one": "looks only there"}
 BETWEEN = register(
@@ -108,8 +106,6 @@ def attention_contribution(
         InputError: a role that the task lacks; a model whose answers are not its vocabulary.
     """
     check_pair(pair)
-    import xarray as xr
-
     if pair.model.config.d_vocab_out != pair.model.config.d_vocab:
         raise InputError(
             f"pair: {pair.model.config.name} answers with classes, not with tokens of its prompts, so a token at a "

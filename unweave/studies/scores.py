@@ -7,7 +7,8 @@ import xarray as xr
 
 from unweave.methods.to_xarray import attributes
 from unweave.metrics import Rank
-from unweave.metrics.contrast import Contrast, read_logits
+from unweave.metrics.contrast import Contrast
+from unweave.metrics.metric import read_logits
 
 
 def scores(pair: Contrast, rows: Sequence[int] | None = None) -> xr.DataArray:

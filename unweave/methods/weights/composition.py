@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
+import xarray as xr
 from einops import einsum
 from jaxtyping import Float
 from torch import Tensor
@@ -29,9 +29,6 @@ from unweave.models.precision import without_autocast
 from unweave.nodes import Head, head_name
 from unweave.progress import Progress, shown
 from unweave.registry import Method, register
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 COMPOSITION = register(
     Method(

@@ -13,8 +13,9 @@ the mean query of a head on a set of prompts. Scales of norms, the score scale, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import xarray as xr
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -28,9 +29,6 @@ from unweave.models.precision import widened, without_autocast
 from unweave.models.prompts import Prompts
 from unweave.nodes import Head, head_name
 from unweave.registry import Method, register
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 _PLACES: dict[str, Any] = {"picture": "unweave.views.weight_pictures:place_blocks", "dims": ("pos/token",)}
 K_COMPOSITION = register(

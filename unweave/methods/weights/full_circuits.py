@@ -16,9 +16,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
+import xarray as xr
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -32,9 +32,6 @@ from unweave.models.model import Model
 from unweave.models.precision import widened, without_autocast
 from unweave.nodes import head_name
 from unweave.registry import Method, register
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 _DRAWN = "unweave.views.weight_pictures:circuit_blocks"
 QK = register(Method("QK circuit", picture=_DRAWN, dims=("address", "query/q_pos", "key/k_pos")))
@@ -161,8 +158,6 @@ def top_1_accuracy(circuit: xr.DataArray, expected: Sequence[int] | None = None)
     columns = list(range(n_rows)) if expected is None else list(expected)
     if len(columns) != n_rows or not all(0 <= column < n_columns for column in columns):
         raise InputError(f"expected: one column of 0 to {n_columns - 1} for each of {n_rows} rows, got {columns}")
-    import xarray as xr
-
     row, column = map(str, circuit.dims[-2:])
     return (circuit.argmax(column) == xr.DataArray(columns, dims=[row])).mean(row)
 

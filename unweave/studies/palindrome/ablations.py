@@ -13,7 +13,7 @@ from unweave.methods.replacement import Replacement
 from unweave.methods.to_xarray import to_xarray
 from unweave.methods.weights.head_matrices import chosen_heads
 from unweave.metrics.contrast import Contrast
-from unweave.metrics.protocol import Metric
+from unweave.metrics.metric import Metric
 from unweave.nodes import Head, head_name
 from unweave.progress import Progress
 from unweave.registry import Method, register

@@ -11,7 +11,7 @@ from unweave.errors import InputError, ModelError
 from unweave.methods.blind_spots import other_tokens
 from unweave.metrics import Accuracy, LogitDiff
 from unweave.metrics.contrast import Contrast
-from unweave.metrics.protocol import Metric
+from unweave.metrics.metric import Metric
 from unweave.models.loading import STATE_DICTS, load_model
 from unweave.models.model import Model
 from unweave.models.native import is_native
