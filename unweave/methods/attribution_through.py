@@ -14,9 +14,10 @@ from collections.abc import Sequence
 
 import xarray as xr
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
+from unweave.engine.reading import read_sites
 from unweave.errors import InputError
 from unweave.methods.targets import NodeName, head_of
 from unweave.methods.to_xarray import run_to_xarray
@@ -25,7 +26,9 @@ from unweave.models.forward import norm_scale
 from unweave.models.model import Model
 from unweave.models.precision import widened, without_autocast
 from unweave.models.prompts import Prompts
-from unweave.nodes import Head, head_name
+from unweave.models.run import Key
+from unweave.nodes import head_name
+from unweave.progress import Progress
 from unweave.registry import Method, register
 
 THROUGH_HEAD = register(
@@ -51,6 +54,8 @@ def attribution_through(
     *,
     looking: str = "run",
     outputs: tuple[int, int] = (0, 1),
+    memory: int | float | None = None,
+    progress: Progress | bool | None = None,
 ) -> xr.DataArray:
     """What a sender's output at each position says of the answer, behind a later receiver's OV circuit.
 
@@ -61,6 +66,7 @@ def attribution_through(
         looking: `"run"`: what the sender writes in the run; `"self"`: what it would write at each position if it looked
             at that position alone.
         outputs: two outputs; the direction speaks for the first and against the second.
+        memory, progress: as in `patch`.
 
     Returns:
         Logit differences before the scales of later norms, `[prompt, pos]`; NaN beyond a prompt's end.
@@ -75,7 +81,18 @@ def attribution_through(
         raise InputError(f"looking: expected 'run' or 'self', got {looking!r}")
     batch = model.prompts(prompts)
     said = ov_matrices(model, [last])[0].apply(class_direction(model, outputs))
-    table = (_sent(model, batch, first) if looking == "run" else _offered(model, batch, first)) @ said
+    layer, number = first
+    w_o = rearrange(widened(model.weights.layers[layer].w_o), "d (head e) -> head e d", head=model.config.n_heads)
+    ov = ov_matrices(model, [first])[0]
+
+    def pick(key: Key, value: Tensor, rows: slice) -> Tensor:
+        if looking == "run":  # without the output bias, which belongs to no head
+            return widened(value[:, :, number]) @ w_o[number] @ said
+        x = widened(value)
+        return x @ ov.left @ ov.right / norm_scale(model.config, x) @ said
+
+    key = ("z" if looking == "run" else "resid_pre", layer)
+    table = read_sites(model, batch, [key], pick, memory, progress)[key]
     attrs = THROUGH_HEAD.attrs(
         one=f"one logit for output {outputs[0]} against {outputs[1]}",
         sender=head_name(first),
@@ -83,17 +100,3 @@ def attribution_through(
         looking=looking,
     )
     return run_to_xarray(model, batch, table, {"pos": range(table.shape[1])}, attrs)
-
-
-def _sent(model: Model, batch: Prompts, head: Head) -> Float[Tensor, "prompt pos d_model"]:
-    """What the head writes in the run, without the output bias, which belongs to no head."""
-    layer, number = head
-    w_o = rearrange(model.weights.layers[layer].w_o, "d (head e) -> head e d", head=model.config.n_heads)
-    return widened(model.run(batch, keep=("z", layer))["z", layer][:, :, number]) @ widened(w_o[number])
-
-
-def _offered(model: Model, batch: Prompts, head: Head) -> Float[Tensor, "prompt pos d_model"]:
-    """What the head would write at each position if it looked at that position alone, without biases."""
-    x = widened(model.run(batch, keep=("resid_pre", head[0]))["resid_pre", head[0]])
-    ov = ov_matrices(model, [head])[0]
-    return x @ ov.left @ ov.right / norm_scale(model.config, x)

@@ -26,6 +26,7 @@ from unweave.models.model import Model
 from unweave.models.precision import without_autocast
 from unweave.models.prompts import Prompts
 from unweave.models.run import Key
+from unweave.progress import Progress
 from unweave.registry import Method, register
 
 CLASS_ATTRIBUTION = register(
@@ -48,6 +49,7 @@ def class_attribution(
     final_norm: bool = True,
     role: str = "end",
     memory: int | float | None = None,
+    progress: Progress | bool | None = None,
 ) -> xr.DataArray:
     """What each part says for the first of two outputs and against the second.
 
@@ -57,7 +59,7 @@ def class_attribution(
         outputs: two classes, or entries of the vocabulary.
         final_norm: whether to divide by the last norm's scale. Without it the parts do not sum to the logit difference.
         role: where the outputs are read.
-        memory: as in `patch`.
+        memory, progress: as in `patch`.
 
     Returns:
         Logits `[prompt, component]`: `embed`, `pos_embed`, heads `0.0` …, `0_mlp` …, and `bias`, what output biases and
@@ -73,7 +75,7 @@ def class_attribution(
     sites = ("z", "mlp_out") if config.d_mlp else ("z",)
     last = ("resid_post", config.n_layers - 1)
     keys = [*((site, -1) for site in embeddings), *((site, n) for n in range(config.n_layers) for site in sites), last]
-    x = read_at(model, batch, keys, batch.role(role), memory)
+    x = read_at(model, batch, keys, batch.role(role), memory, progress)
     answer, wrong = (torch.full_like(batch.lengths, output) for output in outputs)
     direction, constant = answer_direction(model, answer, wrong)
     unscaled = Reading(direction, constant)

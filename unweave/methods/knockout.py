@@ -28,7 +28,7 @@ from unweave.methods.effect_scale import check_measure, measure_attrs, normalize
 from unweave.methods.replacement import Replacement, replacement_of, replacing
 from unweave.methods.result_noise import noise_runs
 from unweave.methods.targets import JointNodes, ResultGrid, by_name, grid_of, grid_over, joints_of, shared_note
-from unweave.methods.to_xarray import finished, to_xarray
+from unweave.methods.to_xarray import Attrs, finished, to_xarray
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.config import Config
 from unweave.models.prompts import Prompts
@@ -172,15 +172,17 @@ def one_knockout(config: Config, heads: JointNodes) -> tuple[Node, ...]:
     return tuple(node for nodes in knockouts.values() for node in nodes)
 
 
-def edits_of(pair: Contrast, targets: Sequence[Node], given: Mapping[tuple[str, int], Tensor], at: At) -> list[Edit]:
-    """The knockout of all targets at once as edits of a plain run."""
-    places = [pair.prompts.role(role) for role in roles_of(pair, at)] or [None]
+def edits_of(
+    pair: Contrast, targets: Sequence[Node], given: Mapping[tuple[str, int], Tensor], at: At, rows: range
+) -> list[Edit]:
+    """The knockout of all targets at once as edits of a plain run of some prompts, whose values are given."""
+    places = [pair.prompts.role(role)[rows.start : rows.stop] for role in roles_of(pair, at)] or [None]
     edits = []
     for node in (part for target in targets for part in parts_of(pair.model.config, target)):
         value = given[node.site, node.layer]
         for place in places:
             whole = Edit(node.site, node.layer, value, head=node.part, pos=place)
-            edits.append(replace(whole, value=value[where(whole, len(pair.prompts), value.device)]))
+            edits.append(replace(whole, value=value[where(whole, len(rows), value.device)]))
     return edits
 
 
@@ -258,18 +260,18 @@ def _in_turn(pair: Contrast, kind: str, roles: Sequence[str]) -> Plan:
 
 
 def _result(
-    pair: Contrast, plan: Plan, values: Float[Tensor, "variant prompt"], measure: str, attrs: Mapping[str, str | int]
+    pair: Contrast, plan: Plan, values: Float[Tensor, "variant prompt"], measure: str, attrs: Attrs
 ) -> xr.DataArray:
     numbers = normalize(pair, values.to(pair.clean_scores.device), "noise", measure)
     return to_xarray(pair, plan.grid.table(numbers), plan.grid.axes, {**attrs, **measure_attrs(measure)})
 
 
-def _attrs(pair: Contrast, how: Replacement, at: At, plan: Plan) -> dict[str, str | int]:
+def _attrs(pair: Contrast, how: Replacement, at: At, plan: Plan) -> dict[str, str | int | list[str]]:
     return KNOCKOUT.attrs(
         site=plan.kind,
         **how.attrs,
         noise_seed=how.seed if how.how == "gaussian" else -1,
-        at=" ".join(roles_of(pair, at)) or "all positions",
+        at=list(roles_of(pair, at)),
     )
 
 
@@ -284,7 +286,7 @@ def replaced(says: Mapping[str, str]) -> str:
     of = f" of the {says['source']} prompts" if says["source"] in ("clean", "corrupted") else ""
     whom = says.get("knocked_out", "").replace(", ", " + ")
     whom += " together, " if "+" in whom else ", " if whom else ""
-    return f"{whom}replaced by: {says['how']}{of}, at {says['at']}"
+    return f"{whom}replaced by: {says['how']}{of}, at {says['at'] or 'all positions'}"
 
 
 def _notes(pair: Contrast, plan: Plan, uniform: bool) -> list[str]:

@@ -32,7 +32,7 @@ from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.precision import without_autocast
 from unweave.models.prompts import Prompts
 from unweave.nodes import Head, head_name
-from unweave.progress import Progress, shown
+from unweave.progress import Progress, part, shown
 from unweave.registry import SIGNALS, Method, register
 from unweave.tasks.task import Task
 
@@ -97,9 +97,8 @@ def position_token(
     scores[:] = pair.clean_scores.cpu()[:, None, None, None]
     with shown(progress, "position and token") as report:
         for number, (cell, prompts) in enumerate(flipped.items()):
-            part = None if report is None else _part(report, number, len(flipped))
             runs = patch_runs(context_of(pair, "noise", RunDonor(prompts)), grids)
-            values = execute(runs, memory, part or False).complete()
+            values = execute(runs, memory, part(report, number, len(flipped))).complete()
             scores[:, :, list(TOKENS).index(cell[0]), list(POSITIONS).index(cell[1])] = values.T
     return _dataset(pair, scores, names)
 
@@ -139,10 +138,6 @@ def _flipped(pair: Contrast, task: Task) -> dict[tuple[str, str], Prompts]:
     if ours.tokens.shape != pair.prompts.tokens.shape or not torch.equal(ours.tokens, pair.prompts.tokens):
         raise InputError("task: its prompts are not the pair's clean prompts; make the pair of task.prompts")
     return {cell: pair.model.prompts(task.corrupt(name)) for cell, name in FLIPS.items()}
-
-
-def _part(report: Progress, number: int, of: int) -> Progress:
-    return lambda done, total: report(number * total + done, of * total)
 
 
 def _dataset(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 # Attributes that format 1 (version 0.1) held as one text, and what separated their items.
-_LISTS = {"over": " ", "roles": ", ", "receivers": ", ", "knocked_out": " + "}
+_LISTS = {"over": " ", "roles": ", ", "receivers": ", ", "knocked_out": " + ", "at": " "}
 _RECORD = "unweave_file"
 _VALUES = "_values"
 
@@ -92,6 +92,7 @@ def _decoded_format_1(table: "xarray.Dataset") -> "xarray.Dataset":
     """What version 0.1 wrote: lists in place of texts that held them, and the digest that it did not write."""
     table = decoded(table)
     for part in (table, *table.data_vars.values()):
+        part.attrs |= {"at": ""} if part.attrs.get("at") == "all positions" else {}
         lists = {name: part.attrs[name].split(mark) for name, mark in _LISTS.items() if name in part.attrs}
         part.attrs |= {name: list(filter(None, items)) for name, items in lists.items()} | {DIGEST: ""}
     return table

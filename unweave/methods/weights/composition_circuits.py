@@ -19,6 +19,7 @@ import xarray as xr
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from unweave.engine.reading import read_at
 from unweave.errors import InputError
 from unweave.methods.targets import NodeName, head_of
 from unweave.methods.to_xarray import Coords, weights_to_xarray
@@ -28,6 +29,7 @@ from unweave.models.model import Model
 from unweave.models.precision import widened, without_autocast
 from unweave.models.prompts import Prompts
 from unweave.nodes import Head, head_name
+from unweave.progress import Progress
 from unweave.registry import Method, register
 
 _PLACES: dict[str, Any] = {"picture": "unweave.views.weight_pictures:place_blocks", "dims": ("pos/token",)}
@@ -118,6 +120,8 @@ def mean_query(
     prompts: Prompts | str | Sequence[str] | Int[Tensor, "prompt pos"],
     head: NodeName,
     role: str = "end",
+    memory: int | float | None = None,
+    progress: Progress | bool | None = None,
 ) -> Float[Tensor, " d_head"]:
     """A head's query `[d_head]` at a role, averaged over prompts; with biases, before rotation.
 
@@ -128,14 +132,15 @@ def mean_query(
         prompts: the prompts that are averaged over.
         head: `(1, 0)` or `"1.0"`.
         role: where the query stands.
+        memory, progress: as in `patch`.
 
     Raises:
         InputError: a head or role that there is not.
     """
     layer, number = head_of(model.config, head)
     batch = model.prompts(prompts)
-    queries = model.run(batch, keep=("q", layer))["q", layer][:, :, number]
-    return widened(queries[range(len(batch)), batch.role(role)]).mean(0)
+    queries = read_at(model, batch, [("q", layer)], batch.role(role), memory, progress)["q", layer]
+    return widened(queries[:, number]).mean(0)
 
 
 def _ordered(model: Model, sender: NodeName, receiver: NodeName) -> tuple[Head, Head]:
