@@ -59,7 +59,6 @@ MODULES = (
     "unweave.methods.weights.copying_eigenvalues",
     "unweave.methods.weights.full_circuits",
     "unweave.circuits.completeness",
-    "unweave.circuits.curve",
     "unweave.circuits.faithfulness",
     "unweave.circuits.minimality",
     "unweave.studies.palindrome.ablations",

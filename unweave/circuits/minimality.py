@@ -31,9 +31,9 @@ def minimality(runs: CircuitRuns) -> xr.Dataset:
 
     Returns:
         `without_k` = F(C \\ K) and `without_both` = F(C \\ (K + v)), (prompt, address), in the metric's unit, and
-        `change`, their difference as a share of F(M); coordinates along `address` ("9.9"): `group`, `members` (K),
-        `share` = mean `change` with `share_low` and `share_high`, `size`, its absolute value, and `difference`, the
-        same in the metric's unit.
+        `change`, their difference as a share of F(M); coordinates along `address` ("9.9"): `group`, `share` = mean
+        `change` with `share_low` and `share_high`, `size`, its absolute value, and `difference`, the same in the
+        metric's unit. The attribute `members` names the heads of each K.
     """
     heads = runs.circuit.heads
     beside = [without_for(runs.circuit, head) for head in heads]
@@ -47,7 +47,6 @@ def minimality(runs: CircuitRuns) -> xr.Dataset:
     change_low, change_high = interval(runs, change)
     coords = {
         "group": [runs.circuit.group_of(head).name for head in heads],
-        "members": [names(one) for one in beside],
         "share": share,
         "share_low": low,
         "share_high": high,
@@ -64,6 +63,7 @@ def minimality(runs: CircuitRuns) -> xr.Dataset:
     attrs = {
         "method": MINIMALITY.name,
         "convention": "share = (F(C \\ K) - F(C \\ (K + v))) / F(M), of means over prompts; size is its absolute value",
+        "members": {head_name(head): names(one) for head, one in zip(heads, beside, strict=True)},
         "rule": "K is what the circuit names for the head, else the other heads of its group",
     }
     return table(runs, ("address", [head_name(head) for head in heads]), columns, coords, attrs)

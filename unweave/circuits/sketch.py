@@ -32,7 +32,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from unweave.circuits.circuit import Circuit, Group
-from unweave.circuits.halves import halves
+from unweave.circuits.halves import halves, halves_attrs
 from unweave.circuits.senders import Senders
 from unweave.errors import InputError, Interrupted
 from unweave.methods.role_attention import role_attention
@@ -331,9 +331,7 @@ def _circuit(pair: Contrast, search: Senders, report: Senders, rules: SketchOpti
             "unit": metric.unit,
             "better": "higher" if metric.higher_is_better else "lower",
             "gap": report.pair.gap,
-            "chosen_on": chosen,
-            "measured_on": measured,
-            "halves": "the same prompts" if same else "chosen on one half of the prompts, measured on the other",
+            **halves_attrs(chosen, measured, same),
         },
     )
 

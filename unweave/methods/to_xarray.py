@@ -19,7 +19,7 @@ from unweave.results.origin import stamped
 from unweave.version import __version__
 
 # What a result says of itself: a list is a list, never a text to be taken apart.
-Attrs = Mapping[str, str | int | float | list[str]]
+Attrs = Mapping[str, str | int | float | list[str] | Mapping[str, list[str]]]
 # Of each coordinate: the dimensions that it runs along, and its values.
 Coords = dict[str, tuple[tuple[str, ...], Sequence | np.ndarray]]
 

@@ -91,6 +91,10 @@ def load(path: str | os.PathLike[str]) -> "xarray.DataArray | xarray.Dataset | x
 def _decoded_format_1(table: "xarray.Dataset") -> "xarray.Dataset":
     """What version 0.1 wrote: lists in place of texts that held them, and the digest that it did not write."""
     table = decoded(table)
+    if "members" in table.coords:
+        ((dim,), texts) = table["members"].dims, table["members"].values
+        members = {str(label): text.split() for label, text in zip(table[dim].values, texts, strict=True)}
+        table = table.drop_vars("members").assign_attrs(members=members)
     for part in (table, *table.data_vars.values()):
         part.attrs |= {"at": ""} if part.attrs.get("at") == "all positions" else {}
         lists = {name: part.attrs[name].split(mark) for name, mark in _LISTS.items() if name in part.attrs}

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import torch
 
-from unweave.circuits.ablation import FEW
+from unweave.circuits.ablation import FEW, drawn_reference
 from unweave.circuits.halves import halves
-from unweave.circuits.reference import drawn_reference
 from unweave.errors import InputError
 from unweave.methods.replacement import Replacement
 from unweave.metrics import LogitDiff, LogProb
