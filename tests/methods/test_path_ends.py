@@ -6,7 +6,7 @@ import pytest
 import unweave as uw
 from tests.oracle.both import both
 from tests.readers import unchecked
-from unweave.methods.path_ends import receivers_of, roles_at, senders_of
+from unweave.methods.path_patching import receivers_of, roles_at, senders_of
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ NOTHING = Kept({})
 
 @dataclass(frozen=True)
 class Ablation:
-    """What the runs of one circuit on one pair share: what stands in, and where each of the circuit's heads counts.
+    """What a circuit's runs on a pair share: what replaces heads, and where each of the circuit's heads counts.
 
     Args:
         values: of some prompts, `[prompt pos head d_head]` of each (`"z"`, layer), in place of `z`.
@@ -131,7 +131,7 @@ def places_of(circuit: Circuit, prompts: Prompts, union: bool = False) -> dict[H
 def _replacement(
     pair: Contrast, how: str | Replacement | None, reference: Prompts | None, source: str | Prompts | None
 ) -> tuple[Replacement, str]:
-    """What stands in, and a note on how that was chosen."""
+    """What replaces heads, and a note on how that was chosen."""
     if reference is not None and source is not None:
         raise InputError("source: the values are those of reference=; leave one of them out")
     whose = source if reference is None else reference

@@ -64,8 +64,8 @@ class Circuit:
         shape: its numbers of layers and heads; (0, 0) for any.
         task: the name of the task.
         notes: where the circuit came from.
-        minimality: for a head, the heads K beside which it is shown to matter (see `unweave.circuits.minimality`);
-            a head that is not there is tried beside the others of its group.
+        minimality: for a head, the heads K without which it is shown to matter (see `unweave.circuits.minimality`);
+            a head that is not there is tried without the others of its group.
         attrs: how the edges' effects were measured: `metric`, `unit`, `better`, `gap` (of which they are shares),
             `chosen_on` and `measured_on` (numbers of prompts), `halves`.
 

@@ -1,6 +1,6 @@
 """The tests of a circuit, from one call: faithfulness and its curve, completeness, minimality (arXiv 2211.00593).
 
-What they share are ablated runs (`unweave.circuits.runs`); what they mean stands in their modules.
+What they share are ablated runs (`unweave.circuits.runs`); their modules say what they mean.
 """
 
 from __future__ import annotations
@@ -86,12 +86,12 @@ def evaluate(
     Args:
         circuit: what is tested; only its heads are.
         pair: model, prompts and metric. F is the metric's mean over the clean prompts, with their answers.
-        reference: the prompts whose mean stands in for a head. By default the corrupted prompts where each template has
+        reference: the prompts whose mean replaces a head. By default the corrupted prompts where each template has
             at least five; else more of them, drawn as the pair's own (see `unweave.circuits.ablation`); where that
             cannot be, the corrupted prompts, and a template of one is refused.
         how: "template" (the default where prompts have templates), "mean", "zero" or "resample", or a
             `Replacement("template", lone="keep")`, which takes the mean of a single prompt for what it is.
-        source: "corrupted" (the default), "clean" or prompts: whose mean or value stands in, as in `knockout`. Of too
+        source: "corrupted" (the default), "clean" or prompts: whose mean or value replaces it, as in `knockout`. Of too
             few prompts per template more are drawn, as above.
         effort: how many random circuits, subsets and searches; `EvaluationOptions()` by default.
         memory: as in `patch`; prompts and masks are taken in batches that fit.

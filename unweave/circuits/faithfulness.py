@@ -1,4 +1,4 @@
-"""Faithfulness: does the circuit alone do what the model does?
+"""Faithfulness: does the circuit by itself do what the model does?
 
 Wang et al. 2022 (arXiv 2211.00593), section 4: F(M) - F(C) should be small, F being the metric's mean over prompts.
 Also F(C) / F(M), and the share above the floor, (F(C) - F(no head)) / (F(M) - F(no head)), since a metric may be far

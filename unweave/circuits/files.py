@@ -78,7 +78,7 @@ def parse_circuit(text: str, name: str) -> Circuit:
 
 
 def as_fields(circuit: Circuit) -> dict[str, object]:
-    """What stands in the file."""
+    """What the file holds."""
     return {
         "format": FORMAT,
         "model": dict(zip(_MODEL, (circuit.model, *circuit.shape), strict=True)),

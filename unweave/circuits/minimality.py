@@ -1,7 +1,7 @@
 """Minimality: is every head of the circuit needed?
 
 Wang et al. 2022 (arXiv 2211.00593), section 4. For each head v there should be a K of other heads of the circuit such
-that v matters without them: |F(C \\ K) - F(C \\ (K + v))| / F(M) is large. Heads of one kind stand in for each other,
+that v matters without them: |F(C \\ K) - F(C \\ (K + v))| / F(M) is large. Heads of one kind replace each other,
 so K is the rest of v's group, unless the circuit's `minimality` names another.
 """
 
@@ -36,9 +36,9 @@ def minimality(runs: CircuitRuns) -> xr.Dataset:
         metric's unit. The attribute `members` names the heads of each K.
     """
     heads = runs.circuit.heads
-    beside = [without_for(runs.circuit, head) for head in heads]
-    both = [one | {head} for one, head in zip(beside, heads, strict=True)]
-    scores = runs.circuit_without([*beside, *both])
+    others = [without_for(runs.circuit, head) for head in heads]
+    both = [one | {head} for one, head in zip(others, heads, strict=True)]
+    scores = runs.circuit_without([*others, *both])
     without_k, without_both = scores[: len(heads)], scores[len(heads) :]
     whole = runs.whole.values
     change = without_k - without_both
@@ -63,7 +63,7 @@ def minimality(runs: CircuitRuns) -> xr.Dataset:
     attrs = {
         "method": MINIMALITY.name,
         "convention": "share = (F(C \\ K) - F(C \\ (K + v))) / F(M), of means over prompts; size is its absolute value",
-        "members": {head_name(head): names(one) for head, one in zip(heads, beside, strict=True)},
+        "members": {head_name(head): names(one) for head, one in zip(heads, others, strict=True)},
         "rule": "K is what the circuit names for the head, else the other heads of its group",
     }
     return table(runs, ("address", [head_name(head) for head in heads]), columns, coords, attrs)

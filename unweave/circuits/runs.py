@@ -214,7 +214,7 @@ class CircuitRuns:
         return torch.stack([self._known[keys[frozenset(one)]] for one in sets])
 
     def scored(self, runs: MaskedRuns, kept: Sequence[Kept], of: Rows = None) -> Float[Tensor, "variant prompt"]:
-        """The scores of some choices of what stays, which are told as they are done."""
+        """The scores of some choices of what stays, reported as they are done."""
         before = self._scored
         scores = runs.scores(kept, of, lambda done, total: self.tell(before + len(kept) * done / total))
         self._scored = before + len(kept)

@@ -8,7 +8,7 @@ close to 0. So:
 3. the others have effect 0 in the table, and count as no test.
 
 Which heads are run on every prompt depends on how large their effects are, never on the sign. So their sign-flip
-p-values, which take the sizes as given, mean what they say, and are adjusted over these heads alone.
+p-values, which take the sizes as given, mean what they say, and are adjusted over only these heads.
 """
 
 from __future__ import annotations

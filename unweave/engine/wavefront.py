@@ -209,7 +209,7 @@ class Wavefront:
         return z
 
     def _attention_where_read(self, layer: int, qkv: Float[Tensor, "row qkv"]) -> Float[Tensor, "run head d_head"]:
-        """As `_attention`, at the position that is read alone: of each run this row is left."""
+        """As `_attention`, only at the position that is read: of each run this row is left."""
         groups, x, rows, z = self.groups, [], [], []
         self.groups, self.n_rows = {}, 0
         for group in groups.values():

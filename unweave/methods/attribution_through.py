@@ -1,10 +1,10 @@
-"""Attribution through a later head: what an earlier head's output would say of the answer behind a later head's OV.
+"""Attribution through a later head: what an earlier head's output contributes to the answer after a later head's OV.
 
 Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits" (V-composition). Steps:
 
-1. What the sender writes at each position: in the run, or (`looking="self"`) if it looked at that position alone, whose
-   stream it reads through its norm. The second is what each position offers, whoever takes it.
-2. Through the receiver's W_V and W_O, as if the receiver looked there alone; scales of norms and biases left out.
+1. What the sender writes at each position: in the run, or (`looking="self"`) if it attended only to that position,
+   whose stream it reads through its norm. The second is what each position offers, whoever takes it.
+2. Through the receiver's W_V and W_O, as if the receiver attended only there; scales of norms and biases left out.
 3. Onto the direction that tells two outputs apart.
 """
 
@@ -57,14 +57,14 @@ def attribution_through(
     memory: int | float | None = None,
     progress: Progress | bool | None = None,
 ) -> xr.DataArray:
-    """What a sender's output at each position says of the answer, behind a later receiver's OV circuit.
+    """What a sender's output at each position contributes to the answer, after a later receiver's OV circuit.
 
     Args:
         model: any model.
         prompts: prompts, texts, or token ids `[prompt pos]`.
         sender, receiver: `(layer, head)` or `"9.6"`.
-        looking: `"run"`: what the sender writes in the run; `"self"`: what it would write at each position if it looked
-            at that position alone.
+        looking: `"run"`: what the sender writes in the run; `"self"`: what it would write at each position if it
+            attended only to that position.
         outputs: two outputs; the direction speaks for the first and against the second.
         memory, progress: as in `patch`.
 
@@ -80,16 +80,16 @@ def attribution_through(
     if looking not in LOOKING:
         raise InputError(f"looking: expected 'run' or 'self', got {looking!r}")
     batch = model.prompts(prompts)
-    said = ov_matrices(model, [last])[0].apply(class_direction(model, outputs))
+    read = ov_matrices(model, [last])[0].apply(class_direction(model, outputs))
     layer, number = first
     w_o = rearrange(widened(model.weights.layers[layer].w_o), "d (head e) -> head e d", head=model.config.n_heads)
     ov = ov_matrices(model, [first])[0]
 
     def pick(key: Key, value: Tensor, rows: slice) -> Tensor:
         if looking == "run":  # without the output bias, which belongs to no head
-            return widened(value[:, :, number]) @ w_o[number] @ said
+            return widened(value[:, :, number]) @ w_o[number] @ read
         x = widened(value)
-        return x @ ov.left @ ov.right / norm_scale(model.config, x) @ said
+        return x @ ov.left @ ov.right / norm_scale(model.config, x) @ read
 
     key = ("z" if looking == "run" else "resid_pre", layer)
     table = read_sites(model, batch, [key], pick, memory, progress)[key]

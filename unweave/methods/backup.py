@@ -1,10 +1,10 @@
-"""Direct attribution with and without some heads, and the backup heads that stand in for them.
+"""Direct attribution with and without some heads, and the backup heads that replace them.
 
 Wang et al. 2022 (arXiv 2211.00593), section 3.4; McGrath et al. 2023 (arXiv 2307.15771). Steps:
 
 1. The clean run is made as it is, and with the heads knocked out.
 2. Each head's contribution to the logit difference is read off both, each with its own final norm's scale.
-3. Of the change, the part that the scale alone makes is what the heads' outputs of the second run say differently at
+3. The part of the change due to the scale: what the heads' outputs of the second run contribute differently at
    the two scales: `after - after at the scale before`. The rest is heads that write something else.
 4. A backup head is one whose rest is larger than a threshold and significantly different from 0 (adjusted for all heads
    that react), and that speaks for the answer afterwards.
@@ -86,7 +86,7 @@ def knockout_attribution(
 
     Returns:
         Contributions in logits `[prompt, run, layer, head]`, where `run` is `before`, `after`, `change` (after less
-        before), and `from scale`, the part of the change that the final norm's scale alone makes. Coordinates:
+        before), and `from scale`, the part of the change due to the final norm's scale. Coordinates:
         `scale_ratio[prompt]`, the scale after over the scale before; `total_before[prompt]` and `total_after[prompt]`,
         the logit differences.
 

@@ -64,7 +64,7 @@ def class_attribution(
     Returns:
         Logits `[prompt, component]`: `embed`, `pos_embed`, heads `0.0` …, `0_mlp` …, and `bias`, what output biases and
         the last norm's shift say. Coordinates along `prompt`: `total`, the model's own logit difference;
-        `probability`, of the first output where there are these two alone; `answer`.
+        `probability`, of the first output if there are only these two; `answer`.
 
     Raises:
         InputError: outputs or a role that there are not; prompts that do not fit the model.

@@ -1,7 +1,7 @@
 """Scores of every head on repeated random tokens: previous-token, duplicate-token and induction attention.
 
 Elhage et al. 2021 ("A Mathematical Framework for Transformer Circuits"), Olsson et al. 2022 (arXiv 2209.11895). A
-sequence is n random tokens and the same n again, behind a beginning-of-sequence token if the model's prompts have one:
+sequence is n random tokens and the same n again, after a beginning-of-sequence token if the model's prompts have one:
 many heads rest on it. The mean attention, with i = 0 … n - 1 counted without that token, is
 
     duplicate token   from n + i   to i        the same token, before

@@ -13,7 +13,7 @@ sequences):
     duplicate token, …  attention on repeated random tokens (`head_scores`, with `bos` as the prompts have it)
     growth, after       contribution gained, and had, when all name movers found are replaced by their mean at the end
 
-A head gets the first name whose rule holds; other names that hold too are listed beside it. What a rule reads of
+A head gets the first name whose rule holds; other names that hold too are listed with it. What a rule reads of
 contributions and effects (`EFFECTS`) must also be significantly different from 0, adjusted for the heads that meet the
 rule's other bounds. The subject suppressor is not of that paper: it looks at the subject, and writes against it. The
 rules state what a head does, not that the task needs it: test that by knocking out the groups.
@@ -102,7 +102,7 @@ class HeadTypeThresholds:
 class Rule:
     """A name, the role at which its heads act, and bounds of the measures: `(measure, least, most)`.
 
-    `shown` are measures that are listed beside those that are bounded.
+    `shown` are measures that are listed with those that are bounded.
     """
 
     name: str
@@ -115,11 +115,11 @@ class Rule:
         return all(least <= measures[name] <= most for name, least, most in self.bounds)
 
     def __str__(self) -> str:
-        said = []
+        parts = []
         for name, least, most in self.bounds:
             bound = f"{name} at least {least:g}" if most == math.inf else f"{name} at most {most:g}"
-            said.append(f"{bound} and significant" if name in EFFECTS else bound)
-        return f"{self.name}: {', '.join(said)}"
+            parts.append(f"{bound} and significant" if name in EFFECTS else bound)
+        return f"{self.name}: {', '.join(parts)}"
 
 
 def rules_of(limits: HeadTypeThresholds) -> tuple[Rule, ...]:
@@ -316,7 +316,7 @@ def _direct_and_indirect(pair: Contrast, each: Sequence[Options]) -> dict[str, x
     sides = zip((pair.prompts, pair.corrupted), each[:2], strict=True)
     clean, corrupted = (read_at(pair.model, side, [*heads, last], at, **options) for side, options in sides)
     whole = reading_of(pair.model, clean[last], pair.prompts)
-    # Of two names alone each lies as far from their mean as the other.
+    # Of only two names each lies as far from their mean as the other.
     parts = split_readings(pair.model, clean[last], pair.prompts) if len(candidates_of(pair.prompts)) > 2 else ()
 
     def written(reading: Reading, x: Mapping[Key, Tensor]) -> Float[Tensor, "prompt layer head"]:

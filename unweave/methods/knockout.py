@@ -2,7 +2,7 @@
 
 Wang et al. 2022 (arXiv 2211.00593) for means by template. Steps:
 
-1. `unweave.methods.replacement` makes the values that stand in.
+1. `unweave.methods.replacement` makes the values that replace them.
 2. Every head in turn: one sweep, whose donor has these values at the positions asked for. A list: one patch for each
    of its members. A list in the list is one patch of several, later ones seeing what the earlier ones changed.
 3. Scores become effects of the clean run: 0 is unharmed.

@@ -119,7 +119,7 @@ def additive_fit(
 
 
 def _grids(heads: Sequence[Head]) -> list[NodeGrid]:
-    """All heads at once, then each alone."""
+    """All heads at once, then each by itself."""
     single = [NodeGrid("z", layer, 1 + number, (head,)) for number, (layer, head) in enumerate(heads)]
     return [replace(single[0], offset=0, also=tuple(single[1:])), *single]
 

@@ -1,7 +1,7 @@
-"""A first-layer head's attention rebuilt from the embeddings: from tokens alone, and from tokens with their positions.
+"""A first-layer head's attention rebuilt from the embeddings: from only tokens, and from tokens with their positions.
 
 The first layer is run by itself, with weights taken away: the biases of queries and keys (and the shift of their norm),
-and for tokens alone the positions too, or the rotation. Each stream has its norm's own scale. Beside both stands the
+and for only tokens the positions too, or the rotation. Each stream has its norm's own scale. Next to both stands the
 model's own pattern, so that it can be seen what tokens, positions and biases have to do with it.
 """
 
@@ -85,7 +85,7 @@ def rebuilt_attention(
 
 
 def _bare(model: Model, positions: bool) -> Model:
-    """The first layer alone, without biases, and without positions if asked."""
+    """Only the first layer, without biases, and without positions if asked."""
     weights, first = model.weights, model.weights.layers[0]
     layer = replace(first, norm1=replace(first.norm1, bias=None), b_qkv=None)
     bare = replace(weights, layers=(layer,))

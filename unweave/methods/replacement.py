@@ -1,4 +1,4 @@
-"""What stands in for an activation that is knocked out.
+"""What replaces an activation that is knocked out.
 
     zero       nothing
     mean       the mean over prompts at each position
@@ -102,7 +102,7 @@ def replacement_of(how: str | Replacement, source: str | Prompts | None = None) 
     if source is None:
         return how if isinstance(how, Replacement) else Replacement(how)
     if isinstance(how, Replacement):
-        raise InputError("source: how= has its own; give Replacement(…, reference=…) alone")
+        raise InputError("source: how= has its own; give only Replacement(…, reference=…)")
     if isinstance(source, str) and source not in _SIDES:
         raise InputError(f"source: expected 'clean', 'corrupted' or prompts, got {source!r}")
     fill = Replacement(how, source)

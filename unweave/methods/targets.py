@@ -202,7 +202,7 @@ def _check_axes(config: Config, site: Site, wanted: Mapping[str, Sequence | None
     if site.name != "pattern" and ("q_pos" in wanted or "k_pos" in wanted):
         raise InputError(f"over: q_pos and k_pos are a pattern's axes; {site.name} has pos or role")
     if "k_pos" in wanted and "q_pos" not in wanted:
-        raise InputError("over: k_pos needs q_pos beside it: ('layer', 'head', 'q_pos', 'k_pos')")
+        raise InputError("over: k_pos needs q_pos too: ('layer', 'head', 'q_pos', 'k_pos')")
 
 
 def _coordinates(

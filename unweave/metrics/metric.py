@@ -25,7 +25,7 @@ class Metric(Protocol):
     """A score of each prompt's answer, from the logits at one role of each prompt.
 
     A metric states beforehand which vocabulary it reads, so that a sweep computes no other logit. It is a frozen value:
-    `score` depends on its arguments alone, and is called on rows in any order and number.
+    `score` depends only on its arguments, and is called on rows in any order and number.
 
         name              as it stands on plots: `logit difference`
         unit              `logits`, `nats`, `probability`, …
@@ -257,7 +257,7 @@ def Custom(  # noqa: N802
 
         years = uw.Custom(lambda logits, prompts: logits.softmax(-1)[:, later].sum(-1), "p(later year)", "probability")
 
-    Rows come in any order and number, so a score must depend on its own row alone. Reads the whole vocabulary. `name`
+    Rows come in any order and number, so a score must depend only on its own row. Reads the whole vocabulary. `name`
     and `unit` stand on figures, and `higher_is_better` says which scores are good. A `fn` that is a lambda cannot be
     pickled; one that is defined in a module can.
     """

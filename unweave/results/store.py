@@ -1,6 +1,6 @@
 """Results on disk: netCDF files that give back what was saved, to the bit.
 
-Any netCDF reader reads them; xarray alone gives values, coordinates and attributes. What netCDF cannot hold stands in
+Any netCDF reader reads them; xarray by itself gives values, coordinates and attributes. What netCDF cannot hold is in
 one more attribute, a line of JSON (unweave/results/encoding.py). The values carry checksums, so that a damaged file is
 refused, not read.
 """

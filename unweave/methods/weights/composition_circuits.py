@@ -109,10 +109,10 @@ def v_composition(
         InputError: a receiver in no later layer; outputs that there are not; positions that are not learned.
     """
     (s, r), rows = _ordered(model, sender, receiver), _sources(model, over)
-    said = ov_matrices(model, [r])[0].apply(class_direction(model, outputs))
+    read = ov_matrices(model, [r])[0].apply(class_direction(model, outputs))
     one = f"one logit for output {outputs[0]} against {outputs[1]}"
     attrs = V_COMPOSITION.attrs(one=one, **_pair_attrs(s, r))
-    return weights_to_xarray(model, _moved(model, s, rows) @ said, *_axes(rows, over, attrs))
+    return weights_to_xarray(model, _moved(model, s, rows) @ read, *_axes(rows, over, attrs))
 
 
 def mean_query(
@@ -157,7 +157,7 @@ def _sources(model: Model, over: str) -> Rows:
 
 
 def _moved(model: Model, sender: Head, rows: Rows) -> Float[Tensor, "row d_model"]:
-    """What the sender writes where it looks at each source alone."""
+    """What the sender writes if it attends only to each source."""
     ov = ov_matrices(model, [sender])[0]
     return widened(rows.x) @ ov.left @ ov.right
 

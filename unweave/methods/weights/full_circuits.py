@@ -4,7 +4,7 @@ Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits". Steps:
 
 1. Rows `x` for everything that the embeddings can say: the rows of W_E, those of W_pos, or both one below the other.
 2. QK: `x_q W_Q W_K^T x_k^T` times the score scale: how much a query at `x_q` asks for a key at `x_k`, were these rows
-   all that stands in the stream. OV: `x W_V W_O W_U`: what the head says of each output where it looks at `x` alone.
+   all of the stream. OV: `x W_V W_O W_U`: what the head contributes to each output if it attends only to `x`.
 3. A norm divides the stream by its scale, which depends on the whole stream; `norm_scale` stands for it (the mean over
    prompts of `uw.weights.norm_scales`, say). Scores are divided by it twice, outputs once.
 4. On demand, a softmax over the keys; over positions, a causal model masks later keys first.
@@ -240,7 +240,7 @@ def _axis(rows: Rows, dim: str, over: str) -> Mapping[str, Sequence]:
 
 
 def _numbers(rows: Rows, dim: str, over: str) -> Coords:
-    """Token ids and positions beside their names."""
+    """Token ids and positions next to their names."""
     return {} if over == "positions" else {f"{dim}_id": ((dim,), list(rows.numbers))}
 
 
