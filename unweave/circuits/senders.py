@@ -18,6 +18,7 @@ from typing import final
 
 import numpy as np
 import torch
+import xarray as xr
 from jaxtyping import Bool
 from torch import Tensor
 
@@ -85,8 +86,6 @@ class Senders:
     def _patch(
         self, pair: Contrast, receivers: str | Sequence[Node], senders: str | Sequence[Head], role: str
     ) -> xr.DataArray:
-        import xarray as xr
-
         effects = path_patch(pair, receivers, senders, at=role, memory=self.memory, progress=False)
         if role not in self.own:
             return effects
