@@ -48,6 +48,8 @@ _HOMES = {
     "attention": "unweave.methods.attention",
     "attribute": "unweave.methods.attribution",
     "logit_lens": "unweave.methods.attribution",
+    "attribution_patch": "unweave.methods.attribution_patch",
+    "edges": "unweave.methods.edges",
     "knockout": "unweave.methods.knockout",
     "Replacement": "unweave.methods.replacement",
     "test_prompt": "unweave.methods.one_prompt",
@@ -113,6 +115,8 @@ if TYPE_CHECKING:
     from unweave.methods.attention import attention as attention
     from unweave.methods.attribution import attribute as attribute
     from unweave.methods.attribution import logit_lens as logit_lens
+    from unweave.methods.attribution_patch import attribution_patch as attribution_patch
+    from unweave.methods.edges import edges as edges
     from unweave.methods.knockout import knockout as knockout
     from unweave.methods.one_prompt import test_prompt as test_prompt
     from unweave.methods.over_models import over_models as over_models

@@ -40,10 +40,12 @@ SECTIONS = (
 MODULES = (
     "unweave.methods.attention",
     "unweave.methods.attribution",
+    "unweave.methods.attribution_patch",
     "unweave.methods.attribution_through",
     "unweave.methods.backup",
     "unweave.methods.blind_spots",
     "unweave.methods.class_attribution",
+    "unweave.methods.edges",
     "unweave.methods.copying",
     "unweave.methods.head_types",
     "unweave.methods.head_scores",

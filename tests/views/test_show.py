@@ -172,12 +172,8 @@ def test_the_difference_of_two_results_is_no_patch(tmp_path: Path):
     # xarray keeps the attributes that both share, the method's name among them.
     pair = both(next(iter(FAMILIES)), "equal", "swap").contrast
     noise, denoise = (uw.patch(pair, "z", ("layer", "head"), way, progress=False) for way in ("noise", "denoise"))
-    sites = xr.Dataset({"z": noise, "again": noise})
-    for one, other in (
-        (noise, denoise),
-        (sites, xr.Dataset({"z": denoise, "again": denoise})),
-        (summary(noise), summary(denoise)),
-    ):
+    sites, others = (xr.Dataset({"z": one, "again": one}) for one in (noise, denoise))
+    for one, other in ((noise, denoise), (sites, others), (summary(noise), summary(denoise))):
         difference = one - other
         (first, *_) = blocks_of(difference)
         assert "Computed values" in first.title

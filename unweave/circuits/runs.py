@@ -25,7 +25,7 @@ from unweave.circuits.circuit import Circuit
 from unweave.circuits.halves import halves
 from unweave.engine.context import GivenDonor, PatchContext, context_of
 from unweave.engine.executor import Batch, Portion, Runs, Scores, WorkItem, execute
-from unweave.engine.memory import PORTION, budget_bytes, recording_bytes, row_budget
+from unweave.engine.memory import budget_bytes, recording_bytes, row_budget
 from unweave.engine.recording import Recording, sites_to_keep
 from unweave.engine.wavefront import EnteringRuns
 from unweave.engine.wavefront import Rows as RowsInFlight
@@ -120,7 +120,7 @@ class BaseRun:
         inputs = AttentionInputs.of(config, context.weights, tokens, lengths)
         self.recording = Recording(config, context.weights, recorder.kept, {}, inputs)
         stream = self.recording.stream(2 * config.n_layers)
-        scores = context.score(stream[torch.arange(len(prompts), device=device), self.read], number, PORTION)
+        scores = context.score(stream[torch.arange(len(prompts), device=device), self.read], number)
         # A run in which nothing is ablated is the model's own, to the bit.
         whole = ~self.counts(~self.mask).flatten(2).any(2).any(0)
         self.scores: Float[Tensor, " prompt"] = torch.where(whole, ablation.pair.clean_scores[number], scores)

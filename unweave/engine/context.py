@@ -19,6 +19,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from unweave.engine.memory import PORTION
 from unweave.metrics.contrast import Contrast
 from unweave.metrics.metric import Metric, logits_of
 from unweave.models.config import Config
@@ -170,7 +171,7 @@ class PatchContext:
         return spans
 
     def score(
-        self, stream: Float[Tensor, "run d_model"], prompt: Int[Tensor, " run"], portion: int
+        self, stream: Float[Tensor, "run d_model"], prompt: Int[Tensor, " run"], portion: int = PORTION
     ) -> Float[Tensor, " run"]:
         """Scores of runs of the prompts `prompt`, from their residual stream after the last block where it is read.
 

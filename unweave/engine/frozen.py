@@ -157,10 +157,7 @@ class FrozenPass:
     def inputs(self, layer: int, columns: Int[Tensor, " column"]) -> Float[Tensor, "row column"]:
         """What some columns of a layer's queries, keys and values read of the rows in flight."""
         self._settle()
-        whole = self.recording.weights.layers[layer]
-        weights = replace(
-            whole, w_qkv=whole.w_qkv[columns], b_qkv=None if whole.b_qkv is None else whole.b_qkv[columns]
-        )
+        weights = self.recording.weights.layers[layer].of_columns(columns)
         parts = [project(self.config, weights, self.x[rows]) for rows in self._chunks()]
         return torch.cat(parts) if parts else self.x.new_empty(0, len(columns))
 

@@ -20,7 +20,7 @@ from unweave.engine.executor import Scores, execute
 from unweave.engine.patches import patch_runs
 from unweave.errors import InputError
 from unweave.methods.effect_scale import EFFECT, MEANING
-from unweave.methods.targets import JointNodes, Over, ResultGrid, grid_of, grid_over, joints_of, shared_note
+from unweave.methods.targets import JointNodes, Over, ResultGrid, grid_of, grids_over, joints_of, shared_note
 from unweave.methods.to_xarray import finished, to_xarray
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.sites import PATCHABLE
@@ -103,15 +103,7 @@ def patch(
         Interrupted: Ctrl-C; `partial` holds the effects that were finished, NaN elsewhere.
     """
     check_pair(pair)
-    names = [sites] if isinstance(sites, str) else list(sites)
-    if not names:
-        raise InputError("sites: none was given; choose among resid_pre attn_out mlp_out z q k v pattern …")
-    config = pair.model.config
-    grids, n_runs = dict[str, ResultGrid](), 0
-    for name in names:
-        grid = grid_over(config, pair.prompts, name, over, n_runs)
-        if grids.setdefault(grid.patches[0].site, grid) is grid:
-            n_runs = grid.variants.stop
+    config, grids = pair.model.config, grids_over(pair.model.config, pair.prompts, sites, over)
     patches = [patch for grid in grids.values() for patch in grid.patches]
     scores = execute(patch_runs(context_of(pair, direction), patches), memory, progress, "patching")
     arrays = {

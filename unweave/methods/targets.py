@@ -107,6 +107,18 @@ def grid_over(config: Config, prompts: Prompts, name: str, over: Over, start: in
     return ResultGrid(coords, patches, tuple(sorted(coords, key=AXES.index)))
 
 
+def grids_over(config: Config, prompts: Prompts, sites: str | Sequence[str], over: Over) -> dict[str, ResultGrid]:
+    """Each of one or several sites over axes, by its name, the runs of all numbered on. Raises InputError for none."""
+    found, n_runs = dict[str, ResultGrid](), 0
+    for name in [sites] if isinstance(sites, str) else sites:
+        grid = grid_over(config, prompts, name, over, n_runs)
+        if found.setdefault(grid.patches[0].site, grid) is grid:
+            n_runs = grid.variants.stop
+    if not found:
+        raise InputError("sites: none was given; choose among resid_pre attn_out mlp_out z q k v pattern …")
+    return found
+
+
 def grid_of(
     config: Config,
     prompts: Prompts,

@@ -295,15 +295,21 @@ def mlp(
     config: Config, layer: LayerWeights, x: Float[Tensor, "*rows d_model"], tap: Tap = untapped, index: int = -1
 ) -> Float[Tensor, "*rows d_model"]:
     """One MLP half-layer, from the residual stream to what it writes."""
-    assert layer.w_in is not None
     assert layer.w_out is not None
+    return tap("mlp_out", index, F.linear(mlp_neurons(config, layer, x, tap, index), layer.w_out, layer.b_out))
+
+
+def mlp_neurons(
+    config: Config, layer: LayerWeights, x: Float[Tensor, "*rows d_model"], tap: Tap = untapped, index: int = -1
+) -> Float[Tensor, "*rows d_mlp"]:
+    """The activations of an MLP's neurons, from the residual stream."""
+    assert layer.w_in is not None
     hidden = F.linear(norm(config, layer.norm2, x), layer.w_in, layer.b_in)
     gate = hidden[..., : config.d_mlp]
     edited = tap("mlp_pre", index, gate)
     if edited is not gate:
         hidden = torch.cat([edited, hidden[..., config.d_mlp :]], dim=-1)
-    post = tap("mlp_post", index, activate(config, hidden))
-    return tap("mlp_out", index, F.linear(post, layer.w_out, layer.b_out))
+    return tap("mlp_post", index, activate(config, hidden))
 
 
 def half_block(

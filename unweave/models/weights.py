@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -58,6 +58,11 @@ class LayerWeights:
     b_out: Float[Tensor, " d_model"] | None
 
     __repr__ = abbreviated
+
+    def of_columns(self, columns: Int[Tensor, " column"]) -> "LayerWeights":
+        """The same, whose fused projection has only these columns."""
+        columns = columns.to(self.w_qkv.device)
+        return replace(self, w_qkv=self.w_qkv[columns], b_qkv=None if self.b_qkv is None else self.b_qkv[columns])
 
 
 @dataclass(frozen=True, eq=False, repr=False)

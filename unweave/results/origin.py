@@ -6,12 +6,10 @@ no digest is shown as computed values, without claims. Slices, means and other c
 """
 
 import hashlib
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import xarray
-
-    Array = TypeVar("Array", xarray.DataArray, xarray.Dataset)
 
 DIGEST = "digest"
 # What no longer holds of values computed from several results.
@@ -23,7 +21,7 @@ def stamped(array: "xarray.DataArray") -> "xarray.DataArray":
     return array.assign_attrs({DIGEST: hashlib.blake2b(array.values.tobytes(), digest_size=8).hexdigest()})
 
 
-def without_lost_claims(result: "Array") -> "Array":
+def without_lost_claims(result: Any) -> Any:
     """The result; of one that was computed from several, `computed values` are the quantity, and it has no method."""
     # Several sites say each for itself; an array and its summary have one set of attributes.
     parts = [result] if "mean" in getattr(result, "data_vars", ["mean"]) else [*result.data_vars.values()]

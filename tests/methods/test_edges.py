@@ -1,0 +1,201 @@
+"""Edges against the naive loop of hooks on the reference library's model, one forward pass an edge, and against others'
+figures; attribution patching against finite differences."""
+
+import json
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from jaxtyping import Float
+from torch import Tensor
+
+import unweave as uw
+from tests.oracle.both import Both, both
+from tests.oracle.hooks import Edit, Trace
+from tests.oracle.models import FAMILIES
+from tests.oracle.paths import Path as Route
+from tests.oracle.paths import frozen, received, run_kept
+from tests.oracle.sweeps import index_of, logit_difference, unpatched
+from unweave.nodes import read_node
+
+SMALL = 1e-6
+# Of each kind of sender and receiver some; the last edges of every model, too.
+EVERY = 11
+
+
+def sampled(edges: xr.DataArray) -> list[int]:
+    """Numbers of edges: every eleventh, and the last ones."""
+    return sorted({*range(0, edges.sizes["edge"], EVERY), *range(edges.sizes["edge"] - 4, edges.sizes["edge"])})
+
+
+def route(edges: xr.DataArray, number: int, role: str | None = None) -> Route:
+    """An edge as a path of the oracle: everything on the way is frozen, so that the change comes as it was sent."""
+    sender = read_node(str(edges["sender"].values[number]))
+    sends = ("embed", 0, None) if sender.site == "embed" else (sender.site, sender.layer, sender.part)
+    name, kind = str(edges["receiver"].values[number]), str(edges["input"].values[number])
+    reads = read_node(f"{kind} {name}" if kind else name)
+    receives = None if reads.site == "logits" else ((kind or "mlp_in", reads.layer, reads.part),)
+    return Route((sends,), receives, sends_at=role, live_mlps=False)
+
+
+def naive(asked: Both, path: Route, direction: str, share: float = 1.0) -> Float[Tensor, " prompt"]:
+    """The effect of an edge that is sent a share of the change, over that share."""
+    clean, corrupted = unpatched(asked.hf, asked.pair)
+    tokens, ours, theirs = (
+        (asked.pair.clean, clean, corrupted) if direction == "noise" else (asked.pair.corrupted, corrupted, clean)
+    )
+    score = logit_difference(asked.pair)
+    base, gap = score(ours.logits), (score(clean.logits) - score(corrupted.logits)).mean()
+    partly = Trace(theirs.logits, {key: own + share * (theirs.sites[key] - own) for key, own in ours.sites.items()})
+    read = {site for site, _, _ in path.receivers or ()}
+    second = run_kept(asked.hf, tokens, frozen(asked.hf, asked.pair, path, ours, partly), tuple(read))
+    if path.receivers is not None:
+        edits = [received(asked.hf, asked.pair, path, second, receiver) for receiver in path.receivers]
+        second = run_kept(asked.hf, tokens, edits, ())
+    return (score(second.logits) - base) / gap / share
+
+
+def responded(asked: Both, path: Route) -> Float[Tensor, " prompt"]:
+    """As `naive`, of the receiver's whole response, of which a small share goes on."""
+    clean, corrupted = unpatched(asked.hf, asked.pair)
+    score = logit_difference(asked.pair)
+    gap = (score(clean.logits) - score(corrupted.logits)).mean()
+    assert path.receivers is not None
+    ((kind, layer, _),) = path.receivers
+    second = run_kept(asked.hf, asked.pair.clean, frozen(asked.hf, asked.pair, path, clean, corrupted), (kind,))
+    site = "mlp_out" if kind == "mlp_in" else "z"
+    edit = received(asked.hf, asked.pair, path, second, path.receivers[0])
+    third = run_kept(asked.hf, asked.pair.clean, [edit], (site,))
+    own = clean.sites[site, layer]
+    partly = own + SMALL * (third.sites[site, layer] - own)
+    last = run_kept(asked.hf, asked.pair.clean, [Edit(site, layer, index_of(site), partly)], ())
+    return (score(last.logits) - score(clean.logits)) / gap / SMALL
+
+
+CASES = list(product(FAMILIES, (("noise", "equal", "swap"), ("denoise", "unequal", "ABC"))))
+
+
+@pytest.mark.parametrize(("family", "case"), CASES, ids=lambda value: value if isinstance(value, str) else value[0])
+def test_exact_edges_are_those_of_the_naive_loop(family: str, case: tuple[str, str, str]) -> None:
+    direction, lengths, corruption = case
+    asked = both(family, lengths, corruption)
+    found = uw.edges(asked.contrast, "exact", direction=direction, progress=False)
+    assert float(abs(found).max()) > 0.1
+    for number in sampled(found):
+        expected = naive(asked, route(found, number), direction)
+        np.testing.assert_allclose(found[:, number].values, expected.numpy(), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_edges_sent_at_a_role(family: str) -> None:
+    asked = both(family, "unequal", "swap")
+    role = "S2"
+    found = {how: uw.edges(asked.contrast, how, at=role, progress=False) for how in ("exact", "gradient")}
+    assert float(abs(found["exact"]).max()) > 0.05
+    for number in sampled(found["exact"])[::2]:
+        path = route(found["exact"], number, role)
+        np.testing.assert_allclose(found["exact"][:, number], naive(asked, path, "noise"), rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(found["gradient"][:, number], naive(asked, path, "noise", SMALL), atol=1e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_scores_are_the_derivatives_of_the_naive_loop(family: str) -> None:
+    asked = both(family, "equal", "swap")
+    gradient, local = (uw.edges(asked.contrast, how, progress=False) for how in ("gradient", "local"))
+    assert float(abs(gradient).max()) > 0.1
+    for number in sampled(gradient):
+        path = route(gradient, number)
+        np.testing.assert_allclose(gradient[:, number], naive(asked, path, "noise", SMALL), rtol=1e-3, atol=1e-5)
+        if path.receivers is not None:
+            np.testing.assert_allclose(local[:, number], responded(asked, path), rtol=1e-3, atol=1e-5)
+    to_logits = local["receiver"] == "logits"
+    exact = uw.edges(asked.contrast, "exact", receivers="logits", progress=False)
+    np.testing.assert_allclose(local[:, to_logits.values], exact, rtol=1e-9, atol=1e-12)
+
+
+def reference_name(edge: str) -> str:
+    """`a0.h1->a1.h0<q>` as unweave writes it."""
+
+    def end(text: str) -> str:
+        if text in ("input", "logits"):
+            return {"input": "embed"}.get(text, text)
+        return f"mlp {text[1:]}" if text[0] == "m" else text[1:].replace(".h", ".")
+
+    sender, receiver = edge.split("->")
+    head, _, kind = receiver.rstrip(">").partition("<")
+    return f"{end(sender)} -> {end(head)} {kind}".rstrip()
+
+
+@pytest.fixture(scope="module")
+def reference(shared_data: Path) -> tuple[dict, uw.Contrast]:
+    """Figures of another implementation, and the same question."""
+    file = json.loads((shared_data / "edges_reference.json").read_text())
+    shape = {name: file["config"][name] for name in ("n_layers", "n_heads", "d_model", "d_head", "d_mlp", "d_vocab")}
+    config = uw.small_config(**shape, n_ctx=file["config"]["n_ctx"], activation=file["config"]["activation"])
+    model = uw.load_model(shared_data / "models/edges_model.pt", config=config, dtype="float64", device="cpu")
+    clean = uw.Prompts.from_tokens(file["clean"], answers=file["answer"], wrong=file["wrong"])
+    return file, uw.Contrast(model, clean, uw.Prompts.from_tokens(file["corrupted"]), uw.LogitDiff())
+
+
+@pytest.mark.parametrize(
+    ("how", "theirs"),
+    [
+        ("exact", "exact"),
+        ("gradient", "EAP"),
+        ("integrated", "EAP-IG-inputs"),
+        ("integrated activations", "EAP-IG-activations"),
+        ("both ends", "clean-corrupted"),
+    ],
+)
+def test_scores_of_another_implementation(reference: tuple[dict, uw.Contrast], how: str, theirs: str) -> None:
+    file, pair = reference
+    expected = {reference_name(edge): score for edge, score in file["edges"][theirs].items()}
+    changes = uw.edges(pair, how, progress=False).mean("prompt") * pair.gap
+    assert set(changes["edge"].values) == set(expected)
+    # The file has twelve decimals.
+    np.testing.assert_allclose(changes.sel(edge=list(expected)), list(expected.values()), rtol=1e-9, atol=6e-13)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_gradients_of_a_senders_edges_sum_to_that_of_the_sender(family: str) -> None:
+    pair = both(family, "unequal", "swap").contrast
+    edges = uw.edges(pair, "gradient", progress=False)
+    heads = uw.attribution_patch(pair, "z", ("layer", "head"), "noise", progress=False)
+    layers = uw.attribution_patch(pair, "mlp_out", ("layer",), "noise", progress=False)
+    for name, group in edges.groupby("sender"):
+        node = read_node(str(name))
+        if node.site == "z":
+            np.testing.assert_allclose(group.sum("edge"), heads.sel(layer=node.layer, head=node.part), rtol=1e-9)
+        elif node.site == "mlp_out":
+            np.testing.assert_allclose(group.sum("edge"), layers.sel(layer=node.layer), rtol=1e-9)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("site", "over"),
+    [
+        ("z", ("layer", "head", "role")),
+        ("resid_pre", ("layer", "pos")),
+        ("pattern", ("layer", "head", "q_pos", "k_pos")),
+        ("k", ("head", "layer")),
+        ("mlp_post", ("layer", "neuron")),
+    ],
+)
+def test_attribution_patching_is_patching_to_first_order(family: str, site: str, over: tuple[str, ...]) -> None:
+    pair = both(family, "equal", "swap").contrast
+    predicted = uw.attribution_patch(pair, site, over, "noise", progress=False)
+    patched = uw.patch(pair, site, over, "noise", progress=False)
+    assert predicted.dims == patched.dims
+    assert all(predicted[name].equals(patched[name]) for name in patched.coords)
+    assert float(abs(predicted).max()) > 0.05
+    assert np.isfinite(predicted.values).all()
+    # A small share of the change has that share of the predicted effect.
+    whole = uw.attribution_patch(pair, site, {"layer": [1]}, "noise", progress=False)[:, 0]
+    own, donor = (pair.model.run(prompts, [site])[site, 1] for prompts in (pair.prompts, pair.corrupted))
+    run = pair.model.run(pair.prompts, edits=[uw.Edit(site, 1, own + SMALL * (donor - own))])
+    np.testing.assert_allclose(whole, (pair.metric(run) - pair.clean_scores) / pair.gap / SMALL, rtol=1e-3, atol=1e-5)
+    if "role" not in over:
+        others = [dim for dim in predicted.dims if dim not in ("prompt", "layer")]
+        np.testing.assert_allclose(predicted.sel(layer=1).sum(others), whole, rtol=1e-9, atol=1e-12)

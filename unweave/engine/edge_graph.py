@@ -1,0 +1,80 @@
+"""The graph of a model: what writes to the residual stream, what reads it, and which edges join them.
+
+    senders      embed (token and position embeddings together), each head, each MLP
+    receivers    each head's query; the key and the value of each key/value head; each MLP; the logits
+
+An edge joins a sender to every receiver that reads the stream after the sender has written to it: in a serial block a
+head to the MLP of its layer, in a parallel one not. A key or value that several query heads share is one receiver.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from unweave.models.config import Config
+from unweave.models.forward import Part, stage_read, stage_written
+from unweave.nodes import Node
+
+INPUTS = ("q", "k", "v")
+
+
+@dataclass(frozen=True)
+class EdgeGraph:
+    """Senders and receivers of a model, each in the order of the network."""
+
+    config: Config
+
+    @cached_property
+    def senders(self) -> tuple[Node, ...]:
+        config, found = self.config, [Node("embed")]
+        for layer in range(config.n_layers):
+            found += [Node("z", layer, head) for head in range(config.n_heads)]
+            found += [Node("mlp", layer)] if config.d_mlp else []
+        return tuple(found)
+
+    @cached_property
+    def receivers(self) -> tuple[Node, ...]:
+        config, found = self.config, []
+        shared = config.n_kv_heads < config.n_heads
+        for layer in range(config.n_layers):
+            found += [Node("q", layer, head) for head in range(config.n_heads)]
+            found += [Node(site, layer, head, kv=shared) for site in "kv" for head in range(config.n_kv_heads)]
+            found += [Node("mlp", layer)] if config.d_mlp else []
+        return (*found, Node("logits"))
+
+    def written(self, sender: Node) -> int:
+        """The first stage whose stream holds what a sender writes."""
+        return 0 if sender.site == "embed" else stage_written(self.config, _part(sender), sender.layer)
+
+    def read(self, receiver: Node) -> int:
+        """The stage whose stream a receiver reads; of the logits, the one after the last block."""
+        at_the_end = receiver.site == "logits"
+        return 2 * self.config.n_layers if at_the_end else stage_read(self.config, _part(receiver), receiver.layer)
+
+    def enters(self, receiver: Node) -> int:
+        """The stage before which a change of what a receiver reads is in the stream again."""
+        at_the_end = receiver.site == "logits"
+        return 2 * self.config.n_layers if at_the_end else stage_written(self.config, _part(receiver), receiver.layer)
+
+    @cached_property
+    def joined(self) -> Bool[Tensor, "sender receiver"]:
+        """Which senders are joined to which receivers."""
+        written = torch.tensor([self.written(sender) for sender in self.senders])
+        read = torch.tensor([self.read(receiver) for receiver in self.receivers])
+        return written[:, None] <= read
+
+
+def edge_name(sender: Node, receiver: Node) -> str:
+    """`20.0 -> 23.3 q`, as an edge prints; the key or value of a shared key/value head is `5.kv1 k`."""
+    return (
+        f"{sender.short} -> {receiver.short} {receiver.site}"
+        if receiver.site in INPUTS
+        else (f"{sender.short} -> {receiver.short}")
+    )
+
+
+def _part(node: Node) -> Part:
+    return "mlp" if node.site == "mlp_out" else "attention"
