@@ -49,6 +49,7 @@ _HOMES = {
     "attribute": "unweave.methods.attribution",
     "logit_lens": "unweave.methods.attribution",
     "attribution_patch": "unweave.methods.attribution_patch",
+    "curve": "unweave.circuits.edge_curve",
     "edges": "unweave.methods.edges",
     "knockout": "unweave.methods.knockout",
     "Replacement": "unweave.methods.replacement",
@@ -101,6 +102,7 @@ if TYPE_CHECKING:
     from unweave import tasks as tasks
     from unweave.circuits.circuit import Circuit as Circuit
     from unweave.circuits.circuit import Group as Group
+    from unweave.circuits.edge_curve import curve as curve
     from unweave.circuits.evaluate import EvaluationOptions as EvaluationOptions
     from unweave.circuits.evaluate import evaluate as evaluate
     from unweave.circuits.sketch import SketchOptions as SketchOptions

@@ -61,6 +61,7 @@ MODULES = (
     "unweave.methods.weights.copying_eigenvalues",
     "unweave.methods.weights.full_circuits",
     "unweave.circuits.completeness",
+    "unweave.circuits.edge_curve",
     "unweave.circuits.faithfulness",
     "unweave.circuits.minimality",
     "unweave.studies.palindrome.ablations",

@@ -1,7 +1,6 @@
 """Edges against the naive loop of hooks on the reference library's model, one forward pass an edge, and against others'
 figures; attribution patching against finite differences."""
 
-import json
 from itertools import product
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from torch import Tensor
 
 import unweave as uw
 from tests.oracle.both import Both, both
+from tests.oracle.edges_reference import edges_reference, reference_name
 from tests.oracle.hooks import Edit, Trace
 from tests.oracle.models import FAMILIES
 from tests.oracle.paths import Path as Route
@@ -115,28 +115,9 @@ def test_scores_are_the_derivatives_of_the_naive_loop(family: str) -> None:
     np.testing.assert_allclose(local[:, to_logits.values], exact, rtol=1e-9, atol=1e-12)
 
 
-def reference_name(edge: str) -> str:
-    """`a0.h1->a1.h0<q>` as unweave writes it."""
-
-    def end(text: str) -> str:
-        if text in ("input", "logits"):
-            return {"input": "embed"}.get(text, text)
-        return f"mlp {text[1:]}" if text[0] == "m" else text[1:].replace(".h", ".")
-
-    sender, receiver = edge.split("->")
-    head, _, kind = receiver.rstrip(">").partition("<")
-    return f"{end(sender)} -> {end(head)} {kind}".rstrip()
-
-
 @pytest.fixture(scope="module")
 def reference(shared_data: Path) -> tuple[dict, uw.Contrast]:
-    """Figures of another implementation, and the same question."""
-    file = json.loads((shared_data / "edges_reference.json").read_text())
-    shape = {name: file["config"][name] for name in ("n_layers", "n_heads", "d_model", "d_head", "d_mlp", "d_vocab")}
-    config = uw.small_config(**shape, n_ctx=file["config"]["n_ctx"], activation=file["config"]["activation"])
-    model = uw.load_model(shared_data / "models/edges_model.pt", config=config, dtype="float64", device="cpu")
-    clean = uw.Prompts.from_tokens(file["clean"], answers=file["answer"], wrong=file["wrong"])
-    return file, uw.Contrast(model, clean, uw.Prompts.from_tokens(file["corrupted"]), uw.LogitDiff())
+    return edges_reference(shared_data)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typer.exceptions import TyperException
 
 from unweave.cli.commands import (
     attribute,
+    edges,
     evaluate,
     knockout,
     lens,
@@ -38,6 +39,7 @@ for _name, _command in {
     "lens": lens.run,
     "attribute": attribute.run,
     "path": path.run,
+    "edges": edges.run,
     "knockout": knockout.run,
     "sketch": sketch.run,
     "evaluate": evaluate.run,

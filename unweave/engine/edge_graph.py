@@ -45,6 +45,10 @@ class EdgeGraph:
             found += [Node("mlp", layer)] if config.d_mlp else []
         return (*found, Node("logits"))
 
+    def receivers_of(self, layer: int) -> tuple[Node, ...]:
+        """A layer's queries, keys, values, and its MLP if it has one: in the order of the fused projection."""
+        return tuple(receiver for receiver in self.receivers if receiver.layer == layer)
+
     def written(self, sender: Node) -> int:
         """The first stage whose stream holds what a sender writes."""
         return 0 if sender.site == "embed" else stage_written(self.config, _part(sender), sender.layer)

@@ -57,7 +57,8 @@ def attribution_patch(
     arrays = {}
     for site, grid in grids.items():
         notes = shared_note(config, {site})
-        attrs = ATTRIBUTION_PATCHING.attrs(**measure_attrs("effect", direction), site=site, notes=notes)
+        says = {**measure_attrs("effect", direction), "quantity": "predicted effect", "site": site, "notes": notes}
+        attrs = ATTRIBUTION_PATCHING.attrs(**says)
         arrays[site] = to_xarray(pair, grid.table(changes), grid.axes, attrs, context.recipient)
     if isinstance(sites, str):
         return next(iter(arrays.values()))

@@ -38,9 +38,24 @@ from unweave.methods.to_xarray import finished, to_xarray
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.nodes import Node, listed, read_node
 from unweave.progress import Progress, shown
-from unweave.registry import THROUGH, Method, register
+from unweave.registry import THROUGH, Attrs, Claim, Method, register
 
-EDGES = register(Method("edges", THROUGH))
+EDGES = register(
+    Method(
+        "edges",
+        THROUGH,
+        claim=Claim(
+            does=("carries the answer", "carry the answer"),
+            change=("{act} this edge", "{act} these edges"),
+            restored=("patching", "restores"),
+            corrupted=("noising", "costs"),
+            against="{name} works against it ({size})",
+            none="No single edge carries the answer",
+        ),
+        asked=lambda says, dims: _asked(says),
+    )
+)
+SCORES = register(Method("edge scores", THROUGH, asked=lambda says, dims: _asked(says)))
 # Of each way to score edges, the path that its gradient is averaged over.
 PATHS = {
     "gradient": "recipient",
@@ -224,7 +239,9 @@ def _result(
     }
     coords = {name: (("edge",), values) for name, values in columns.items()} | (extra or {})
     direction = str(where["direction"])
-    attrs = EDGES.attrs(**{**measure_attrs("effect", direction), **where})
+    says = {**measure_attrs("effect", direction), **where}
+    predicted = {"quantity": "predicted effect"} if where["how"] in PATHS else {}
+    attrs = (SCORES if predicted else EDGES).attrs(**{**says, **predicted})
     names = [edge_name(*each) for each in ends]
     return to_xarray(pair, effects, {"edge": names}, attrs, pair.sides(direction)[0].prompts, coords)
 
@@ -260,3 +277,9 @@ def _numbers(graph: EdgeGraph, given: Nodes, known: Sequence[Node], argument: st
             raise InputError(f"{argument}: the model has no {str(missing[0])!r}; expected nodes such as {some}")
         numbers += [places[one] for one in nodes]
     return list(dict.fromkeys(numbers))
+
+
+def _asked(says: Attrs) -> str:
+    """How it was asked, in a line."""
+    ways = {"denoise": "clean values into the corrupted run", "noise": "corrupted values into the clean run"}
+    return f"{says['how']}: {ways[says['direction']]}, sent at {says['at']}"

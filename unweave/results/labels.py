@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 # Of each dimension of positions: the coordinate with the tokens there.
 TOKENS: Mapping[str, str] = {"pos": "token", "q_pos": "q_token", "k_pos": "k_token"}
 # What a cell is named by besides its dimensions, where a slice has left it behind.
-FIXED = ("layer", "head", "kv_head", "neuron", "part", "address", "pos", "role", "q_pos", "k_pos")
+FIXED = ("layer", "head", "kv_head", "neuron", "part", "address", "edge", "pos", "role", "q_pos", "k_pos")
 _HEADS = {"head": "{layer}.{head}", "kv_head": "{layer}.kv{kv_head}", "neuron": "{layer}.n{neuron}"}
-_ALONE = ("address", "component", "stage", "sender")
+_ALONE = ("address", "edge", "component", "stage", "sender")
 _PLACES = ("pos", "role", "q_pos", "k_pos")
 
 

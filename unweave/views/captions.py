@@ -244,7 +244,7 @@ def _words(table: "xarray.Dataset") -> dict[str, str]:
     whom = receivers_said(table.attrs.get("receivers", ["logits"]))
     through = "" if whom == "the logits" else f"through {whom}"
     return {
-        "noun": part or ("head" if "head" in dims else "sender" if "sender" in dims else "part"),
+        "noun": part or next((name for name in ("head", "sender", "edge") if name in dims), "part"),
         "its": f"its {part}" if part else "it",
         "their": f"their {part}" if part else "them",
         "instead": INSTEAD.get(str(table.attrs.get("how", "")), "another prompt's"),

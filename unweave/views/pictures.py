@@ -140,8 +140,8 @@ def _pictures(table: "xarray.Dataset", title: str, n: int) -> list[Block]:
         return [Figure(heatmap(table, x=head), title), Figure(bars(table, n=n or MOST_BARS))]
     if dims == {"layer", "part"}:
         return [Figure(lines(table, x="layer", series="part"), title)]
-    if dims == {"stage"}:
-        return [Figure(lines(table, x="stage"), title)]
+    if dims in ({"stage"}, {"share"}):
+        return [Figure(lines(table, x=dims.pop()), title)]
     if len(dims) == 1:
         return [Figure(bars(table, n=n or MOST_BARS), title)]
     return [_by_cells(table, dims, title, n)]

@@ -31,7 +31,7 @@ _EXTENTS = {
 }
 _NUMBERS = (*_EXTENTS, "part", "role")
 _UNITS = ("model", "layer", "head", "kv_head", "neuron", "part")
-_FIXED = (*_UNITS, "component", "stage", "address", "sender", "score", "run")
+_FIXED = (*_UNITS, "component", "stage", "address", "edge", "sender", "score", "run")
 _MOST_LISTED = 6
 # Of each attribute that a result is of: how it is told.
 _OF = {
