@@ -3,6 +3,7 @@ figures; attribution patching against finite differences."""
 
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -143,8 +144,8 @@ def test_scores_of_another_implementation(reference: tuple[dict, uw.Contrast], h
 def test_the_gradients_of_a_senders_edges_sum_to_that_of_the_sender(family: str) -> None:
     pair = both(family, "unequal", "swap").contrast
     edges = uw.edges(pair, "gradient", progress=False)
-    heads = uw.attribution_patch(pair, "z", ("layer", "head"), "noise", progress=False)
-    layers = uw.attribution_patch(pair, "mlp_out", ("layer",), "noise", progress=False)
+    heads: Any = uw.attribution_patch(pair, "z", ("layer", "head"), "noise", progress=False)
+    layers: Any = uw.attribution_patch(pair, "mlp_out", ("layer",), "noise", progress=False)
     for name, group in edges.groupby("sender"):
         node = read_node(str(name))
         if node.site == "z":
@@ -166,17 +167,19 @@ def test_the_gradients_of_a_senders_edges_sum_to_that_of_the_sender(family: str)
 )
 def test_attribution_patching_is_patching_to_first_order(family: str, site: str, over: tuple[str, ...]) -> None:
     pair = both(family, "equal", "swap").contrast
-    predicted = uw.attribution_patch(pair, site, over, "noise", progress=False)
+    predicted: Any = uw.attribution_patch(pair, site, over, "noise", progress=False)
     patched = uw.patch(pair, site, over, "noise", progress=False)
     assert predicted.dims == patched.dims
     assert all(predicted[name].equals(patched[name]) for name in patched.coords)
     assert float(abs(predicted).max()) > 0.05
     assert np.isfinite(predicted.values).all()
     # A small share of the change has that share of the predicted effect.
-    whole = uw.attribution_patch(pair, site, {"layer": [1]}, "noise", progress=False)[:, 0]
+    whole: Any = uw.attribution_patch(pair, site, {"layer": [1]}, "noise", progress=False)[:, 0]
     own, donor = (pair.model.run(prompts, [site])[site, 1] for prompts in (pair.prompts, pair.corrupted))
     run = pair.model.run(pair.prompts, edits=[uw.Edit(site, 1, own + SMALL * (donor - own))])
-    np.testing.assert_allclose(whole, (pair.metric(run) - pair.clean_scores) / pair.gap / SMALL, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(
+        whole, (uw.LogitDiff()(run, pair.prompts) - pair.clean_scores) / pair.gap / SMALL, rtol=1e-3, atol=1e-5
+    )
     if "role" not in over:
         others = [dim for dim in predicted.dims if dim not in ("prompt", "layer")]
         np.testing.assert_allclose(predicted.sel(layer=1).sum(others), whole, rtol=1e-9, atol=1e-12)

@@ -21,7 +21,6 @@ from unweave.engine.memory import forward_bytes
 from unweave.errors import InputError
 from unweave.models.forward import forward, mlp, norm, stage_read, stream_site
 from unweave.models.precision import without_autocast
-from unweave.models.prompts import Prompts
 from unweave.models.run import Key
 
 
@@ -36,17 +35,16 @@ class Gradients:
 @without_autocast
 def gradients(
     context: PatchContext,
-    side: Prompts,
     prompts: Sequence[int],
     keys: Iterable[Key],
     given: dict[Key, Tensor] | None = None,
 ) -> Gradients:
-    """The gradients at some sites of a run of `side`, with the values `given` at some of them.
+    """The gradients at some sites of the recipient's run, with the values `given` at some of them.
 
     Raises:
         InputError: the metric has no gradient.
     """
-    config, weights, given = context.config, context.weights, given or {}
+    config, weights, side, given = context.config, context.weights, context.recipient, given or {}
     wanted = dict.fromkeys(key for key in keys if key == ("embed", -1) or key not in given)
     last = ("resid_post", config.n_layers - 1)
     number = torch.tensor(list(prompts), device=weights.w_e.device)

@@ -80,7 +80,7 @@ def _predicted(
     with shown(progress, "attribution patching") as report:
 
         def run(prompts: range) -> None:
-            found = gradients(context, context.recipient, prompts, keys)
+            found = gradients(context, prompts, keys)
             donor = context.donor.values(config, weights, keys, prompts)
             for node in nodes:
                 key = (node.site, node.layer)

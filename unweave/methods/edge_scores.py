@@ -23,14 +23,13 @@ from einops import einsum
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from unweave.engine.context import PatchContext
+from unweave.engine.context import PatchContext, RunDonor
 from unweave.engine.edge_graph import INPUTS, EdgeGraph
 from unweave.engine.edges import Changes, Responses, changes_of, edge_bytes, record_edges, response_bytes, sent
 from unweave.engine.gradients import Gradients, at_inputs, gradient_bytes, gradients, keys_at_outputs
 from unweave.engine.memory import in_portions
 from unweave.engine.recording import Recording
 from unweave.models.precision import without_autocast
-from unweave.models.prompts import Prompts
 from unweave.models.run import Key
 from unweave.nodes import Node
 
@@ -67,7 +66,7 @@ def edge_scores(
 
     def run(prompts: range) -> None:
         batch = _Batch(context, graph, prompts, record_edges(graph, context, prompts), places, budget)
-        slopes = gradients(context, context.recipient, prompts, [*keys_at_outputs(graph), *outputs])
+        slopes = gradients(context, prompts, [*keys_at_outputs(graph), *outputs])
         made = [batch.gradient(batch.mean_slopes(path, steps, slopes))]
         made += [batch.local(slopes)] if local else []
         for table, part in zip(found, made, strict=False):
@@ -105,30 +104,30 @@ class _Batch:
         if path == "recipient":
             return at_inputs(self.context, self.graph, at_recipient)
         total, count = torch.zeros(()), 0
-        for side, given in self.points(path, steps):
-            found = gradients(self.context, side, self.prompts, keys_at_outputs(self.graph), given)
+        for given in self.points(path, steps):
+            found = gradients(self.context, self.prompts, keys_at_outputs(self.graph), given)
             total, count = total + at_inputs(self.context, self.graph, found), count + 1
         return total / count
 
-    def points(self, path: str, steps: int) -> Iterator[tuple[Prompts, dict[Key, Tensor]]]:
-        """Whose run each point's is, and what it is given."""
-        context = self.context
-        if path == "ends":
-            yield context.recipient, {}
-            yield context.donor.prompts, {}
-            return
-        weights, number = context.weights, list(self.prompts)
-        embedded = [weights.w_e[side.tokens[number]] for side in (context.donor.prompts, context.recipient)]
+    def points(self, path: str, steps: int) -> Iterator[dict[Key, Tensor]]:
+        """What the recipient's run is given at each point."""
+        context, recording, number = self.context, self.recording, list(self.prompts)
+        assert isinstance(context.donor, RunDonor)
+        sides = context.donor.prompts, context.recipient
+        embedded = [context.weights.w_e[side.tokens[number]] for side in sides]
         ends = {("embed", -1): (embedded[0], embedded[1])}
         if path == "activations":
-            keys = [("embed", -1)]
             for layer in range(self.graph.config.n_layers):
-                keys += [("z", layer), *([("mlp_out", layer)] if self.graph.config.d_mlp else [])]
-            recording = self.recording
-            ends |= {key: (recording.donor[key], recording.recipient[key]) for key in keys[1:]}
+                for site in ("z", "mlp_out") if self.graph.config.d_mlp else ("z",):
+                    ends[site, layer] = recording.donor[site, layer], recording.recipient[site, layer]
+        shares = {
+            "ends": [0.0, 1.0],
+            "inputs": [step / steps for step in range(steps)],
+            "activations": [(step + 1) / steps for step in range(steps)],
+        }[path]
         for key, (donor, own) in ends.items():
-            for step in range(1, steps + 1) if path == "activations" else range(steps):
-                yield context.recipient, {key: donor + step / steps * (own - donor)}
+            for share in shares:
+                yield {key: donor + share * (own - donor)}
 
     def gradient(self, slopes: Float[Tensor, "prompt receiver pos d_model"]) -> Table:
         """Changes times gradients."""

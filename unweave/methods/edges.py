@@ -17,7 +17,7 @@ Gradients misjudge single edges badly: in SmolLM2-135M on indirect objects, `emb
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -120,7 +120,7 @@ def edges(
     chosen = _chosen(graph, senders, receivers)
     context = context_of(pair, direction)
     places = None if at is None else pair.prompts.role(at).cpu()
-    where = {"direction": direction, "at": at or "all positions", "how": how}
+    where: dict[str, str | int] = {"direction": direction, "at": at or "all positions", "how": how}
     if how == "exact":
         return _exact(pair, context, graph, chosen, places, where, memory, progress)
     scores = _scored(context, graph, places, how, steps, memory, progress)
@@ -186,7 +186,7 @@ def _exact(
     graph: EdgeGraph,
     chosen: Int[Tensor, "edge 2"],
     places: Int[Tensor, " prompt"] | None,
-    where: dict[str, str | int],
+    where: Mapping[str, str | int],
     memory: int | float | None,
     progress: Progress | bool | None,
     extra: dict | None = None,
@@ -226,7 +226,7 @@ def _result(
     graph: EdgeGraph,
     chosen: Int[Tensor, "edge 2"],
     effects: Float[Tensor, "prompt edge"],
-    where: dict[str, str | int | float],
+    where: Mapping[str, str | int | float],
     extra: dict | None = None,
 ) -> xr.DataArray:
     ends = [(graph.senders[sender], graph.receivers[receiver]) for sender, receiver in chosen.tolist()]

@@ -121,8 +121,8 @@ def summaries(
     if isinstance(result, (xr.DataTree, xr.Dataset)) and not is_summary(result):
         return {name: child.to_dataset() for name, child in summary(result, dim).children.items()}
     if isinstance(result, (xr.DataArray, xr.Dataset)):
-        result = without_lost_claims(result)
-        return {str(result.attrs.get("site", getattr(result, "name", None) or "")): summary(result, dim)}  # pyright: ignore[reportReturnType]
+        whole = without_lost_claims(result)
+        return {str(whole.attrs.get("site", getattr(whole, "name", None) or "")): summary(whole, dim)}  # pyright: ignore[reportReturnType]
     if isinstance(result, Mapping) and result:
         return {name: next(iter(summaries(one, dim).values())) for name, one in result.items()}
     raise InputError(f"result: expected a result of a method, or several by name, got {type(result).__name__}")

@@ -51,13 +51,21 @@ def run(
 
     output.check_file(out)
     budget = reading.memory(memory)
-    ends = {
-        name: None if text is None else reading.names(text, f"--{name}")
-        for name, text in (("senders", senders), ("receivers", receivers))
-    }
+    sends = None if senders is None else reading.names(senders, "--senders")
+    receives = None if receivers is None else reading.names(receivers, "--receivers")
     pair = question.contrast()
     try:
-        result = edges(pair, how, direction=direction, **ends, at=at, verify=verify, control=control, memory=budget)
+        result = edges(
+            pair,
+            how,
+            direction=direction,
+            senders=sends,
+            receivers=receives,
+            at=at,
+            verify=verify,
+            control=control,
+            memory=budget,
+        )
     except Interrupted as stop:
         raise output.kept(stop, out or Path("edges.nc")) from None
     output.give(result, out, top)
