@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import unweave as uw
-from unweave.metrics.protocol import Metric
+from unweave.metrics.metric import Metric
 from unweave.models.config import Config
 from unweave.models.state_dict import shapes_of, weights_from_state_dict
 

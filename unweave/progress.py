@@ -18,6 +18,11 @@ def shown(progress: Progress | bool | None, title: str) -> Iterator[Progress | N
         yield from _bar(title)
 
 
+def part(report: Progress | None, number: int, of: int) -> Progress | bool:
+    """What one job, of `of` that take alike, reports to: `progress=part(report, 0, 3)`."""
+    return False if report is None else lambda done, total: report(number * total + done, of * total)
+
+
 def _bar(title: str) -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn

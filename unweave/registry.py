@@ -62,7 +62,6 @@ MODULES = (
     "unweave.methods.weights.copying_eigenvalues",
     "unweave.methods.weights.full_circuits",
     "unweave.circuits.completeness",
-    "unweave.circuits.curve",
     "unweave.circuits.edge_curve",
     "unweave.circuits.faithfulness",
     "unweave.circuits.minimality",

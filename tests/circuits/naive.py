@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from unweave.circuits.circuit import Circuit
-from unweave.metrics.contrast import Contrast, read_logits
+from unweave.metrics.contrast import Contrast
+from unweave.metrics.metric import read_logits
 from unweave.models.prompts import Prompts
 from unweave.models.run import Edit
 from unweave.nodes import Head

@@ -10,7 +10,7 @@ from tests.circuits.made import CIRCUIT, made_pair
 from tests.readers import unchecked
 from tests.tiny import tiny_model
 from unweave.circuits.circuit import Circuit, Group
-from unweave.circuits.published import PUBLISHED
+from unweave.circuits.files import PUBLISHED
 from unweave.errors import InputError
 from unweave.nodes import Edge
 

@@ -11,11 +11,11 @@ from tests.circuits.naive import Naive
 from tests.circuits.test_sketch import pair as sketch_pair
 from unweave.circuits.ablation import ablation_of
 from unweave.circuits.circuit import Circuit, Group
-from unweave.circuits.curve import EVERY_SIZE, ordered, sizes_of
 from unweave.circuits.evaluate import EvaluationOptions, evaluate
+from unweave.circuits.faithfulness import EVERY_SIZE, ordered, sizes_of
 from unweave.circuits.halves import halves
 from unweave.circuits.runs import CircuitRuns
-from unweave.nodes import Head
+from unweave.nodes import Head, read_node
 
 N = 12
 CIRCUIT = Circuit(
@@ -39,16 +39,12 @@ def curve_of(pair: uw.Contrast, circuit: Circuit = CIRCUIT, best: int = 3) -> xr
     return evaluate(circuit, pair, effort=effort, progress=False)["curve"].to_dataset()
 
 
-def heads_of(text: str) -> list[Head]:
-    return [(int(layer), int(head)) for layer, head in (name.split(".") for name in text.split())]
-
-
 def test_scores_are_those_of_the_first_heads_and_of_the_others(pair: uw.Contrast, naive: Naive) -> None:
     table, measured = curve_of(pair), halves(pair.prompts)[1]
     assert table["size"].values.tolist() == list(range(7))
     for size in range(7):
         row = table.sel(size=size)
-        first = heads_of(row["members"].item())
+        first = [read_node(name).head for name in table.attrs["members"][str(size)]]
         assert len(first) == size
         rest = [head for head in CIRCUIT.heads if head not in first]
         only, without = naive.circuit(CIRCUIT, rest)[measured], naive.circuit(CIRCUIT, first)[measured]

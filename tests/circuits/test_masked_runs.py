@@ -10,11 +10,10 @@ from tests.circuits.made import CIRCUIT, made_pair, of_template
 from tests.circuits.naive import Naive
 from tests.scarce import Products
 from tests.tiny import Kind
-from unweave.circuits import masked_runs
+from unweave.circuits import runs as masked_runs
 from unweave.circuits.ablation import NOTHING, Kept, ablation_of
 from unweave.circuits.circuit import Circuit, Group
-from unweave.circuits.masked_runs import MaskedRuns
-from unweave.circuits.runs import CircuitRuns
+from unweave.circuits.runs import CircuitRuns, MaskedRuns
 from unweave.engine.memory import RowBudget
 from unweave.nodes import Head
 
@@ -130,7 +129,7 @@ def test_scores_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     runs = CircuitRuns(CIRCUIT, ablation_of(CIRCUIT, pair))
     asked: list[int] = []
     scores = runs.own.scores
-    monkeypatch.setattr(runs.own, "scores", lambda kept, of: asked.append(len(kept)) or scores(kept, of))
+    monkeypatch.setattr(runs.own, "scores", lambda kept, *more: asked.append(len(kept)) or scores(kept, *more))
     first = runs.circuit_without([[(2, 0)], [(2, 0)], [(1, 3)]])
     again = runs.circuit_without([[(1, 3)], [(2, 0)]])
     assert asked == [2, 0]

@@ -4,7 +4,6 @@ import xarray as xr
 
 import unweave as uw
 from unweave.circuits.circuit import Group
-from unweave.circuits.naming import named
 from unweave.methods.head_types import HeadTypes, HeadTypeThresholds, NamedHead, rules_of
 from unweave.nodes import Edge
 
@@ -33,7 +32,7 @@ CIRCUIT = uw.Circuit(
 
 
 def test_heads_move_to_the_groups_that_say_what_they_do() -> None:
-    found = named(CIRCUIT, roles(h9_2="negative name mover", h9_1="name mover", h9_0="name mover", h5_0="induction"))
+    found = CIRCUIT.named(roles(h9_2="negative name mover", h9_1="name mover", h9_0="name mover", h5_0="induction"))
     assert found.groups == (
         Group("name mover", ((9, 0), (9, 1)), ("end",)),
         Group("negative name mover", ((9, 2),), ("end",)),
@@ -44,7 +43,7 @@ def test_heads_move_to_the_groups_that_say_what_they_do() -> None:
 
 
 def test_naming_changes_no_claim() -> None:
-    found = named(CIRCUIT, roles(h9_1="name mover", h7_0="S-inhibition", h6_0="duplicate token"))
+    found = CIRCUIT.named(roles(h9_1="name mover", h7_0="S-inhibition", h6_0="duplicate token"))
     assert (found.edges, found.minimality, found.model, found.notes) == (
         CIRCUIT.edges,
         CIRCUIT.minimality,
@@ -58,23 +57,23 @@ def test_naming_changes_no_claim() -> None:
 
 
 def test_a_name_needs_the_role_where_it_holds() -> None:
-    found = named(CIRCUIT, roles(h5_0="S-inhibition", h6_0="S-inhibition, duplicate token"))
+    found = CIRCUIT.named(roles(h5_0="S-inhibition", h6_0="S-inhibition, duplicate token"))
     assert found.group_of((5, 0)).name == "level 2 @S2"
     assert found.group_of((6, 0)).name == "duplicate token"
 
 
 def test_one_name_at_different_roles_is_two_groups() -> None:
-    found = named(CIRCUIT, roles(h5_0="induction", h7_0="induction"))
+    found = CIRCUIT.named(roles(h5_0="induction", h7_0="induction"))
     assert found.group_of((5, 0)) == Group("induction @S2", ((5, 0),), ("S2",))
     assert found.group_of((7, 0)) == Group("induction @S2 end", ((7, 0),), ("S2", "end"))
 
 
 def test_without_names_nothing_changes_and_strangers_are_not_added() -> None:
-    assert named(CIRCUIT, roles()) == CIRCUIT
-    assert named(CIRCUIT, roles(h1_1="name mover", h9_0="other")) == CIRCUIT
+    assert CIRCUIT.named(roles()) == CIRCUIT
+    assert CIRCUIT.named(roles(h1_1="name mover", h9_0="other")) == CIRCUIT
 
 
 def test_a_group_that_counts_everywhere_takes_any_name() -> None:
     everywhere = uw.Circuit((Group("level 1", ((9, 0), (5, 0))),))
-    found = named(everywhere, roles(h9_0="name mover", h5_0="induction"))
+    found = everywhere.named(roles(h9_0="name mover", h5_0="induction"))
     assert [(group.name, group.roles) for group in found.groups] == [("name mover", "all"), ("induction", "all")]

@@ -5,9 +5,8 @@ import torch
 
 import unweave as uw
 from tests.tiny_folder import write_tiny_folder
-from unweave.circuits.ablation import ablation_of
+from unweave.circuits.ablation import PER_TEMPLATE, ablation_of, reference_prompts
 from unweave.circuits.circuit import Circuit, Group
-from unweave.circuits.reference import PER_TEMPLATE, reference_prompts
 from unweave.errors import InputError
 from unweave.metrics.contrast import Contrast
 

@@ -166,7 +166,7 @@ def test_a_screen_leaves_out_only_what_is_small_where_it_was_tried():
     whole = uw.path_patch(asked, receivers, at="S2")
     screened = Senders(asked, threshold, 3).effects(receivers, "S2")
     assert screened.dims == whole.dims
-    assert screened.attrs == whole.attrs
+    assert {**screened.attrs, "digest": ""} == {**whole.attrs, "digest": ""}
     tried = abs(whole.values[[0, 6, 11]]).max(0)
     likely = tried >= threshold / 2
     assert likely.any()

@@ -7,7 +7,7 @@ import unweave as uw
 from unweave.circuits.ablation import ablation_of
 from unweave.circuits.circuit import Circuit, Group
 from unweave.circuits.runs import CircuitRuns
-from unweave.metrics.contrast import read_logits
+from unweave.metrics.metric import read_logits
 
 CIRCUIT = Circuit(
     (

@@ -9,8 +9,8 @@ import xarray as xr
 import unweave as uw
 from tests.cli.command import Command, one_line
 from unweave.circuits import evaluate as evaluating
+from unweave.circuits.ablation import reference_prompts
 from unweave.circuits.circuit import Group
-from unweave.circuits.reference import reference_prompts
 
 FEW = ["--controls", 1, "--best", 1, "--subsets", 1, "--searches", 1, "--steps", 1]
 EFFORT = uw.EvaluationOptions(controls=1, best=1, subsets=1, searches=1, steps=1)

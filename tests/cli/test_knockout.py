@@ -31,7 +31,7 @@ def test_what_is_listed_goes_one_by_one_and_what_is_joined_together(
     targets = ["1.1", ["q 2.0", "1.2", "mlp 1"], "mlp 0", "layer 1"]
     expected = uw.knockout(pair, targets, "mean", ("S2", "end"), source="clean")
     assert loaded("without.nc").identical(expected)
-    assert "# replaced by: mean of the clean prompts, at S2 end" in run.out
+    assert "# replaced by: mean of the clean prompts, at S2, end" in run.out
     assert ask(run, folder, "--heads", "1.1, q 2.0", "--measure", "change") == 0
     assert loaded("without.nc").identical(uw.knockout(pair, ["1.1", "q 2.0"], measure="change"))
 

@@ -10,7 +10,7 @@ import torch
 import unweave as uw
 from tests.oracle.both import both
 from tests.tiny import tiny_model, tiny_pair
-from unweave.engine import donors
+from unweave.engine import context
 from unweave.models import cache_policy
 
 MODELS = ["llama-grouped", "gpt2", "neox-parallel", "neox-serial"]
@@ -46,7 +46,7 @@ def test_cached_activations_give_the_numbers_of_runs_made_again(
 ) -> None:
     pair = both(name, "unequal", "ABC").contrast
     expected = CACHED[ask](uncached(pair, monkeypatch))
-    monkeypatch.setattr(donors, "run_model", None)  # a prompt that is run again is an error
+    monkeypatch.setattr(context, "run_model", None)  # a prompt that is run again is an error
     np.testing.assert_allclose(CACHED[ask](pair), expected, rtol=0, atol=1e-12)
 
 

@@ -15,8 +15,7 @@ from tests.tiny import N_LAYERS, tiny_model, tiny_pair
 from unweave.engine import memory
 from unweave.engine.context import context_of
 from unweave.engine.executor import execute
-from unweave.engine.grid import JointPatch, NodeGrid
-from unweave.engine.patches import PatchRuns
+from unweave.engine.patches import NodeGrid, patch_runs
 from unweave.metrics.contrast import Contrast
 
 HEAD_SITES = ["z", "q", "k", "v", "pattern"]
@@ -140,8 +139,8 @@ def test_an_interrupt_keeps_what_was_finished():
 def test_scores_are_continued_and_cut_into_shards(monkeypatch):
     """What is done is not run again, whoever did it."""
     pair = tiny_pair(tiny_model("gpt2"))
-    grids: list[NodeGrid | JointPatch] = [NodeGrid("z", layer, 4 * layer, (0, 1, 2, 3)) for layer in range(N_LAYERS)]
-    runs = PatchRuns(context_of(pair, "denoise"), grids)
+    grids: list[NodeGrid] = [NodeGrid("z", layer, 4 * layer, (0, 1, 2, 3)) for layer in range(N_LAYERS)]
+    runs = patch_runs(context_of(pair, "denoise"), grids)
     whole = execute(runs, progress=False)
     first = execute(runs, 1000, stopping(12))
     assert first.stopped

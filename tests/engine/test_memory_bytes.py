@@ -11,7 +11,7 @@ import xarray as xr
 import unweave as uw
 from tests.held import most_held
 from tests.small import random_model
-from unweave.metrics.protocol import Metric
+from unweave.metrics.metric import Metric
 from unweave.models import cache_policy
 
 N_PROMPTS, N_POS, BUDGET = 8, 24, 2**18

@@ -1,6 +1,7 @@
 """What methods read as runs pass: the same numbers in batches of any size, and no more held than was allowed."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -11,29 +12,47 @@ from tests.held import most_held
 from tests.small import random_model
 from tests.tiny import tiny_model, tiny_pair
 
-READS: dict[str, Callable[[uw.Contrast, int | None], xr.DataArray | xr.Dataset]] = {
-    "lens": lambda pair, memory: uw.logit_lens(pair, memory=memory),
-    "lens, own norm": lambda pair, memory: uw.logit_lens(pair, norm="own", memory=memory),
-    "components": lambda pair, memory: uw.attribute(pair, memory=memory),
-    "layers": lambda pair, memory: uw.attribute(pair, "layer", memory=memory),
-    "heads": lambda pair, memory: uw.attribute(pair, "head", prompts="corrupted", memory=memory),
-    "neurons": lambda pair, memory: uw.attribute(pair, "neuron", memory=memory),
-    "attention": lambda pair, memory: uw.attention(pair, ["2.1", "0.3"], memory=memory),
-    "roles": lambda pair, memory: uw.heads.role_attention(pair, memory=memory),
-    "roles by value": lambda pair, memory: uw.heads.role_attention(pair, by_value=True, memory=memory),
-    "contributions": lambda pair, memory: uw.heads.attention_contribution(
-        pair, ["S1", "S2"], by_value=True, memory=memory
+READS: dict[str, Callable[..., xr.DataArray | xr.Dataset]] = {
+    "lens": uw.logit_lens,
+    "lens, own norm": partial(uw.logit_lens, norm="own"),
+    "components": uw.attribute,
+    "layers": partial(uw.attribute, by="layer"),
+    "heads": partial(uw.attribute, by="head", prompts="corrupted"),
+    "neurons": partial(uw.attribute, by="neuron"),
+    "attention": partial(uw.attention, heads=["2.1", "0.3"]),
+    "roles": uw.heads.role_attention,
+    "roles by value": partial(uw.heads.role_attention, by_value=True),
+    "contributions": partial(uw.heads.attention_contribution, roles=["S1", "S2"], by_value=True),
+    "without heads": partial(uw.heads.knockout_attribution, knocked_out=["0.1", "mlp 1"], at=["S2", "end"]),
+    "backup heads": partial(uw.heads.backup_heads, knocked_out=["0.1", "1.2"], how="resample"),
+}
+# Of a model and prompts, or of the model.
+OF_PROMPTS: dict[str, Callable[..., xr.DataArray]] = {
+    "classes": uw.classifier.class_attribution,
+    "norm scales": uw.weights.norm_scales,
+    "through a head": partial(uw.classifier.attribution_through, sender="0.1", receiver="1.2"),
+    "offered to a head": partial(uw.classifier.attribution_through, sender="0.1", receiver="1.2", looking="self"),
+    "rebuilt": partial(uw.classifier.rebuilt_attention, head="0.1"),
+    "single changes": lambda model, prompts, **how: uw.classifier.blind_spots(
+        model, prompts, 3, (prompts.tokens + 1) % 23, **how
     ),
-    "classes": lambda pair, memory: uw.classifier.class_attribution(pair.model, pair.prompts, memory=memory),
-    "norm scales": lambda pair, memory: uw.weights.norm_scales(pair.model, pair.prompts, memory=memory),
+    "head scores": lambda model, _, **how: uw.heads.head_scores(model, 3, 4, bos=False, **how),
+    "a query": lambda model, prompts, **how: xr.DataArray(uw.weights.mean_query(model, prompts, "1.0", **how)),
+}
+READS |= {
+    name: lambda pair, read=read, **how: read(pair.model, pair.prompts, **how) for name, read in OF_PROMPTS.items()
 }
 
 
 @pytest.mark.parametrize("name", READS)
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "gpt_neox"])
 def test_one_prompt_at_a_time_gives_the_same_numbers(kind, name: str) -> None:
-    pair = tiny_pair(tiny_model(kind))
-    xr.testing.assert_allclose(READS[name](pair, 1), READS[name](pair, None), rtol=0, atol=1e-12)
+    pair, seen = tiny_pair(tiny_model(kind)), []
+    read = READS[name](pair, memory=1, progress=lambda done, total: seen.append(done / total))
+    xr.testing.assert_allclose(read, READS[name](pair), rtol=0, atol=1e-12)
+    assert seen == sorted(seen)
+    assert seen[-1] == 1
+    assert len(seen) >= 3
 
 
 def test_memory_is_checked() -> None:
@@ -66,12 +85,13 @@ SITES = {
     "roles": N_HEADS * N_POS,
     "roles by value": N_HEADS * N_POS,
     "contributions": N_HEADS * N_POS,
+    "without heads": 2 * D_MODEL,
 }
 
 
 @pytest.mark.parametrize("name", SITES)
 def test_no_more_is_held_than_was_allowed(long: uw.Contrast, name: str) -> None:
     result = N_PROMPTS * N_LAYERS * D_MLP * 8 if name == "neurons" else 0
-    held = most_held(lambda: READS[name](long, ALLOWED))
+    held = most_held(lambda: READS[name](long, memory=ALLOWED))
     assert WHOLE * SITES[name] > 4 * ALLOWED
     assert held < 1.5 * ALLOWED + result

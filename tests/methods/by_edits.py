@@ -8,7 +8,7 @@ from torch import Tensor
 
 import unweave as uw
 from tests.oracle.sweeps import within
-from unweave.metrics.contrast import read_logits
+from unweave.metrics.metric import read_logits
 from unweave.models.sites import SITES, n_heads_at
 
 Head = tuple[int, int]

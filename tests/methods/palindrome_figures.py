@@ -18,7 +18,7 @@ import unweave as uw
 from tests.methods import palindromes
 from unweave.methods.weights.composition import composition_baseline
 from unweave.methods.weights.head_matrices import class_direction
-from unweave.metrics.contrast import read_logits
+from unweave.metrics.metric import read_logits
 from unweave.tasks.palindromes import draw_palindromes, framed
 
 MANY = "ds10000_seed43"

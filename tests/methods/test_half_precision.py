@@ -16,7 +16,7 @@ import xarray as xr
 import unweave as uw
 from tests.tiny import D_MODEL, D_VOCAB, N_HEADS, tiny_model
 from unweave.circuits.circuit import Group
-from unweave.metrics.protocol import Metric
+from unweave.metrics.metric import Metric
 from unweave.models.forward import forward, unembed
 from unweave.models.weights import LayerWeights, NormWeights
 

@@ -10,7 +10,7 @@ import xarray as xr
 import unweave as uw
 from tests.readers import unchecked
 from tests.tiny import D_HEAD, D_MODEL, N_HEADS, N_LAYERS, tiny_model, tiny_pair
-from unweave.methods.replacement import replaced_values
+from unweave.methods.replacement import replacing
 from unweave.models.run import Edit
 
 
@@ -33,10 +33,10 @@ def test_every_head_in_turn_is_a_table_and_a_list_is_named():
     heads = uw.knockout(pair)
     assert heads.dims == ("prompt", "layer", "head")
     assert heads.attrs["method"] == "knockout"
-    assert (heads.attrs["how"], heads.attrs["at"], heads.attrs["source"]) == ("zero", "all positions", "")
+    assert (heads.attrs["how"], heads.attrs["at"], heads.attrs["source"]) == ("zero", [], "")
     listed = uw.knockout(pair, [(1, 2), "q 0.3", "mlp 2"], "mean", at=["S1", "end"])
     assert listed.address.values.tolist() == [f"{name} @S1 + {name} @end" for name in ("z 1.2", "q 0.3", "mlp 2")]
-    assert listed.attrs["at"] == "S1 end"
+    assert listed.attrs["at"] == ["S1", "end"]
     assert listed.attrs["source"] == "corrupted"
 
 
@@ -91,7 +91,7 @@ def test_what_is_not_read_again_has_effect_exactly_zero():
 def test_means_of_other_prompts():
     pair = tiny_pair(tiny_model("gpt2"), (7, 7, 7))
     more = uw.Prompts.from_tokens(torch.cat([pair.corrupted.tokens, pair.prompts.tokens]))
-    made, _ = replaced_values(pair, [("z", 0)], uw.Replacement("mean", reference=more))
+    made = replacing(pair, [("z", 0)], uw.Replacement("mean", reference=more))[0](range(len(pair.prompts)))
     torch.testing.assert_close(made["z", 0][1], pair.model.run(more, keep="z")["z", 0].mean(0))
 
 
@@ -127,7 +127,8 @@ def test_a_larger_reference_gives_a_lone_template_company():
         uw.Prompts.from_tokens(torch.cat([pair.prompts.tokens, pair.corrupted.tokens])),
         groups=torch.tensor([2, 5, 5, 5, 9, 2]),
     )
-    made, note = replaced_values(pair, [("z", 1)], uw.Replacement("template", reference=larger))
+    values, note = replacing(pair, [("z", 1)], uw.Replacement("template", reference=larger))
+    made = values(range(len(pair.prompts)))
     z = pair.model.run(larger, keep="z")["z", 1]
     torch.testing.assert_close(made["z", 1], torch.stack([z[[0, 5]].mean(0), z[[0, 5]].mean(0), z[1:4].mean(0)]))
     assert note == ""
@@ -168,7 +169,7 @@ def test_gaussian_draws_are_seeded_and_do_not_depend_on_what_else_is_drawn():
 
 def test_gaussian_draws_have_mean_0_and_variance_1():
     pair = tiny_pair(tiny_model("gpt2"), (20, 20, 20))
-    made, _ = replaced_values(pair, [("z", n) for n in range(N_LAYERS)], uw.Replacement("gaussian"))
+    made = replacing(pair, [("z", n) for n in range(N_LAYERS)], uw.Replacement("gaussian"))[0](range(len(pair.prompts)))
     drawn = torch.stack(list(made.values()))
     assert drawn.shape == (N_LAYERS, 3, 20, N_HEADS, D_HEAD)
     assert abs(float(drawn.mean())) < 4 / drawn.numel() ** 0.5
@@ -177,7 +178,7 @@ def test_gaussian_draws_have_mean_0_and_variance_1():
 
 def test_a_random_pattern_does_not_look_ahead():
     pair = tiny_pair(tiny_model("gpt2"))
-    made, _ = replaced_values(pair, [("pattern", 0)], uw.Replacement("gaussian"))
+    made = replacing(pair, [("pattern", 0)], uw.Replacement("gaussian"))[0](range(len(pair.prompts)))
     assert (made["pattern", 0].triu(1) == 0).all()
     assert (made["pattern", 0].tril() != 0).any()
 

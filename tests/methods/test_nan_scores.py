@@ -11,7 +11,7 @@ from torch import Tensor
 import unweave as uw
 from tests.small import small_model, small_pair
 from tests.tiny import tiny_model, tiny_pair
-from unweave.metrics.built_in import LogitMetric
+from unweave.metrics.metric import LogitMetric
 from unweave.models.prompts import Prompts
 
 

@@ -6,7 +6,7 @@ import pytest
 import unweave as uw
 from tests.oracle.both import both
 from tests.readers import unchecked
-from unweave.methods.path_ends import receivers_of, roles_at, senders_of
+from unweave.methods.path_patching import receivers_of, roles_at, senders_of
 
 
 @pytest.fixture
@@ -129,4 +129,4 @@ def test_one_sender_needs_no_list(pair, sender):
         single, listed = (senders_of(config, prompts, given, None) for given in (sender, [sender]))
     assert single.axes == listed.axes
     assert single.axes["sender"] in (["0.1"], [sender])
-    assert single.size == 1
+    assert single.variants == slice(0, 1)

@@ -150,11 +150,11 @@ def test_paths_to_inputs(kind: str, direction: str, role: str, receivers: list) 
     ("how", "site"), [("zero", "k"), ("mean", "z"), ("mean", "pattern"), ("resample", "v"), ("gaussian", "pattern")]
 )
 def test_knockouts(kind: str, how: str, site: str) -> None:
-    from unweave.methods.replacement import Replacement, replaced_values
+    from unweave.methods.replacement import Replacement, replacing
 
     pair = pair_of(kind, "turn")
     layers = range(pair.model.config.n_layers)
-    given, _ = replaced_values(pair, [(site, layer) for layer in layers], Replacement(how))
+    given = replacing(pair, [(site, layer) for layer in layers], Replacement(how))[0](range(len(pair.prompts)))
     table = uw.knockout(pair, site, how, measure="change")
     for layer in layers:
         value = given[site, layer]
@@ -168,11 +168,11 @@ def test_knockouts(kind: str, how: str, site: str) -> None:
 
 
 def test_replaced_patterns_read_no_padding() -> None:
-    from unweave.methods.replacement import Replacement, replaced_values
+    from unweave.methods.replacement import Replacement, replacing
 
     pair = pair_of("layer")
     for how in ("mean", "gaussian"):
-        pattern = replaced_values(pair, [("pattern", 0)], Replacement(how))[0]["pattern", 0]
+        pattern = replacing(pair, [("pattern", 0)], Replacement(how))[0](range(len(pair.prompts)))["pattern", 0]
         assert (pattern[0, :, :, 5] == 0).all()
         assert (pattern[1, :, :, 2] == 0).all()
         assert (pattern[0, :, 0, 4] != 0).all()
@@ -199,10 +199,10 @@ def test_paths_with_attention_frozen_by_its_inputs(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_knockouts_at_roles(kind: str) -> None:
     """In turn, and jointly: a head and a layer's attention at two roles."""
-    from unweave.methods.replacement import Replacement, replaced_values
+    from unweave.methods.replacement import Replacement, replacing
 
     pair, at, rows = pair_of(kind), ("turn", "end"), torch.arange(3)
-    given, _ = replaced_values(pair, [("z", 0), ("attn_out", 1)], Replacement("mean", "corrupted"))
+    given = replacing(pair, [("z", 0), ("attn_out", 1)], Replacement("mean", "corrupted"))[0](range(len(pair.prompts)))
     edits = []
     for place in (pair.prompts.role(role) for role in at):
         edits.append(uw.Edit("z", 0, given["z", 0][rows, place, 1], head=1, pos=place))

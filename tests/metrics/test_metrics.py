@@ -20,7 +20,7 @@ from unweave.metrics import (
     ProbDiff,
     Rank,
 )
-from unweave.metrics.protocol import Metric
+from unweave.metrics.metric import Metric
 from unweave.models.prompts import Prompts
 
 # Probabilities of a vocabulary of four, whose logs are logits, up to a constant a row that must not matter.

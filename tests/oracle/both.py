@@ -12,7 +12,7 @@ import unweave as uw
 from tests.oracle.models import instrument, tiny
 from tests.oracle.pairs import Pair, pair
 from unweave.methods.targets import Over
-from unweave.metrics.protocol import Metric
+from unweave.metrics.metric import Metric
 
 
 @dataclass(frozen=True)

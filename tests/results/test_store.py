@@ -238,7 +238,13 @@ def test_a_slash_in_a_name_is_named(result: xr.DataArray | xr.Dataset, tmp_path:
 
 
 def test_lists_that_the_first_format_held_as_texts_come_back_as_lists(tmp_path: Path, monkeypatch) -> None:
-    texts = {"over": "layer head", "roles": "S2, end", "receivers": "v 8.6, mlp 9", "knocked_out": "z 9.6 + mlp 3"}
+    texts = {
+        "over": "layer head",
+        "roles": "S2, end",
+        "receivers": "v 8.6, mlp 9",
+        "knocked_out": "z 9.6 + mlp 3",
+        "at": "S2 end",
+    }
     fake = heads().assign_attrs(texts)
     with monkeypatch.context() as patched:
         patched.setattr(store, "FORMAT", 1)
@@ -246,4 +252,17 @@ def test_lists_that_the_first_format_held_as_texts_come_back_as_lists(tmp_path: 
     back = load(tmp_path / "old.nc")
     assert isinstance(back, xr.DataArray)
     expected = {"over": ["layer", "head"], "roles": ["S2", "end"], "receivers": ["v 8.6", "mlp 9"]}
-    assert {**expected, "knocked_out": ["z 9.6", "mlp 3"]}.items() <= back.attrs.items()
+    expected |= {"knocked_out": ["z 9.6", "mlp 3"], "at": ["S2", "end"]}
+    assert expected.items() <= back.attrs.items()
+
+
+def test_heads_that_the_first_format_held_as_a_coordinate(tmp_path: Path, monkeypatch) -> None:
+    coords = {"removed": ["none", "mover"], "members": ("removed", ["", "9.6 9.9"])}
+    old = xr.Dataset({"gap": ("removed", [0.0, 1.0])}, coords, {"at": "all positions"})
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "FORMAT", 1)
+        save(old, tmp_path / "old.nc")
+    back = load(tmp_path / "old.nc")
+    assert isinstance(back, xr.Dataset)
+    assert back.attrs["members"] == {"none": [], "mover": ["9.6", "9.9"]}
+    assert back.attrs["at"] == []

@@ -9,7 +9,7 @@ import torch
 import unweave as uw
 from tests.tiny import tiny_model, tiny_pair
 from tests.tiny_folder import write_tiny_folder
-from unweave.metrics.protocol import Metric
+from unweave.metrics.metric import Metric
 from unweave.studies.plan import Settings
 from unweave.studies.scores import shortfall
 from unweave.studies.study import study

@@ -48,11 +48,12 @@ def faithfulness(ratio: float = 0.8, randoms: Sequence[float] = (0.05, -0.03), n
     """F(M) is 4 on average; the circuit has the given share of it."""
     kept = ["model", "circuit", "nothing", *(f"random {place + 1}" for place in range(len(randoms)))]
     ratios = np.array([1.0, ratio, 0.0, *randoms])
+    members = {"model": HEADS, "circuit": HEADS, "nothing": [], **{name: ["0.0"] for name in kept[3:]}}
     attrs = {"method": "faithfulness", "metric": "logit difference", "model_heads": 18, "how": "template"}
+    attrs |= {"members": members}
     wide = 0.1 if n_prompts > 1 else np.nan
     coords = {
         "heads": [18, 5, 0, *[5] * len(randoms)],
-        "members": ["all", " ".join(HEADS), "", *["0.0"] * len(randoms)],
         "difference": 4 - 4 * ratios,
         "difference_low": 4 - 4 * ratios - wide,
         "difference_high": 4 - 4 * ratios + wide,
@@ -74,7 +75,7 @@ def curve(better: str = "higher") -> xr.Dataset:
     higher = better == "higher"
     columns = {"score": 4 * ratio, "rest": 4 * rest} if higher else {"score": 4 * (1 - ratio), "rest": 4 * (1 - rest)}
     whole = 4.0 if higher else 0.8
-    coords: dict[str, object] = {"address": joined, "members": [" ".join(joined[1 : n + 1]) for n in range(6)]}
+    coords: dict[str, object] = {"address": joined}
     for prefix, shares, scores in (("", ratio, columns["score"]), ("rest_", rest, columns["rest"])):
         coords[f"{prefix}difference"] = whole - scores
         for name, values in (("ratio", scores / whole), ("share", shares if higher else shares / 0.8)):
@@ -92,17 +93,17 @@ def completeness() -> xr.Dataset:
     circuit = np.array([3.2, 1.0, 2.5, 3.0, 2.6, 2.0, 1.5, 2.2, 0.5])
     model = np.array([4.0, 2.0, 2.6, 3.9, 3.0, 2.6, 2.5, 2.0, 2.5])
     removed = ["none", "mover", "inhibitor", "against", "previous", "random 1", "random 2", "random 3", "greedy 1"]
-    members = ["", "5.1 5.0", "3.0", "4.2", "1.1", "5.1", "3.0 1.1", "4.2 1.1", "5.1 5.0 3.0"]
+    texts = ["", "5.1 5.0", "3.0", "4.2", "1.1", "5.1", "3.0 1.1", "4.2 1.1", "5.1 5.0 3.0"]
+    members = {name: text.split() for name, text in zip(removed, texts, strict=True)}
     coords = {
         "kind": ["none", *["group"] * 4, *["random"] * 3, "greedy"],
-        "members": members,
-        "size": [len(text.split()) for text in members],
+        "size": [len(heads) for heads in members.values()],
         "difference": circuit - model,
         "difference_low": circuit - model - 0.2,
         "difference_high": circuit - model + 0.2,
         "gap": np.abs(circuit - model),
     }
-    attrs = {"method": "completeness", "how": "template"}
+    attrs = {"method": "completeness", "how": "template", "members": members}
     return _test({"circuit": circuit, "model": model}, ("removed", removed), coords, attrs)
 
 
@@ -111,14 +112,15 @@ def minimality() -> xr.Dataset:
     share = np.array([0.5, 0.2, 0.1, -0.15, 0.004])
     coords = {
         "group": list(GROUPS),
-        "members": ["5.0", "5.1", "", "", ""],
         "share": share,
         "share_low": share - 0.05,
         "share_high": share + 0.05,
         "size": np.abs(share),
     }
+    members = dict(zip(HEADS, (["5.0"], ["5.1"], [], [], []), strict=True))
+    attrs = {"method": "minimality", "how": "template", "members": members}
     columns = {"change": share, "without_k": share * 4, "without_both": share * 0}
-    return _test(columns, ("address", list(HEADS)), coords, {"method": "minimality", "how": "template"})
+    return _test(columns, ("address", list(HEADS)), coords, attrs)
 
 
 def evaluation() -> xr.DataTree:

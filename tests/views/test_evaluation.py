@@ -177,7 +177,9 @@ def test_each_kind_of_set_has_its_sign_and_the_line_is_drawn():
 
 def test_hostile_names_of_groups_are_escaped_in_the_figures():
     hostile = [made.HOSTILE if label == "mover" else label for label in made.completeness()["removed"].values]
-    figure = completeness_scatter(made.completeness().assign_coords(removed=hostile))
+    table = made.completeness().assign_coords(removed=hostile)
+    members = dict(zip(hostile, table.attrs["members"].values(), strict=True))
+    figure = completeness_scatter(table.assign_attrs(members=members))
     assert "<script>" not in str(figure.to_json()).replace("\\u003c", "<")
     groups = [made.HOSTILE, *made.GROUPS[1:]]
     bars = minimality_bars(made.minimality().assign_coords(group=("address", groups)))

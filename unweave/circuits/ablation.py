@@ -8,6 +8,10 @@ at the positions of its group's roles, in each prompt its own. MLPs, embeddings 
     F(M \\ K)   the whole model stays but for K, ablated only where its heads count
 
 What stays is a `Kept`; its mask `[layer prompt pos head]` is made for the prompts in hand.
+
+A set of 16 or 32 indirect-object prompts has one or two of each template. The mean over one prompt is that prompt, so
+that nothing would be ablated; the mean over two is half of it. Then more reference prompts are drawn, of the pair's
+templates and corrupted as the pair's are.
 """
 
 from __future__ import annotations
@@ -20,15 +24,18 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from unweave.circuits.circuit import Circuit
-from unweave.circuits.reference import drawn_reference
 from unweave.errors import InputError
 from unweave.methods.replacement import Replacement, Values, replacement_of, replacing
 from unweave.metrics.contrast import Contrast
 from unweave.models.prompts import Prompts
 from unweave.nodes import Head
+from unweave.tasks.indirect_object import ioi
+from unweave.tasks.templates import own_templates
 
 # Fewer prompts than this make a poor template mean: it holds too much of each one.
 FEW = 5
+# Prompts that are drawn of each template, if there are too few.
+PER_TEMPLATE = 6
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,7 @@ NOTHING = Kept({})
 
 @dataclass(frozen=True)
 class Ablation:
-    """What the runs of one circuit on one pair share: what stands in, and where each of the circuit's heads counts.
+    """What a circuit's runs on a pair share: what replaces heads, and where each of the circuit's heads counts.
 
     Args:
         values: of some prompts, `[prompt pos head d_head]` of each (`"z"`, layer), in place of `z`.
@@ -124,7 +131,7 @@ def places_of(circuit: Circuit, prompts: Prompts, union: bool = False) -> dict[H
 def _replacement(
     pair: Contrast, how: str | Replacement | None, reference: Prompts | None, source: str | Prompts | None
 ) -> tuple[Replacement, str]:
-    """What stands in, and a note on how that was chosen."""
+    """What replaces heads, and a note on how that was chosen."""
     if reference is not None and source is not None:
         raise InputError("source: the values are those of reference=; leave one of them out")
     whose = source if reference is None else reference
@@ -150,3 +157,41 @@ def _said(drawn: Prompts, source: str) -> str:
     kind = drawn.source["corruption"] if source == "corrupted" else source
     what = f"{len(drawn)} {kind} prompts of {len(drawn.groups.unique())} templates"
     return f"means over {what}, drawn on as the pair's own (seed {drawn.source['seed']}), which are too few for them"
+
+
+def reference_prompts(pair: Contrast, per_template: int = PER_TEMPLATE) -> Prompts:
+    """`per_template` corrupted prompts of each of the pair's templates, for `uw.evaluate(…, reference=…)`.
+
+    They continue the pair's own set: the same seed, order of names, templates and corruption.
+
+    Raises:
+        InputError: a pair that `uw.tasks.ioi` did not make from its own templates, or `per_template` below 2.
+    """
+    if per_template < 2:
+        raise InputError(f"per_template: expected at least 2, since the mean of one is that one, got {per_template}")
+    drawn = drawn_reference(pair, per_template)
+    if drawn is None:
+        raise InputError(
+            "pair: more prompts of its templates can be drawn only where uw.tasks.ioi made it from its own templates; "
+            "make a larger set yourself, and give it as reference="
+        )
+    return drawn
+
+
+def drawn_reference(pair: Contrast, per_template: int = PER_TEMPLATE, source: str = "corrupted") -> Prompts | None:
+    """As `reference_prompts`, or clean ones; None where they cannot be drawn."""
+    prompts, made, corruption = pair.prompts, pair.prompts.source, pair.corrupted.source.get("corruption")
+    made_here = made.get("task") == "ioi" and made.get("templates") == "unweave"
+    if not made_here or corruption is None or prompts.groups is None or pair.model.tokenizer is None:
+        return None
+    task = ioi(
+        pair.model,
+        n_prompts=per_template * len(own_templates().templates),
+        seed=int(made["seed"]),
+        order=made["order"],  # type: ignore[arg-type]
+        bos=prompts.bos,
+    )
+    drawn = task.corrupt(str(corruption)) if source == "corrupted" else task.prompts
+    assert drawn.groups is not None
+    wanted = torch.isin(drawn.groups, prompts.groups.cpu())
+    return drawn.take(wanted.nonzero()[:, 0])

@@ -7,6 +7,7 @@ these positions, do it. `unweave.circuits.evaluate` tests the claim; `unweave.ci
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -63,8 +64,8 @@ class Circuit:
         shape: its numbers of layers and heads; (0, 0) for any.
         task: the name of the task.
         notes: where the circuit came from.
-        minimality: for a head, the heads K beside which it is shown to matter (see `unweave.circuits.minimality`);
-            a head that is not there is tried beside the others of its group.
+        minimality: for a head, the heads K without which it is shown to matter (see `unweave.circuits.minimality`);
+            a head that is not there is tried without the others of its group.
         attrs: how the edges' effects were measured: `metric`, `unit`, `better`, `gap` (of which they are shares),
             `chosen_on` and `measured_on` (numbers of prompts), `halves`.
 
@@ -118,7 +119,7 @@ class Circuit:
     @classmethod
     def published(cls, name: str) -> Circuit:
         """A circuit that comes with unweave: "ioi-gpt2-small", "ioi-gpt2-small-naive"."""
-        from unweave.circuits.published import published
+        from unweave.circuits.files import published
 
         return published(name)
 
@@ -163,10 +164,35 @@ class Circuit:
         )
 
     def named(self, roles: HeadTypes) -> Circuit:
-        """The same circuit in groups by what `uw.heads.classify_heads` found that their heads do at their roles."""
-        from unweave.circuits.naming import named
+        """The same heads at the same roles, in groups that say what they do; edges and all else are kept.
 
-        return named(self, roles)
+        A head gets the first of its names whose role is among those where its group counts: a head that inhibits S at
+        the end is no such head in a circuit that keeps it only at S2.
+
+        Args:
+            roles: what `uw.heads.classify_heads` found. A head without a name that fits keeps its group.
+
+        Returns:
+            Groups in the order of the rules (`name mover`, …), then those that kept their names. Heads of one name that
+            count at different roles are in groups of their own: `induction @S2`, `induction @S2 end`.
+        """
+        at, known = {rule.name: rule.at for rule in roles.rules}, {head.head: head for head in roles.heads}
+        members: dict[tuple[str, tuple[str, ...] | Everywhere], list[Head]] = {}
+        rest: list[Group] = []
+        for group in self.groups:
+            kept = []
+            for head in group.heads:
+                names = (known[head].name, *known[head].also) if head in known else ()
+                fit = [name for name in names if name in at and (group.roles == "all" or at[name] in group.roles)]
+                (members.setdefault((fit[0], group.roles), []) if fit else kept).append(head)
+            if kept or group.mlps:
+                rest.append(replace(group, heads=tuple(kept)))
+        many, order = Counter(name for name, _ in members), list(at)
+        made = []
+        for (name, places), heads in sorted(members.items(), key=lambda item: order.index(item[0][0])):
+            place = places if isinstance(places, str) else " ".join(places)
+            made.append(Group(name if many[name] == 1 else f"{name} @{place}", tuple(sorted(heads)), places))
+        return replace(self, groups=(*made, *rest))
 
     def check(self, pair: Contrast) -> None:
         """Raises InputError where `pair` has another model, or lacks a head or role of this circuit."""

@@ -16,18 +16,16 @@ prompts that it searched, its gaps would be too wide.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import xarray as xr
 
+from unweave.circuits.halves import halves_attrs
 from unweave.circuits.runs import CircuitRuns, Heads
 from unweave.circuits.tables import interval, mean, names, table
 from unweave.registry import ENOUGH, Method, register
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 COMPLETENESS = register(
     Method(
@@ -37,8 +35,6 @@ COMPLETENESS = register(
         dims=("prompt", "removed"),
     )
 )
-
-Told = Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -55,7 +51,6 @@ def completeness(
     subsets: int = 10,
     greedy: tuple[int, int, int] = (2, 10, 5),
     seed: int = 0,
-    told: Told | None = None,
 ) -> xr.Dataset:
     """The gap between circuit and model without K, for many K.
 
@@ -64,23 +59,22 @@ def completeness(
         subsets: random subsets.
         greedy: searches, steps of each, and heads drawn in each step.
         seed: of the draws.
-        told: is called after each step of the search.
 
     Returns:
         `circuit` = F(C \\ K) and `model` = F(M \\ K), (prompt, removed), where `removed` is "none", a group's name,
-        "random 1", "greedy 1", …; coordinates along `removed`: `kind`, `members` (K), `size`, `difference` =
-        F(C \\ K) - F(M \\ K) of means over prompts with `_low` and `_high`, and `gap`, its size.
+        "random 1", "greedy 1", …; coordinates along `removed`: `kind`, `size`, `difference` = F(C \\ K) -
+        F(M \\ K) of means over prompts with `_low` and `_high`, and `gap`, its size. The attribute `members` names the
+        heads of each K.
     """
     sets = [Removed("none", "none", frozenset())]
     sets += [Removed(group.name, "group", frozenset(group.heads)) for group in runs.circuit.groups if group.heads]
     sets += _numbered("random", random_subsets(runs.circuit.heads, subsets, seed))
-    sets += _numbered("greedy", greedy_search(runs, *greedy, seed=seed, told=told))
+    sets += _numbered("greedy", greedy_search(runs, *greedy, seed=seed))
     removed = [one.heads for one in sets]
     circuit, model = (ask(removed, runs.measured) for ask in (runs.circuit_without, runs.model_without))
     low, high = interval(runs, circuit - model)
     coords = {
         "kind": [one.kind for one in sets],
-        "members": [names(one.heads) for one in sets],
         "size": [len(one.heads) for one in sets],
         "difference": mean(circuit - model),
         "difference_low": low,
@@ -94,7 +88,8 @@ def completeness(
         "subsets": subsets,
         "greedy": "{} searches of {} steps, {} heads drawn in each".format(*greedy),
         "subsets_seed": seed,
-        **runs.halved,
+        "members": {one.label: names(one.heads) for one in sets},
+        **halves_attrs(len(runs.chosen), len(runs.measured), runs.chosen == runs.measured),
     }
     return table(runs, ("removed", [one.label for one in sets]), {"circuit": circuit, "model": model}, coords, attrs)
 
@@ -109,9 +104,7 @@ def random_subsets(heads: Sequence[tuple[int, int]], count: int, seed: int) -> l
     return [frozenset(head for head in heads if rng.random() < 0.5) for _ in range(count)]
 
 
-def greedy_search(
-    runs: CircuitRuns, searches: int, steps: int, candidates: int, seed: int, told: Told | None = None
-) -> list[Heads]:
+def greedy_search(runs: CircuitRuns, searches: int, steps: int, candidates: int, seed: int) -> list[Heads]:
     """Sets K with a wide gap between circuit and model; the searches go on side by side, so that runs are shared."""
     draws = [random.Random(f"{seed} greedy {number}") for number in range(searches)]
     found: list[Heads] = [frozenset()] * searches
@@ -123,8 +116,6 @@ def greedy_search(
             best, chosen = max(((float(next(gap)), one) for one in some), key=lambda pair: pair[0], default=(0.0, None))
             if chosen is not None and best > widest[number]:
                 found[number], widest[number] = chosen, best
-        if told is not None:
-            told()
     return found
 
 

@@ -1,19 +1,19 @@
 """The tests of a circuit, from one call: faithfulness and its curve, completeness, minimality (arXiv 2211.00593).
 
-What they share are ablated runs (`unweave.circuits.masked_runs`); what they mean stands in their modules.
+What they share are ablated runs (`unweave.circuits.runs`); their modules say what they mean.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import final
+
+import xarray as xr
 
 from unweave.circuits.ablation import ablation_of
 from unweave.circuits.circuit import Circuit
 from unweave.circuits.completeness import completeness
-from unweave.circuits.curve import curve
-from unweave.circuits.faithfulness import faithfulness
+from unweave.circuits.faithfulness import curve, faithfulness, sizes_of
 from unweave.circuits.minimality import minimality
 from unweave.circuits.runs import CircuitRuns
 from unweave.errors import InputError, Interrupted
@@ -21,10 +21,6 @@ from unweave.methods.replacement import Replacement
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.prompts import Prompts
 from unweave.progress import Progress, shown
-
-if TYPE_CHECKING:
-    import xarray as xr
-
 
 TESTS = ("faithfulness", "curve", "completeness", "minimality")
 
@@ -61,6 +57,13 @@ class EvaluationOptions:
         """Searches, steps and candidates."""
         return self.searches, self.steps, self.candidates
 
+    def most_runs(self, circuit: Circuit) -> int:
+        """How many choices of heads are scored at most, and one more."""
+        n = len(circuit.heads)
+        curve = self.best * max(n, 1) + 2 * len(sizes_of(n))
+        removed = 1 + len(circuit.groups) + self.subsets + self.searches
+        return 1 + self.controls + curve + 2 * n + 2 * removed + 2 * (1 + self.searches * self.steps * self.candidates)
+
     def __post_init__(self) -> None:
         for name in ("controls", "best", "subsets", "searches", "steps", "candidates"):
             if getattr(self, name) < 0:
@@ -83,12 +86,12 @@ def evaluate(
     Args:
         circuit: what is tested; only its heads are.
         pair: model, prompts and metric. F is the metric's mean over the clean prompts, with their answers.
-        reference: the prompts whose mean stands in for a head. By default the corrupted prompts where each template has
-            at least five; else more of them, drawn as the pair's own (see `unweave.circuits.reference`); where that
+        reference: the prompts whose mean replaces a head. By default the corrupted prompts where each template has
+            at least five; else more of them, drawn as the pair's own (see `unweave.circuits.ablation`); where that
             cannot be, the corrupted prompts, and a template of one is refused.
         how: "template" (the default where prompts have templates), "mean", "zero" or "resample", or a
             `Replacement("template", lone="keep")`, which takes the mean of a single prompt for what it is.
-        source: "corrupted" (the default), "clean" or prompts: whose mean or value stands in, as in `knockout`. Of too
+        source: "corrupted" (the default), "clean" or prompts: whose mean or value replaces it, as in `knockout`. Of too
             few prompts per template more are drawn, as above.
         effort: how many random circuits, subsets and searches; `EvaluationOptions()` by default.
         memory: as in `patch`; prompts and masks are taken in batches that fit.
@@ -107,24 +110,19 @@ def evaluate(
     if not isinstance(circuit, Circuit):
         raise InputError(f"circuit: expected a Circuit, got a {type(circuit).__name__}; uw.sketch(pair) finds one")
     check_pair(pair)
-    import xarray as xr
-
     effort = effort or EvaluationOptions()
     tables: dict[str, xr.Dataset] = {}
     with shown(progress, "evaluate") as report:
-        tell = _counter(report, 4 + effort.steps * bool(effort.searches))
         try:
             ablation = ablation_of(circuit, pair, how, reference, effort.union, source=source, memory=memory)
-            runs = CircuitRuns(circuit, ablation, memory)
+            total = effort.most_runs(circuit)
+            runs = CircuitRuns(circuit, ablation, memory, lambda done: report(done, total) if report else None)
             _check_scale(runs)
             tables["faithfulness"] = faithfulness(runs, effort.controls, effort.seed)
-            tell()
             tables["curve"] = curve(runs, effort.best)
-            tell()
             tables["minimality"] = minimality(runs)
-            tell()
-            tables["completeness"] = completeness(runs, effort.subsets, effort.greedy, effort.seed, tell)
-            tell()
+            tables["completeness"] = completeness(runs, effort.subsets, effort.greedy, effort.seed)
+            runs.tell(total)
         except KeyboardInterrupt:
             done = ", ".join(tables) or "none"
             raise Interrupted(
@@ -140,15 +138,3 @@ def _check_scale(runs: CircuitRuns) -> None:
             f"pair: the model's {runs.pair.metric.name} is 0 on average, so a circuit's share of it has no meaning; "
             "choose prompts that the model can do, or another metric"
         )
-
-
-def _counter(report: Progress | None, total: int) -> Callable[[], None]:
-    done = 0
-
-    def tell() -> None:
-        nonlocal done
-        done += 1
-        if report is not None:
-            report(done, total)
-
-    return tell

@@ -11,11 +11,15 @@
      "attrs": {"metric": "logit difference", "gap": 3.1, …}}
 
 `groups` must be there, each with `name` and `heads`; `roles` is a list or "all" (the default). The rest may be left
-out. Keys stand in this order, so that the same circuit gives the same bytes.
+out. Keys stand in this order, so that the same circuit gives the same bytes. Published circuits come with unweave:
+
+    ioi-gpt2-small         Wang et al. 2022 (arXiv 2211.00593): 26 heads in 7 groups, and its sets K for minimality
+    ioi-gpt2-small-naive   the same paper: name movers, S-inhibition and the heads below them, without backups
 """
 
 import json
 from collections.abc import Callable, Mapping
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +30,7 @@ from unweave.nodes import Edge, Head, Node, head_name
 
 T = TypeVar("T")
 FORMAT = 1
+PUBLISHED = ("ioi-gpt2-small", "ioi-gpt2-small-naive")
 _TOP = ("format", "model", "task", "notes", "groups", "edges", "minimality", "attrs")
 _MODEL = ("name", "layers", "heads")
 _GROUP = ("name", "heads", "roles", "mlps")
@@ -50,6 +55,14 @@ def read_circuit(path: Path) -> Circuit:
     return parse_circuit(text, path.name)
 
 
+def published(name: str) -> Circuit:
+    """A published circuit by its name. Raises InputError with the names that there are."""
+    if name not in PUBLISHED:
+        raise InputError(f"circuit: {name!r} does not come with unweave; {' and '.join(PUBLISHED)} do")
+    file = f"{name}.json"
+    return parse_circuit(files("unweave.circuits").joinpath("data", file).read_text(encoding="utf-8"), file)
+
+
 def parse_circuit(text: str, name: str) -> Circuit:
     """A circuit from a file's text; `name` is the file's, for messages."""
     if not text.strip():
@@ -65,7 +78,7 @@ def parse_circuit(text: str, name: str) -> Circuit:
 
 
 def as_fields(circuit: Circuit) -> dict[str, object]:
-    """What stands in the file."""
+    """What the file holds."""
     return {
         "format": FORMAT,
         "model": dict(zip(_MODEL, (circuit.model, *circuit.shape), strict=True)),

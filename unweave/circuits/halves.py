@@ -23,3 +23,9 @@ def halves(prompts: Prompts) -> tuple[list[int], list[int]]:
         return [*range(len(prompts))], [*range(len(prompts))]
     second = [bool(order[cluster].bit_count() % 2) for cluster in each]
     return [row for row, late in enumerate(second) if not late], [row for row, late in enumerate(second) if late]
+
+
+def halves_attrs(chosen: int, measured: int, same: bool) -> dict[str, str | int]:
+    """What a result says of them: on how many prompts something was chosen, and on how many it was measured."""
+    text = "the same prompts" if same else "chosen on one half of the prompts, measured on the other"
+    return {"chosen_on": chosen, "measured_on": measured, "halves": text}

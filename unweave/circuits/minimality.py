@@ -1,24 +1,20 @@
 """Minimality: is every head of the circuit needed?
 
 Wang et al. 2022 (arXiv 2211.00593), section 4. For each head v there should be a K of other heads of the circuit such
-that v matters without them: |F(C \\ K) - F(C \\ (K + v))| / F(M) is large. Heads of one kind stand in for each other,
+that v matters without them: |F(C \\ K) - F(C \\ (K + v))| / F(M) is large. Heads of one kind replace each other,
 so K is the rest of v's group, unless the circuit's `minimality` names another.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+import xarray as xr
 
 from unweave.circuits.circuit import Circuit
 from unweave.circuits.runs import CircuitRuns, Heads
 from unweave.circuits.tables import interval, mean, names, ratio_interval, table
 from unweave.nodes import Head, head_name
 from unweave.registry import ENOUGH, Method, register
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 MINIMALITY = register(
     Method(
@@ -35,14 +31,14 @@ def minimality(runs: CircuitRuns) -> xr.Dataset:
 
     Returns:
         `without_k` = F(C \\ K) and `without_both` = F(C \\ (K + v)), (prompt, address), in the metric's unit, and
-        `change`, their difference as a share of F(M); coordinates along `address` ("9.9"): `group`, `members` (K),
-        `share` = mean `change` with `share_low` and `share_high`, `size`, its absolute value, and `difference`, the
-        same in the metric's unit.
+        `change`, their difference as a share of F(M); coordinates along `address` ("9.9"): `group`, `share` = mean
+        `change` with `share_low` and `share_high`, `size`, its absolute value, and `difference`, the same in the
+        metric's unit. The attribute `members` names the heads of each K.
     """
     heads = runs.circuit.heads
-    beside = [without_for(runs.circuit, head) for head in heads]
-    both = [one | {head} for one, head in zip(beside, heads, strict=True)]
-    scores = runs.circuit_without([*beside, *both])
+    others = [without_for(runs.circuit, head) for head in heads]
+    both = [one | {head} for one, head in zip(others, heads, strict=True)]
+    scores = runs.circuit_without([*others, *both])
     without_k, without_both = scores[: len(heads)], scores[len(heads) :]
     whole = runs.whole.values
     change = without_k - without_both
@@ -51,7 +47,6 @@ def minimality(runs: CircuitRuns) -> xr.Dataset:
     change_low, change_high = interval(runs, change)
     coords = {
         "group": [runs.circuit.group_of(head).name for head in heads],
-        "members": [names(one) for one in beside],
         "share": share,
         "share_low": low,
         "share_high": high,
@@ -68,6 +63,7 @@ def minimality(runs: CircuitRuns) -> xr.Dataset:
     attrs = {
         "method": MINIMALITY.name,
         "convention": "share = (F(C \\ K) - F(C \\ (K + v))) / F(M), of means over prompts; size is its absolute value",
+        "members": {head_name(head): names(one) for head, one in zip(heads, others, strict=True)},
         "rule": "K is what the circuit names for the head, else the other heads of its group",
     }
     return table(runs, ("address", [head_name(head) for head in heads]), columns, coords, attrs)

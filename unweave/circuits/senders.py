@@ -8,16 +8,17 @@ close to 0. So:
 3. the others have effect 0 in the table, and count as no test.
 
 Which heads are run on every prompt depends on how large their effects are, never on the sign. So their sign-flip
-p-values, which take the sizes as given, mean what they say, and are adjusted over these heads alone.
+p-values, which take the sizes as given, mean what they say, and are adjusted over only these heads.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, final
+from typing import final
 
 import numpy as np
 import torch
+import xarray as xr
 from jaxtyping import Bool
 from torch import Tensor
 
@@ -26,9 +27,6 @@ from unweave.methods.path_patching import path_patch
 from unweave.methods.to_xarray import to_xarray
 from unweave.metrics.contrast import Contrast
 from unweave.nodes import Head, Node
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 
 @final
@@ -88,8 +86,6 @@ class Senders:
     def _patch(
         self, pair: Contrast, receivers: str | Sequence[Node], senders: str | Sequence[Head], role: str
     ) -> xr.DataArray:
-        import xarray as xr
-
         effects = path_patch(pair, receivers, senders, at=role, memory=self.memory, progress=False)
         if role not in self.own:
             return effects

@@ -6,8 +6,8 @@ Wang et al. 2022 (arXiv 2211.00593), section 3, made mechanical:
 2. the next level are the heads that act through the last level's heads: through their queries, at the role where
    these write, and through their keys and values, at the roles that they attend to. Heads that support the answer
    and heads that speak against it are followed apart: what acts through both would cancel;
-3. a sender is kept where its mean effect is larger than a threshold and is told from 0 over the prompts: by the p-value
-   of its sign flips, or by its interval if there are too few prompts, or clusters of them, for any p-value to be small.
+3. a sender is kept if its mean effect is larger than a threshold and significantly different from 0: by the p-value of
+   its sign flips, or by its interval if there are too few prompts, or clusters of them, for any p-value to be small.
    The p-value is not adjusted for the heads that are tried: with a few prompts that would leave out most of a circuit.
    It is the threshold that keeps chance out, and `evaluate` that says whether too much or too little was kept;
 4. every kept sender's effect through each single receiver makes the edges, if it differs from 0 by the same rule.
@@ -25,14 +25,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING
 
 import torch
+import xarray as xr
 from jaxtyping import Bool
 from torch import Tensor
 
 from unweave.circuits.circuit import Circuit, Group
-from unweave.circuits.halves import halves
+from unweave.circuits.halves import halves, halves_attrs
 from unweave.circuits.senders import Senders
 from unweave.errors import InputError, Interrupted
 from unweave.methods.role_attention import role_attention
@@ -42,9 +42,6 @@ from unweave.models.forward import looks_ahead
 from unweave.nodes import Edge, Head, Node, head_name
 from unweave.progress import Progress, shown
 from unweave.results.summary import summary
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 
 @dataclass(frozen=True)
@@ -226,13 +223,13 @@ def _follow(
     table = summary(search.effects(step.inputs, step.role))
     effect = {head: table.sel(layer=head[0], head=head[1]) for head in _kept(table, rules.threshold, rules.alpha)}
     for one in step.inputs:
-        alone = {sender: row for sender, row in effect.items() if sender[0] < one.layer}
-        if len(step.inputs) > 1 and alone:
-            each = summary(search.through([one], list(alone), step.role))
-            alone = {sender: each.sel(sender=head_name(sender)) for sender in alone}
+        single = {sender: row for sender, row in effect.items() if sender[0] < one.layer}
+        if len(step.inputs) > 1 and single:
+            each = summary(search.through([one], list(single), step.role))
+            single = {sender: each.sel(sender=head_name(sender)) for sender in single}
         large = {
             sender: row
-            for sender, row in alone.items()
+            for sender, row in single.items()
             if abs(float(row["mean"])) >= rules.edge_threshold and _differs(row, rules.alpha)
         }
         _report(search, report, one, step.role, large, found)
@@ -290,14 +287,14 @@ def _role(node: Node) -> str:
 
 
 def _kept(table: xr.Dataset, threshold: float, alpha: float) -> list[Head]:
-    """Heads whose effect is large enough and told from 0, the largest first."""
+    """Heads whose effect is large enough and significantly different from 0, the largest first."""
     size = abs(table["mean"]).where(_differs(table, alpha) & (abs(table["mean"]) >= threshold), 0.0)
     heads = [(int(layer), int(head)) for layer, head in zip(*size.values.nonzero(), strict=True)]
     return sorted(heads, key=lambda head: (-float(size[head]), head))
 
 
 def _differs(table: xr.Dataset, alpha: float) -> xr.DataArray:
-    """Which effects are told from 0."""
+    """Which effects are significantly different from 0."""
     attainable = 0.5 ** (int(table.attrs["n_clusters"]) - 1) <= alpha  # all signs alike, one way or the other
     return table["p"] <= alpha if attainable else (table["low"] > 0) | (table["high"] < 0)
 
@@ -334,9 +331,7 @@ def _circuit(pair: Contrast, search: Senders, report: Senders, rules: SketchOpti
             "unit": metric.unit,
             "better": "higher" if metric.higher_is_better else "lower",
             "gap": report.pair.gap,
-            "chosen_on": chosen,
-            "measured_on": measured,
-            "halves": "the same prompts" if same else "chosen on one half of the prompts, measured on the other",
+            **halves_attrs(chosen, measured, same),
         },
     )
 

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+import xarray as xr
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from unweave.circuits.runs import CircuitRuns
-from unweave.methods.to_xarray import Coords, attributes, to_xarray
+from unweave.methods.to_xarray import Attrs, Coords, attributes, to_xarray
 from unweave.nodes import Head, head_name
 from unweave.results import statistics
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 LEVEL = 0.95
 _ENDS = ("", "_low", "_high")
@@ -26,19 +23,17 @@ def table(
     axis: tuple[str, Sequence[str] | Sequence[int]],
     columns: Mapping[str, Float[Tensor, "cell prompt"]],
     coords: Mapping[str, Sequence | np.ndarray],
-    attrs: Mapping[str, str | int | float],
+    attrs: Attrs,
 ) -> xr.Dataset:
     """Columns `(prompt, axis)`, with coordinates along the axis, and attributes that say how it was done.
 
     Prompts that were not measured stay NaN.
     """
-    import xarray as xr
-
     name, labels = axis
     of = measured(next(iter(columns.values())))
     extra: Coords = {key: ((name,), values) for key, values in coords.items()}
     circuit = runs.circuit
-    said: dict[str, str | int | float] = {
+    about = {
         "quantity": runs.pair.metric.name,
         "circuit_heads": len(circuit.heads),
         "model_heads": runs.pair.model.config.n_layers * runs.pair.model.config.n_heads,
@@ -50,7 +45,7 @@ def table(
     arrays = {
         key: to_xarray(runs.pair, values.T, {name: list(labels)}, {}, extra=extra) for key, values in columns.items()
     }
-    return xr.Dataset(arrays, attrs={**attributes(runs.pair), **said, **attrs})
+    return xr.Dataset(arrays, attrs={**attributes(runs.pair), **about, **attrs})
 
 
 def interval(runs: CircuitRuns, values: Float[Tensor, "cell prompt"]) -> tuple[np.ndarray, np.ndarray]:
@@ -107,9 +102,9 @@ def mean(values: Float[Tensor, "cell prompt"]) -> np.ndarray:
     return _wide(values[:, measured(values)]).mean(-1)
 
 
-def names(heads: Iterable[Head]) -> str:
-    """Heads in the model's order: `9.6 9.9 10.0`."""
-    return " ".join(map(head_name, sorted(heads)))
+def names(heads: Iterable[Head]) -> list[str]:
+    """Heads in the model's order: `9.6`, `9.9`, `10.0`."""
+    return [*map(head_name, sorted(heads))]
 
 
 def _wide(values: Tensor) -> np.ndarray:

@@ -22,7 +22,7 @@ Tests = Mapping[str, "xarray.Dataset"]
 def read(name: str) -> "Circuit":
     """A circuit by its published name, or from its file. Raises InputError where it is neither."""
     from unweave.circuits.circuit import Circuit
-    from unweave.circuits.published import PUBLISHED
+    from unweave.circuits.files import PUBLISHED
 
     if name in PUBLISHED:
         return Circuit.published(name)

@@ -1,27 +1,32 @@
-"""The context of patched runs: which run is patched with which, what a patch can affect, and how runs are scored.
+"""The context of patched runs: which run is patched, where patched values come from, what a patch can affect, how runs
+are scored.
 
 A patch affects layers from its entry on, and positions from the first difference to the one that is read: that holds of
 a causal model. If attention sees both ways, a change anywhere may affect every position of its prompt.
 
-Changes enter the residual stream before a *stage* (see `unweave.models.forward.halves`).
+Patched values are those of a donor: a run of prompts, or tensors that were made beforehand (means, zeros). Changes
+enter the residual stream before a *stage* (see `unweave.models.forward.halves`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from unweave.engine.donors import Donor, RunDonor
 from unweave.engine.memory import PORTION
-from unweave.metrics.contrast import Contrast, logits_of
-from unweave.metrics.protocol import Metric
+from unweave.metrics.contrast import Contrast
+from unweave.metrics.metric import Metric, logits_of
 from unweave.models.config import Config
 from unweave.models.forward import norm, read_by, reads, stage_written
 from unweave.models.prompts import Prompts
+from unweave.models.run import Key, Run, run_model
+from unweave.models.sites import SITES
 from unweave.models.weights import Weights
 
 
@@ -34,12 +39,6 @@ class AffectedSpan:
 
     positions: range
     read: int
-
-    def computed(self, config: Config, first: int, stage: int) -> range:
-        """The positions that a run is computed at, if it is changed from `first` on before a stage."""
-        if stage > last_attention(config):
-            return range(self.read, self.read + 1)
-        return read_by(config, first, range(self.positions.stop))
 
 
 def entry_stage(config: Config, site: str, layer: int) -> int:
@@ -54,31 +53,112 @@ def last_attention(config: Config) -> int:
     return 2 * config.n_layers - 2
 
 
+@runtime_checkable
+class Donor(Protocol):
+    """Gives values for some of the recipient's prompts, and says where they begin to differ."""
+
+    def first(self, recipient: Prompts) -> tuple[int, ...]:
+        """Of each of the recipient's prompts, the first position where a value may differ from its own."""
+        ...
+
+    def values(self, config: Config, weights: Weights, keys: Iterable[Key], batch: Sequence[int]) -> dict[Key, Tensor]:
+        """The values at these sites and layers, of the prompts `batch`."""
+        ...
+
+
+@dataclass(frozen=True)
+class RunDonor:
+    """The run of some prompts. Before the first token that differs a causal model does the same with both.
+
+    `PatchContext.spans` sees to models that are not causal. `run` was made of the same prompts before: what it
+    kept is used, and the prompts are run again for the rest.
+    """
+
+    prompts: Prompts
+    run: Run | None = None
+
+    def first(self, recipient: Prompts) -> tuple[int, ...]:
+        differ = recipient.tokens != self.prompts.tokens
+        first = differ.int().argmax(1)
+        first[~differ.any(1)] = differ.shape[1]
+        return tuple(first.tolist())
+
+    def values(self, config: Config, weights: Weights, keys: Iterable[Key], batch: Sequence[int]) -> dict[Key, Tensor]:
+        wanted = list(keys)
+        kept = {} if self.run is None else self.run.kept
+        lacking = [key for key in wanted if key not in kept]
+        made = run_model(config, weights, self.prompts.take(batch), lacking).kept if lacking else {}
+        together = list(batch) == list(range(batch[0], batch[-1] + 1))
+        rows = slice(batch[0], batch[-1] + 1) if together else list(batch)  # a slice is no copy
+        return {key: kept[key][rows] if key in kept else made[key] for key in wanted}
+
+
+@dataclass(frozen=True)
+class GivenDonor:
+    """Values that `make` gives for some prompts, and that may differ from the recipient's everywhere."""
+
+    make: Callable[[Sequence[int]], Mapping[Key, Tensor]]
+
+    def first(self, recipient: Prompts) -> tuple[int, ...]:
+        return (0,) * len(recipient)
+
+    def values(self, config: Config, weights: Weights, keys: Iterable[Key], batch: Sequence[int]) -> dict[Key, Tensor]:
+        made = self.make(batch)
+        return {key: made[key] for key in keys}
+
+
+_AXES = {"attention": "n p -> n 1 p 1", "resid": "n p -> n p 1", "neuron": "n p -> n p 1"}
+
+
+@dataclass(frozen=True)
+class MaskedDonor:
+    """A donor that gives what `given` gives where `mask` is true; of a pattern, at these destinations.
+
+    The recipient's values come from where the runs have them, so that a change outside the mask is exactly 0.
+    """
+
+    given: Donor
+    recipient: RunDonor
+    mask: Bool[Tensor, "prompt pos"]
+
+    def first(self, recipient: Prompts) -> tuple[int, ...]:
+        first = self.mask.int().argmax(1)
+        first[~self.mask.any(1)] = self.mask.shape[1]
+        return tuple(first.tolist())
+
+    def values(self, config: Config, weights: Weights, keys: Iterable[Key], batch: Sequence[int]) -> dict[Key, Tensor]:
+        wanted, rows = list(keys), list(batch)
+        own, given = (donor.values(config, weights, wanted, rows) for donor in (self.recipient, self.given))
+        return {key: torch.where(self._over(key[0], rows), given[key], own[key]) for key in wanted}
+
+    def _over(self, site: str, rows: list[int]) -> Tensor:
+        """The mask, laid out for a site's tensor."""
+        return rearrange(self.mask[rows], _AXES.get(SITES[site].rows, "n p -> n p 1 1"))
+
+
 @dataclass(frozen=True)
 class PatchContext:
-    """`own` gives the recipient's values, `donor` those that are patched in.
+    """Prompts, and with what their runs are patched.
 
-    `baseline[prompt]` is the recipient's own score; `prompts` are the clean ones, whose roles and answers count.
+    Args:
+        recipient: the prompts whose runs are patched.
+        own, donor: give the recipient's values, and those that are patched in.
+        prompts: the clean ones, whose roles and answers count.
+        baseline: the recipient's own scores.
+        reference: the clean run's logits, if the metric compares with them.
+        itemsize: bytes of one number of an activation.
     """
 
     config: Config
     weights: Weights
+    recipient: Prompts
     own: RunDonor
     donor: Donor
     prompts: Prompts
     metric: Metric
     baseline: Float[Tensor, " prompt"]
     reference: Float[Tensor, "prompt column"] | None
-
-    @property
-    def recipient(self) -> Prompts:
-        """The prompts whose run is patched."""
-        return self.own.prompts
-
-    @property
-    def itemsize(self) -> int:
-        """Bytes of one number of an activation."""
-        return self.weights.w_e.element_size()
+    itemsize: int
 
     def spans(self, prompts: Sequence[int]) -> list[AffectedSpan]:
         """What patches of these prompts can affect."""
@@ -115,10 +195,12 @@ def context_of(pair: Contrast, direction: str, donor: Donor | None = None) -> Pa
     return PatchContext(
         config=pair.model.config,
         weights=pair.model.weights,
+        recipient=recipient.prompts,
         own=RunDonor(recipient.prompts, recipient),
         donor=RunDonor(other.prompts, other) if donor is None else donor,
         prompts=pair.prompts,
         metric=pair.metric,
         baseline=baseline,
         reference=pair.reference,
+        itemsize=pair.model.weights.w_e.element_size(),
     )

@@ -23,10 +23,10 @@ from torch import Tensor
 
 from unweave.engine.context import AffectedSpan, PatchContext, last_attention
 from unweave.engine.edge_graph import INPUTS, EdgeGraph
-from unweave.engine.entering import EnteringRuns
-from unweave.engine.executor import Portion, WorkItem
-from unweave.engine.memory import RowBudget, projected, recording_bytes, row_budget
+from unweave.engine.executor import Batch, Portion, Runs, WorkItem
+from unweave.engine.memory import recording_bytes, row_budget
 from unweave.engine.recording import Recording, record, sites_to_keep
+from unweave.engine.wavefront import EnteringRuns
 from unweave.models.config import Config
 from unweave.models.forward import attention_z, looks_ahead, mlp_neurons, project, read_by, stage_read
 from unweave.models.run import Key
@@ -97,7 +97,7 @@ def edge_bytes(graph: EdgeGraph, n_pos: int, itemsize: int) -> int:
 
 def response_bytes(config: Config, n_pos: int, itemsize: int) -> int:
     """What the response to one sender holds at its widest: of all heads of a layer, or of an MLP."""
-    attention = 4 * projected(config) + 2 * config.n_heads * config.d_head + 4 * config.n_heads * n_pos
+    attention = (6 * config.n_heads + 8 * config.n_kv_heads) * config.d_head + 4 * config.n_heads * n_pos
     return n_pos * (4 * config.d_model + max(attention, 3 * config.d_mlp)) * max(itemsize, 4)
 
 
@@ -169,53 +169,43 @@ class Responses:
         return torch.cat([own[None], own + changes.values])
 
 
-@dataclass(frozen=True)
-class EdgeRuns:
+def edge_runs(
+    context: PatchContext,
+    graph: EdgeGraph,
+    edges: Sequence[tuple[int, int]],
+    places: Int[Tensor, " prompt"] | None = None,
+) -> Runs:
     """A run for each edge and prompt. `edges` are numbers of senders and receivers of the graph.
 
     `places[prompt]` is where senders send; None stands for all positions.
     """
+    n_pos, itemsize = context.recipient.tokens.shape[1], context.itemsize
 
-    context: PatchContext
-    graph: EdgeGraph
-    edges: Sequence[tuple[int, int]]
-    places: Int[Tensor, " prompt"] | None = None
+    def prepared(prompts: range, budget: int) -> Batch:
+        recording, spans = record_edges(graph, context, prompts), context.spans(prompts)
+        most = max(1, min(MOST_SENDERS, budget // 8 // response_bytes(context.config, n_pos, itemsize)))
+        at = None if places is None else places[list(prompts)].tolist()
+        batch = EdgeBatch(graph, edges, recording, spans, at, most)
+        return Batch(recording, spans, row_budget(context.config, budget // 4, itemsize, n_pos), batch.portion)
 
-    @property
-    def n_variants(self) -> int:
-        return len(self.edges)
-
-    def prompts_at_once(self, budget: int) -> int:
-        n_pos = self.context.recipient.tokens.shape[1]
-        return budget // 2 // edge_bytes(self.graph, n_pos, self.context.itemsize)
-
-    def prepared(self, prompts: range, budget: int) -> "EdgeBatch":
-        context = self.context
-        recording = record_edges(self.graph, context, prompts)
-        n_pos = context.recipient.tokens.shape[1]
-        rows = row_budget(context.config, budget // 4, context.itemsize, n_pos)
-        most = budget // 8 // response_bytes(context.config, n_pos, context.itemsize)
-        places = None if self.places is None else self.places[list(prompts)].tolist()
-        return EdgeBatch(self, recording, context.spans(prompts), rows, places, max(1, min(MOST_SENDERS, most)))
+    return Runs(context, len(edges), 2 * edge_bytes(graph, n_pos, itemsize), prepared)
 
 
 @dataclass(frozen=True)
 class EdgeBatch:
     """The runs of a batch of prompts, in one piece. Responses are computed for `most` senders at once."""
 
-    runs: EdgeRuns
+    graph: EdgeGraph
+    edges: Sequence[tuple[int, int]]
     recording: Recording
     spans: Sequence[AffectedSpan]
-    rows: RowBudget
     places: Sequence[int] | None
     most: int
-    n_pieces: int = 1
-    at_once: int = 1
 
     def portion(self, pieces: range) -> Portion:
         """Work items for each receiver, prompt, and some of the receiver's senders."""
-        graph, by_receiver = self.runs.graph, defaultdict(list)
-        for variant, (sender, receiver) in enumerate(self.runs.edges):
+        graph, by_receiver = self.graph, defaultdict(list)
+        for variant, (sender, receiver) in enumerate(self.edges):
             by_receiver[receiver].append((variant, sender))
         changes = [changes_of(graph, self.recording, n, span.positions) for n, span in enumerate(self.spans)]
         items = []
@@ -226,13 +216,13 @@ class EdgeBatch:
                 for prompt, change in enumerate(changes):
                     run = partial(self._run, receiver, prompt, variants, change.some(senders))
                     items.append(WorkItem(graph.enters(receiver), prompt, variants, run))
-        return Portion(torch.arange(len(self.runs.edges)), items)
+        return Portion(torch.arange(len(self.edges)), items)
 
     def _run(
         self, receiver: Node, prompt: int, variants: Int[Tensor, " variant"], changes: "Changes"
     ) -> Iterator[EnteringRuns]:
         """The edges of one receiver that can matter."""
-        graph, span = self.runs.graph, self.spans[prompt]
+        graph, span = self.graph, self.spans[prompt]
         changes = sent(graph.config, receiver, changes, span, None if self.places is None else self.places[prompt])
         matters = changes.values.flatten(1).any(1).cpu()
         if not matters.any():

@@ -1,6 +1,6 @@
 """The executor: runs that methods hand it, scored within a memory budget.
 
-1. Prompts are taken in batches whose recordings fit the budget, and the runs of a batch in portions (`Runs`).
+1. Prompts are taken in batches whose recordings fit the budget, and the runs of a batch in portions (`Batch`).
 2. A portion's work items are sorted by the stage where their runs enter, and flown in wavefronts: each goes down the
    stages and takes items in until it is full; the next starts at the first item left.
 3. What has landed is scored, and marked as done. An item that is done is not run again.
@@ -9,18 +9,15 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from unweave.engine.context import AffectedSpan, PatchContext
-from unweave.engine.entering import EnteringRuns
 from unweave.engine.memory import RowBudget, budget_bytes, in_portions, is_out_of_memory
 from unweave.engine.recording import Recording
-from unweave.engine.wavefront import EditsInFlight, Wavefront
+from unweave.engine.wavefront import EditsInFlight, EnteringRuns, Wavefront
 from unweave.models.precision import without_autocast
 from unweave.progress import Progress, shown
 
@@ -49,38 +46,34 @@ class Portion:
     """
 
     variants: Int[Tensor, " variant"]
-    items: Sequence[WorkItem] = ()
-    edits: EditsInFlight | None = None
+    items: Iterable[WorkItem] = ()
+    edits: EditsInFlight = field(default_factory=dict)
     landed: Landed | None = None
 
 
-@runtime_checkable
-class Batch(Protocol):
-    """The runs of a batch of prompts, in `n_pieces` of which `at_once` fit the budget together."""
+@dataclass(frozen=True)
+class Batch:
+    """The runs of a batch of prompts, in `n_pieces`, of which `at_once` fit the budget together."""
 
-    @property
-    def recording(self) -> Recording: ...
-    @property
-    def spans(self) -> Sequence[AffectedSpan]: ...
-    @property
-    def rows(self) -> RowBudget: ...
-    @property
-    def n_pieces(self) -> int: ...
-    @property
-    def at_once(self) -> int: ...
-    def portion(self, pieces: range) -> Portion: ...
+    recording: Recording
+    spans: Sequence[AffectedSpan]
+    rows: RowBudget
+    portion: Callable[[range], Portion]
+    n_pieces: int = 1
+    at_once: int = 1
 
 
-@runtime_checkable
-class Runs(Protocol):
-    """What a method hands the executor. Variants are numbered from 0."""
+@dataclass(frozen=True)
+class Runs:
+    """What a method hands the executor: runs of `n_variants`, numbered from 0, of every prompt.
 
-    @property
-    def context(self) -> PatchContext: ...
-    @property
-    def n_variants(self) -> int: ...
-    def prompts_at_once(self, budget: int) -> int: ...
-    def prepared(self, prompts: range, budget: int) -> Batch: ...
+    `prepared` gives those of some prompts, within a budget. A prompt takes `prompt_bytes` of it.
+    """
+
+    context: PatchContext
+    n_variants: int
+    prompt_bytes: int
+    prepared: Callable[[range, int], Batch]
 
 
 @dataclass
@@ -103,11 +96,6 @@ class Scores:
         self.values = torch.full(shape, float("nan"), dtype=self.baseline.dtype)
         self.done = torch.zeros(shape, dtype=torch.bool)
 
-    def put(self, variant: Int[Tensor, " run"], prompt: Int[Tensor, " run"], scores: Float[Tensor, " run"]) -> None:
-        """The scores of some runs."""
-        at = variant.cpu(), prompt.cpu()
-        self.values[at], self.done[at] = scores.cpu(), True
-
     def put_rest(self, variants: Int[Tensor, " variant"], prompts: Sequence[int]) -> None:
         """The recipient's score of these prompts, for the variants that are not done: they could not matter."""
         at = variants[:, None], torch.tensor(list(prompts))
@@ -127,20 +115,6 @@ class Scores:
         return f"the metric gave NaN for {bad} of {int(done.sum())} scores" if bad else ""
 
 
-@dataclass(frozen=True)
-class Execution:
-    """What the steps share. `told` hears of the runs in flight, each counted by the share of its way that is done."""
-
-    context: PatchContext
-    scores: Scores
-    progress: Progress | None
-
-    def told(self, in_flight: float = 0.0) -> None:
-        if self.progress is not None:
-            total = float(self.scores.done.numel())
-            self.progress(min(float(self.scores.done.sum()) + in_flight, total), total)
-
-
 @without_autocast
 def execute(
     runs: Runs,
@@ -154,33 +128,43 @@ def execute(
     scores = Scores(runs.n_variants, context.baseline) if scores is None else scores
     budget = budget_bytes(memory, context.weights.w_e.device)
     with shown(progress, title) as report, torch.no_grad():
-        execution = Execution(context, scores, report)
+
+        def tell(in_flight: float = 0.0) -> None:
+            """Reports what is done; runs in flight count by the share of their way that is done."""
+            if report is not None:
+                total = float(scores.done.numel())
+                report(min(float(scores.done.sum()) + in_flight, total), total)
 
         def run(prompts: range) -> None:
             batch = runs.prepared(prompts, budget)
-            fly = partial(_fly, execution, prompts, batch)
-            in_portions(batch.n_pieces, batch.at_once, lambda pieces: fly(batch.portion(pieces)))
+            in_portions(
+                batch.n_pieces,
+                batch.at_once,
+                lambda pieces: _fly(context, scores, prompts, batch, batch.portion(pieces), tell),
+            )
 
         try:
-            in_portions(len(context.recipient), runs.prompts_at_once(budget), run)
+            in_portions(len(context.recipient), budget // runs.prompt_bytes, run)
         except KeyboardInterrupt:
             scores.stopped = True
     return scores
 
 
-def _fly(execution: Execution, prompts: range, batch: Batch, portion: Portion) -> None:
+def _fly(
+    context: PatchContext, scores: Scores, prompts: range, batch: Batch, portion: Portion, tell: Callable[..., None]
+) -> None:
     """Flies a portion's work items, wavefront by wavefront."""
-    scores, rows = execution.scores, batch.rows
+    rows = batch.rows
     if portion.landed is not None:
-        _score(execution, prompts, portion.landed, rows)
+        _score(context, scores, prompts, portion.landed, rows.scored)
     left = sorted(portion.items, key=lambda item: item.stage)
     left = [item for item in left if not scores.done[item.variants, prompts[item.prompt]].all()]
     longest = max((span.positions.stop for span in batch.spans), default=1)
     while left:
         try:
             wave = Wavefront(batch.recording, rows, portion.edits)
-            rest = _down(wave, left, batch.spans, execution.told)
-            _score(execution, prompts, wave.landed(), rows)
+            rest = _down(wave, left, batch.spans, tell)
+            _score(context, scores, prompts, wave.landed(), rows.scored)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error) or rows.rows <= longest:
                 raise
@@ -188,21 +172,23 @@ def _fly(execution: Execution, prompts: range, batch: Batch, portion: Portion) -
         else:
             for item in left[: len(left) - len(rest)]:
                 scores.put_rest(item.variants, [prompts[item.prompt]])
-            execution.told()
+            tell()
             left = rest
     scores.put_rest(portion.variants, prompts)
-    execution.told()
+    tell()
 
 
-def _score(execution: Execution, prompts: range, landed: Landed, rows: RowBudget) -> None:
+def _score(context: PatchContext, scores: Scores, prompts: range, landed: Landed, portion: int) -> None:
+    """Scores the runs that landed."""
     variant, prompt, stream = landed
     if len(variant):
         where = prompt + prompts.start
-        execution.scores.put(variant, where, execution.context.score(stream, where, rows.scored))
+        found, at = context.score(stream, where, portion), (variant.cpu(), where.cpu())
+        scores.values[at], scores.done[at] = found.cpu(), True
 
 
 def _down(
-    wave: Wavefront, items: Sequence[WorkItem], spans: Sequence[AffectedSpan], told: Callable[[float], None]
+    wave: Wavefront, items: Sequence[WorkItem], spans: Sequence[AffectedSpan], tell: Callable[..., None]
 ) -> list[WorkItem]:
     """Takes items in, stage by stage, until the wavefront is full; flies it to the end; returns what is left."""
     end, left, full = 2 * wave.config.n_layers, [*items][::-1], False
@@ -214,7 +200,7 @@ def _down(
             left[-1:] = [] if rest is None else [rest]
         if stage < end:
             wave.advance(stage)
-            told(wave.n_runs * (stage + 1) / end)
+            tell(wave.n_runs * (stage + 1) / end)
     return left[::-1]
 
 
@@ -225,7 +211,8 @@ def _take_in(wave: Wavefront, item: WorkItem, span: AffectedSpan) -> WorkItem | 
         count = len(runs.variants)
         done = max(0, min(count, item.skip - seen))
         if done < count:
-            joined = wave.join(runs.rest(done), item.stage, span)
+            rest = replace(runs, variants=runs.variants[done:], delta=runs.delta[done:]) if done else runs
+            joined = wave.join(rest, item.stage, span)
             if done + joined < count:
                 return replace(item, skip=seen + done + joined)
         seen += count

@@ -1,6 +1,6 @@
 """The frozen pass: changes carried down the network with every attention held at the recipient's.
 
-With attention frozen positions do not mix: a row of the stream goes on through MLPs alone, and only rows at positions
+With attention frozen positions do not mix: a row of the stream goes on only through MLPs, and only rows at positions
 that lead to a receiver need be carried. This is the second step of path patching (arXiv 2211.00593, appendix B).
 
 Receivers may be live heads: such a head takes the inputs that receive from the rows in flight; its other inputs, and
@@ -18,10 +18,10 @@ from einops import einsum, rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from unweave.engine.entering import EnteringRuns
-from unweave.engine.grid import NodeGrid
 from unweave.engine.memory import RowBudget
+from unweave.engine.patches import NodeGrid
 from unweave.engine.recording import Recording
+from unweave.engine.wavefront import EnteringRuns
 from unweave.models.config import Config
 from unweave.models.forward import attention_z, half_block, halves, mlp, project
 
@@ -73,9 +73,9 @@ class LiveHeads:
 class FrozenPass:
     """Rows in flight, each of one variant, prompt and position. MLPs are live, or frozen like attention.
 
-    `budget` bounds one matrix product and one attention product. `held` are grids that send beside others: what they
-    write is the donor's, so the MLP or the live head is frozen in the rows of their variant, and the change joins
-    behind it.
+    `budget` bounds one matrix product and one attention product. `held` are grids that send together with others: what
+    they write is the donor's, so the MLP or the live head is frozen in the rows of their variant, and the change joins
+    after it.
     `live` are the heads that are not frozen, by layer: the rows of a run must then be all its positions from the first
     that its senders change. The recording must hold `attn_out` of every layer, `mlp_out` where MLPs are frozen or held,
     and `q k v z` where heads are live.
@@ -126,7 +126,7 @@ class FrozenPass:
         )
 
     def _settle(self) -> None:
-        """Puts the newcomers' rows behind those in flight, all of a stage at once."""
+        """Appends the newcomers' rows to those in flight, all of a stage at once."""
         if self._new:
             self.x = torch.cat([self.x, *(rows for rows, _ in self._new)])
             self.place = torch.cat([self.place, *(place for _, place in self._new)])

@@ -47,13 +47,8 @@ def recording_bytes(config: Config, n_pos: int, kept: Iterable[Key], itemsize: i
 
 def forward_bytes(config: Config, n_pos: int, itemsize: int) -> int:
     """What a forward pass of one prompt holds at its widest, none of it kept; sums in half precision are in float32."""
-    attention = 2 * projected(config) + 2 * config.n_heads * config.d_head + 5 * config.n_heads * n_pos
+    attention = (4 * config.n_heads + 4 * config.n_kv_heads) * config.d_head + 5 * config.n_heads * n_pos
     return n_pos * (4 * config.d_model + attention + 3 * config.d_mlp) * max(itemsize, 4)
-
-
-def projected(config: Config) -> int:
-    """Columns of the fused queries, keys and values."""
-    return (config.n_heads + 2 * config.n_kv_heads) * config.d_head
 
 
 @dataclass(frozen=True)
@@ -80,10 +75,10 @@ def row_budget(config: Config, budget: int, itemsize: int, longest: int) -> RowB
     A quarter is for what is between two products; the rest for what a row holds: the stream, its projections (also as
     gathered for attention), and `z`.
     """
-    heads = config.n_heads * config.d_head
+    heads = 2 * (config.n_heads + config.n_kv_heads) * config.d_head
     hidden = (3 * config.d_mlp + 4 * config.d_model) * itemsize
     key = (4 * config.n_kv_heads * config.d_head + 4 * config.n_heads * longest) * itemsize
-    row = 2 * (config.d_model + projected(config) + heads) * itemsize
+    row = 2 * (config.d_model + heads) * itemsize
     part = budget // 4
     return RowBudget(
         rows=max(longest, min(MOST_ROWS, (budget - part) // row)),

@@ -13,7 +13,7 @@ Half of the memory budget is for the recording of a batch of prompts, a quarter 
 senders, and a quarter for the runs of the third step.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
@@ -22,15 +22,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from unweave.engine.context import AffectedSpan, PatchContext, entry_stage, last_attention
-from unweave.engine.entering import EnteringRuns, entering
-from unweave.engine.executor import Portion, WorkItem
+from unweave.engine.executor import Batch, Portion, Runs, WorkItem
 from unweave.engine.frozen import FrozenPass, LiveHeads
-from unweave.engine.grid import JointPatch, NodeGrid
 from unweave.engine.memory import MOST_ROWS, RowBudget, recording_bytes, row_budget
-from unweave.engine.receivers import Receivers
+from unweave.engine.patches import NodeGrid, entering
 from unweave.engine.recording import Recording, record, sites_to_keep
-from unweave.engine.wavefront import Rows
-from unweave.models.forward import looks_ahead, stage_read
+from unweave.engine.wavefront import EnteringRuns, Rows
+from unweave.models.config import Config
+from unweave.models.forward import looks_ahead, reads, stage_read
 from unweave.models.run import Key
 
 # What receivers read, for ("qkv" or "mlp_in", layer): values of some rows, and each row's variant, prompt and position.
@@ -38,77 +37,105 @@ Read = dict[Key, tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
-class PathRuns:
-    """A run for each sender and prompt."""
+class Receivers:
+    """Columns of the fused queries, keys and values that receive, by layer, and layers whose MLP's input does.
 
-    context: PatchContext
-    senders: Sequence[NodeGrid | JointPatch]
-    receivers: Receivers
-    live_mlps: bool = True
+    Where there are neither, the logits receive. `places[prompt]` is the one position where they receive; None stands
+    for all. `live` says that receiving heads, at all positions, go on with what they read while inputs are read.
+    """
+
+    columns: Mapping[int, Int[Tensor, " column"]] = field(default_factory=dict)
+    mlps: tuple[int, ...] = ()
+    places: Int[Tensor, " prompt"] | None = None
+    live: bool = False
 
     @property
-    def n_variants(self) -> int:
-        return sum(sender.size for sender in self.senders)
+    def logits(self) -> bool:
+        return not self.columns and not self.mlps
 
-    def prompts_at_once(self, budget: int) -> int:
-        context, n_pos = self.context, self.context.recipient.tokens.shape[1]
-        kept = [key for keys in sites_to_keep(context.config, *self._kept()) for key in keys]
-        one = recording_bytes(context.config, n_pos, kept, context.itemsize)
-        return min(budget // 2 // one, budget // 4 // (n_pos * self._row_bytes()))
+    def stages(self, config: Config) -> list[int]:
+        """The stages where the receivers read, in order."""
+        attention = {stage_read(config, "attention", layer) for layer in self.columns}
+        return sorted(attention | {stage_read(config, "mlp", layer) for layer in self.mlps})
 
-    def prepared(self, prompts: range, budget: int) -> "PathBatch":
-        """A batch of prompts, and as many senders at once as a quarter of the budget holds."""
-        context, spans = self.context, self.context.spans(prompts)
-        recording = record(context.config, context.weights, context.own, context.donor, prompts, *self._kept())
-        wanted = [self.receivers.wanted(context.config, *at) for at in zip(spans, prompts, strict=True)]
-        most = min(MOST_ROWS, budget // 4 // self._row_bytes()) // max(1, sum(map(len, wanted)))
-        pieces = [piece for sender in self.senders for piece in sender.of(prompts).pieces(max(1, most))]
-        rows = row_budget(context.config, budget // 4, context.itemsize, context.recipient.tokens.shape[1])
-        return PathBatch(self, prompts, recording, spans, rows, wanted, pieces, most // max(p.size for p in pieces))
+    def acting(self, config: Config) -> list[int]:
+        """The layers whose live heads come before another receiver."""
+        last = self.stages(config)[-1] if self.live and not self.logits else 0
+        return [layer for layer in self.columns if 2 * layer < last]
 
-    def _row_bytes(self) -> int:
-        """What one row of a frozen pass holds: the stream as it is joined, what receivers read, and its place."""
-        config, receivers = self.context.config, self.receivers
-        read = sum(map(len, receivers.columns.values())) + len(receivers.mlps) * config.d_model
-        stream = (5 if receivers.acting(config) else 4) * config.d_model
-        return (stream + 2 * read) * self.context.itemsize + 8 * (6 + len(receivers.columns) + len(receivers.mlps))
+    def wanted(self, config: Config, span: AffectedSpan, prompt: int) -> range:
+        """The positions of a prompt that lead to a receiver."""
+        at = span.positions
+        if self.logits:
+            return range(span.read, span.read + 1) if at else at
+        if self.places is None:
+            return at
+        place = int(self.places[prompt])
+        if place not in at:
+            return range(0)
+        return reads(config, place, at) if self.acting(config) else range(place, place + 1)
 
-    def _kept(self) -> tuple[Sequence[Key], Sequence[Key]]:
-        """Sites and layers that are sent, and that are kept of the recipient as well."""
-        config = self.context.config
-        frozen = [("attn_out", layer) for layer in range(config.n_layers)]
-        if not self.live_mlps and config.d_mlp:
-            frozen += [("mlp_out", layer) for layer in range(config.n_layers)]
-        frozen += [(grid.site, grid.layer) for grid in held_by(self.senders)]
-        inputs = [(site, layer) for layer in self.receivers.columns for site in ("q", "k", "v")]
-        inputs += [("z", layer) for layer in self.receivers.acting(config)]
-        sent = [(grid.site, grid.layer) for sender in self.senders for grid in sender.members]
-        return list(dict.fromkeys(sent)), frozen + inputs
+
+def path_runs(context: PatchContext, senders: Sequence[NodeGrid], receivers: Receivers, live_mlps: bool = True) -> Runs:
+    """A run for each sender and prompt; as many senders at once as a quarter of the budget holds."""
+    config, n_pos, itemsize = context.config, context.recipient.tokens.shape[1], context.itemsize
+    sent, also = _kept(config, senders, receivers, live_mlps)
+    one = recording_bytes(config, n_pos, [key for keys in sites_to_keep(config, sent, also) for key in keys], itemsize)
+    row = _row_bytes(config, receivers, itemsize)
+
+    def prepared(prompts: range, budget: int) -> Batch:
+        spans = context.spans(prompts)
+        recording = record(config, context.weights, context.own, context.donor, prompts, sent, also)
+        wanted = [receivers.wanted(config, *at) for at in zip(spans, prompts, strict=True)]
+        most = min(MOST_ROWS, budget // 4 // row) // max(1, sum(map(len, wanted)))
+        pieces = [piece for sender in senders for piece in sender.of(prompts).pieces(max(1, most))]
+        rows = row_budget(config, budget // 4, itemsize, n_pos)
+        batch = PathBatch(receivers, live_mlps, prompts, recording, spans, rows, wanted, pieces)
+        return Batch(recording, spans, rows, batch.portion, len(pieces), most // max(piece.size for piece in pieces))
+
+    return Runs(context, sum(sender.size for sender in senders), max(2 * one, 4 * n_pos * row), prepared)
+
+
+def _row_bytes(config: Config, receivers: Receivers, itemsize: int) -> int:
+    """What one row of a frozen pass holds: the stream as it is joined, what receivers read, and its place."""
+    read = sum(map(len, receivers.columns.values())) + len(receivers.mlps) * config.d_model
+    stream = (5 if receivers.acting(config) else 4) * config.d_model
+    return (stream + 2 * read) * itemsize + 8 * (6 + len(receivers.columns) + len(receivers.mlps))
+
+
+def _kept(
+    config: Config, senders: Sequence[NodeGrid], receivers: Receivers, live_mlps: bool
+) -> tuple[list[Key], list[Key]]:
+    """Sites and layers that are sent, and that are kept of the recipient as well."""
+    frozen = [("attn_out", layer) for layer in range(config.n_layers)]
+    if not live_mlps and config.d_mlp:
+        frozen += [("mlp_out", layer) for layer in range(config.n_layers)]
+    frozen += [(grid.site, grid.layer) for grid in held_by(senders)]
+    inputs = [(site, layer) for layer in receivers.columns for site in ("q", "k", "v")]
+    inputs += [("z", layer) for layer in receivers.acting(config)]
+    sent = [(grid.site, grid.layer) for sender in senders for grid in sender.members]
+    return list(dict.fromkeys(sent)), frozen + inputs
 
 
 @dataclass(frozen=True)
 class PathBatch:
     """What the senders of a batch of prompts share. `wanted` are the positions of each that lead to a receiver."""
 
-    runs: PathRuns
+    receivers: Receivers
+    live_mlps: bool
     prompts: range
     recording: Recording
     spans: Sequence[AffectedSpan]
     rows: RowBudget
     wanted: Sequence[range]
-    pieces: Sequence[NodeGrid | JointPatch]
-    at_once: int
-
-    @property
-    def n_pieces(self) -> int:
-        return len(self.pieces)
+    pieces: Sequence[NodeGrid]
 
     def portion(self, pieces: range) -> Portion:
         """The frozen pass of some senders, and what is left to be run. One without rows reached no receiver."""
         senders = [self.pieces[number] for number in pieces]
         variants = torch.cat([sender.variants for sender in senders])
         frozen, read = self._carried(senders)
-        if self.runs.receivers.logits:
+        if self.receivers.logits:
             place, stream = frozen.landed()
             return Portion(variants, landed=(place[:, 0], place[:, 1], stream))
         again = RunsAgain(self, variants)
@@ -116,16 +143,16 @@ class PathBatch:
             again.receive(key, values, place)
         return Portion(variants, again.items(), again.edits)
 
-    def _carried(self, senders: Sequence[NodeGrid | JointPatch]) -> tuple[FrozenPass, Read]:
+    def _carried(self, senders: Sequence[NodeGrid]) -> tuple[FrozenPass, Read]:
         """The frozen pass of some senders, and what the receivers read on the way."""
-        config, receivers = self.recording.config, self.runs.receivers
+        config, receivers = self.recording.config, self.receivers
         live = {layer: LiveHeads.reading(config, layer, receivers.columns[layer]) for layer in receivers.acting(config)}
-        frozen = FrozenPass(self.recording, self.rows, self.runs.live_mlps, held_by(senders), live)
+        frozen = FrozenPass(self.recording, self.rows, self.live_mlps, held_by(senders), live)
         by_stage: dict[int, list[tuple[NodeGrid, bool]]] = {}
         for sender in senders:
             for grid in sender.members:
                 entry = entry_stage(config, grid.site, grid.layer)
-                by_stage.setdefault(entry, []).append((grid, isinstance(sender, JointPatch)))
+                by_stage.setdefault(entry, []).append((grid, bool(sender.also)))
         stages, read = receivers.stages(config), {}
         end = 2 * config.n_layers if receivers.logits else stages[-1]
         for stage in range(end + 1):
@@ -151,7 +178,7 @@ class PathBatch:
 
     def _read(self, frozen: FrozenPass, stage: int) -> Read:
         """What the receivers of one stage read of the rows in flight, where they receive."""
-        layer, read, receivers = stage // 2, {}, self.runs.receivers
+        layer, read, receivers = stage // 2, {}, self.receivers
         place, stream = frozen.landed()
         at = slice(None)
         if receivers.places is not None:
@@ -180,7 +207,7 @@ class RunsAgain:
     def receive(self, key: Key, values: Tensor, place: Int[Tensor, "row 3"]) -> None:
         """What the rows of variants, prompts and positions `place` give a receiver."""
         batch, (own, columns) = self.batch, self._own(key)
-        places = batch.runs.receivers.places
+        places = batch.receivers.places
         if places is not None:
             places = places[list(batch.prompts)].to(place.device)
             own = own[torch.arange(len(places), device=own.device), places][:, None]
@@ -216,7 +243,7 @@ class RunsAgain:
         if key[0] == "mlp_in":
             own = recording.stream(stage_of(self.batch, *key))
             return own, torch.arange(own.shape[-1], device=own.device)
-        columns = self.batch.runs.receivers.columns[key[1]].to(recording.stream(0).device)
+        columns = self.batch.receivers.columns[key[1]].to(recording.stream(0).device)
         return recording.fused(key[1])[..., columns], columns
 
     def _read_elsewhere(self, key: Key, columns: Int[Tensor, " column"]) -> bool:
@@ -258,7 +285,7 @@ def stage_of(batch: PathBatch, kind: str, layer: int) -> int:
     return stage_read(batch.recording.config, "mlp" if kind == "mlp_in" else "attention", layer)
 
 
-def held_by(senders: Sequence[NodeGrid | JointPatch]) -> list[NodeGrid]:
+def held_by(senders: Sequence[NodeGrid]) -> list[NodeGrid]:
     """The MLPs and heads that send together with others."""
-    joint = [sender for sender in senders if isinstance(sender, JointPatch) and len(sender.members) > 1]
+    joint = [sender for sender in senders if sender.also]
     return [grid for sender in joint for grid in sender.members if grid.site in ("mlp_out", "z")]

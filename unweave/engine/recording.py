@@ -7,7 +7,7 @@ A change is the donor's value minus the recipient's, carried to the residual str
     z                                   (donor - recipient) · W_O of the head
     q k v pattern                       the change of the head's attention with the donor's value, then as z
 
-A query or a row of the pattern at one position changes `z` at that position alone; a key or a value changes it at all
+A query or a row of the pattern at one position changes `z` only at that position; a key or a value changes it at all
 later positions as well, and where attention sees both ways at all positions. A grouped key or value changes all heads
 that share it.
 """
@@ -20,7 +20,7 @@ from einops import einsum, rearrange, repeat
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from unweave.engine.donors import Donor, RunDonor
+from unweave.engine.context import Donor, RunDonor
 from unweave.models.config import Config
 from unweave.models.forward import AttentionInputs, attend, attention_pattern, stream_site, stream_sites
 from unweave.models.run import Key
@@ -77,7 +77,7 @@ class Recording:
         """The change of a prompt's `z` when all heads take the donor's `site`, at one place or everywhere.
 
         For `q`, `z` and `pattern` the place makes no difference: what happens at a position stays there. Two patterns
-        are taken off each other before the values are averaged, and values before they are: so the change is exactly 0
+        are subtracted before the values are averaged, and values before they are: so the change is exactly 0
         where the donor's value is the recipient's, whatever batch either was run in.
         """
         if site == "z":

@@ -19,11 +19,35 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from unweave.engine.context import AffectedSpan, last_attention
-from unweave.engine.entering import EnteringRuns
 from unweave.engine.memory import CHUNK_KEYS, RowBudget
 from unweave.engine.recording import Recording
-from unweave.models.forward import Tap, attention_output, attention_z, half_block, halves, mlp, project, untapped
+from unweave.models.forward import (
+    Tap,
+    attention_output,
+    attention_z,
+    half_block,
+    halves,
+    mlp,
+    project,
+    read_by,
+    untapped,
+)
 from unweave.models.run import Key
+
+
+@dataclass(frozen=True)
+class EnteringRuns:
+    """Runs of one prompt, changed from position `first` on; `delta` covers those from there, and is 0 after them."""
+
+    variants: Int[Tensor, " run"]
+    prompt: int
+    first: int
+    delta: Float[Tensor, "run lead d_model"]
+
+    @staticmethod
+    def unchanged(variants: Int[Tensor, " run"], prompt: int, first: int, like: Tensor) -> "EnteringRuns":
+        """Runs that enter as the recipient's, to be edited in flight."""
+        return EnteringRuns(variants, prompt, first, like.new_zeros(1, 0, like.shape[-1]).expand(len(variants), -1, -1))
 
 
 @dataclass(frozen=True)
@@ -51,10 +75,6 @@ class Block:
     def of(self, buffer: Tensor) -> Tensor:
         """`[run pos …]` of a buffer `[row …]`."""
         return buffer[self.index].unflatten(0, (-1, self.n_pos))
-
-    def put(self, buffer: Tensor, values: Tensor) -> None:
-        """Puts values `[run pos …]` in their rows."""
-        buffer[self.index] = values.flatten(0, 1)
 
 
 @dataclass(frozen=True)
@@ -98,7 +118,10 @@ class Wavefront:
 
     def join(self, runs: EnteringRuns, stage: int, span: AffectedSpan) -> int:
         """Takes in as many of the runs as there is room for, and returns their number."""
-        at = span.computed(self.config, runs.first, stage)
+        if stage > last_attention(self.config):
+            at = range(span.read, span.read + 1)
+        else:
+            at = read_by(self.config, runs.first, range(span.positions.stop))
         n_pos, lead = len(at), runs.first - at.start
         count = min(len(runs.variants), (len(self.x) - self.n_rows) // n_pos)
         if count == 0:
@@ -182,11 +205,11 @@ class Wavefront:
         z = self.x.new_empty(self.n_rows, config.n_heads, config.d_head)
         for group in self.groups.values():
             for block in group.blocks:
-                block.put(z, self._attend(layer, group, block, qkv, slice(None)))
+                z[block.index] = self._attend(layer, group, block, qkv, slice(None)).flatten(0, 1)
         return z
 
     def _attention_where_read(self, layer: int, qkv: Float[Tensor, "row qkv"]) -> Float[Tensor, "run head d_head"]:
-        """As `_attention`, at the position that is read alone: of each run this row is left."""
+        """As `_attention`, only at the position that is read: of each run this row is left."""
         groups, x, rows, z = self.groups, [], [], []
         self.groups, self.n_rows = {}, 0
         for group in groups.values():

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
+import xarray as xr
 from torch import Tensor
 
 from unweave.engine.reading import read_sites
@@ -13,10 +12,8 @@ from unweave.methods.to_xarray import to_xarray
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.run import Key
 from unweave.nodes import head_name
+from unweave.progress import Progress
 from unweave.registry import LOOKS, Method, register
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 ATTENTION = register(
     Method(
@@ -33,14 +30,20 @@ ATTENTION = register(
 )
 
 
-def attention(pair: Contrast, heads: Nodes, prompts: str = "clean", memory: int | float | None = None) -> xr.DataArray:
+def attention(
+    pair: Contrast,
+    heads: Nodes,
+    prompts: str = "clean",
+    memory: int | float | None = None,
+    progress: Progress | bool | None = None,
+) -> xr.DataArray:
     """Where heads look.
 
     Args:
         pair: model and prompts.
         heads: `(23, 3)` or `"23.3"`, one or a list, shown in this order.
         prompts: which of the two sets is run.
-        memory: as in `patch`.
+        memory, progress: as in `patch`.
 
     Returns:
         Patterns `[prompt, address, q_pos, k_pos]`, addresses written `"23.3"`; each row sums to 1. NaN beyond a
@@ -57,7 +60,7 @@ def attention(pair: Contrast, heads: Nodes, prompts: str = "clean", memory: int 
     def pick(key: Key, value: Tensor, rows: slice) -> Tensor:
         return value[:, of_layer[key[1]]]
 
-    found = read_sites(pair.model, shown, [("pattern", layer) for layer in of_layer], pick, memory)
+    found = read_sites(pair.model, shown, [("pattern", layer) for layer in of_layer], pick, memory, progress)
     patterns = torch.stack([found["pattern", n][:, of_layer[n].index(head)] for n, head in chosen], dim=1)
     places = range(shown.tokens.shape[1])
     axes = {"address": [head_name(head) for head in chosen], "q_pos": places, "k_pos": places}

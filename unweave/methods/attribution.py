@@ -25,9 +25,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import Any, SupportsIndex
 
 import torch
+import xarray as xr
 from einops import einsum, rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -44,10 +45,8 @@ from unweave.models.precision import widened, without_autocast
 from unweave.models.prompts import Prompts
 from unweave.models.run import Key
 from unweave.models.sites import check_layer
+from unweave.progress import Progress
 from unweave.registry import WRITTEN, Method, register
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 _LOGIT: dict[str, Any] = {"quantity": "logit difference", "unit": "logits", "zero": "no say in the answer"}
 LENS = register(
@@ -138,7 +137,11 @@ def candidates_of(prompts: Prompts) -> Int[Tensor, " candidate"]:
 
 @without_autocast
 def logit_lens(
-    pair: Contrast, mid: bool = True, norm: str = "final", memory: int | float | None = None
+    pair: Contrast,
+    mid: bool = True,
+    norm: str = "final",
+    memory: int | float | None = None,
+    progress: Progress | bool | None = None,
 ) -> xr.DataArray:
     """The logit difference that the residual stream holds at every layer.
 
@@ -148,7 +151,7 @@ def logit_lens(
         norm: the scale of the last norm that every stage is read with: `"final"`, that of the stream after the last
             block, so that the steps between stages are what layers contribute; or `"own"`, that of the stage itself, as
             if the model ended there.
-        memory: as in `patch`.
+        memory, progress: as in `patch`.
 
     Returns:
         Logit differences `[prompt, stage]`, in logits; the last stage, `final`, is the model's own. The attribute
@@ -166,7 +169,7 @@ def logit_lens(
         f"{layer}_{site.removeprefix('resid_')}": (site, layer) for layer in range(config.n_layers) for site in sites
     }
     stages["final"] = last
-    x = read_at(pair.model, pair.prompts, stages.values(), pair.prompts.role(pair.metric.role), memory)
+    x = read_at(pair.model, pair.prompts, stages.values(), pair.prompts.role(pair.metric.role), memory, progress)
     final = reading_of(pair.model, x[last], pair.prompts)
     read = []
     for key in stages.values():
@@ -186,6 +189,7 @@ def attribute(
     prompts: str = "clean",
     memory: int | float | None = None,
     split: bool = False,
+    progress: Progress | bool | None = None,
 ) -> xr.DataArray:
     """Direct logit attribution: each part's contribution to the logit difference at the metric's role.
 
@@ -195,7 +199,7 @@ def attribute(
             `"neuron"`.
         layers: only these layers' parts, one or a list; all by default.
         prompts: which of the two sets is read, `"clean"` or `"corrupted"`.
-        memory: as in `patch`.
+        memory, progress: as in `patch`.
         split: into what each part does to the right and to the wrong answer, both against the mean over all answers and
             wrong answers of the prompts; their difference is the contribution.
 
@@ -222,7 +226,7 @@ def attribute(
     keep, last = [(site, layer) for site in sites for layer in chosen], ("resid_post", config.n_layers - 1)
     embeddings = ["embed", "pos_embed"] if config.positions == "learned" else ["embed"]
     keep += [(site, -1) for site in embeddings if by == "component"]
-    x = read_at(pair.model, shown, [*keep, last], pair.prompts.role(pair.metric.role), memory)
+    x = read_at(pair.model, shown, [*keep, last], pair.prompts.role(pair.metric.role), memory, progress)
     readings = (split_readings if split else lambda *given: [reading_of(*given)])(pair.model, x[last], pair.prompts)
     found = [_tables(pair.model, x, reading, by, chosen, embeddings) for reading in readings]
     total = torch.stack([reading.of(x[last]) + reading.constant for reading in readings], 1)

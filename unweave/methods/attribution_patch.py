@@ -8,29 +8,24 @@ two can be laid side by side. Where attention or a norm is saturated the predict
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
+import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
 from unweave.engine.context import PatchContext, context_of
 from unweave.engine.gradients import gradient_bytes, gradients
-from unweave.engine.grid import NodeGrid
 from unweave.engine.memory import budget_bytes, in_portions, recording_bytes
-from unweave.errors import InputError
+from unweave.engine.patches import NodeGrid
 from unweave.methods.effect_scale import measure_attrs
-from unweave.methods.targets import Over, ResultGrid, grid_over, shared_note
+from unweave.methods.targets import Over, ResultGrid, grids_over, shared_note
 from unweave.methods.to_xarray import to_xarray
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.run import Key
 from unweave.models.sites import SITES
-from unweave.nodes import site_named
 from unweave.progress import Progress, shown
 from unweave.registry import CARRIES, Method, register
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 ATTRIBUTION_PATCHING = register(Method("attribution patching", CARRIES))
 
@@ -55,16 +50,9 @@ def attribution_patch(
     Raises:
         InputError: a site, axis or coordinate that does not exist, or a metric without a gradient.
     """
-    import xarray as xr
-
     check_pair(pair)
-    names = [sites] if isinstance(sites, str) else list(sites)
-    if not names:
-        raise InputError("sites: none was given; choose among resid_pre attn_out mlp_out z q k v pattern …")
     config, context = pair.model.config, context_of(pair, direction)
-    grids: dict[str, ResultGrid] = {}
-    for name in names:
-        grids.setdefault(site_named(name)[0].name, grid_over(config, pair.prompts, name, over).after([*grids.values()]))
+    grids = grids_over(config, pair.prompts, sites, over)
     changes = _predicted(context, list(grids.values()), memory, progress) / pair.gap
     arrays = {}
     for site, grid in grids.items():

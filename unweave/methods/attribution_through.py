@@ -1,22 +1,23 @@
-"""Attribution through a later head: what an earlier head's output would say of the answer behind a later head's OV.
+"""Attribution through a later head: what an earlier head's output contributes to the answer after a later head's OV.
 
 Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits" (V-composition). Steps:
 
-1. What the sender writes at each position: in the run, or (`looking="self"`) if it looked at that position alone, whose
-   stream it reads through its norm. The second is what each position offers, whoever takes it.
-2. Through the receiver's W_V and W_O, as if the receiver looked there alone; scales of norms and biases left out.
+1. What the sender writes at each position: in the run, or (`looking="self"`) if it attended only to that position,
+   whose stream it reads through its norm. The second is what each position offers, whoever takes it.
+2. Through the receiver's W_V and W_O, as if the receiver attended only there; scales of norms and biases left out.
 3. Onto the direction that tells two outputs apart.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+import xarray as xr
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
+from unweave.engine.reading import read_sites
 from unweave.errors import InputError
 from unweave.methods.targets import NodeName, head_of
 from unweave.methods.to_xarray import run_to_xarray
@@ -25,11 +26,10 @@ from unweave.models.forward import norm_scale
 from unweave.models.model import Model
 from unweave.models.precision import widened, without_autocast
 from unweave.models.prompts import Prompts
-from unweave.nodes import Head, head_name
+from unweave.models.run import Key
+from unweave.nodes import head_name
+from unweave.progress import Progress
 from unweave.registry import Method, register
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 THROUGH_HEAD = register(
     Method(
@@ -54,16 +54,19 @@ def attribution_through(
     *,
     looking: str = "run",
     outputs: tuple[int, int] = (0, 1),
+    memory: int | float | None = None,
+    progress: Progress | bool | None = None,
 ) -> xr.DataArray:
-    """What a sender's output at each position says of the answer, behind a later receiver's OV circuit.
+    """What a sender's output at each position contributes to the answer, after a later receiver's OV circuit.
 
     Args:
         model: any model.
         prompts: prompts, texts, or token ids `[prompt pos]`.
         sender, receiver: `(layer, head)` or `"9.6"`.
-        looking: `"run"`: what the sender writes in the run; `"self"`: what it would write at each position if it looked
-            at that position alone.
+        looking: `"run"`: what the sender writes in the run; `"self"`: what it would write at each position if it
+            attended only to that position.
         outputs: two outputs; the direction speaks for the first and against the second.
+        memory, progress: as in `patch`.
 
     Returns:
         Logit differences before the scales of later norms, `[prompt, pos]`; NaN beyond a prompt's end.
@@ -77,8 +80,19 @@ def attribution_through(
     if looking not in LOOKING:
         raise InputError(f"looking: expected 'run' or 'self', got {looking!r}")
     batch = model.prompts(prompts)
-    said = ov_matrices(model, [last])[0].apply(class_direction(model, outputs))
-    table = (_sent(model, batch, first) if looking == "run" else _offered(model, batch, first)) @ said
+    read = ov_matrices(model, [last])[0].apply(class_direction(model, outputs))
+    layer, number = first
+    w_o = rearrange(widened(model.weights.layers[layer].w_o), "d (head e) -> head e d", head=model.config.n_heads)
+    ov = ov_matrices(model, [first])[0]
+
+    def pick(key: Key, value: Tensor, rows: slice) -> Tensor:
+        if looking == "run":  # without the output bias, which belongs to no head
+            return widened(value[:, :, number]) @ w_o[number] @ read
+        x = widened(value)
+        return x @ ov.left @ ov.right / norm_scale(model.config, x) @ read
+
+    key = ("z" if looking == "run" else "resid_pre", layer)
+    table = read_sites(model, batch, [key], pick, memory, progress)[key]
     attrs = THROUGH_HEAD.attrs(
         one=f"one logit for output {outputs[0]} against {outputs[1]}",
         sender=head_name(first),
@@ -86,17 +100,3 @@ def attribution_through(
         looking=looking,
     )
     return run_to_xarray(model, batch, table, {"pos": range(table.shape[1])}, attrs)
-
-
-def _sent(model: Model, batch: Prompts, head: Head) -> Float[Tensor, "prompt pos d_model"]:
-    """What the head writes in the run, without the output bias, which belongs to no head."""
-    layer, number = head
-    w_o = rearrange(model.weights.layers[layer].w_o, "d (head e) -> head e d", head=model.config.n_heads)
-    return widened(model.run(batch, keep=("z", layer))["z", layer][:, :, number]) @ widened(w_o[number])
-
-
-def _offered(model: Model, batch: Prompts, head: Head) -> Float[Tensor, "prompt pos d_model"]:
-    """What the head would write at each position if it looked at that position alone, without biases."""
-    x = widened(model.run(batch, keep=("resid_pre", head[0]))["resid_pre", head[0]])
-    ov = ov_matrices(model, [head])[0]
-    return x @ ov.left @ ov.right / norm_scale(model.config, x)

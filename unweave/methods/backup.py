@@ -1,10 +1,10 @@
-"""Direct attribution with and without some heads, and the backup heads that stand in for them.
+"""Direct attribution with and without some heads, and the backup heads that replace them.
 
 Wang et al. 2022 (arXiv 2211.00593), section 3.4; McGrath et al. 2023 (arXiv 2307.15771). Steps:
 
 1. The clean run is made as it is, and with the heads knocked out.
 2. Each head's contribution to the logit difference is read off both, each with its own final norm's scale.
-3. Of the change, the part that the scale alone makes is what the heads' outputs of the second run say differently at
+3. The part of the change due to the scale: what the heads' outputs of the second run contribute differently at
    the two scales: `after - after at the scale before`. The rest is heads that write something else.
 4. A backup head is one whose rest is larger than a threshold and significantly different from 0 (adjusted for all heads
    that react), and that speaks for the answer afterwards.
@@ -15,32 +15,27 @@ where nothing reacts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
+import xarray as xr
 
 from unweave.engine.reading import read_at
 from unweave.errors import InputError
-from unweave.methods.attribution import Reading, by_head, reading_of
+from unweave.methods.attribution import by_head, reading_of
 from unweave.methods.knockout import At, edits_of, keys_of, one_knockout, replaced, roles_of
-from unweave.methods.replacement import Replacement, replaced_values, replacement_of
+from unweave.methods.replacement import Replacement, replacement_of, replacing, values_bytes
 from unweave.methods.targets import JointNodes
 from unweave.methods.to_xarray import Coords, array_of, to_xarray
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.forward import norm_scale
 from unweave.models.precision import without_autocast
 from unweave.models.prompts import Prompts
-from unweave.models.run import Edit, Key
 from unweave.nodes import Head, Node, head_name
+from unweave.progress import Progress, part, shown
 from unweave.registry import WITHOUT, Method, register
 from unweave.results.summary import significant, summary
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 AFTER = register(
     Method(
@@ -78,6 +73,8 @@ def knockout_attribution(
     how: str | Replacement = "mean",
     at: At = None,
     source: str | Prompts | None = None,
+    memory: int | float | None = None,
+    progress: Progress | bool | None = None,
 ) -> xr.DataArray:
     """Each head's contribution to the logit difference before and after a knockout, and what changed it.
 
@@ -85,10 +82,11 @@ def knockout_attribution(
         pair: its clean prompts are read, at the metric's role.
         knocked_out: one knockout, together: `[(9, 9), "mlp 3"]` has neither head nor MLP.
         how, at, source: as in `knockout`.
+        memory, progress: as in `patch`.
 
     Returns:
         Contributions in logits `[prompt, run, layer, head]`, where `run` is `before`, `after`, `change` (after less
-        before), and `from scale`, the part of the change that the final norm's scale alone makes. Coordinates:
+        before), and `from scale`, the part of the change due to the final norm's scale. Coordinates:
         `scale_ratio[prompt]`, the scale after over the scale before; `total_before[prompt]` and `total_after[prompt]`,
         the logit differences.
 
@@ -97,25 +95,37 @@ def knockout_attribution(
     """
     check_pair(pair)
     fill = replacement_of(how, source)
-    targets = one_knockout(pair.model.config, knocked_out)
-    given, note = replaced_values(pair, keys_of(pair.model.config, targets), fill)
-    whole, without = _read(pair), _read(pair, edits_of(pair, targets, given, at))
-    (before, reading, total_before), (after, _, total_after) = (_contributions(pair, x) for x in (whole, without))
-    at_scale_before = _heads(pair, without, reading)
-    table = torch.stack([before, after, after - before, after - at_scale_before], dim=1)
-    scales = [norm_scale(pair.model.config, x[_last(pair)])[:, 0] for x in (whole, without)]
-    ratio = scales[1] / scales[0]
-    extra: Coords = {
-        name: (("prompt",), array_of(value))
-        for name, value in (("scale_ratio", ratio), ("total_before", total_before), ("total_after", total_after))
-    }
-    attrs = AFTER.attrs(
-        knocked_out=[str(node) for node in targets],
-        **fill.attrs,
-        at=" ".join(roles_of(pair, at)) or "all positions",
-        notes=note,
-    )
     config = pair.model.config
+    targets = one_knockout(config, knocked_out)
+    values, note = replacing(pair, keys_of(config, targets), fill, memory)
+    last, heads = ("resid_post", config.n_layers - 1), [("z", layer) for layer in range(config.n_layers)]
+    with shown(progress, "reading") as report:
+        whole, without = (
+            read_at(
+                pair.model,
+                pair.prompts,
+                [*heads, last],
+                pair.prompts.role(pair.metric.role),
+                memory,
+                part(report, number, 2),
+                edits=edits,
+                extra=0 if edits is None else values_bytes(pair, keys_of(config, targets)),
+            )
+            for number, edits in enumerate([None, lambda rows: edits_of(pair, targets, values(rows), at, rows)])
+        )
+    readings = [reading_of(pair.model, x[last], pair.prompts) for x in (whole, without)]
+    before, after, at_scale_before = (
+        torch.stack([by_head(pair.model, reading, x[key], key[1]) for key in heads], dim=1)
+        for reading, x in ((readings[0], whole), (readings[1], without), (readings[0], without))
+    )
+    table = torch.stack([before, after, after - before, after - at_scale_before], dim=1)
+    scales = [norm_scale(config, x[last])[:, 0] for x in (whole, without)]
+    totals = [reading.of(x[last]) + reading.constant for reading, x in zip(readings, (whole, without), strict=True)]
+    by_prompt = {"scale_ratio": scales[1] / scales[0], "total_before": totals[0], "total_after": totals[1]}
+    extra: Coords = {name: (("prompt",), array_of(value)) for name, value in by_prompt.items()}
+    attrs = AFTER.attrs(
+        knocked_out=[str(node) for node in targets], **fill.attrs, at=list(roles_of(pair, at)), notes=note
+    )
     axes = {"run": RUNS, "layer": range(config.n_layers), "head": range(config.n_heads)}
     return to_xarray(pair, table, axes, attrs, extra=extra)
 
@@ -127,6 +137,8 @@ def backup_heads(
     at: At = None,
     threshold: float = 0.02,
     source: str | Prompts | None = None,
+    memory: int | float | None = None,
+    progress: Progress | bool | None = None,
 ) -> xr.DataArray:
     """Heads that speak more for the answer when others are knocked out.
 
@@ -134,6 +146,7 @@ def backup_heads(
         pair, how, at, source: as in `knockout`.
         knocked_out: the heads that are knocked out together, name movers as a rule: one knockout.
         threshold: the mean growth of a backup head, as a share of the clean logit difference.
+        memory, progress: as in `patch`.
 
     Returns:
         Growth `[prompt, layer, head]`: what each head's contribution gained, without the part that the final norm's
@@ -148,7 +161,7 @@ def backup_heads(
     """
     check_pair(pair)
     out = [_head(target) for target in one_knockout(pair.model.config, knocked_out)]
-    parts = knockout_attribution(pair, out, how, at, source)
+    parts = knockout_attribution(pair, out, how, at, source, memory, progress)
     total = parts.coords["total_before"]
     growth = growth_of(parts, out)
     before, after = (parts.sel(run=run, drop=True) for run in ("before", "after"))
@@ -187,26 +200,3 @@ def _head(node: Node) -> Head:
 
 def _names(chosen: np.ndarray) -> list[str]:
     return [head_name((layer, head)) for layer, head in np.argwhere(chosen).tolist()]
-
-
-def _last(pair: Contrast) -> Key:
-    return "resid_post", pair.model.config.n_layers - 1
-
-
-def _read(pair: Contrast, edits: Sequence[Edit] = ()) -> dict[Key, Tensor]:
-    """What contributions are read off, at the metric's role, in a run with some edits."""
-    keys = [*(("z", layer) for layer in range(pair.model.config.n_layers)), _last(pair)]
-    return read_at(pair.model, pair.prompts, keys, pair.prompts.role(pair.metric.role), edits=edits)
-
-
-def _contributions(
-    pair: Contrast, x: Mapping[Key, Tensor]
-) -> tuple[Float[Tensor, "prompt layer head"], Reading, Float[Tensor, " prompt"]]:
-    """Contributions of a run's heads, how they are read, and the run's logit difference."""
-    reading = reading_of(pair.model, x[_last(pair)], pair.prompts)
-    return _heads(pair, x, reading), reading, reading.of(x[_last(pair)]) + reading.constant
-
-
-def _heads(pair: Contrast, x: Mapping[Key, Tensor], reading: Reading) -> Float[Tensor, "prompt layer head"]:
-    layers = range(pair.model.config.n_layers)
-    return torch.stack([by_head(pair.model, reading, x["z", n], n) for n in layers], dim=1)

@@ -10,21 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
+import xarray as xr
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from unweave.engine.reading import read_at
 from unweave.errors import InputError, Interrupted
 from unweave.methods.to_xarray import array_of, run_to_xarray
+from unweave.models.forward import unembed
 from unweave.models.model import Model
 from unweave.models.prompts import Prompts
 from unweave.progress import Progress, shown
 from unweave.registry import Method, register
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 SINGLE = register(
     Method(
@@ -68,16 +67,23 @@ def other_tokens(tokens: Int[Tensor, "prompt pos"], values: int, seed: int = 0) 
 
 
 def class_probability(
-    model: Model, prompts: Prompts | Int[Tensor, "prompt pos"], label: int, role: str = "end"
+    model: Model,
+    prompts: Prompts | Int[Tensor, "prompt pos"],
+    label: int,
+    role: str = "end",
+    memory: int | float | None = None,
+    progress: Progress | bool | None = None,
 ) -> Float[Tensor, " prompt"]:
     """The probability `[prompt]` that the model gives one of its outputs, `label`, at a role of the prompts.
+
+    `memory` and `progress` are as in `patch`.
 
     Raises:
         InputError: no such output, or no such role.
     """
     if not 0 <= label < model.config.d_vocab_out:
         raise InputError(f"label: {model.config.name} has outputs 0 to {model.config.d_vocab_out - 1}, got {label}")
-    return model.run(prompts).logits_at(role).softmax(-1)[:, label]
+    return _logits(model, model.prompts(prompts), role, memory, progress).softmax(-1)[:, label]
 
 
 def blind_spots(
@@ -87,6 +93,7 @@ def blind_spots(
     replacements: Int[Tensor, "prompt pos"],
     positions: Sequence[int] | None = None,
     progress: Progress | bool | None = None,
+    memory: int | float | None = None,
 ) -> xr.DataArray:
     """Which single changes leave the model's class as it is.
 
@@ -96,7 +103,7 @@ def blind_spots(
         label: the class that they have before the change, and should not have after it.
         replacements: what the token at each place is replaced by, `[prompt pos]`; see `other_tokens`.
         positions: the positions where a change is tried, one at a time; all by default.
-        progress: a function `(done, total)`, True, False, or None: a bar on a terminal.
+        progress, memory: as in `patch`.
 
     Returns:
         1.0 where the change is missed and 0.0 where it is noticed, `[prompt, pos]`; the mean over prompts is the share
@@ -110,14 +117,14 @@ def blind_spots(
     batch = model.prompts(prompts)
     places = _places(batch, replacements, positions)
     class_probability(model, batch.take([0]), label)
-    before = _given(model, batch, label)
+    before = _given(model, batch, label, memory)
     missed = torch.full((len(batch), len(places)), float("nan"), dtype=before.dtype)
     done = 0
     try:
         with shown(progress, "single changes") as report:
             for done, place in enumerate(places):
                 same = (replacements.to(batch.tokens) == batch.tokens)[:, place].cpu()
-                missed[~same, done] = _given(model, changed(batch, [place], replacements), label)[~same]
+                missed[~same, done] = _given(model, changed(batch, [place], replacements), label, memory)[~same]
                 if report is not None:
                     report(done + 1, len(places))
     except KeyboardInterrupt:
@@ -133,6 +140,8 @@ def adversarial_prompts(
     replacements: Int[Tensor, "prompt pos"],
     positions: Sequence[int],
     n: int = 4,
+    memory: int | float | None = None,
+    progress: Progress | bool | None = None,
 ) -> Adversarial:
     """Prompts with all of some tokens changed that the model still gives `label`, at most `n`, the most certain first.
 
@@ -140,6 +149,7 @@ def adversarial_prompts(
         model, prompts, label, replacements: as in `blind_spots`.
         positions: where tokens are changed, all at once: where `blind_spots` found changes to be missed.
         n: how many to return.
+        memory, progress: as in `patch`.
 
     Returns:
         The changed prompts, the probability `[prompt]` that the model still gives `label`, and how many were tried.
@@ -150,14 +160,14 @@ def adversarial_prompts(
     batch = model.prompts(prompts)
     places = _places(batch, replacements, positions)
     made = changed(batch, places, replacements)
-    fooled = _given(model, made, label).nonzero()[:, 0]
+    fooled = _given(model, made, label, memory, progress).nonzero()[:, 0]
     if not len(fooled):
         raise InputError(
             f"positions: with changes at {', '.join(map(str, places))} the model gives class {label} to none of "
             f"{len(batch)} prompts; choose positions where blind_spots finds changes missed, or more prompts"
         )
     chosen = made.take(fooled.tolist())
-    probability = class_probability(model, chosen, label)
+    probability = class_probability(model, chosen, label, memory=memory, progress=False)
     best = probability.argsort(descending=True, stable=True)[:n]
     return Adversarial(chosen.take(best.tolist()), probability[best], label, tuple(places), len(batch))
 
@@ -171,9 +181,22 @@ def changed(batch: Prompts, positions: Sequence[int], replacements: Int[Tensor, 
     return replace(batch, tokens=tokens, str_tokens=names, texts=tuple(map(" ".join, names)))
 
 
-def _given(model: Model, batch: Prompts, label: int) -> Float[Tensor, " prompt"]:
-    """1 where the model's largest output is `label`."""
-    return (model.run(batch).logits_at().argmax(-1) == label).to(model.dtype).cpu()
+def _logits(
+    model: Model, batch: Prompts, role: str, memory: int | float | None, progress: Progress | bool | None
+) -> Float[Tensor, "prompt d_vocab_out"]:
+    final = ("final", -1)
+    return unembed(model.weights, read_at(model, batch, [final], batch.role(role), memory, progress)[final])
+
+
+def _given(
+    model: Model,
+    batch: Prompts,
+    label: int,
+    memory: int | float | None,
+    progress: Progress | bool | None = False,
+) -> Float[Tensor, " prompt"]:
+    """1 if the model's largest output is `label`."""
+    return (_logits(model, batch, "end", memory, progress).argmax(-1) == label).to(model.dtype).cpu()
 
 
 def _places(batch: Prompts, replacements: Int[Tensor, "prompt pos"], positions: Sequence[int] | None) -> Sequence[int]:

@@ -11,9 +11,9 @@ Unlike `attribute`, this asks the same question of all prompts, whatever their a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import torch
+import xarray as xr
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -26,10 +26,8 @@ from unweave.models.model import Model
 from unweave.models.precision import without_autocast
 from unweave.models.prompts import Prompts
 from unweave.models.run import Key
+from unweave.progress import Progress
 from unweave.registry import Method, register
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 CLASS_ATTRIBUTION = register(
     Method(
@@ -51,6 +49,7 @@ def class_attribution(
     final_norm: bool = True,
     role: str = "end",
     memory: int | float | None = None,
+    progress: Progress | bool | None = None,
 ) -> xr.DataArray:
     """What each part says for the first of two outputs and against the second.
 
@@ -60,12 +59,12 @@ def class_attribution(
         outputs: two classes, or entries of the vocabulary.
         final_norm: whether to divide by the last norm's scale. Without it the parts do not sum to the logit difference.
         role: where the outputs are read.
-        memory: as in `patch`.
+        memory, progress: as in `patch`.
 
     Returns:
         Logits `[prompt, component]`: `embed`, `pos_embed`, heads `0.0` …, `0_mlp` …, and `bias`, what output biases and
         the last norm's shift say. Coordinates along `prompt`: `total`, the model's own logit difference;
-        `probability`, of the first output where there are these two alone; `answer`.
+        `probability`, of the first output if there are only these two; `answer`.
 
     Raises:
         InputError: outputs or a role that there are not; prompts that do not fit the model.
@@ -76,7 +75,7 @@ def class_attribution(
     sites = ("z", "mlp_out") if config.d_mlp else ("z",)
     last = ("resid_post", config.n_layers - 1)
     keys = [*((site, -1) for site in embeddings), *((site, n) for n in range(config.n_layers) for site in sites), last]
-    x = read_at(model, batch, keys, batch.role(role), memory)
+    x = read_at(model, batch, keys, batch.role(role), memory, progress)
     answer, wrong = (torch.full_like(batch.lengths, output) for output in outputs)
     direction, constant = answer_direction(model, answer, wrong)
     unscaled = Reading(direction, constant)

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
+import xarray as xr
 from einops import einsum, rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -27,9 +27,6 @@ from unweave.models.forward import mlp, norm, stage_read, unembed
 from unweave.models.model import Model, check_model
 from unweave.models.precision import without_autocast
 from unweave.registry import DOES, Method, register
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 COPYING = register(
     Method(

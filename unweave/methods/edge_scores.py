@@ -23,8 +23,7 @@ from einops import einsum
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from unweave.engine.context import PatchContext
-from unweave.engine.donors import RunDonor
+from unweave.engine.context import PatchContext, RunDonor
 from unweave.engine.edge_graph import INPUTS, EdgeGraph
 from unweave.engine.edges import Changes, Responses, changes_of, edge_bytes, record_edges, response_bytes, sent
 from unweave.engine.gradients import Gradients, at_inputs, gradient_bytes, gradients, keys_at_outputs

@@ -18,16 +18,16 @@ Gradients misjudge single edges badly: in SmolLM2-135M on indirect objects, `emb
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+import xarray as xr
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from unweave.engine.context import PatchContext, context_of
 from unweave.engine.edge_graph import EdgeGraph, edge_name
-from unweave.engine.edges import EdgeRuns
+from unweave.engine.edges import edge_runs
 from unweave.engine.executor import execute
 from unweave.engine.memory import budget_bytes
 from unweave.errors import InputError, did_you_mean
@@ -39,9 +39,6 @@ from unweave.metrics.contrast import Contrast, check_pair
 from unweave.nodes import Node, listed, read_node
 from unweave.progress import Progress, shown
 from unweave.registry import THROUGH, Attrs, Claim, Method, register
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 EDGES = register(
     Method(
@@ -199,7 +196,7 @@ def _exact(
     if extra is not None:
         run = torch.tensor([bool(kind) for kind in extra["run"][1]])
     numbers = [(int(sender), int(receiver)) for sender, receiver in chosen[run].tolist()]
-    scores = execute(EdgeRuns(context, graph, numbers, places), memory, progress, "edges")
+    scores = execute(edge_runs(context, graph, numbers, places), memory, progress, "edges")
     effects = torch.full((len(chosen), len(context.recipient)), float("nan"), dtype=scores.values.dtype)
     effects[run] = pair.effect(scores.values.to(pair.clean_scores.device), str(where["direction"])).cpu()
     notes = scores.note()

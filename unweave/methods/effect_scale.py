@@ -1,4 +1,4 @@
-"""The effect scale on which a changed run's score is told, by the same words in every method that offers them.
+"""The scales of a changed run's score, by the same names in every method that offers them.
 
     effect   (m - own) / (mean clean - mean corrupted)   0 as the run itself, -1 or 1 as the other prompts
     drop     (m - clean) / mean clean                    0 unharmed, -1 nothing left of the clean score

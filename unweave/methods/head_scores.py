@@ -1,7 +1,7 @@
 """Scores of every head on repeated random tokens: previous-token, duplicate-token and induction attention.
 
 Elhage et al. 2021 ("A Mathematical Framework for Transformer Circuits"), Olsson et al. 2022 (arXiv 2209.11895). A
-sequence is n random tokens and the same n again, behind a beginning-of-sequence token if the model's prompts have one:
+sequence is n random tokens and the same n again, after a beginning-of-sequence token if the model's prompts have one:
 many heads rest on it. The mean attention, with i = 0 … n - 1 counted without that token, is
 
     duplicate token   from n + i   to i        the same token, before
@@ -11,21 +11,19 @@ many heads rest on it. The mean attention, with i = 0 … n - 1 counted without 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
-from jaxtyping import Float, Int
+import xarray as xr
 from torch import Tensor
 
+from unweave.engine.reading import read_sites
 from unweave.errors import InputError
 from unweave.methods.to_xarray import weights_to_xarray
-from unweave.models.forward import forward
 from unweave.models.model import Model, check_model
+from unweave.models.prompts import Prompts
+from unweave.models.run import Key
+from unweave.progress import Progress
 from unweave.registry import DOES, Method, register
 from unweave.tasks.repeated import beginning, check_length, draw_repeated
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 SCORES_OF_HEADS = register(
     Method(
@@ -41,12 +39,16 @@ SCORES_OF_HEADS = register(
 )
 
 SCORES = ("duplicate token", "previous token", "induction")
-# Patterns of so many entries are held at once; a sequence's are dropped as soon as its scores are read.
-_AT_ONCE = 2**24
 
 
 def head_scores(
-    model: Model, n_tokens: int = 50, n_sequences: int = 50, seed: int = 0, bos: bool | None = None
+    model: Model,
+    n_tokens: int = 50,
+    n_sequences: int = 50,
+    seed: int = 0,
+    bos: bool | None = None,
+    memory: int | float | None = None,
+    progress: Progress | bool | None = None,
 ) -> xr.DataArray:
     """How much each head attends as a duplicate-token, previous-token or induction head would.
 
@@ -56,6 +58,7 @@ def head_scores(
         n_sequences: sequences drawn.
         seed: of the draws.
         bos: a beginning-of-sequence token in front: None as the tokenizer does it, True, or False.
+        memory, progress: as in `patch`.
 
     Returns:
         Mean attention, 0 to 1, `[prompt, score, layer, head]`, where a prompt is one sequence and `score` is `duplicate
@@ -71,8 +74,16 @@ def head_scores(
     n_front = len(beginning(model, bos))
     check_length("n_tokens", model, n_tokens, n_front)
     tokens = draw_repeated(model, n_sequences, n_tokens, seed, bos).to(model.device)
-    each = config.n_heads * tokens.shape[1] ** 2
-    table = torch.cat([_scores(model, part) for part in tokens.split(max(1, _AT_ONCE // each))])
+
+    def pick(key: Key, value: Tensor, rows: slice) -> Tensor:
+        drawn = value[:, :, n_front:, n_front:]
+        repeat, first = drawn[:, :, n_tokens:], drawn[:, :, :n_tokens, :n_tokens]
+        kinds = (repeat.diagonal(0, 2, 3), first.diagonal(-1, 2, 3), repeat.diagonal(1, 2, 3)[..., :n_tokens])
+        return torch.stack([kind.mean(-1) for kind in kinds], dim=1)
+
+    keys = [("pattern", layer) for layer in range(config.n_layers)]
+    found = read_sites(model, Prompts.from_tokens(tokens), keys, pick, memory, progress)
+    table = torch.stack([found[key] for key in keys], dim=2)
     coords = {
         "prompt": range(n_sequences),
         "score": list(SCORES),
@@ -82,21 +93,3 @@ def head_scores(
     about = {"task": "repeated random tokens", "bos": n_front, "n_tokens": n_tokens, "n_prompts": n_sequences}
     attrs = SCORES_OF_HEADS.attrs(**about, seed=seed)
     return weights_to_xarray(model, table, coords, attrs)
-
-
-def _scores(model: Model, tokens: Int[Tensor, "prompt pos"]) -> Float[Tensor, "prompt score layer head"]:
-    """Scores of some sequences: each layer's patterns are read as they pass."""
-    n, front = divmod(tokens.shape[1], 2)
-    read: list[Tensor] = []
-
-    def tap(site: str, layer: int, value: Tensor) -> Tensor:
-        if site == "pattern":
-            drawn = value[:, :, front:, front:]
-            repeat, first = drawn[:, :, n:], drawn[:, :, :n, :n]
-            kinds = (repeat.diagonal(0, 2, 3), first.diagonal(-1, 2, 3), repeat.diagonal(1, 2, 3)[..., :n])
-            read.append(torch.stack([kind.mean(-1) for kind in kinds], dim=1))
-        return value
-
-    with torch.no_grad():
-        forward(model.config, model.weights, tokens, tap)
-    return torch.stack(read, dim=2)

@@ -13,7 +13,7 @@ sequences):
     duplicate token, …  attention on repeated random tokens (`head_scores`, with `bos` as the prompts have it)
     growth, after       contribution gained, and had, when all name movers found are replaced by their mean at the end
 
-A head gets the first name whose rule holds; other names that hold too are listed beside it. What a rule reads of
+A head gets the first name whose rule holds; other names that hold too are listed with it. What a rule reads of
 contributions and effects (`EFFECTS`) must also be significantly different from 0, adjusted for the heads that meet the
 rule's other bounds. The subject suppressor is not of that paper: it looks at the subject, and writes against it. The
 rules state what a head does, not that the task needs it: test that by knocking out the groups.
@@ -24,10 +24,11 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, final
+from typing import Any, final
 
 import numpy as np
 import torch
+import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
@@ -47,16 +48,17 @@ from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.precision import without_autocast
 from unweave.models.run import Key
 from unweave.nodes import Head, head_name
+from unweave.progress import Progress, part, shown
 from unweave.registry import DOES, Method, register
 from unweave.results.summary import significant, summary
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 HEAD_TYPES = register(Method("head roles", DOES))
 
 # Measures that chance can make: they count where they differ significantly from 0.
 EFFECTS = ("direct", "wrong", "through movers", "growth")
+# Runs of the model that `classify_heads` reports apart, and what each is given: memory= and progress=.
+N_STEPS = 7
+Options = dict[str, Any]
 ROLES = ("IO", "S1", "S1+1", "S2", "end")
 MOVER, SUPPRESSOR, OTHER = "name mover", "subject suppressor", "other"
 # Where a measure is attention on the task: from, to.
@@ -100,7 +102,7 @@ class HeadTypeThresholds:
 class Rule:
     """A name, the role at which its heads act, and bounds of the measures: `(measure, least, most)`.
 
-    `shown` are measures that are listed beside those that are bounded.
+    `shown` are measures that are listed with those that are bounded.
     """
 
     name: str
@@ -113,11 +115,11 @@ class Rule:
         return all(least <= measures[name] <= most for name, least, most in self.bounds)
 
     def __str__(self) -> str:
-        said = []
+        parts = []
         for name, least, most in self.bounds:
             bound = f"{name} at least {least:g}" if most == math.inf else f"{name} at most {most:g}"
-            said.append(f"{bound} and significant" if name in EFFECTS else bound)
-        return f"{self.name}: {', '.join(said)}"
+            parts.append(f"{bound} and significant" if name in EFFECTS else bound)
+        return f"{self.name}: {', '.join(parts)}"
 
 
 def rules_of(limits: HeadTypeThresholds) -> tuple[Rule, ...]:
@@ -189,7 +191,13 @@ class HeadTypes:
 
 
 @without_autocast
-def classify_heads(pair: Contrast, heads: Nodes | None = None, rules: HeadTypeThresholds | None = None) -> HeadTypes:
+def classify_heads(
+    pair: Contrast,
+    heads: Nodes | None = None,
+    rules: HeadTypeThresholds | None = None,
+    memory: int | float | None = None,
+    progress: Progress | bool | None = None,
+) -> HeadTypes:
     """Names for the heads of the indirect-object task.
 
     Args:
@@ -197,6 +205,7 @@ def classify_heads(pair: Contrast, heads: Nodes | None = None, rules: HeadTypeTh
         heads: the heads to name, each of which is listed, as `other` where no rule holds; by default every head, of
             which those with a name are listed.
         rules: thresholds.
+        memory, progress: as in `patch`.
 
     Returns:
         The heads with their names and the evidence for them; `.groups` gives heads by name.
@@ -210,10 +219,14 @@ def classify_heads(pair: Contrast, heads: Nodes | None = None, rules: HeadTypeTh
     limits = HeadTypeThresholds() if rules is None else rules
     every = tuple((layer, head) for layer in range(config.n_layers) for head in range(config.n_heads))
     wanted = every if heads is None else heads_of(config, heads)
-    tried, measures = rules_of(limits), _measures(pair, limits)
-    movers, others = (_earners(rule, measures) for rule in tried[:2])
-    measures["through movers"] = _bare(_through(pair, {*movers, *others}, measures["end to S2"], limits.looks))
-    measures = measures.assign(_backup(pair, movers))
+    tried = rules_of(limits)
+    with shown(progress, "naming heads") as report:
+        each = [{"memory": memory, "progress": part(report, step, N_STEPS)} for step in range(N_STEPS)]
+        measures = _measures(pair, limits, each[:-2])
+        movers, others = (_earners(rule, measures) for rule in tried[:2])
+        looks = measures["end to S2"]
+        measures["through movers"] = _bare(_through(pair, {*movers, *others}, looks, limits.looks, each[-2]))
+        measures = measures.assign(_backup(pair, movers, each[-1]))
     earned = {rule.name: _earners(rule, measures) for rule in tried}
     means = {str(name): _mean(array).values for name, array in measures.items()}
     named = []
@@ -271,17 +284,16 @@ def _named(head: Head, rules: Sequence[Rule], means: Mapping[str, float], measur
     return NamedHead(head, first.name, first.at, evidence, tuple(rule.name for rule in others), intervals)
 
 
-def _measures(pair: Contrast, limits: HeadTypeThresholds) -> xr.Dataset:
+def _measures(pair: Contrast, limits: HeadTypeThresholds, each: Sequence[Options]) -> xr.Dataset:
     """All measures but those of backup heads, `[prompt | word | sequence, layer, head]`."""
-    import xarray as xr
-
-    found = _direct_and_indirect(pair)
-    looks = role_attention(pair, ROLES)
+    found = _direct_and_indirect(pair, each[:3])
+    looks = role_attention(pair, ROLES, **each[3])
     for name, (source, target) in LOOKS.items():
         found[name] = looks.sel(q_role=source, k_role=target, drop=True)
     found["end to S"] = found["end to S1"] + found["end to S2"]
     copied, bos = copying_scores(pair.model, candidates_of(pair.prompts)), pair.prompts.bos
-    scores = head_scores(pair.model, limits.n_tokens, limits.n_sequences, limits.seed, bos).rename(prompt="sequence")
+    scores = head_scores(pair.model, limits.n_tokens, limits.n_sequences, limits.seed, bos, **each[4])
+    scores = scores.rename(prompt="sequence")
     for table in (copied, scores):
         found |= {str(name): table.sel(score=name, drop=True) for name in table.coords["score"].values}
     own = ("method", "quantity", "unit", "zero", "one")
@@ -298,12 +310,13 @@ def _bare(array: xr.DataArray) -> xr.DataArray:
     return array.reset_coords([name for name in array.coords if name not in kept], drop=True)
 
 
-def _direct_and_indirect(pair: Contrast) -> dict[str, xr.DataArray]:
+def _direct_and_indirect(pair: Contrast, each: Sequence[Options]) -> dict[str, xr.DataArray]:
     config, at = pair.model.config, pair.prompts.role(pair.metric.role)
     last, heads = ("resid_post", config.n_layers - 1), [("z", layer) for layer in range(config.n_layers)]
-    clean, corrupted = (read_at(pair.model, side, [*heads, last], at) for side in (pair.prompts, pair.corrupted))
+    sides = zip((pair.prompts, pair.corrupted), each[:2], strict=True)
+    clean, corrupted = (read_at(pair.model, side, [*heads, last], at, **options) for side, options in sides)
     whole = reading_of(pair.model, clean[last], pair.prompts)
-    # Of two names alone each lies as far from their mean as the other.
+    # Of only two names each lies as far from their mean as the other.
     parts = split_readings(pair.model, clean[last], pair.prompts) if len(candidates_of(pair.prompts)) > 2 else ()
 
     def written(reading: Reading, x: Mapping[Key, Tensor]) -> Float[Tensor, "prompt layer head"]:
@@ -311,7 +324,7 @@ def _direct_and_indirect(pair: Contrast) -> dict[str, xr.DataArray]:
 
     own, axes = written(whole, clean), {"layer": range(config.n_layers), "head": range(config.n_heads)}
     end, scale = pair.metric.role, abs(float(pair.clean_scores.mean()))
-    effect = patch(pair, "z", {**dict.fromkeys(axes), "role": [end]}, "noise", progress=False).sel(role=end)
+    effect = patch(pair, "z", {**dict.fromkeys(axes), "role": [end]}, "noise", **each[2]).sel(role=end)
     shares = {"direct": own, **dict.fromkeys(ANSWERS, torch.full_like(own, float("nan")))}
     shares |= {name: written(part, clean) for name, part in zip(ANSWERS, parts, strict=False)}
     found = {name: to_xarray(pair, values / scale, axes, {}) for name, values in shares.items()}
@@ -320,13 +333,13 @@ def _direct_and_indirect(pair: Contrast) -> dict[str, xr.DataArray]:
     return found | {"effect": effect, "indirect": effect - moved}
 
 
-def _through(pair: Contrast, movers: Collection[Head], looks: xr.DataArray, least: float) -> xr.DataArray:
+def _through(
+    pair: Contrast, movers: Collection[Head], looks: xr.DataArray, least: float, options: Options
+) -> xr.DataArray:
     """Effects through the movers' queries, of heads that look at S2 and come before a mover; NaN for all others.
 
     Like every measure, positive if it favors the right answer, also if the model prefers the wrong one (a gap below 0).
     """
-    import xarray as xr
-
     last = max((layer for layer, _ in movers), default=0)
     tried = [
         (layer, head) for layer, head in np.argwhere(looks.mean("prompt").values >= least).tolist() if layer < last
@@ -334,18 +347,18 @@ def _through(pair: Contrast, movers: Collection[Head], looks: xr.DataArray, leas
     effects = xr.full_like(looks, np.nan, dtype=np.float64)
     if tried:
         queries = [(layer, head, "q") for layer, head in sorted(movers)]
-        found = path_patch(pair, queries, tried, at=pair.metric.role, progress=False)
+        found = path_patch(pair, queries, tried, at=pair.metric.role, **options)
         for place, (layer, head) in enumerate(tried):
             effects[:, layer, head] = math.copysign(1, pair.gap) * found.values[:, place]
     return effects
 
 
-def _backup(pair: Contrast, movers: Sequence[Head]) -> dict[str, xr.DataArray]:
+def _backup(pair: Contrast, movers: Sequence[Head], options: Options) -> dict[str, xr.DataArray]:
     """Growth, and the contribution afterwards, without all name movers; 0 where there is none."""
     config = pair.model.config
     if not movers:
         axes = {"layer": range(config.n_layers), "head": range(config.n_heads)}
         none = to_xarray(pair, torch.zeros(len(pair.prompts), config.n_layers, config.n_heads), axes, {})
         return {"growth": _bare(none), "after": _bare(none)}
-    parts = knockout_attribution(pair, movers, "mean", pair.metric.role)
+    parts = knockout_attribution(pair, movers, "mean", pair.metric.role, **options)
     return {"growth": _bare(growth_of(parts, movers)), "after": _bare(parts.sel(run="after", drop=True))}

@@ -2,7 +2,7 @@
 
 Wang et al. 2022 (arXiv 2211.00593) for means by template. Steps:
 
-1. `unweave.methods.replacement` makes the values that stand in.
+1. `unweave.methods.replacement` makes the values that replace them.
 2. Every head in turn: one sweep, whose donor has these values at the positions asked for. A list: one patch for each
    of its members. A list in the list is one patch of several, later ones seeing what the earlier ones changed.
 3. Scores become effects of the clean run: 0 is unharmed.
@@ -14,22 +14,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
+import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
-from unweave.engine.context import context_of
-from unweave.engine.donors import GivenDonor, MaskedDonor, RunDonor
+from unweave.engine.context import GivenDonor, MaskedDonor, RunDonor, context_of
 from unweave.engine.executor import execute
-from unweave.engine.patches import PatchRuns
+from unweave.engine.patches import patch_runs
 from unweave.errors import InputError
 from unweave.methods.effect_scale import check_measure, measure_attrs, normalize
 from unweave.methods.replacement import Replacement, replacement_of, replacing
 from unweave.methods.result_noise import noise_runs
 from unweave.methods.targets import JointNodes, ResultGrid, by_name, grid_of, grid_over, joints_of, shared_note
-from unweave.methods.to_xarray import finished, to_xarray
+from unweave.methods.to_xarray import Attrs, finished, to_xarray
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.config import Config
 from unweave.models.prompts import Prompts
@@ -38,9 +37,6 @@ from unweave.models.sites import parts_of
 from unweave.nodes import Node, joint_name
 from unweave.progress import Progress
 from unweave.registry import WITHOUT, Claim, Method, register
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 KNOCKOUT = register(
     Method(
@@ -112,7 +108,7 @@ def knockout(
         donor, mask = GivenDonor(values), mask_of(pair, at) if plan.masked else None
         if mask is not None:  # joint patches name their positions themselves
             donor = MaskedDonor(donor, RunDonor(pair.prompts, pair.clean_run), mask)
-        runs = PatchRuns(context_of(pair, "noise", donor), plan.grid.patches)
+        runs = patch_runs(context_of(pair, "noise", donor), plan.grid.patches)
     scores = execute(runs, memory, progress, "knocking out")
     notes = [note, *_notes(pair, plan, uniform=fill.how == "zero" and at is None), scores.note()]
     attrs = {**_attrs(pair, fill, at, plan), "notes": "; ".join(filter(None, notes))}
@@ -176,15 +172,17 @@ def one_knockout(config: Config, heads: JointNodes) -> tuple[Node, ...]:
     return tuple(node for nodes in knockouts.values() for node in nodes)
 
 
-def edits_of(pair: Contrast, targets: Sequence[Node], given: Mapping[tuple[str, int], Tensor], at: At) -> list[Edit]:
-    """The knockout of all targets at once as edits of a plain run."""
-    places = [pair.prompts.role(role) for role in roles_of(pair, at)] or [None]
+def edits_of(
+    pair: Contrast, targets: Sequence[Node], given: Mapping[tuple[str, int], Tensor], at: At, rows: range
+) -> list[Edit]:
+    """The knockout of all targets at once as edits of a plain run of some prompts, whose values are given."""
+    places = [pair.prompts.role(role)[rows.start : rows.stop] for role in roles_of(pair, at)] or [None]
     edits = []
     for node in (part for target in targets for part in parts_of(pair.model.config, target)):
         value = given[node.site, node.layer]
         for place in places:
             whole = Edit(node.site, node.layer, value, head=node.part, pos=place)
-            edits.append(replace(whole, value=value[where(whole, len(pair.prompts), value.device)]))
+            edits.append(replace(whole, value=value[where(whole, len(rows), value.device)]))
     return edits
 
 
@@ -262,18 +260,18 @@ def _in_turn(pair: Contrast, kind: str, roles: Sequence[str]) -> Plan:
 
 
 def _result(
-    pair: Contrast, plan: Plan, values: Float[Tensor, "variant prompt"], measure: str, attrs: Mapping[str, str | int]
+    pair: Contrast, plan: Plan, values: Float[Tensor, "variant prompt"], measure: str, attrs: Attrs
 ) -> xr.DataArray:
     numbers = normalize(pair, values.to(pair.clean_scores.device), "noise", measure)
     return to_xarray(pair, plan.grid.table(numbers), plan.grid.axes, {**attrs, **measure_attrs(measure)})
 
 
-def _attrs(pair: Contrast, how: Replacement, at: At, plan: Plan) -> dict[str, str | int]:
+def _attrs(pair: Contrast, how: Replacement, at: At, plan: Plan) -> dict[str, str | int | list[str]]:
     return KNOCKOUT.attrs(
         site=plan.kind,
         **how.attrs,
         noise_seed=how.seed if how.how == "gaussian" else -1,
-        at=" ".join(roles_of(pair, at)) or "all positions",
+        at=list(roles_of(pair, at)),
     )
 
 
@@ -288,7 +286,7 @@ def replaced(says: Mapping[str, str]) -> str:
     of = f" of the {says['source']} prompts" if says["source"] in ("clean", "corrupted") else ""
     whom = says.get("knocked_out", "").replace(", ", " + ")
     whom += " together, " if "+" in whom else ", " if whom else ""
-    return f"{whom}replaced by: {says['how']}{of}, at {says['at']}"
+    return f"{whom}replaced by: {says['how']}{of}, at {says['at'] or 'all positions'}"
 
 
 def _notes(pair: Contrast, plan: Plan, uniform: bool) -> list[str]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
+import xarray as xr
 from jaxtyping import Int
 from torch import Tensor
 
@@ -15,10 +15,8 @@ from unweave.models.forward import norm_scale
 from unweave.models.model import Model
 from unweave.models.prompts import Prompts
 from unweave.models.run import Key
+from unweave.progress import Progress
 from unweave.registry import Method, register
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 SCALES = register(
     Method(
@@ -36,13 +34,14 @@ def norm_scales(
     model: Model,
     prompts: Prompts | str | Sequence[str] | Int[Tensor, "prompt pos"],
     memory: int | float | None = None,
+    progress: Progress | bool | None = None,
 ) -> xr.DataArray:
     """The scale of every layer's first norm: the root mean square of the stream, for LayerNorm without its mean.
 
     Args:
         model: any model.
         prompts: prompts, texts, or token ids `[prompt pos]`.
-        memory: as in `patch`.
+        memory, progress: as in `patch`.
 
     Returns:
         Scales `[prompt, layer, pos]`, NaN beyond a prompt's end; 1 throughout where the model has no norm.
@@ -55,7 +54,8 @@ def norm_scales(
     def pick(key: Key, value: Tensor, rows: slice) -> Tensor:
         return norm_scale(model.config, value)[..., 0]
 
-    found = read_sites(model, batch, [("resid_pre", layer) for layer in range(model.config.n_layers)], pick, memory)
+    keys = [("resid_pre", layer) for layer in range(model.config.n_layers)]
+    found = read_sites(model, batch, keys, pick, memory, progress)
     scales = torch.stack(list(found.values()), dim=1)
     axes = {"layer": range(model.config.n_layers), "pos": range(batch.tokens.shape[1])}
     return run_to_xarray(model, batch, scales, axes, SCALES.attrs())

@@ -1,4 +1,4 @@
-"""One prompt and one answer: what the model says next, and where the answer stands in it.
+"""One prompt and one answer: what the model says next, and the rank of the answer.
 
 An answer of several tokens is read step by step, each token given those before it: its probability is the product.
 """

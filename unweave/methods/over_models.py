@@ -10,16 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import xarray as xr
 
 from unweave.errors import InputError, Interrupted
 from unweave.models.model import Model
 from unweave.results.origin import DIGEST, stamped
 
-if TYPE_CHECKING:
-    import xarray as xr
-
-    Answer = xr.DataArray | xr.Dataset | float
+Answer = xr.DataArray | xr.Dataset | float
 
 
 def over_models(
@@ -71,8 +70,6 @@ def _named(models: Mapping[Any, Model] | Iterable[Model]) -> Mapping[Any, Model]
 
 
 def _labelled(answer: Answer) -> xr.DataArray | xr.Dataset:
-    import xarray as xr
-
     if isinstance(answer, xr.DataArray | xr.Dataset):
         if "model" in answer.dims:
             raise InputError("method: its result has a dimension 'model' already; ask it of one model")
@@ -83,8 +80,6 @@ def _labelled(answer: Answer) -> xr.DataArray | xr.Dataset:
 
 
 def _stacked(answers: Mapping[Any, xr.DataArray | xr.Dataset]) -> xr.DataArray | xr.Dataset:
-    import xarray as xr
-
     first = next(iter(answers.values()))
     _check_axes(answers)
     if isinstance(first, xr.DataArray):
@@ -97,8 +92,6 @@ def _stacked(answers: Mapping[Any, xr.DataArray | xr.Dataset]) -> xr.DataArray |
 
 def _one(answers: Mapping[Any, Any]) -> xr.DataArray:
     """The results of one site."""
-    import xarray as xr
-
     stacked: Any = xr.concat(
         [answer.drop_attrs() for answer in answers.values()],
         dim=xr.Variable("model", list(answers)),

@@ -11,29 +11,22 @@ Heimersheim and Nanda 2024 (arXiv 2404.15255). Steps:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, overload
+from typing import overload
 
-import torch
-from jaxtyping import Bool
-from torch import Tensor
+import xarray as xr
 
 from unweave.engine.context import context_of
 from unweave.engine.executor import Scores, execute
-from unweave.engine.grid import JointPatch, NodeGrid
-from unweave.engine.patches import PatchRuns
+from unweave.engine.patches import patch_runs
 from unweave.errors import InputError
 from unweave.methods.effect_scale import EFFECT, MEANING
-from unweave.methods.targets import JointNodes, Over, ResultGrid, grid_of, grid_over, joints_of, shared_note
+from unweave.methods.targets import JointNodes, Over, ResultGrid, grid_of, grids_over, joints_of, shared_note
 from unweave.methods.to_xarray import finished, to_xarray
 from unweave.metrics.contrast import Contrast, check_pair
-from unweave.models.prompts import Prompts
 from unweave.models.sites import PATCHABLE
-from unweave.nodes import joint_name, site_named
+from unweave.nodes import joint_name
 from unweave.progress import Progress
 from unweave.registry import CARRIES, Claim, Method, register
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 PATCHING = register(
     Method(
@@ -110,17 +103,20 @@ def patch(
         Interrupted: Ctrl-C; `partial` holds the effects that were finished, NaN elsewhere.
     """
     check_pair(pair)
-    names = [sites] if isinstance(sites, str) else list(sites)
-    if not names:
-        raise InputError("sites: none was given; choose among resid_pre attn_out mlp_out z q k v pattern …")
-    config = pair.model.config
-    grids: dict[str, ResultGrid] = {}
-    for name in names:
-        grids.setdefault(site_named(name)[0].name, grid_over(config, pair.prompts, name, over).after([*grids.values()]))
+    config, grids = pair.model.config, grids_over(pair.model.config, pair.prompts, sites, over)
     patches = [patch for grid in grids.values() for patch in grid.patches]
-    scores = execute(PatchRuns(context_of(pair, direction), patches), memory, progress, "patching")
-    arrays = {site: _array(pair, site, grid, scores, direction) for site, grid in grids.items()}
-    return finished(next(iter(arrays.values())) if isinstance(sites, str) else _dataset(arrays), scores.stopped)
+    scores = execute(patch_runs(context_of(pair, direction), patches), memory, progress, "patching")
+    arrays = {
+        site: _array(pair, grid, scores, direction, site, [shared_note(config, {site}), scores.note(grid.variants)])
+        for site, grid in grids.items()
+    }
+    if isinstance(sites, str):
+        return finished(next(iter(arrays.values())), scores.stopped)
+    attrs = next(iter(arrays.values())).attrs
+    shared = {name: value for name, value in attrs.items() if name not in ("site", "notes")}
+    return finished(
+        xr.Dataset({name: array.rename(name) for name, array in arrays.items()}, attrs=shared), scores.stopped
+    )
 
 
 def patch_at(
@@ -154,25 +150,29 @@ def patch_at(
     numbered = {str(number): nodes for number, nodes in enumerate(joints)}  # one may stand twice
     patches = grid_of(config, pair.prompts, numbered).patches
     grid = ResultGrid({"address": [joint_name(nodes) for nodes in joints]}, patches)
-    scores = execute(PatchRuns(context_of(pair, direction), patches), memory, progress, "patching")
-    recipient = pair.sides(direction)[0].prompts
+    scores = execute(patch_runs(context_of(pair, direction), patches), memory, progress, "patching")
+    notes = [shared_note(config, {node.site for nodes in joints for node in nodes}), scores.note()]
+    ends = pair.sides(direction)[0].prompts.lengths.cpu()
+    for patch in patches:  # a position that a prompt does not have
+        for node in patch.members:
+            if node.places is not None:
+                scores.values[patch.offset, node.places[0] >= ends] = float("nan")
+    return finished(_array(pair, grid, scores, direction, "addresses", notes), scores.stopped)
+
+
+def _array(
+    pair: Contrast, grid: ResultGrid, scores: Scores, direction: str, site: str, notes: Sequence[str]
+) -> xr.DataArray:
+    """The effects of a grid's runs."""
     effects = pair.effect(scores.values.to(pair.clean_scores.device), direction)
-    effects = effects.masked_fill(_beyond(patches, recipient).to(effects.device), float("nan"))
-    shared = shared_note(config, {node.site for nodes in joints for node in nodes})
-    notes = "; ".join(filter(None, [shared, scores.note()]))
-    attrs = {**_attrs(direction), "site": "addresses", "notes": notes}
-    return finished(to_xarray(pair, grid.table(effects), grid.axes, attrs, recipient), scores.stopped)
-
-
-def _array(pair: Contrast, site: str, grid: ResultGrid, scores: Scores, direction: str) -> xr.DataArray:
-    effects = pair.effect(scores.values.to(pair.clean_scores.device), direction)
-    notes = "; ".join(filter(None, [shared_note(pair.model.config, {site}), scores.note(grid.variants)]))
-    attrs = {**_attrs(direction), "site": site, "notes": notes}
-    return to_xarray(pair, grid.table(effects), grid.axes, attrs, pair.sides(direction)[0].prompts)
-
-
-def _attrs(direction: str) -> dict[str, str]:
-    return PATCHING.attrs(direction=direction, **EFFECT, **MEANING[direction])
+    about = {
+        "direction": direction,
+        **EFFECT,
+        **MEANING[direction],
+        "site": site,
+        "notes": "; ".join(filter(None, notes)),
+    }
+    return to_xarray(pair, grid.table(effects), grid.axes, PATCHING.attrs(**about), pair.sides(direction)[0].prompts)
 
 
 def _asked(says: Mapping[str, str]) -> str:
@@ -180,18 +180,3 @@ def _asked(says: Mapping[str, str]) -> str:
     ways = {"denoise": "clean values in the corrupted run", "noise": "corrupted values in the clean run"}
     what = "" if says["site"] == "addresses" else f"{says['site']}: "
     return f"{what}{ways[says['direction']]}"
-
-
-def _dataset(arrays: dict[str, xr.DataArray]) -> xr.Dataset:
-    import xarray as xr
-
-    first = next(iter(arrays.values()))
-    shared = {name: value for name, value in first.attrs.items() if name not in ("site", "notes")}
-    return xr.Dataset({name: array.rename(name) for name, array in arrays.items()}, attrs=shared)
-
-
-def _beyond(patches: Sequence[NodeGrid | JointPatch], prompts: Prompts) -> Bool[Tensor, "variant prompt"]:
-    """Which patches name a position that a prompt does not have."""
-    ends = prompts.lengths.cpu()
-    places = [[member.places[0] for member in patch.members if member.places is not None] for patch in patches]
-    return torch.stack([sum((at >= ends for at in each), torch.zeros_like(ends, dtype=torch.bool)) for each in places])

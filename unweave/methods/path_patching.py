@@ -2,7 +2,12 @@
 
 Wang et al. 2022 (arXiv 2211.00593), appendix B; Goldowsky-Dill et al. 2023 (arXiv 2304.05969). Steps:
 
-1. The ends are read into senders and receivers (`unweave.methods.path_ends`).
+1. The ends are read into senders and receivers. Both are written as nodes are wherever they are named:
+
+       receivers   "logits", or [(8, 1, "v"), "8.10 q", "mlp 9"]: inputs of heads and of MLPs, received together
+       senders     "heads" or "mlps", each in turn, or [(9, 6), "9.6", "mlp 3", "embed", [(2, 2), (4, 11)]]: a list in
+                   the list, or "2.2 + 4.11", is sent together
+       at          a role for both, (the senders' role, the receivers' role), or None for all positions
 2. The engine carries each sender's change to the receivers with all else frozen, reads their inputs, and runs the
    recipient again with these in place (`unweave.engine.paths`).
 3. Scores become effects, or what `measure` asks for (`unweave.methods.effect_scale`).
@@ -20,27 +25,29 @@ Conventions differ, and are named in the result:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from jaxtyping import Float
+import torch
+import xarray as xr
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from unweave.engine.context import context_of
+from unweave.engine.context import context_of, entry_stage
 from unweave.engine.executor import execute
-from unweave.engine.paths import PathRuns
+from unweave.engine.patches import NodeGrid
+from unweave.engine.paths import Receivers, path_runs
 from unweave.errors import InputError
 from unweave.methods.effect_scale import check_measure, measure_attrs, normalize
-from unweave.methods.path_ends import At, check_order, receivers_of, receiving, roles_at, senders_of
-from unweave.methods.targets import JointNodes, Nodes, ResultGrid, shared_note
+from unweave.methods.targets import JointNodes, Nodes, ResultGrid, by_name, grid_of, joints_of, shared_note
 from unweave.methods.to_xarray import finished, to_xarray
 from unweave.metrics.contrast import Contrast, check_pair
+from unweave.models.config import Config
+from unweave.models.prompts import Prompts
+from unweave.models.sites import SITES, check_site
+from unweave.nodes import Node
 from unweave.progress import Progress
 from unweave.registry import THROUGH, Claim, Method, register
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 PATHS = register(
     Method(
@@ -58,12 +65,16 @@ PATHS = register(
     )
 )
 
+At = str | tuple[str | None, str | None] | None
+
+RECEIVERS = ("q", "k", "v", "mlp_out")
+SENDERS = ("z", "mlp_out", "embed")
 ATTENTION = {"z": "frozen by z", "qkv": "frozen by q k v outside the receivers"}
 
 
 @dataclass(frozen=True)
 class Convention:
-    """What is frozen while a change is on its way, which run it is sent into, and how the outcome is told."""
+    """What is frozen while a change is on its way, which run it is sent into, and the scale of the outcome."""
 
     direction: str = "noise"
     mlps: str = "live"
@@ -136,7 +147,7 @@ def path_patch(
     places = None if receives is None else pair.prompts.role(receives).cpu()
     target = receiving(config, ends, places, live=convention.attention == "qkv")
     check_order(config, grid, target)
-    runs = PathRuns(context_of(pair, direction), grid.patches, target, mlps == "live")
+    runs = path_runs(context_of(pair, direction), grid.patches, target, mlps == "live")
     scores = execute(runs, memory, progress, "path patching")
     receiver_at = receives if ends else pair.metric.role
     roles = {"sender_at": sends or "all positions", "receiver_at": receiver_at or "all positions"}
@@ -163,3 +174,83 @@ def _asked(says: Mapping[str, str], dims: tuple[str, ...]) -> str:
     sent = "" if "sender" in dims else "from every head " if "head" in dims else "from every MLP "
     places = f"sent at {says['sender_at']}, received at {says['receiver_at']}"
     return f"{sent}to {says['receivers']}; {places}; MLPs {says['mlps']}, attention {says['attention']}"
+
+
+def roles_at(at: object) -> tuple[str | None, str | None]:
+    """The senders' role and the receivers'. Raises InputError for anything but a role, a pair of them, or None."""
+    if at is None or isinstance(at, str):
+        return at, at
+    if isinstance(at, tuple) and len(at) == 2 and all(role is None or isinstance(role, str) for role in at):
+        return at[0], at[1]
+    raise InputError(f"at: expected a role, or (senders' role, receivers' role), got {at!r}")
+
+
+def receivers_of(config: Config, receivers: Nodes) -> tuple[Node, ...]:
+    """The receivers in the order given; none for the logits.
+
+    Raises:
+        InputError: a receiver that does not exist, cannot be read, or is named twice.
+    """
+    if isinstance(receivers, str) and receivers == "logits":
+        return ()
+    if isinstance(receivers, str) and not any(letter.isdecimal() for letter in receivers):
+        raise InputError(f"receivers: expected 'logits' or a list such as [(8, 6, 'v')], got {receivers!r}")
+    joints = joints_of(config, receivers, "receivers", RECEIVERS)
+    found = tuple(node for nodes in by_name(config, joints, "receivers").values() for node in nodes)
+    whole = next((node for node in found if node.part is None and node.site != "mlp_out"), None)
+    if whole is not None:
+        raise InputError(f"receivers: {str(whole)!r} names no head; write '{whole}.0'")
+    return found
+
+
+def receiving(
+    config: Config, receivers: Sequence[Node], places: Int[Tensor, " prompt"] | None, live: bool
+) -> Receivers:
+    """What the engine reads and replaces: columns of the fused projection by layer, and layers of MLPs."""
+    before = {"q": 0, "k": config.n_heads, "v": config.n_heads + config.n_kv_heads}
+    blocks: dict[int, set[int]] = {}
+    for node in receivers:
+        if node.part is not None:
+            blocks.setdefault(node.layer, set()).add(before[node.site] + node.part)
+    e = config.d_head
+    columns = {
+        layer: torch.cat([torch.arange(block * e, (block + 1) * e) for block in sorted(chosen)])
+        for layer, chosen in sorted(blocks.items())
+    }
+    mlps = tuple(sorted(node.layer for node in receivers if node.part is None))
+    return Receivers(columns, mlps, places if receivers else None, live)
+
+
+def senders_of(config: Config, prompts: Prompts, senders: JointNodes, role: str | None) -> ResultGrid:
+    """The senders, all at one role.
+
+    Raises:
+        InputError: a sender that does not exist, cannot be read, or is named twice.
+    """
+    layers = range(config.n_layers)
+    if isinstance(senders, str) and senders in ("heads", "mlps"):
+        places = None if role is None else prompts.role(role).cpu()[None]
+        if senders == "mlps":
+            check_site(config, SITES["mlp_out"])
+            return ResultGrid({"layer": layers}, tuple(NodeGrid("mlp_out", n, n, None, places) for n in layers))
+        heads = tuple(range(config.n_heads))
+        patches = tuple(NodeGrid("z", n, n * len(heads), heads, places) for n in layers)
+        return ResultGrid({"layer": layers, "head": heads}, patches)
+    if isinstance(senders, str) and senders != "embed" and not any(letter.isdecimal() for letter in senders):
+        raise InputError(f"senders: expected 'heads', 'mlps' or a list such as [(9, 6), 'mlp 3'], got {senders!r}")
+    named = by_name(config, joints_of(config, senders, "senders", SENDERS), "senders")
+    named = {" + ".join(node.short for node in nodes): nodes for nodes in named.values()}
+    return grid_of(config, prompts, named, () if role is None else (role,), axis="sender")
+
+
+def check_order(config: Config, senders: ResultGrid, receivers: Receivers) -> None:
+    """Raises InputError where no sender comes before any receiver."""
+    if receivers.logits:
+        return
+    last = receivers.stages(config)[-1]
+    members = [patch for sender in senders.patches for patch in sender.members]
+    if min(entry_stage(config, patch.site, patch.layer) for patch in members) > last:
+        raise InputError(
+            f"receivers: the last of them is in layer {last // 2}, and every sender writes after it; "
+            "give receivers in later layers, or earlier senders"
+        )

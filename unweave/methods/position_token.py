@@ -15,17 +15,16 @@ two units, so that the full-range effect is twice the coefficient; both are give
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
 import torch
+import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
-from unweave.engine.context import context_of
-from unweave.engine.donors import RunDonor
+from unweave.engine.context import RunDonor, context_of
 from unweave.engine.executor import execute
-from unweave.engine.grid import JointPatch, NodeGrid
-from unweave.engine.patches import PatchRuns
+from unweave.engine.patches import NodeGrid, patch_runs
 from unweave.errors import InputError
 from unweave.methods.targets import Nodes, heads_of
 from unweave.methods.to_xarray import to_xarray
@@ -33,12 +32,9 @@ from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.precision import without_autocast
 from unweave.models.prompts import Prompts
 from unweave.nodes import Head, head_name
-from unweave.progress import Progress, shown
+from unweave.progress import Progress, part, shown
 from unweave.registry import SIGNALS, Method, register
 from unweave.tasks.task import Task
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 POSITION_TOKEN = register(
     Method(
@@ -101,9 +97,8 @@ def position_token(
     scores[:] = pair.clean_scores.cpu()[:, None, None, None]
     with shown(progress, "position and token") as report:
         for number, (cell, prompts) in enumerate(flipped.items()):
-            part = None if report is None else _part(report, number, len(flipped))
-            runs = PatchRuns(context_of(pair, "noise", RunDonor(prompts)), grids)
-            values = execute(runs, memory, part or False).complete()
+            runs = patch_runs(context_of(pair, "noise", RunDonor(prompts)), grids)
+            values = execute(runs, memory, part(report, number, len(flipped))).complete()
             scores[:, :, list(TOKENS).index(cell[0]), list(POSITIONS).index(cell[1])] = values.T
     return _dataset(pair, scores, names)
 
@@ -123,10 +118,10 @@ def additive_fit(
     return coefficients, scores - fitted
 
 
-def _grids(heads: Sequence[Head]) -> list[NodeGrid | JointPatch]:
-    """All heads at once, then each alone."""
+def _grids(heads: Sequence[Head]) -> list[NodeGrid]:
+    """All heads at once, then each by itself."""
     single = [NodeGrid("z", layer, 1 + number, (head,)) for number, (layer, head) in enumerate(heads)]
-    return [JointPatch(tuple(NodeGrid("z", layer, 0, (head,)) for layer, head in heads)), *single]
+    return [replace(single[0], offset=0, also=tuple(single[1:])), *single]
 
 
 def _flipped(pair: Contrast, task: Task) -> dict[tuple[str, str], Prompts]:
@@ -145,15 +140,9 @@ def _flipped(pair: Contrast, task: Task) -> dict[tuple[str, str], Prompts]:
     return {cell: pair.model.prompts(task.corrupt(name)) for cell, name in FLIPS.items()}
 
 
-def _part(report: Progress, number: int, of: int) -> Progress:
-    return lambda done, total: report(number * total + done, of * total)
-
-
 def _dataset(
     pair: Contrast, scores: Float[Tensor, "prompt address token position"], names: Sequence[str]
 ) -> xr.Dataset:
-    import xarray as xr
-
     mean = float(pair.clean_scores.mean())
     if not abs(mean) > 0:
         raise InputError("pair: the clean prompts score 0 on average, so a relative change has no scale")

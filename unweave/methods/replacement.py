@@ -1,4 +1,4 @@
-"""What stands in for an activation that is knocked out.
+"""What replaces an activation that is knocked out.
 
     zero       nothing
     mean       the mean over prompts at each position
@@ -102,7 +102,7 @@ def replacement_of(how: str | Replacement, source: str | Prompts | None = None) 
     if source is None:
         return how if isinstance(how, Replacement) else Replacement(how)
     if isinstance(how, Replacement):
-        raise InputError("source: how= has its own; give Replacement(…, reference=…) alone")
+        raise InputError("source: how= has its own; give only Replacement(…, reference=…)")
     if isinstance(source, str) and source not in _SIDES:
         raise InputError(f"source: expected 'clean', 'corrupted' or prompts, got {source!r}")
     fill = Replacement(how, source)
@@ -111,24 +111,17 @@ def replacement_of(how: str | Replacement, source: str | Prompts | None = None) 
     return fill
 
 
-def replaced_values(pair: Contrast, keys: Iterable[Key], how: Replacement) -> tuple[dict[Key, Tensor], str]:
-    """The values that stand in at these sites and layers, each in its site's shape, and a note on them.
+def replacing(
+    pair: Contrast, keys: Iterable[Key], how: Replacement, memory: int | float | None = None
+) -> tuple[Values, str]:
+    """What replaces these sites and layers, each in its site's shape: a function of the prompts' numbers; and a note.
+
+    Means are kept once per group, summed in float32 or wider; reference prompts are run in batches that fit a quarter
+    of `memory`.
 
     Raises:
         InputError: reference prompts that do not fit the clean ones; for `template`, prompts without templates, of
             unequal lengths in one template, or a template of one prompt (unless `lone="keep"`).
-    """
-    values, note = replacing(pair, keys, how)
-    return values(range(len(pair.prompts))), note
-
-
-def replacing(
-    pair: Contrast, keys: Iterable[Key], how: Replacement, memory: int | float | None = None
-) -> tuple[Values, str]:
-    """As `replaced_values`, for some of the prompts at a time: a function of their numbers, and a note.
-
-    Means are kept once per group, summed in float32 or wider; reference prompts are run in batches that fit a quarter
-    of `memory`.
     """
     wanted = list(dict.fromkeys(keys))
     if not how.uses_reference:
@@ -155,25 +148,23 @@ def site_shape(config: Config, site: str, n_prompts: int, n_pos: int) -> tuple[i
     return (n_prompts, n_pos, config.d_model) if n_heads is None else (n_prompts, n_pos, n_heads, config.d_head)
 
 
+def values_bytes(pair: Contrast, keys: Iterable[Key]) -> int:
+    """What the values of one prompt hold at these sites and layers."""
+    config, n_pos = pair.model.config, pair.prompts.tokens.shape[1]
+    return sum(math.prod(site_shape(config, site, 1, n_pos)) for site, _ in keys) * pair.model.dtype.itemsize
+
+
 def gaussian(shape: tuple[int, ...], seed: int, site: str, layer: int) -> Tensor:
     """N(0, 1) in float32. A site and layer has its own stream: its draws do not depend on what else is drawn."""
     number = (seed * len(SITES) + list(SITES).index(site)) * 4096 + layer
     return torch.randn(shape, generator=torch.Generator().manual_seed(number))
 
 
-def _zeros(key: Key, shape: tuple[int, ...], seed: int) -> Tensor:
-    return torch.zeros(shape)
-
-
-def _gaussian(key: Key, shape: tuple[int, ...], seed: int) -> Tensor:
-    return gaussian(shape, seed, *key)
-
-
 def _made(pair: Contrast, key: Key, how: Replacement, rows: Sequence[int]) -> Tensor:
     """Zeros or draws for some prompts. All prompts are drawn: a prompt's draws do not depend on its batch."""
     shape = site_shape(pair.model.config, key[0], *pair.prompts.tokens.shape)
-    fill = _zeros if how.how == "zero" else _gaussian
-    return _within(pair, key[0], fill(key, shape, how.seed)[list(rows)].to(pair.model.weights.w_e), rows)
+    every = torch.zeros(shape) if how.how == "zero" else gaussian(shape, how.seed, *key)
+    return _within(pair, key[0], every[list(rows)].to(pair.model.weights.w_e), rows)
 
 
 def _within(pair: Contrast, site: str, value: Tensor, rows: Sequence[int]) -> Tensor:

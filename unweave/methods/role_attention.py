@@ -7,9 +7,10 @@ Wang et al. 2022 (arXiv 2211.00593), figures 3 and 4; value-weighted attention a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+import xarray as xr
 from einops import einsum, rearrange, repeat
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -25,10 +26,8 @@ from unweave.models.forward import norm_scale
 from unweave.models.precision import widened, without_autocast
 from unweave.models.prompts import Prompts
 from unweave.models.run import Key
+from unweave.progress import Progress, part, shown
 from unweave.registry import LOOKS, Method, register
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 _SHARE: dict[str, Any] = {"unit": "share", "zero": "does not look there", "one": "looks only there"}
 BETWEEN = register(
@@ -57,6 +56,7 @@ def role_attention(
     prompts: str = "clean",
     by_value: bool = False,
     memory: int | float | None = None,
+    progress: Progress | bool | None = None,
 ) -> xr.DataArray:
     """Attention of every head from each role to each role.
 
@@ -65,7 +65,7 @@ def role_attention(
         roles: the roles that look and are looked at; all of the task's by default.
         prompts: which of the two sets is run.
         by_value: weight each source by the length of its value vector, and scale the row to sum to 1.
-        memory: as in `patch`.
+        memory, progress: as in `patch`.
 
     Returns:
         Shares, 0 to 1, `[prompt, layer, head, q_role, k_role]`; 0 where the source comes later.
@@ -79,7 +79,7 @@ def role_attention(
     if not names:
         raise InputError("roles: none was given; leave it out for all of the task's roles")
     places = torch.stack([pair.prompts.role(name) for name in names], dim=1)
-    table = _attention(pair, shown, places, places, by_value, memory)
+    table = _attention(pair, shown, places, places, by_value, memory, progress)
     attrs = BETWEEN.attrs(quantity="value-weighted attention" if by_value else "attention", prompts=prompts)
     return to_xarray(pair, table, {**_heads(pair), "q_role": names, "k_role": names}, attrs, shown)
 
@@ -90,6 +90,7 @@ def attention_contribution(
     roles: str | Sequence[str] = ("IO", "S1"),
     by_value: bool = False,
     memory: int | float | None = None,
+    progress: Progress | bool | None = None,
 ) -> xr.Dataset:
     """How much each head looks at a role's token, and how much it then writes for that token.
 
@@ -97,7 +98,7 @@ def attention_contribution(
         pair: its clean prompts are run, and read at the metric's role.
         roles: where the tokens stand.
         by_value: as in `role_attention`.
-        memory: as in `patch`.
+        memory, progress: as in `patch`.
 
     Returns:
         Two variables `[prompt, role, layer, head]`: `attention` from the metric's role to this role (a share), and
@@ -108,8 +109,6 @@ def attention_contribution(
         InputError: a role that the task lacks; a model whose answers are not its vocabulary.
     """
     check_pair(pair)
-    import xarray as xr
-
     if pair.model.config.d_vocab_out != pair.model.config.d_vocab:
         raise InputError(
             f"pair: {pair.model.config.name} answers with classes, not with tokens of its prompts, so a token at a "
@@ -118,9 +117,10 @@ def attention_contribution(
     end = pair.prompts.role(pair.metric.role)
     names = list(several(roles) or ())
     places = torch.stack([pair.prompts.role(name) for name in names], dim=1)
-    looks = _attention(pair, pair.prompts, end[:, None], places, by_value, memory)
+    with shown(progress, "reading") as report:
+        looks = _attention(pair, pair.prompts, end[:, None], places, by_value, memory, part(report, 0, 2))
+        writes = _contributions(pair, pair.prompts.tokens.gather(1, places), memory, part(report, 1, 2))
     looks = rearrange(looks, "prompt layer head 1 role -> prompt role layer head")
-    writes = _contributions(pair, pair.prompts.tokens.gather(1, places), memory)
     attrs = AGAINST.attrs()
     axes = {"role": names, **_heads(pair)}
     logits = {"unit": "logits", "zero": "writes nothing for the token", "one": "one logit for the token"}
@@ -142,6 +142,7 @@ def _attention(
     keys: Int[Tensor, "prompt key"],
     by_value: bool,
     memory: int | float | None,
+    progress: Progress | bool | None,
 ) -> Float[Tensor, "prompt layer head query key"]:
     """Attention between positions of each prompt."""
     config, lengths = pair.model.config, {}
@@ -156,7 +157,7 @@ def _attention(
 
     sites = ("v", "pattern") if by_value else ("pattern",)
     wanted = [(site, layer) for layer in range(config.n_layers) for site in sites]
-    found = read_sites(pair.model, prompts, wanted, pick, memory)
+    found = read_sites(pair.model, prompts, wanted, pick, memory, progress)
     return torch.stack([found["pattern", layer] for layer in range(config.n_layers)], dim=1)
 
 
@@ -170,12 +171,15 @@ def _weighted(
 
 
 def _contributions(
-    pair: Contrast, tokens: Int[Tensor, "prompt role"], memory: int | float | None
+    pair: Contrast,
+    tokens: Int[Tensor, "prompt role"],
+    memory: int | float | None,
+    progress: Progress | bool | None,
 ) -> Float[Tensor, "prompt role layer head"]:
     """What each head writes at the metric's role for each token, in logits, at the run's scale of the last norm."""
     model, config = pair.model, pair.model.config
     last, at = ("resid_post", config.n_layers - 1), pair.prompts.role(pair.metric.role)
-    x = read_at(model, pair.prompts, [*(("z", n) for n in range(config.n_layers)), last], at, memory)
+    x = read_at(model, pair.prompts, [*(("z", n) for n in range(config.n_layers)), last], at, memory, progress)
     direction = through_norm(config, model.weights.norm_final, model.weights.w_u[tokens])
     direction = direction / norm_scale(config, x[last])[:, None]
     layers = []

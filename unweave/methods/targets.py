@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from unweave.engine.grid import JointPatch, NodeGrid
+from unweave.engine.patches import NodeGrid
 from unweave.errors import InputError
 from unweave.models.config import Config
 from unweave.models.prompts import Prompts
@@ -61,18 +61,13 @@ class ResultGrid:
     """
 
     axes: Mapping[str, Sequence]
-    patches: tuple[NodeGrid | JointPatch, ...]
+    patches: tuple[NodeGrid, ...]
     order: tuple[str, ...] = ()
-
-    @property
-    def size(self) -> int:
-        """How many runs there are."""
-        return sum(patch.size for patch in self.patches)
 
     @property
     def variants(self) -> slice:
         """The numbers of its runs."""
-        return slice(self.patches[0].offset, self.patches[0].offset + self.size)
+        return slice(self.patches[0].offset, self.patches[-1].offset + self.patches[-1].size)
 
     def table(self, values: Float[Tensor, "variant prompt"]) -> Tensor:
         """The runs' numbers, out of those of all that ran, `[prompt *axes]`."""
@@ -80,15 +75,21 @@ class ResultGrid:
         found = values[self.variants].T.unflatten(1, [len(self.axes[name]) for name in order])
         return found.permute(0, *(1 + order.index(name) for name in self.axes))
 
-    def after(self, grids: Sequence[ResultGrid]) -> ResultGrid:
-        """The same runs, numbered after those of other grids."""
-        start = sum(grid.size for grid in grids)
-        return replace(self, patches=tuple(replace(patch, offset=start + patch.offset) for patch in self.patches))
 
+def grid_over(config: Config, prompts: Prompts, name: str, over: Over, start: int = 0) -> ResultGrid:
+    """One site of one model over axes, its runs numbered from `start` on.
 
-def grid_over(config: Config, prompts: Prompts, name: str, over: Over) -> ResultGrid:
-    """One site of one model over axes. Raises InputError for a site, an axis or a coordinate that does not exist."""
-    site = patchable_site(config, name)
+    Raises:
+        InputError: a site, an axis or a coordinate that does not exist, or a site that cannot be patched.
+    """
+    site, layer = site_named(name)
+    if layer is not None:
+        raise InputError(
+            f"sites: {name!r} names one layer; give the site ({site.name}), or use patch_at for '{site.name} {layer}'"
+        )
+    if site.name not in PATCHABLE:
+        raise InputError(f"sites: {site.name} cannot be patched; choose among {' '.join(PATCHABLE)}")
+    check_site(config, site)
     names = over.replace(",", " ").split() if isinstance(over, str) else over
     named = names if isinstance(names, Mapping) else dict.fromkeys(names)
     wanted = {("head" if name == "kv_head" else name): several(chosen) for name, chosen in named.items()}
@@ -102,8 +103,20 @@ def grid_over(config: Config, prompts: Prompts, name: str, over: Over) -> Result
     places = next((_positions(prompts, axis, coords[axis]) for axis in PLACES if axis in coords), None)
     sources = _positions(prompts, "k_pos", coords["k_pos"]) if "k_pos" in coords else None
     one = NodeGrid(site.name, 0, 0, parts, places, sources)
-    patches = tuple(replace(one, layer=layer, offset=n * one.size) for n, layer in enumerate(coords["layer"]))
+    patches = tuple(replace(one, layer=layer, offset=start + n * one.size) for n, layer in enumerate(coords["layer"]))
     return ResultGrid(coords, patches, tuple(sorted(coords, key=AXES.index)))
+
+
+def grids_over(config: Config, prompts: Prompts, sites: str | Sequence[str], over: Over) -> dict[str, ResultGrid]:
+    """Each of one or several sites over axes, by its name, the runs of all numbered on. Raises InputError for none."""
+    found, n_runs = dict[str, ResultGrid](), 0
+    for name in [sites] if isinstance(sites, str) else sites:
+        grid = grid_over(config, prompts, name, over, n_runs)
+        if found.setdefault(grid.patches[0].site, grid) is grid:
+            n_runs = grid.variants.stop
+    if not found:
+        raise InputError("sites: none was given; choose among resid_pre attn_out mlp_out z q k v pattern …")
+    return found
 
 
 def grid_of(
@@ -114,7 +127,7 @@ def grid_of(
     axis: str = "address",
 ) -> ResultGrid:
     """A run for each set of nodes by name, which are patched together; at all of `roles` if their own place is None."""
-    patches: list[NodeGrid | JointPatch] = []
+    patches: list[NodeGrid] = []
     for offset, nodes in enumerate(joints.values()):
         members = tuple(
             patch
@@ -122,21 +135,8 @@ def grid_of(
             for part in parts_of(config, node)
             for patch in ([_grid_at(prompts, replace(part, at=role)) for role in roles] or [_grid_at(prompts, part)])
         )
-        patches.append(replace(members[0], offset=offset) if len(members) == 1 else JointPatch(members, offset))
+        patches.append(replace(members[0], offset=offset, also=members[1:]))
     return ResultGrid({axis: list(joints)}, tuple(patches))
-
-
-def patchable_site(config: Config, name: str) -> Site:
-    """The site, if it can be patched in this model. Raises InputError otherwise."""
-    site, layer = site_named(name)
-    if layer is not None:
-        raise InputError(
-            f"sites: {name!r} names one layer; give the site ({site.name}), or use patch_at for '{site.name} {layer}'"
-        )
-    if site.name not in PATCHABLE:
-        raise InputError(f"sites: {site.name} cannot be patched; choose among {' '.join(PATCHABLE)}")
-    check_site(config, site)
-    return site
 
 
 def several(chosen: object) -> Sequence | None:
@@ -214,7 +214,7 @@ def _check_axes(config: Config, site: Site, wanted: Mapping[str, Sequence | None
     if site.name != "pattern" and ("q_pos" in wanted or "k_pos" in wanted):
         raise InputError(f"over: q_pos and k_pos are a pattern's axes; {site.name} has pos or role")
     if "k_pos" in wanted and "q_pos" not in wanted:
-        raise InputError("over: k_pos needs q_pos beside it: ('layer', 'head', 'q_pos', 'k_pos')")
+        raise InputError("over: k_pos needs q_pos too: ('layer', 'head', 'q_pos', 'k_pos')")
 
 
 def _coordinates(

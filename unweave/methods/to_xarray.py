@@ -19,7 +19,7 @@ from unweave.results.origin import stamped
 from unweave.version import __version__
 
 # What a result says of itself: a list is a list, never a text to be taken apart.
-Attrs = Mapping[str, str | int | float | list[str]]
+Attrs = Mapping[str, str | int | float | list[str] | Mapping[str, list[str]]]
 # Of each coordinate: the dimensions that it runs along, and its values.
 Coords = dict[str, tuple[tuple[str, ...], Sequence | np.ndarray]]
 
@@ -46,7 +46,9 @@ def to_xarray(
     shown = pair.prompts if prompts is None else prompts
     dims = ("prompt", *axes)
     coords: Coords = {name: ((name,), list(values_of)) for name, values_of in axes.items()}
-    coords |= _prompt_coords(pair, shown) | _token_coords(shown, axes, pair.prompts) | (extra or {})
+    scores = {"clean": pair.clean_scores, "corrupted": pair.corrupted_scores}
+    coords |= _text_coords(shown) | {side: (("prompt",), array_of(values)) for side, values in scores.items()}
+    coords |= _token_coords(shown, axes, pair.prompts) | (extra or {})
     about = {**attributes(pair), "over": list(axes), **attrs}
     return stamped(xr.DataArray(array_of(_within(shown, values, axes)), dims=dims, coords=coords, attrs=about))
 
@@ -58,7 +60,7 @@ def weights_to_xarray(
     attrs: Attrs,
     extra: Coords | None = None,
 ) -> xr.DataArray:
-    """A result of the model alone: of no prompts that were given."""
+    """A result of the model only: of no prompts that were given."""
     coords: Coords = {name: ((name,), list(values_of)) for name, values_of in axes.items()} | (extra or {})
     about = {**model_attributes(model), "version": __version__, "notes": "", **attrs}
     return stamped(xr.DataArray(array_of(values), dims=tuple(axes), coords=coords, attrs=about))
@@ -140,14 +142,6 @@ def model_attributes(model: Model) -> dict[str, str | int | float]:
         "n_heads": config.n_heads,
         "n_kv_heads": config.n_kv_heads,
         "n_neurons": config.d_mlp,
-    }
-
-
-def _prompt_coords(pair: Contrast, shown: Prompts) -> Coords:
-    return {
-        **_text_coords(shown),
-        "clean": (("prompt",), array_of(pair.clean_scores)),
-        "corrupted": (("prompt",), array_of(pair.corrupted_scores)),
     }
 
 

@@ -1,7 +1,16 @@
-"""How an answer is scored: each metric a frozen value that satisfies `unweave.metrics.protocol.Metric`."""
+"""How an answer is scored: each metric a frozen value (see `Metric`)."""
 
-from unweave.metrics.built_in import Accuracy, CrossEntropy, KLToClean, LogitDiff, LogProb, ProbDiff, Rank
-from unweave.metrics.custom import Custom
+from unweave.metrics.metric import (
+    Accuracy,
+    CrossEntropy,
+    Custom,
+    KLToClean,
+    LogitDiff,
+    LogProb,
+    Metric,
+    ProbDiff,
+    Rank,
+)
 
 # The metrics that the command knows by name; each takes `role=`.
 METRICS = {
@@ -22,6 +31,7 @@ __all__ = [
     "KLToClean",
     "LogProb",
     "LogitDiff",
+    "Metric",
     "ProbDiff",
     "Rank",
 ]

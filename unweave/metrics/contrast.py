@@ -13,21 +13,17 @@ from dataclasses import dataclass, field, replace
 from typing import final
 
 import torch
-import torch.nn.functional as F
-from einops import einsum
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from unweave.errors import InputError
-from unweave.metrics.protocol import Metric
+from unweave.metrics.metric import Metric, read_logits
 from unweave.models.cache_policy import cached_sites
-from unweave.models.forward import unembed
 from unweave.models.inputs import shown
 from unweave.models.model import Model
-from unweave.models.precision import widened, without_autocast
+from unweave.models.precision import without_autocast
 from unweave.models.prompts import Prompts, check_pairs, pair_clusters
 from unweave.models.run import Run
-from unweave.models.weights import Weights
 
 
 @final
@@ -137,24 +133,6 @@ def check_pair(pair: object) -> None:
             f"pair: expected a Contrast, got {shown(pair)}; make one of a model, its prompts and their corruption: "
             "uw.Contrast(model, task.prompts, task.corrupt(), uw.LogitDiff())"
         )
-
-
-def read_logits(run: Run, metric: Metric, prompts: Prompts) -> Float[Tensor, "prompt column"]:
-    """The logits that a metric reads of a run: at its role in `prompts`, and of the vocabulary only what it names."""
-    rows = torch.arange(len(prompts), device=run.final.device)
-    columns = metric.columns(prompts)
-    final = run.final[rows, prompts.role(metric.role).to(rows.device)]
-    return logits_of(run.weights, final, None if columns is None else columns.to(rows.device))
-
-
-def logits_of(
-    weights: Weights, final: Float[Tensor, "row d_model"], columns: Int[Tensor, "row column"] | None
-) -> Float[Tensor, "row column"]:
-    """Each row's logits, only at `columns` if these are given, in float32 or wider (see `unembed`)."""
-    if columns is None:
-        return unembed(weights, final)
-    logits = einsum(widened(final), widened(F.embedding(columns, weights.w_u)), "row d, row column d -> row column")
-    return logits if weights.b_u is None else logits + weights.b_u[columns]
 
 
 def _check_finite(

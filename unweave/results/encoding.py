@@ -4,7 +4,7 @@
 2. Texts with a NUL or half a surrogate pair, which byte-level tokens can have, are refused by the format; an array that
    holds one is escaped, and noted.
 3. Booleans are written as 0 and 1: xarray marks them by an attribute `dtype`, which results have of their own.
-4. Attributes that are no finite number or plain text stand in the note only (true, None, lists, texts as in 2, very
+4. Attributes that are no finite number or plain text are in the note only (true, None, lists, texts as in 2, very
    large numbers), and so do those whose names mean something to readers of netCDF (`units`, `scale_factor`, …). Tuples
    and arrays come back as lists, numbers of numpy as those of Python.
 

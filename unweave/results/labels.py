@@ -1,6 +1,6 @@
 """How cells and numbers are written, wherever results are read: a head is `23.3` (layer.head).
 
-A cell is given by its coordinates, in the names of the glossary. Positions stand behind `@`, attention as
+A cell is given by its coordinates, in the names of the glossary. Positions stand after `@`, attention as
 `destination ← source`.
 """
 

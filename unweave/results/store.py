@@ -1,6 +1,6 @@
 """Results on disk: netCDF files that give back what was saved, to the bit.
 
-Any netCDF reader reads them; xarray alone gives values, coordinates and attributes. What netCDF cannot hold stands in
+Any netCDF reader reads them; xarray by itself gives values, coordinates and attributes. What netCDF cannot hold is in
 one more attribute, a line of JSON (unweave/results/encoding.py). The values carry checksums, so that a damaged file is
 refused, not read.
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 # Attributes that format 1 (version 0.1) held as one text, and what separated their items.
-_LISTS = {"over": " ", "roles": ", ", "receivers": ", ", "knocked_out": " + "}
+_LISTS = {"over": " ", "roles": ", ", "receivers": ", ", "knocked_out": " + ", "at": " "}
 _RECORD = "unweave_file"
 _VALUES = "_values"
 
@@ -91,7 +91,12 @@ def load(path: str | os.PathLike[str]) -> "xarray.DataArray | xarray.Dataset | x
 def _decoded_format_1(table: "xarray.Dataset") -> "xarray.Dataset":
     """What version 0.1 wrote: lists in place of texts that held them, and the digest that it did not write."""
     table = decoded(table)
+    if "members" in table.coords:
+        ((dim,), texts) = table["members"].dims, table["members"].values
+        members = {str(label): text.split() for label, text in zip(table[dim].values, texts, strict=True)}
+        table = table.drop_vars("members").assign_attrs(members=members)
     for part in (table, *table.data_vars.values()):
+        part.attrs |= {"at": ""} if part.attrs.get("at") == "all positions" else {}
         lists = {name: part.attrs[name].split(mark) for name, mark in _LISTS.items() if name in part.attrs}
         part.attrs |= {name: list(filter(None, items)) for name, items in lists.items()} | {DIGEST: ""}
     return table

@@ -77,7 +77,7 @@ def summary(
 
     Args:
         result: a result of a method, or several sites of one. A summary is given back as it is, and a result whose
-            prompts were averaged gets its means alone, with NaN for the rest.
+            prompts were averaged gets only its means, with NaN for the rest.
         dim: the dimension to average over.
         level: how often an interval is to hold the mean.
         seed: of the drawn signs. The same seed gives the same numbers.

@@ -12,7 +12,6 @@ import numpy as np
 import xarray as xr
 
 from unweave.circuits.circuit import Circuit
-from unweave.circuits.naming import named
 from unweave.errors import InputError
 from unweave.methods.head_types import HeadTypes, classify_heads
 from unweave.methods.patching import patch
@@ -94,7 +93,7 @@ def _circuit(subject: Subject, found: Results, report: Report) -> Circuit:
     """The sketch, its groups named if its heads have names."""
     names: HeadTypes | None = found.get("names")
     circuit = sketched(subject, report)
-    return named(circuit, names) if names else circuit
+    return circuit.named(names) if names else circuit
 
 
 def _signals(subject: Subject, found: Results, report: Report) -> xr.Dataset:

@@ -7,8 +7,8 @@ import xarray as xr
 
 from unweave.methods.to_xarray import to_xarray
 from unweave.metrics import LogitDiff, Rank
-from unweave.metrics.contrast import Contrast, read_logits
-from unweave.metrics.protocol import Metric
+from unweave.metrics.contrast import Contrast
+from unweave.metrics.metric import Metric, read_logits
 from unweave.results.labels import number
 from unweave.views.result_tables import Baseline, baseline
 from unweave.views.wording import counted, interval, percent

@@ -6,9 +6,8 @@ from functools import cached_property
 
 import torch
 
-from unweave.circuits.ablation import FEW
+from unweave.circuits.ablation import FEW, drawn_reference
 from unweave.circuits.halves import halves
-from unweave.circuits.reference import drawn_reference
 from unweave.methods.replacement import Replacement
 from unweave.metrics import LogitDiff, LogProb
 from unweave.metrics.contrast import Contrast

@@ -105,7 +105,7 @@ def completeness_finding(table: xr.Dataset) -> str:
     failed, many = fails(table), table.sizes["removed"]
     gap = table["gap"].values
     worst = table.isel(removed=int(np.argmax(np.where(failed, gap, -1.0) if failed.any() else gap)))
-    members = str(worst["members"].item()).split()
+    members = table.attrs["members"][worst["removed"].item()]
     scores = ", ".join(
         f"F({name} \\ K) {number(float(worst[key].mean()))}" for name, key in (("C", "circuit"), ("M", "model"))
     )
@@ -153,7 +153,7 @@ def completeness_rows(table: xr.Dataset) -> list[tuple[str, ...]]:
     rows = []
     for place, label in enumerate(table["removed"].values):
         row, means = table.isel(removed=place), mean.isel(removed=place)
-        members = str(row["members"].item()) or "–"
+        members = " ".join(table.attrs["members"][label]) or "–"
         spread = interval(float(row["difference_low"]), float(row["difference_high"]))
         scores = [number(float(means[name])) for name in ("circuit", "model")]
         rows.append((str(label), members, *scores, number(float(row["difference"])), spread))

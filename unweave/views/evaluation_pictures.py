@@ -1,6 +1,6 @@
 """The tests of a circuit as pictures: faithfulness as a table and a curve, completeness as dots, minimality as bars."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
@@ -57,7 +57,7 @@ def faithfulness_table(table: xr.Dataset, title: str = "") -> Table:
 def control_table(table: xr.Dataset) -> Table:
     """Every random circuit, with its heads."""
     random = [str(name) for name in table["kept"].values if str(name).startswith("random")]
-    rows = [(*_kept_row(table.sel(kept=name), name), str(table["members"].sel(kept=name).item())) for name in random]
+    rows = [(*_kept_row(table.sel(kept=name), name), " ".join(table.attrs["members"][name])) for name in random]
     header = ("circuit", "heads", "F", *(name for what in _SCALES.values() for name in (what, "interval")), "which")
     return Table(header, tuple(rows), align="l" + "r" * (len(header) - 2) + "l")
 
@@ -225,7 +225,7 @@ def _points(
     spread = [
         interval(*ends) for ends in zip(table["difference_low"].values, table["difference_high"].values, strict=True)
     ]
-    members = [_folded(str(text)) for text in table["members"].values]
+    members = [_folded(table.attrs["members"][text]) for text in texts]
     differences = [number(float(value)) for value in table["difference"].values]
     rows = list(zip(map(label, texts), members, differences, spread, strict=True))
     figure.add_scatter(
@@ -245,8 +245,7 @@ def _points(
     )
 
 
-def _folded(members: str, in_a_line: int = 10) -> str:
-    names = members.split()
+def _folded(names: Sequence[str], in_a_line: int = 10) -> str:
     lines = [" ".join(names[at : at + in_a_line]) for at in range(0, len(names), in_a_line)]
     return "<br>".join(map(label, lines)) or "no head"
 
@@ -256,8 +255,9 @@ def _bars(figure: go.Figure, rows: xr.Dataset, group: str, colour: str) -> None:
     table = rows.isel(address=chosen)
     share, low, high = (table[name].values for name in ("share", "share_low", "share_high"))
     hover = [
-        (label(str(row["address"].item())), label(str(row["members"].item()) or "no other head"), percent(float(lo)),
-         percent(float(hi)), label(changed(row)))
+        (label(str(row["address"].item())),
+         label(" ".join(table.attrs["members"][row["address"].item()]) or "no other head"),
+         percent(float(lo)), percent(float(hi)), label(changed(row)))
         for row, lo, hi in zip((table.isel(address=n) for n in range(len(chosen))), low, high, strict=True)
     ]  # fmt: skip
     figure.add_bar(

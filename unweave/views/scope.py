@@ -150,8 +150,8 @@ def _fixed_place(result: Result, name: str, value: object) -> str:
 
 def _where(attrs: Mapping[Any, Any]) -> str:
     """Where a knockout or a path was made, if not at all positions."""
-    ends = [str(attrs[name]) for name in ("at", "sender_at") if attrs.get(name, "all positions") != "all positions"]
-    return listed(" ".join(ends).split())
+    sent = str(attrs.get("sender_at", "all positions"))
+    return listed([*attrs.get("at", ()), *([] if sent == "all positions" else [sent])])
 
 
 def _prompt_sets(results: Sequence[Result], said: Sequence[str]) -> list[str]:

@@ -99,7 +99,7 @@ def _standing_in(
     pair: "Contrast", how: str | None, reference: str | int | None, lone: str
 ) -> "str | Replacement | None":
     """What stands in for heads that are ablated: the library's choice, where nothing but a kind is asked for."""
-    from unweave.circuits.reference import reference_prompts
+    from unweave.circuits.ablation import reference_prompts
     from unweave.methods.replacement import Replacement
 
     if reference is None and lone == "refuse":

@@ -5,16 +5,16 @@ Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits". Steps:
 1. For a sender's OV and a later receiver's QK, QK^T or OV (Q-, K- and V-composition):
    `|| OV M ||_F / (|| OV ||_F || M ||_F)`, from factored matrices, so that nothing of d_model x d_model is formed.
 2. The same for pairs of random matrices of that rank, factors uniform as `torch.nn.init.kaiming_uniform_` draws them,
-   since a score above 0 is what chance gives too. The mean and the deviation of these pairs stand in the attributes.
+   since a score above 0 is what chance gives too. The mean and the deviation of these pairs are in the attributes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
+import xarray as xr
 from einops import einsum
 from jaxtyping import Float
 from torch import Tensor
@@ -29,9 +29,6 @@ from unweave.models.precision import without_autocast
 from unweave.nodes import Head, head_name
 from unweave.progress import Progress, shown
 from unweave.registry import Method, register
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 COMPOSITION = register(
     Method(
@@ -111,7 +108,7 @@ def _before(senders: Sequence[Head], layer: int) -> list[int]:
 def composition_score(sender: FactoredMatrix, receiver: FactoredMatrix) -> Float[Tensor, "sender receiver"]:
     """`|| sender receiver || / (|| sender || || receiver ||)`, Frobenius norms, of every pair of two batches.
 
-    An orthogonal factor in front changes no norm, and none behind, so each matrix stands for itself with one thin side.
+    An orthogonal factor on either side changes no norm, so each matrix stands for itself with one thin side.
     """
     write = torch.linalg.qr(sender.left, mode="r").R @ sender.right
     read = receiver.left @ torch.linalg.qr(receiver.right.mT, mode="r").R.mT

@@ -13,11 +13,13 @@ the mean query of a head on a set of prompts. Scales of norms, the score scale, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import xarray as xr
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from unweave.engine.reading import read_at
 from unweave.errors import InputError
 from unweave.methods.targets import NodeName, head_of
 from unweave.methods.to_xarray import Coords, weights_to_xarray
@@ -27,10 +29,8 @@ from unweave.models.model import Model
 from unweave.models.precision import widened, without_autocast
 from unweave.models.prompts import Prompts
 from unweave.nodes import Head, head_name
+from unweave.progress import Progress
 from unweave.registry import Method, register
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 _PLACES: dict[str, Any] = {"picture": "unweave.views.weight_pictures:place_blocks", "dims": ("pos/token",)}
 K_COMPOSITION = register(
@@ -109,10 +109,10 @@ def v_composition(
         InputError: a receiver in no later layer; outputs that there are not; positions that are not learned.
     """
     (s, r), rows = _ordered(model, sender, receiver), _sources(model, over)
-    said = ov_matrices(model, [r])[0].apply(class_direction(model, outputs))
+    read = ov_matrices(model, [r])[0].apply(class_direction(model, outputs))
     one = f"one logit for output {outputs[0]} against {outputs[1]}"
     attrs = V_COMPOSITION.attrs(one=one, **_pair_attrs(s, r))
-    return weights_to_xarray(model, _moved(model, s, rows) @ said, *_axes(rows, over, attrs))
+    return weights_to_xarray(model, _moved(model, s, rows) @ read, *_axes(rows, over, attrs))
 
 
 def mean_query(
@@ -120,6 +120,8 @@ def mean_query(
     prompts: Prompts | str | Sequence[str] | Int[Tensor, "prompt pos"],
     head: NodeName,
     role: str = "end",
+    memory: int | float | None = None,
+    progress: Progress | bool | None = None,
 ) -> Float[Tensor, " d_head"]:
     """A head's query `[d_head]` at a role, averaged over prompts; with biases, before rotation.
 
@@ -130,14 +132,15 @@ def mean_query(
         prompts: the prompts that are averaged over.
         head: `(1, 0)` or `"1.0"`.
         role: where the query stands.
+        memory, progress: as in `patch`.
 
     Raises:
         InputError: a head or role that there is not.
     """
     layer, number = head_of(model.config, head)
     batch = model.prompts(prompts)
-    queries = model.run(batch, keep=("q", layer))["q", layer][:, :, number]
-    return widened(queries[range(len(batch)), batch.role(role)]).mean(0)
+    queries = read_at(model, batch, [("q", layer)], batch.role(role), memory, progress)["q", layer]
+    return widened(queries[:, number]).mean(0)
 
 
 def _ordered(model: Model, sender: NodeName, receiver: NodeName) -> tuple[Head, Head]:
@@ -154,7 +157,7 @@ def _sources(model: Model, over: str) -> Rows:
 
 
 def _moved(model: Model, sender: Head, rows: Rows) -> Float[Tensor, "row d_model"]:
-    """What the sender writes where it looks at each source alone."""
+    """What the sender writes if it attends only to each source."""
     ov = ov_matrices(model, [sender])[0]
     return widened(rows.x) @ ov.left @ ov.right
 

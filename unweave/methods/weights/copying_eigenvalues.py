@@ -8,9 +8,8 @@ that are not 0 are those of the product the other way round.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
+import xarray as xr
 
 from unweave.errors import InputError
 from unweave.methods.to_xarray import weights_to_xarray
@@ -19,9 +18,6 @@ from unweave.models.factored import FactoredMatrix
 from unweave.models.model import Model
 from unweave.models.precision import without_autocast
 from unweave.registry import Method, register
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 EIGENVALUES = register(
     Method(

@@ -4,7 +4,7 @@ Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits". Steps:
 
 1. Rows `x` for everything that the embeddings can say: the rows of W_E, those of W_pos, or both one below the other.
 2. QK: `x_q W_Q W_K^T x_k^T` times the score scale: how much a query at `x_q` asks for a key at `x_k`, were these rows
-   all that stands in the stream. OV: `x W_V W_O W_U`: what the head says of each output where it looks at `x` alone.
+   all of the stream. OV: `x W_V W_O W_U`: what the head contributes to each output if it attends only to `x`.
 3. A norm divides the stream by its scale, which depends on the whole stream; `norm_scale` stands for it (the mean over
    prompts of `uw.weights.norm_scales`, say). Scores are divided by it twice, outputs once.
 4. On demand, a softmax over the keys; over positions, a causal model masks later keys first.
@@ -16,9 +16,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
+import xarray as xr
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -32,9 +32,6 @@ from unweave.models.model import Model
 from unweave.models.precision import widened, without_autocast
 from unweave.nodes import head_name
 from unweave.registry import Method, register
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 _DRAWN = "unweave.views.weight_pictures:circuit_blocks"
 QK = register(Method("QK circuit", picture=_DRAWN, dims=("address", "query/q_pos", "key/k_pos")))
@@ -161,8 +158,6 @@ def top_1_accuracy(circuit: xr.DataArray, expected: Sequence[int] | None = None)
     columns = list(range(n_rows)) if expected is None else list(expected)
     if len(columns) != n_rows or not all(0 <= column < n_columns for column in columns):
         raise InputError(f"expected: one column of 0 to {n_columns - 1} for each of {n_rows} rows, got {columns}")
-    import xarray as xr
-
     row, column = map(str, circuit.dims[-2:])
     return (circuit.argmax(column) == xr.DataArray(columns, dims=[row])).mean(row)
 
@@ -245,7 +240,7 @@ def _axis(rows: Rows, dim: str, over: str) -> Mapping[str, Sequence]:
 
 
 def _numbers(rows: Rows, dim: str, over: str) -> Coords:
-    """Token ids and positions beside their names."""
+    """Token ids and positions next to their names."""
     return {} if over == "positions" else {f"{dim}_id": ((dim,), list(rows.numbers))}
 
 

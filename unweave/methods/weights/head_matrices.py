@@ -4,7 +4,7 @@ Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits". Of a he
 stream (so that what is read stands on the left):
 
     QK = W_Q W_K^T    the score of a query's stream x and a key's stream y is  x QK y^T · score scale, before rotation
-    OV = W_V W_O      what the head writes where it looks at x alone is  x OV
+    OV = W_V W_O      what the head writes if it attends only to x is  x OV
 
 A norm is its linear part times one number a position (1 / its scale). The linear part, weight and the mean taken off,
 is folded in here, so that a model and the same model with folded norms and centred writing have the same circuits.
@@ -92,7 +92,7 @@ def chosen_heads(model: Model, heads: Nodes | None) -> tuple[Head, ...]:
 def through_norm(
     config: Config, norm: NormWeights, readers: Float[Tensor, "*reader d_model"]
 ) -> Float[Tensor, "*reader d_model"]:
-    """What reads the stream itself, where `readers` read it behind a norm's linear part; in float32 or wider."""
+    """What reads the stream itself, where `readers` read it after a norm's linear part; in float32 or wider."""
     scaled = widened(readers) if norm.weight is None else widened(readers) * norm.weight
     # taking the mean off what is read is the same as taking it off the reader
     return scaled - scaled.mean(-1, keepdim=True) if config.norm == "layer" else scaled
@@ -106,7 +106,7 @@ def _read(model: Model, layer: int, row: int) -> Float[Tensor, "d_model d_head"]
 
 
 def _written(model: Model, layer: int, head: int) -> Float[Tensor, "d_head d_model"]:
-    """A head's output matrix, without the mean that no LayerNorm behind it sees."""
+    """A head's output matrix, without the mean that no later LayerNorm sees."""
     w_o = rearrange(model.weights.layers[layer].w_o, "d (head e) -> head e d", head=model.config.n_heads)[head]
     w_o = widened(w_o)
     return w_o - w_o.mean(-1, keepdim=True) if model.config.norm == "layer" else w_o

@@ -11,7 +11,7 @@ from unweave.methods.knockout import knockout
 from unweave.methods.path_patching import path_patch
 from unweave.methods.replacement import Replacement
 from unweave.methods.to_xarray import to_xarray
-from unweave.metrics.protocol import Metric
+from unweave.metrics.metric import Metric
 from unweave.nodes import Head, head_name
 from unweave.registry import ENOUGH, Method, register
 from unweave.results.origin import stamped

@@ -12,7 +12,7 @@ from unweave.methods.blind_spots import other_tokens
 from unweave.methods.weights.head_matrices import chosen_heads
 from unweave.metrics import Accuracy, LogitDiff
 from unweave.metrics.contrast import Contrast
-from unweave.metrics.protocol import Metric
+from unweave.metrics.metric import Metric
 from unweave.models.loading import STATE_DICTS, load_model
 from unweave.models.model import Model
 from unweave.models.native import is_native
