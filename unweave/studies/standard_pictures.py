@@ -43,7 +43,9 @@ LOOKED_AT = 6
 def own_blocks(subject: Subject, found: Results) -> dict[str, list[Block]]:
     """What stands in a section before the pictures of its steps."""
     parts = [site for site in ("pattern", "v") if "heads" in found and site in found["heads"]]
-    silent = [Text((_silent(array(found["tokens"])),))] if "tokens" in found and "controls" in found else []
+    silent: list[Block] = (
+        [Text((_silent(array(found["tokens"])),))] if "tokens" in found and "controls" in found else []
+    )
     return {
         TASK: _task(subject, found),
         ACT: [_part(found["heads"]["z"], found["heads"][site]) for site in parts],
@@ -66,9 +68,10 @@ def texts(subject: Subject, found: Results) -> dict[str, list[str]]:
         said[CARRIES] = [f"Tokens are compared on {n} of equal length, roles and heads on the swept prompts."]
     if {"paths", "circuit"} & found.keys():
         circuit = found.get("circuit")
-        shown = circuit is not None and circuit.edges
-        drawn = "The drawing of the circuit stands next to the answer."
-        said[THROUGH] = [*([edges_said(circuit.edges, circuit.attrs), drawn] if shown else []), _on(subject.paths)]
+        said[THROUGH] = [_on(subject.paths)]
+        if circuit is not None and circuit.edges:
+            drawn = "The drawing of the circuit stands next to the answer."
+            said[THROUGH] = [edges_said(circuit.edges, circuit.attrs), drawn, *said[THROUGH]]
     if {"knockouts", "backups"} & found.keys():
         said[WITHOUT] = [_means(subject.stand_in, subject.paths), _on(subject.paths)]
     if tests_of(found):

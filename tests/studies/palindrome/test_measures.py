@@ -1,5 +1,7 @@
 """What the study measures, against loops that do the same by hand."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -68,7 +70,7 @@ def test_what_is_said_through_a_pair_is_attribution_through_it() -> None:
 
 def test_circuits_by_position_are_those_of_the_pair() -> None:
     subject = trained_subject()
-    found = {"parts": uw.classifier.class_attribution(subject.model, subject.task.prompts, (1, 0))}
+    found: dict[str, Any] = {"parts": uw.classifier.class_attribution(subject.model, subject.task.prompts, (1, 0))}
     steps = {step.name: step for step in palindrome_steps(subject)}
     for name in ("paths", "k-circuits", "v-circuits"):
         found[name] = steps[name].make(found, False)
