@@ -60,6 +60,9 @@ _HOMES = {
     "patch_at": "unweave.methods.patching",
     "load": "unweave.results",
     "save": "unweave.results",
+    "agreement": "unweave.results.comparison",
+    "compare": "unweave.results.comparison",
+    "stability": "unweave.results.comparison",
     "summary": "unweave.results",
     "top": "unweave.results",
     "display_seq": "unweave.views.prompt_list",
@@ -149,6 +152,9 @@ if TYPE_CHECKING:
     from unweave.results import save as save
     from unweave.results import summary as summary
     from unweave.results import top as top
+    from unweave.results.comparison import agreement as agreement
+    from unweave.results.comparison import compare as compare
+    from unweave.results.comparison import stability as stability
     from unweave.tasks import Task as Task
     from unweave.views import report as report
     from unweave.views import show as show
