@@ -49,7 +49,7 @@ def test_agreement_by_hand() -> None:
     # Of six pairs of a known and another cell, 5 > 4, 5 > 1, 3 > 1.
     assert found.roc_area == pytest.approx(3 / 6)
     assert uw.agreement(result, ["0.0", "0.1"]).roc_area == 1.0
-    with pytest.raises(uw.InputError, match="9.9"):
+    with pytest.raises(uw.InputError, match=r"9\.9"):
         uw.agreement(result, ["9.9"])
 
 

@@ -40,10 +40,13 @@ class EdgeGraph:
         config, found = self.config, []
         shared = config.n_kv_heads < config.n_heads
         for layer in range(config.n_layers):
-            found += [Node("q", layer, head) for head in range(config.n_heads)]
-            found += [Node(site, layer, head, kv=shared) for site in "kv" for head in range(config.n_kv_heads)]
+            found += [Node(s, layer, head, kv=shared and s != "q") for s in INPUTS for head in self.parts(s)]
             found += [Node("mlp", layer)] if config.d_mlp else []
         return (*found, Node("logits"))
+
+    def parts(self, site: str) -> range:
+        """The heads of a layer that receive: query heads, or key/value heads."""
+        return range(self.config.n_heads if site == "q" else self.config.n_kv_heads)
 
     def receivers_of(self, layer: int) -> tuple[Node, ...]:
         """A layer's queries, keys, values, and its MLP if it has one: in the order of the fused projection."""

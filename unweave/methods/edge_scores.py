@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import torch
 from einops import einsum
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from unweave.engine.context import PatchContext, RunDonor
@@ -48,6 +48,7 @@ class EdgeScores:
 def edge_scores(
     context: PatchContext,
     graph: EdgeGraph,
+    wanted: Bool[Tensor, "sender receiver"],
     places: Int[Tensor, " prompt"] | None,
     budget: int,
     told: Callable[[int], None],
@@ -55,7 +56,7 @@ def edge_scores(
     steps: int = 5,
     local: bool = False,
 ) -> EdgeScores:
-    """The scores of all edges; `told` hears of the prompts that are done."""
+    """The scores of all edges, local ones of those that are `wanted`; `told` hears of the prompts that are done."""
     n_pos, itemsize = context.recipient.tokens.shape[1], context.itemsize
     one = edge_bytes(graph, n_pos, itemsize) + gradient_bytes(context)
     one += 2 * len(graph.receivers) * n_pos * graph.config.d_model * itemsize
@@ -68,7 +69,7 @@ def edge_scores(
         batch = _Batch(context, graph, prompts, record_edges(graph, context, prompts), places, budget)
         slopes = gradients(context, prompts, [*keys_at_outputs(graph), *outputs])
         made = [batch.gradient(batch.mean_slopes(path, steps, slopes))]
-        made += [batch.local(slopes)] if local else []
+        made += [batch.local(slopes, wanted)] if local else []
         for table, part in zip(found, made, strict=False):
             table.append(part)
         told(prompts.stop)
@@ -138,7 +139,7 @@ class _Batch:
             rows.append(einsum(changes.values, slopes[n, :, at], "s p d, r p d -> s r") * joined)
         return torch.stack(rows)
 
-    def local(self, found: Gradients) -> Table:
+    def local(self, found: Gradients, wanted: Bool[Tensor, "sender receiver"]) -> Table:
         """Each receiver's response times the gradient at its output; of the logits, the change of the score."""
         graph, stream = self.graph, self.recording.stream(0)
         table = stream.new_zeros(len(self.prompts), *graph.joined.shape)
@@ -149,10 +150,11 @@ class _Batch:
             for layer in range(graph.config.n_layers):
                 for site in (*INPUTS, *(["mlp"] if graph.config.d_mlp else [])):
                     first = Node(site, layer) if site == "mlp" else Node(site, layer, 0)
-                    column, changes = columns[first], self.read(first, n, whole)
-                    for senders in torch.arange(int(graph.joined[:, column].sum())).split(most):
-                        scores = self._through(responses, site, layer, changes.some(senders), found)
-                        table[n, senders, column : column + scores.shape[1]] = scores
+                    number = 1 if site == "mlp" else len(graph.parts(site))
+                    column = slice(columns[first], columns[first] + number)
+                    senders, changes = wanted[:, column].any(1).nonzero()[:, 0], self.read(first, n, whole)
+                    for some in senders.split(most) if len(senders) else ():
+                        table[n, some, column] = self._through(responses, site, layer, changes.some(some), found)
             table[n, :, -1] = self._to_logits(n, self.read(graph.receivers[-1], n, whole))
         return table
 
@@ -164,7 +166,7 @@ class _Batch:
         if site == "mlp":
             slope = found.slopes["mlp_post", layer][n, at]
             return einsum(responses.of_neurons(layer, changes), slope, "s p d, p d -> s")[:, None]
-        parts = range(self.graph.config.n_heads if site == "q" else self.graph.config.n_kv_heads)
+        parts = self.graph.parts(site)
         change = responses.of_heads(site, layer, parts, changes)
         slope = found.slopes["z", layer][n, at]
         return einsum(change, slope, "s p h e, p h e -> s h").unflatten(1, (len(parts), -1)).sum(2)

@@ -123,7 +123,7 @@ def edges(
     where: dict[str, str | int] = {"direction": direction, "at": at or "all positions", "how": how}
     if how == "exact":
         return _exact(pair, context, graph, chosen, places, where, memory, progress)
-    scores = _scored(context, graph, places, how, steps, memory, progress)
+    scores = _scored(context, graph, chosen, places, how, steps, memory, progress)
     effects = {name: table[:, *chosen.T] / pair.gap for name, table in scores.items()}
     if how != "verified":
         where |= {"steps": steps} if PATHS[how] in ("inputs", "activations") else {}
@@ -148,6 +148,7 @@ def _check(how: str, verify: int, control: int, steps: int) -> None:
 def _scored(
     context: PatchContext,
     graph: EdgeGraph,
+    chosen: Int[Tensor, "edge 2"],
     places: Int[Tensor, " prompt"] | None,
     how: str,
     steps: int,
@@ -155,11 +156,13 @@ def _scored(
     progress: Progress | bool | None,
 ) -> dict[str, Float[Tensor, "prompt sender receiver"]]:
     """The scores of all edges by gradient and, if asked for, by response."""
-    n = len(context.recipient)
+    n, wanted = len(context.recipient), torch.zeros_like(graph.joined)
+    wanted[tuple(chosen.T)] = True
     with shown(progress, "scoring edges") as report:
         found = edge_scores(
             context,
             graph,
+            wanted,
             places,
             budget_bytes(memory, context.weights.w_e.device),
             lambda done: None if report is None else report(done, n),

@@ -85,9 +85,7 @@ def compare(one: "xarray.DataArray", other: "xarray.DataArray", n: int = 50, n_m
     a, b = first.values.ravel(), second.values.ravel()
     known = np.flatnonzero(np.isfinite(a) & np.isfinite(b))
     if len(known) < 3 or not a[known].std() or not b[known].std():
-        raise InputError(
-            f"compare: the results have {len(known)} cells in common that differ; give results that overlap"
-        )
+        raise InputError(f"compare: {len(known)} cells in common, or all alike; give results that overlap")
     a, b = a[known], b[known]
     n = min(n, len(known))
     common = len(set(_largest(a, n).tolist()) & set(_largest(b, n).tolist()))
@@ -141,8 +139,8 @@ def stability(result: "xarray.DataArray", n: int = 50, draws: int = 200, seed: i
     groups = [np.flatnonzero(clusters == cluster) for cluster in np.unique(clusters)]
     if len(groups) < 2 or draws < 2 or not 1 <= n <= values.shape[1]:
         raise InputError(
-            f"stability: expected two prompts or clusters (got {len(groups)}), two draws (got {draws}), and n from 1 to "
-            f"{values.shape[1]} (got {n})"
+            f"stability: expected two prompts or clusters (got {len(groups)}), two draws (got {draws}), and n from 1 "
+            f"to {values.shape[1]} (got {n})"
         )
     generator = np.random.default_rng(seed)
     members = np.zeros((draws, values.shape[1]), dtype=np.float32)
