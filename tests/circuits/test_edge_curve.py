@@ -10,6 +10,7 @@ import unweave as uw
 from tests.oracle.both import both
 from tests.oracle.edges_reference import edges_reference
 from tests.oracle.models import FAMILIES
+from tests.small import small_model, small_pair
 from unweave.circuits.edge_curve import masked_scores
 from unweave.engine.edge_graph import EdgeGraph
 
@@ -25,9 +26,9 @@ def test_circuits_of_another_implementation(shared_data: Path, theirs: str, how:
     np.testing.assert_allclose(found.mean("prompt"), [row["logit_diff"] for row in rows.values()], atol=1e-9)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_circuit_without_one_edge_is_the_model_with_that_edge_noised(family: str) -> None:
-    pair = both(family, "unequal", "ABC").contrast
+@pytest.mark.parametrize("kind", [*FAMILIES, "layer", "none", "rotary"])
+def test_a_circuit_without_one_edge_is_the_model_with_that_edge_noised(kind: str) -> None:
+    pair = both(kind, "unequal", "ABC").contrast if kind in FAMILIES else small_pair(small_model(kind))
     graph, exact = EdgeGraph(pair.model.config), uw.edges(pair, "exact", progress=False)
     edges = graph.joined.nonzero()[::9]
     masks = graph.joined.repeat(len(edges) + 2, 1, 1)

@@ -183,3 +183,100 @@ def test_attribution_patching_is_patching_to_first_order(family: str, site: str,
     if "role" not in over:
         others = [dim for dim in predicted.dims if dim not in ("prompt", "layer")]
         np.testing.assert_allclose(predicted.sel(layer=1).sum(others), whole, rtol=1e-9, atol=1e-12)
+
+
+def test_verified_runs_the_largest_and_a_sample() -> None:
+    pair = both("llama-grouped", "equal", "ABC").contrast
+    exact, gradient, local = (uw.edges(pair, how, progress=False) for how in ("exact", "gradient", "local"))
+    found = uw.edges(pair, verify=12, control=20, seed=3, progress=False)
+    run = found["run"].values
+    assert [(run == kind).sum() for kind in ("largest", "drawn", "")] == [12, 20, found.sizes["edge"] - 32]
+    np.testing.assert_array_equal(np.isnan(found.values).any(0), run == "")
+    np.testing.assert_allclose(found[:, run != ""], exact[:, run != ""], rtol=1e-9, atol=1e-12)
+    sizes = np.maximum(*(abs(scores.mean("prompt")).values for scores in (gradient, local)))
+    assert sizes[run == "largest"].min() >= sizes[run != "largest"].max()
+    np.testing.assert_allclose(found["local"], local.mean("prompt"), rtol=1e-9, atol=1e-12)
+    # Were more than this share of the others larger, 20 draws would all miss them in fewer than 5 of 100 cases.
+    assert (1 - found.attrs["larger_share"]) ** 20 == pytest.approx(0.05)
+    assert found.attrs["larger_than"] == pytest.approx(float(abs(exact[:, run == "drawn"].mean("prompt")).max()))
+    everything = uw.edges(pair, verify=10_000, progress=False)
+    assert everything.attrs["n_not_run"] == 0
+    np.testing.assert_allclose(everything, exact, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("how", ["exact", "gradient", "local", "integrated"])
+def test_edges_do_not_depend_on_the_memory(how: str) -> None:
+    pair = both("llama-grouped", "unequal", "ABC").contrast
+    whole, tight = (uw.edges(pair, how, memory=memory, progress=False) for memory in (None, 1))
+    np.testing.assert_allclose(tight, whole, rtol=1e-9, atol=1e-12)
+
+
+def test_edges_of_some_ends_are_those_of_all() -> None:
+    pair = both("neox-parallel", "equal", "swap").contrast
+    some = uw.edges(pair, senders=["embed", "0.1", "mlp 1"], receivers=["2.2", "mlp -1", "logits"], progress=False)
+    assert set(some["receiver"].values) == {"2.2", "mlp 2", "logits"}
+    assert some["input"].values.tolist()[:4] == ["q", "k", "v", ""]
+    for how in ("exact", "local"):
+        whole = uw.edges(pair, how, progress=False).sel(edge=some["edge"].values)
+        one = some if how == "exact" else some["local"]
+        np.testing.assert_allclose(one, whole if how == "exact" else whole.mean("prompt"), rtol=1e-9, atol=1e-12)
+    # In a parallel block attention and MLP read one stream: no edge joins them.
+    joined = uw.edges(pair, "gradient", progress=False)
+    assert not ((joined["sender"] == "1.0") & (joined["receiver"] == "mlp 1")).any()
+
+
+def test_ctrl_c_keeps_the_edges_that_are_done() -> None:
+    pair = both("gpt2", "equal", "swap").contrast
+
+    def stop(done: float, total: float) -> None:
+        if done > total / 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(uw.Interrupted) as caught:
+        uw.edges(pair, "exact", memory=1, progress=stop)
+    partial, whole = caught.value.partial, uw.edges(pair, "exact", progress=False)
+    done = ~np.isnan(partial.values)
+    assert 0.2 < done.mean() < 1
+    np.testing.assert_allclose(partial.values[done], whole.values[done], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"how": "exactly"}, "exact"),
+        ({"senders": ["9.0"]}, "layers 0 to 2"),
+        ({"senders": ["q 1.0"]}, "q 1.0"),
+        ({"senders": "1.0 + 1.1"}, "together"),
+        ({"receivers": ["1.0", "1.0"]}, "1.0"),
+        ({"receivers": []}, "receivers"),
+        ({"receivers": ["mlp 0"], "senders": ["mlp 1"]}, "later"),
+        ({"verify": 0}, "verify"),
+        ({"steps": 0}, "steps"),
+        ({"at": "nowhere"}, "nowhere"),
+        ({"direction": "both"}, "denoise"),
+    ],
+)
+def test_what_cannot_be_asked(options: dict[str, Any], word: str) -> None:
+    with pytest.raises(uw.InputError, match=word):
+        uw.edges(both("gpt2", "equal", "swap").contrast, progress=False, **options)
+
+
+def test_a_metric_without_a_gradient_has_exact_edges_only() -> None:
+    pair = both("gpt2", "equal", "swap").contrast
+    ranked = uw.Contrast(pair.model, pair.prompts, pair.corrupted, uw.Rank())
+    assert float(abs(uw.edges(ranked, "exact", progress=False)).max()) > 0.1
+    with pytest.raises(uw.InputError, match="gradient"):
+        uw.edges(ranked, progress=False)
+    with pytest.raises(uw.InputError, match="gradient"):
+        uw.attribution_patch(ranked, "z", ("layer", "head"), progress=False)
+
+
+@pytest.mark.parametrize("metric", [uw.LogProb(), uw.ProbDiff(), uw.CrossEntropy(), uw.KLToClean()])
+def test_other_metrics(metric: Any) -> None:
+    pair = both("gpt2", "equal", "swap").contrast
+    asked = uw.Contrast(pair.model, pair.prompts, pair.corrupted, metric)
+    direction = "denoise" if metric.needs_reference else "noise"  # KL has no slope at the clean run
+    exact, local = (uw.edges(asked, how, direction=direction, progress=False) for how in ("exact", "local"))
+    to_logits = (exact["receiver"] == "logits").values
+    np.testing.assert_allclose(local[:, to_logits], exact[:, to_logits], rtol=1e-9, atol=1e-12)
+    assert np.corrcoef(local.values.ravel(), exact.values.ravel())[0, 1] > 0.5

@@ -112,6 +112,9 @@ METHODS: dict[str, Callable[[uw.Contrast], xr.DataArray]] = {
         "path_patch", receivers=["1.kv0 v", "1.kv1 v", "2.kv0 k", "2.kv0 v"], senders=SENDERS, attention="qkv"
     ),
     "paths to the logits": swept("path_patch", receivers="logits", senders=["mlp 0", "mlp 1", "1.2", "2.3"]),
+    **{f"edges {how}": swept("edges", how=how) for how in ("exact", "gradient", "local", "integrated")},
+    **{f"predicted {s}": swept("attribution_patch", sites=s, over=("layer", "role")) for s in ("z", "resid_pre", "k")},
+    "circuits of edges": lambda pair: uw.curve(pair, uw.edges(pair, "gradient", progress=False), [0.2], progress=False),
     **{f"knockout {how}": knocked(how) for how in ("zero", "mean", "template", "resample", "gaussian")},
     "mean of the loud MLP": knocked("mean", "mlp 0"),
     "knockout by noise in the stream": knocked("gaussian", "result 1.2", "result 2.1"),

@@ -26,17 +26,17 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from unweave.engine.context import PatchContext, context_of
-from unweave.engine.edge_graph import EdgeGraph, edge_name
+from unweave.engine.edge_graph import INPUTS, EdgeGraph, edge_name
 from unweave.engine.edges import edge_runs
 from unweave.engine.executor import execute
 from unweave.engine.memory import budget_bytes
 from unweave.errors import InputError, did_you_mean
 from unweave.methods.edge_scores import edge_scores
 from unweave.methods.effect_scale import measure_attrs
-from unweave.methods.targets import Nodes
+from unweave.methods.targets import Nodes, by_name, joints_of
 from unweave.methods.to_xarray import finished, to_xarray
 from unweave.metrics.contrast import Contrast, check_pair
-from unweave.nodes import Node, listed, read_node
+from unweave.nodes import Node
 from unweave.progress import Progress, shown
 from unweave.registry import THROUGH, Attrs, Claim, Method, register
 
@@ -66,6 +66,8 @@ PATHS = {
 }
 HOWS = ("verified", "exact", *PATHS)
 CONFIDENCE = 0.95
+SENDERS = ("z", "mlp_out", "embed")
+RECEIVERS = ("q", "k", "v", "z", "mlp_out", "logits")
 
 
 def edges(
@@ -267,18 +269,19 @@ def _chosen(graph: EdgeGraph, senders: Nodes | None, receivers: Nodes | None) ->
 
 def _numbers(graph: EdgeGraph, given: Nodes, known: Sequence[Node], argument: str) -> list[int]:
     """The places of nodes among those of the graph; a head among receivers stands for all its inputs."""
-    places = {node: number for number, node in enumerate(known)}
-    share, numbers = graph.config.heads_per_kv, []
-    for text in listed(given, argument):
-        node = read_node(text, argument)
-        nodes = [node]
-        if argument == "receivers" and node.site == "z" and node.part is not None:
-            nodes = [Node("q", *node.head), *(Node(site, node.layer, node.part // share) for site in "kv")]
-        missing = [one for one in nodes if one not in places]
-        if missing:
-            some = {"senders": "'embed', '9.6', 'mlp 3'", "receivers": "'q 9.6', 'v 9.1', 'mlp 3', 'logits'"}[argument]
-            raise InputError(f"{argument}: the model has no {str(missing[0])!r}; expected nodes such as {some}")
-        numbers += [places[one] for one in nodes]
+    config, among = graph.config, {"senders": SENDERS, "receivers": RECEIVERS}[argument]
+    places, numbers = {node: number for number, node in enumerate(known)}, []
+    for name, nodes in by_name(config, joints_of(config, given, argument, among), argument).items():
+        if len(nodes) > 1:
+            raise InputError(f"{argument}: {name!r} names several nodes together; an edge has one at each end")
+        node = nodes[0]
+        if node.part is None and node.site in ("z", *INPUTS):
+            raise InputError(f"{argument}: {str(node)!r} names no head; write '{node}.0'")
+        ends = [node]
+        if argument == "receivers" and node.site == "z":
+            shared = node.head[1] // config.heads_per_kv
+            ends = [Node("q", *node.head), *(Node(site, node.layer, shared) for site in ("k", "v"))]
+        numbers += [places[end] for end in ends]
     return list(dict.fromkeys(numbers))
 
 
