@@ -64,7 +64,7 @@ def test_several_sites_share_a_figure_and_each_says_what_it_found():
     assert isinstance(block, Figure)
     assert block.title.startswith("5.1 and 3.0 carry")
     assert "Value: 2.2 carries the answer" in block.caption
-    assert len([trace for trace in block.figure.data if trace.type == "heatmap"]) == 2
+    assert [trace["type"] for trace in block.figure.to_dict()["data"]].count("heatmap") == 2
 
 
 def test_sites_of_other_dimensions_stand_one_after_another():

@@ -272,9 +272,9 @@ def _numbers(graph: EdgeGraph, given: Nodes, known: Sequence[Node], argument: st
     config, among = graph.config, {"senders": SENDERS, "receivers": RECEIVERS}[argument]
     places, numbers = {node: number for number, node in enumerate(known)}, []
     for name, nodes in by_name(config, joints_of(config, given, argument, among), argument).items():
-        if len(nodes) > 1:
+        node, *others = nodes
+        if others:
             raise InputError(f"{argument}: {name!r} names several nodes together; an edge has one at each end")
-        node = nodes[0]
         if node.part is None and node.site in ("z", *INPUTS):
             raise InputError(f"{argument}: {str(node)!r} names no head; write '{node}.0'")
         ends = [node]
