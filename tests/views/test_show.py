@@ -23,7 +23,9 @@ CELLS = {"layer": range(4), "head": range(3)}
 def kinds(result, **options) -> list[str]:
     """What is drawn: the block's name, and the traces of a figure."""
     return [
-        f"{type(block).__name__} {block.figure.data[0].type}" if isinstance(block, Figure) else type(block).__name__
+        f"{type(block).__name__} {block.figure.to_dict()['data'][0]['type']}"
+        if isinstance(block, Figure)
+        else type(block).__name__
         for block in blocks_of(result, **options)
     ]
 
