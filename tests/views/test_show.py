@@ -22,12 +22,12 @@ CELLS = {"layer": range(4), "head": range(3)}
 
 def kinds(result, **options) -> list[str]:
     """What is drawn: the block's name, and the traces of a figure."""
-    return [
-        f"{type(block).__name__} {block.figure.to_dict()['data'][0]['type']}"
-        if isinstance(block, Figure)
-        else type(block).__name__
-        for block in blocks_of(result, **options)
-    ]
+    return [f"{type(block).__name__} {trace_of(block)}".strip() for block in blocks_of(result, **options)]
+
+
+def trace_of(block: Any) -> str:
+    """The kind of a figure's first trace."""
+    return block.figure.to_dict()["data"][0]["type"] if isinstance(block, Figure) else ""
 
 
 @pytest.mark.parametrize(
