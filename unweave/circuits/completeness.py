@@ -24,7 +24,7 @@ import xarray as xr
 
 from unweave.circuits.halves import halves_attrs
 from unweave.circuits.runs import CircuitRuns, Heads
-from unweave.circuits.tables import interval, mean, names, table
+from unweave.circuits.tables import compared, interval, mean, names, table
 from unweave.registry import ENOUGH, Method, register
 
 COMPLETENESS = register(
@@ -123,7 +123,7 @@ def gaps(runs: CircuitRuns, sets: Sequence[Heads]) -> np.ndarray:
     """|F(C \\ K) - F(M \\ K)| of means over the prompts that are searched on, for each K."""
     if not sets:
         return np.zeros(0)
-    return np.abs(mean(runs.circuit_without(sets, runs.chosen) - runs.model_without(sets, runs.chosen)))
+    return compared(np.abs(mean(runs.circuit_without(sets, runs.chosen) - runs.model_without(sets, runs.chosen))))
 
 
 def _tried(runs: CircuitRuns, found: Heads, candidates: int, rng: random.Random) -> list[Heads]:

@@ -27,7 +27,7 @@ from unweave.circuits.ablation import Kept, places_of
 from unweave.circuits.circuit import Circuit
 from unweave.circuits.halves import halves_attrs
 from unweave.circuits.runs import CircuitRuns
-from unweave.circuits.tables import SCALES, mean, names, scales, table
+from unweave.circuits.tables import SCALES, compared, mean, names, scales, table
 from unweave.models.config import Config
 from unweave.nodes import Head, head_name
 from unweave.registry import ENOUGH, Method, register
@@ -138,7 +138,7 @@ def ordered(runs: CircuitRuns, best: int) -> list[Head]:
     rest = sorted(runs.circuit.heads)
     for step in range(min(best, len(rest))):
         tried = rest[:TRIED] if step else rest
-        score = good * mean(runs.only([frozenset([*found, head]) for head in tried], runs.chosen))
+        score = compared(good * mean(runs.only([frozenset([*found, head]) for head in tried], runs.chosen)))
         rest = [*(tried[place] for place in np.argsort(-score, kind="stable")), *rest[len(tried) :]]
         found.append(rest.pop(0))
     return [*found, *rest]

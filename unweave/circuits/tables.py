@@ -102,6 +102,12 @@ def mean(values: Float[Tensor, "cell prompt"]) -> np.ndarray:
     return _wide(values[:, measured(values)]).mean(-1)
 
 
+def compared(values: np.ndarray) -> np.ndarray:
+    """Scores as they are ranked: to six digits, so that those that differ by rounding errors only are equal, and no
+    processor or number of threads chooses between them."""
+    return np.array([float(f"{value:.6g}") for value in values])
+
+
 def names(heads: Iterable[Head]) -> list[str]:
     """Heads in the model's order: `9.6`, `9.9`, `10.0`."""
     return [*map(head_name, sorted(heads))]
