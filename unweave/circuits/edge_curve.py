@@ -130,7 +130,7 @@ def masked_scores(
     memory: int | float | None,
     progress: Progress | bool | None,
 ) -> tuple[Float[Tensor, "variant prompt"], str]:
-    """The scores of circuits `masks[variant sender receiver]`, and what stands in for the other edges."""
+    """The scores of circuits `masks[variant sender receiver]`, and what the other edges carry."""
     config, context = graph.config, context_of(pair, "noise")
     layers = range(config.n_layers)
     keys: list[Key] = [("resid_pre", 0), *(("z", layer) for layer in layers)]

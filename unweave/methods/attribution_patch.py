@@ -20,7 +20,7 @@ from unweave.engine.memory import budget_bytes, in_portions, recording_bytes
 from unweave.engine.patches import NodeGrid
 from unweave.methods.effect_scale import measure_attrs
 from unweave.methods.targets import Over, ResultGrid, grids_over, shared_note
-from unweave.methods.to_xarray import to_xarray
+from unweave.methods.to_xarray import sites_to_xarray, to_xarray
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.run import Key
 from unweave.models.sites import SITES
@@ -60,10 +60,7 @@ def attribution_patch(
         says = {**measure_attrs("effect", direction), "quantity": "predicted effect", "site": site, "notes": notes}
         attrs = ATTRIBUTION_PATCHING.attrs(**says)
         arrays[site] = to_xarray(pair, grid.table(changes), grid.axes, attrs, context.recipient)
-    if isinstance(sites, str):
-        return next(iter(arrays.values()))
-    shared = {name: value for name, value in next(iter(arrays.values())).attrs.items() if name not in ("site", "notes")}
-    return xr.Dataset({name: array.rename(name) for name, array in arrays.items()}, attrs=shared)
+    return next(iter(arrays.values())) if isinstance(sites, str) else sites_to_xarray(arrays)
 
 
 def _predicted(

@@ -21,7 +21,7 @@ from unweave.engine.patches import patch_runs
 from unweave.errors import InputError
 from unweave.methods.effect_scale import EFFECT, MEANING
 from unweave.methods.targets import JointNodes, Over, ResultGrid, grid_of, grids_over, joints_of, shared_note
-from unweave.methods.to_xarray import finished, to_xarray
+from unweave.methods.to_xarray import finished, sites_to_xarray, to_xarray
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.sites import PATCHABLE
 from unweave.nodes import joint_name
@@ -110,13 +110,8 @@ def patch(
         site: _array(pair, grid, scores, direction, site, [shared_note(config, {site}), scores.note(grid.variants)])
         for site, grid in grids.items()
     }
-    if isinstance(sites, str):
-        return finished(next(iter(arrays.values())), scores.stopped)
-    attrs = next(iter(arrays.values())).attrs
-    shared = {name: value for name, value in attrs.items() if name not in ("site", "notes")}
-    return finished(
-        xr.Dataset({name: array.rename(name) for name, array in arrays.items()}, attrs=shared), scores.stopped
-    )
+    result = next(iter(arrays.values())) if isinstance(sites, str) else sites_to_xarray(arrays)
+    return finished(result, scores.stopped)
 
 
 def patch_at(

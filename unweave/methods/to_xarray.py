@@ -66,6 +66,12 @@ def weights_to_xarray(
     return stamped(xr.DataArray(array_of(values), dims=tuple(axes), coords=coords, attrs=about))
 
 
+def sites_to_xarray(arrays: Mapping[str, xr.DataArray]) -> xr.Dataset:
+    """Results of several sites, by site; the attributes of the whole are what the first says but of its own site."""
+    shared = {name: value for name, value in next(iter(arrays.values())).attrs.items() if name not in ("site", "notes")}
+    return xr.Dataset({name: array.rename(name) for name, array in arrays.items()}, attrs=shared)
+
+
 def run_to_xarray(
     model: Model,
     prompts: Prompts,
