@@ -44,6 +44,7 @@ _HOMES = {
     "EvaluationOptions": "unweave.circuits.evaluate",
     "evaluate": "unweave.circuits.evaluate",
     "SketchOptions": "unweave.circuits.sketch",
+    "prune": "unweave.circuits.prune",
     "sketch": "unweave.circuits.sketch",
     "attention": "unweave.methods.attention",
     "attribute": "unweave.methods.attribution",
@@ -59,6 +60,7 @@ _HOMES = {
     "path_patch": "unweave.methods.path_patching",
     "patch_at": "unweave.methods.patching",
     "load": "unweave.results",
+    "load_edges": "unweave.circuits.eap_ig",
     "save": "unweave.results",
     "agreement": "unweave.results.comparison",
     "compare": "unweave.results.comparison",
@@ -105,9 +107,11 @@ if TYPE_CHECKING:
     from unweave import tasks as tasks
     from unweave.circuits.circuit import Circuit as Circuit
     from unweave.circuits.circuit import Group as Group
+    from unweave.circuits.eap_ig import load_edges as load_edges
     from unweave.circuits.edge_curve import curve as curve
     from unweave.circuits.evaluate import EvaluationOptions as EvaluationOptions
     from unweave.circuits.evaluate import evaluate as evaluate
+    from unweave.circuits.prune import prune as prune
     from unweave.circuits.sketch import SketchOptions as SketchOptions
     from unweave.circuits.sketch import sketch as sketch
     from unweave.errors import InputError as InputError

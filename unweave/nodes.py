@@ -160,7 +160,7 @@ class Node:
 NodeText = Node | str | Sequence[SupportsIndex | str]
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True, init=False, repr=False)
 class Edge:
     """A path from a node to an input of another: `Edge("8.6", "9.9", "q", effect=-0.1, role="end")`.
 
@@ -211,6 +211,10 @@ class Edge:
         values = (writes, reads, input, effect, *ends, role, others)
         for name, value in zip(self.__dataclass_fields__, values, strict=True):
             object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        shared = f", shared with {', '.join(node.short for node in self.shared)}" if self.shared else ""
+        return f"Edge({str(self)!r}{'' if self.effect is None else f', effect {self.effect:.4g}'}{shared})"
 
     def __str__(self) -> str:
         place = f" @{self.role}" if self.role else ""

@@ -150,7 +150,7 @@ def wrong(**fields: object) -> object:
         (lambda found: found["edges"][0].update(sender=7), "sender: expected a text"),
         (lambda found: found["model"].update(layers=-1), "layers: expected a whole number"),
         (wrong(groups=[]), "it is empty"),
-        (wrong(format=2), "update unweave"),
+        (wrong(format=99), "update unweave"),
         (wrong(minimality=[]), "minimality: expected an object"),
         (wrong(notes=None), "notes: expected a text"),
     ],

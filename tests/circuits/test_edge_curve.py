@@ -11,7 +11,7 @@ from tests.oracle.both import both
 from tests.oracle.edges_reference import edges_reference
 from tests.oracle.models import FAMILIES
 from tests.small import small_model, small_pair
-from unweave.circuits.edge_curve import masked_scores
+from unweave.circuits.edge_runs import edge_ablation, masked_scores
 from unweave.engine.edge_graph import EdgeGraph
 
 
@@ -34,7 +34,7 @@ def test_a_circuit_without_one_edge_is_the_model_with_that_edge_noised(kind: str
     masks = graph.joined.repeat(len(edges) + 2, 1, 1)
     masks[torch.arange(len(edges)), *edges.T] = False
     masks[-1] = False
-    scores, _ = masked_scores(pair, graph, masks, "donor", None, False)
+    scores = masked_scores(edge_ablation(pair, graph), list(masks))
     effects = (scores - pair.clean_scores) / pair.gap
     assert float(effects[:-2].abs().max()) > 0.05
     np.testing.assert_allclose(effects[:-2], exact.values.T[::9], rtol=1e-9, atol=1e-9)
@@ -67,7 +67,10 @@ def test_what_is_no_edge_is_refused() -> None:
     with pytest.raises(uw.InputError, match=r"uw\.edges"):
         uw.curve(pair, uw.patch(pair, "z", ("layer", "head"), progress=False))
     with pytest.raises(uw.InputError, match="no edge"):
-        uw.curve(pair, edges.assign_coords(edge=[f"9{name}" for name in edges["edge"].values]))
+        uw.curve(
+            pair,
+            edges.assign_coords(sender=("edge", [name.replace("mlp 0", "mlp 9") for name in edges["sender"].values])),
+        )
     with pytest.raises(uw.InputError, match="shares"):
         uw.curve(pair, edges, [0.0])
     with pytest.raises(uw.InputError, match="by"):

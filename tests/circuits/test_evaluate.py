@@ -188,10 +188,10 @@ def test_minimality_with_sets_k_of_the_circuit(pair: Contrast, naive: Naive) -> 
 
 
 def test_the_interval_of_a_ratio_takes_both_means_together(pair: Contrast) -> None:
-    runs = CircuitRuns(CIRCUIT, ablation_of(CIRCUIT, pair))
+    tested = CircuitRuns(CIRCUIT, ablation_of(CIRCUIT, pair)).tested
     rng = np.random.default_rng(0)
     below = torch.tensor(rng.normal(3, 1, 5))
-    low, high = ratio_interval(runs, torch.stack([below * 0.7, torch.tensor(rng.normal(1, 1, 5))]), below)
+    low, high = ratio_interval(tested, torch.stack([below * 0.7, torch.tensor(rng.normal(1, 1, 5))]), below)
     assert low[0] == pytest.approx(0.7)
     assert high[0] == pytest.approx(0.7)
     assert low[1] < high[1]
@@ -211,7 +211,8 @@ def test_clusters_of_prompts_count_in_all_three_tests(pair: Contrast) -> None:
         assert (before > 1e-3).sum() > 1
         assert (np.abs(after[before > 1e-3] / before[before > 1e-3] - 1) > 0.01).all()
     above, below = torch.tensor([[1.0, 2.0, 1.2, 2.5, 1.5]]), torch.tensor([4.0, 4.5, 5.0, 5.5, 4.2])
-    ends = [ratio_interval(CircuitRuns(CIRCUIT, ablation_of(CIRCUIT, one)), above, below) for one in (pair, clustered)]
+    tested = [CircuitRuns(CIRCUIT, ablation_of(CIRCUIT, one)).tested for one in (pair, clustered)]
+    ends = [ratio_interval(one, above, below) for one in tested]
     assert ends[1][1] - ends[1][0] > 1.1 * (ends[0][1] - ends[0][0])
     assert uw.summary(table_of(score, "faithfulness")["score"]).attrs["n_clusters"] == 3
 

@@ -99,7 +99,7 @@ def ablation_of(
         InputError: a circuit that does not fit the pair, or reference prompts that give no means.
     """
     circuit.check(pair)
-    how, note = _replacement(pair, how, reference, source)
+    how, note = replacement_for(pair, how, reference, source)
     values, more = replacing(pair, [("z", layer) for layer in range(pair.model.config.n_layers)], how, memory)
     about = {
         **how.attrs,
@@ -128,10 +128,10 @@ def places_of(circuit: Circuit, prompts: Prompts, union: bool = False) -> dict[H
     return places
 
 
-def _replacement(
+def replacement_for(
     pair: Contrast, how: str | Replacement | None, reference: Prompts | None, source: str | Prompts | None
 ) -> tuple[Replacement, str]:
-    """What replaces heads, and a note on how that was chosen."""
+    """What replaces heads or edges, and a note on how that was chosen."""
     if reference is not None and source is not None:
         raise InputError("source: the values are those of reference=; leave one of them out")
     whose = source if reference is None else reference

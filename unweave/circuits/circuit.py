@@ -17,9 +17,12 @@ from unweave.errors import InputError
 from unweave.nodes import Edge, Head, Node, head_name, listed, read_node, whole
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from unweave.methods.head_types import HeadTypes
     from unweave.metrics.contrast import Contrast
     from unweave.models.config import Config
+    from unweave.models.model import Model
 
 Everywhere = Literal["all"]
 
@@ -68,9 +71,12 @@ class Circuit:
             a head that is not there is tried without the others of its group.
         attrs: how the edges' effects were measured: `metric`, `unit`, `better`, `gap` (of which they are shares),
             `chosen_on` and `measured_on` (numbers of prompts), `halves`.
+        keeps: what is claimed: "nodes" (these heads, whatever lies between them; edges are evidence) or "edges" (these
+            edges of heads and MLPs, and no other).
 
     Raises:
-        InputError: an empty circuit, a head, MLP or group named twice, an edge of what is not in it.
+        InputError: an empty circuit, a head, MLP or group named twice, an edge of what is not in it, or that runs
+            backwards.
     """
 
     groups: tuple[Group, ...]
@@ -81,6 +87,7 @@ class Circuit:
     notes: str = ""
     minimality: Mapping[Head, tuple[Head, ...]] = field(default_factory=dict)
     attrs: Mapping[str, str | int | float] = field(default_factory=dict)
+    keeps: Literal["nodes", "edges"] = "nodes"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "groups", tuple(self.groups))
@@ -88,8 +95,14 @@ class Circuit:
         strange = [group for group in self.groups if not isinstance(group, Group)]
         if strange:
             raise InputError(f"groups: expected uw.Group('name mover', [(9, 9)], ['end']), got {strange[0]!r}")
-        if not self.heads:
-            raise InputError("circuit: it is empty; give at least one group with at least one head")
+        if self.keeps not in ("nodes", "edges"):
+            raise InputError(f"keeps: expected 'nodes' or 'edges', got {self.keeps!r}")
+        if not (self.edges if self.keeps == "edges" else self.heads):
+            raise InputError(
+                "circuit: it is empty; give at least one group with at least one head"
+                if self.keeps == "nodes"
+                else "circuit: it keeps edges, and has none"
+            )
         _check_once("group", [group.name for group in self.groups])
         _check_once("head", [head_name(head) for head in self.heads])
         _check_once("MLP", [f"mlp {layer}" for layer in self.mlps])
@@ -107,7 +120,7 @@ class Circuit:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Circuit:
-        """A circuit from a JSON file, as `save` writes it.
+        """A circuit from a JSON file, as `save` writes it, or the graph of EAP-IG and MIB (`unweave.circuits.eap_ig`).
 
         Raises:
             InputError: a file that cannot be read, an unknown or a missing key, an empty circuit, a head named twice.
@@ -123,11 +136,55 @@ class Circuit:
 
         return published(name)
 
+    @classmethod
+    def from_edges(
+        cls,
+        edges: xr.DataArray,
+        n: int | None = None,
+        *,
+        threshold: float | None = None,
+        share: float | None = None,
+        by: str = "size",
+        prune: bool = True,
+    ) -> Circuit:
+        """The circuit of the first edges that `uw.edges` found, with their effects and intervals.
+
+        Args:
+            edges: effects of edges, from the embeddings to the logits, sent at all positions. Of `how="verified"` the
+                edges that were not run count with their score by response.
+            n, threshold, share: how many edges: their number, all whose mean effect is as large, or a share of all.
+            by: "size" (the largest effects first), "signed" (those that carry the answer most first), or "greedy" (from
+                the logits backwards, always the largest edge into what is there).
+            prune: leave out dead ends: edges on no way from the embeddings to the logits.
+
+        Raises:
+            InputError: not one of `n`, `threshold` and `share`, one out of range or that keeps none, or no result of
+                edges.
+        """
+        from unweave.circuits.edge_circuits import circuit_of
+
+        return circuit_of(edges, n, threshold, share, by, prune)
+
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Writes a JSON file, whole or not at all; the same circuit gives the same bytes. Returns its path."""
         from unweave.circuits.files import write_circuit
 
         return write_circuit(self, Path(path))
+
+    def save_eap_ig(self, path: str | os.PathLike[str], model: Model, edges: xr.DataArray | None = None) -> Path:
+        """Writes the JSON of EAP-IG and MIB: every edge of the model, those of the circuit `in_graph`.
+
+        Args:
+            model: the circuit's model.
+            edges: the result of `uw.edges` whose mean effects are the scores; the circuit's own effects if left out, 0
+                for the others.
+
+        Raises:
+            InputError: a circuit that keeps nodes or is of another model, or a file that cannot be written.
+        """
+        from unweave.circuits.eap_ig import write_graph
+
+        return write_graph(self, Path(path), model, edges)
 
     @property
     def heads(self) -> tuple[Head, ...]:
@@ -235,7 +292,7 @@ class Circuit:
     def __repr__(self) -> str:
         what = " of ".join(part for part in (self.task, self.model) if part)
         title = f"Circuit({what + ', ' if what else ''}{len(self.heads)} heads, {len(self.edges)} edges)"
-        width = max(len(group.name) for group in self.groups)
+        width = max((len(group.name) for group in self.groups), default=0)
         return "\n".join([title, *(f"  {group.name:<{width}}  {_members(group)}" for group in self.groups)])
 
 
@@ -256,6 +313,11 @@ def _check_edge(edge: Edge, members: Collection[Node]) -> None:
     for node, outside in ends:
         if node not in members and node.site not in outside:
             raise InputError(f"edge {edge}: {node.short} is not in this circuit; add it to a group, or drop the edge")
+    first, second = edge.sender, edge.receiver
+    if first.kind.in_layers and second.kind.in_layers:
+        same = first.layer == second.layer and (first.site, second.site) != ("z", "mlp_out")
+        if first.layer > second.layer or same:
+            raise InputError(f"edge {edge}: it runs backwards; a sender must write before its receiver reads")
 
 
 def _members(group: Group) -> str:

@@ -72,7 +72,7 @@ def completeness(
     sets += _numbered("greedy", greedy_search(runs, *greedy, seed=seed))
     removed = [one.heads for one in sets]
     circuit, model = (ask(removed, runs.measured) for ask in (runs.circuit_without, runs.model_without))
-    low, high = interval(runs, circuit - model)
+    low, high = interval(runs.tested, circuit - model)
     coords = {
         "kind": [one.kind for one in sets],
         "size": [len(one.heads) for one in sets],
@@ -91,7 +91,8 @@ def completeness(
         "members": {one.label: names(one.heads) for one in sets},
         **halves_attrs(len(runs.chosen), len(runs.measured), runs.chosen == runs.measured),
     }
-    return table(runs, ("removed", [one.label for one in sets]), {"circuit": circuit, "model": model}, coords, attrs)
+    columns = {"circuit": circuit, "model": model}
+    return table(runs.tested, ("removed", [one.label for one in sets]), columns, coords, attrs)
 
 
 def _numbered(kind: str, sets: Sequence[Heads]) -> list[Removed]:

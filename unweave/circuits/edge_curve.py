@@ -18,18 +18,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from unweave.circuits.edge_order import in_order, without_dead_ends
-from unweave.engine.context import context_of
-from unweave.engine.edge_graph import EdgeGraph, edge_name
-from unweave.engine.edge_masks import EdgeMaskRuns
-from unweave.engine.memory import budget_bytes, forward_bytes, in_portions
+from unweave.circuits.edge_circuits import carries, effect_table, mask_from
+from unweave.circuits.edge_order import in_order
+from unweave.circuits.edge_runs import edge_ablation, masked_scores
+from unweave.engine.edge_graph import EdgeGraph, without_dead_ends
 from unweave.errors import InputError
-from unweave.methods.replacement import Replacement, replacement_of, replacing
+from unweave.methods.replacement import Replacement
 from unweave.methods.to_xarray import to_xarray
 from unweave.metrics.contrast import Contrast, check_pair
-from unweave.models.forward import AttentionInputs
-from unweave.models.precision import without_autocast
-from unweave.models.run import Key
+from unweave.models.prompts import Prompts
 from unweave.progress import Progress, shown
 from unweave.registry import ENOUGH, Method, register
 from unweave.results.statistics import mean_interval
@@ -49,6 +46,7 @@ def curve(
     *,
     by: str = "size",
     how: str | Replacement = "donor",
+    source: str | Prompts | None = None,
     prune: bool = True,
     memory: int | float | None = None,
     progress: Progress | bool | None = None,
@@ -60,7 +58,8 @@ def curve(
         edges: effects of edges; of `how="verified"` the edges that were not run are ordered by their local score.
         shares: of all edges, each kept by one circuit.
         by: "size", "signed" or "greedy".
-        how: what edges outside a circuit carry: "donor", the other prompt's value, or a replacement as of `knockout`.
+        how, source: what edges outside a circuit carry: "donor", the corrupted prompt's value, or a replacement and
+            whose, as of `knockout`.
         prune: whether dead ends are left out.
         memory, progress: as in `patch`.
 
@@ -78,104 +77,21 @@ def curve(
     strange = [share for share in shares if not 0 < share <= 1]
     if strange or not len(shares):
         raise InputError(f"shares: expected numbers above 0 and up to 1, got {strange or shares!r}")
-    noise = str(edges.attrs.get("direction", "noise")) == "noise"
-    better = 1 if (pair.metric.higher_is_better) == (pair.gap > 0) else -1
-    order = in_order(graph, effects, by, better * (-1 if noise else 1))
+    order = in_order(graph.joined, graph.feeds, effects, by, carries(edges.attrs))
     masks, asked = [torch.zeros_like(graph.joined), graph.joined], []
     for share in shares:
         asked.append(int(share * int(graph.joined.sum())))
-        mask = torch.zeros_like(graph.joined)
-        if asked[-1]:
-            mask[tuple(torch.tensor(order[: asked[-1]]).T)] = True
-        masks.append(without_dead_ends(graph, mask) if prune else mask)
-    scores, about = masked_scores(pair, graph, torch.stack(masks), how, memory, progress)
+        mask = mask_from(graph.joined, order[: asked[-1]])
+        masks.append(without_dead_ends(mask, graph.feeds) if prune else mask)
+    ablation = edge_ablation(pair, graph, how, source=source, memory=memory)
+    with shown(progress, "circuits of edges") as told:
+        scores = masked_scores(ablation, masks, memory, told)
     none, whole, found = scores[0], scores[1], scores[2:].T
-    attrs = {"by": by, "dead_ends": "left out" if prune else "kept", "ablated": about, **_areas(pair, shares, scores)}
+    attrs = {"by": by, "dead_ends": "left out" if prune else "kept", **ablation.about, **_areas(pair, shares, scores)}
     attrs |= {"unit": pair.metric.unit, "quantity": pair.metric.name}
     along = {"asked": (("share",), asked), "kept": (("share",), [int(mask.sum()) for mask in masks[2:]])}
     ends = {"none": (("prompt",), none.tolist()), "whole": (("prompt",), whole.tolist())}
     return to_xarray(pair, found, {"share": list(shares)}, EDGE_CURVE.attrs(**attrs), extra={**along, **ends})
-
-
-def effect_table(graph: EdgeGraph, edges: xr.DataArray) -> Float[Tensor, "sender receiver"]:
-    """The mean effect of each edge, 0 of those that the result lacks.
-
-    Raises:
-        InputError: a result of anything but edges of this model.
-    """
-    if "edge" not in getattr(edges, "dims", ()):
-        raise InputError(f"edges: expected a result of uw.edges, got {type(edges).__name__}")
-    numbers = {
-        edge_name(graph.senders[sender], graph.receivers[receiver]): (sender, receiver)
-        for sender, receiver in graph.joined.nonzero().tolist()
-    }
-    names = list(map(str, edges["edge"].values))
-    unknown = next((name for name in names if name not in numbers), None)
-    if unknown is not None:
-        raise InputError(f"edges: the model has no edge {unknown!r}; give edges that uw.edges found in this model")
-    means = edges.mean("prompt").values if "prompt" in edges.dims else edges.values
-    if "local" in edges.coords:
-        means = np.where(np.isnan(means), edges["local"].values, means)
-    table = torch.zeros(graph.joined.shape, dtype=torch.float64)
-    table[tuple(torch.tensor([numbers[name] for name in names]).T)] = torch.tensor(np.nan_to_num(means)).double()
-    return table
-
-
-@without_autocast
-def masked_scores(
-    pair: Contrast,
-    graph: EdgeGraph,
-    masks: torch.Tensor,
-    how: str | Replacement,
-    memory: int | float | None,
-    progress: Progress | bool | None,
-) -> tuple[Float[Tensor, "variant prompt"], str]:
-    """The scores of circuits `masks[variant sender receiver]`, and what the other edges carry."""
-    config, context = graph.config, context_of(pair, "noise")
-    layers = range(config.n_layers)
-    keys: list[Key] = [("resid_pre", 0), *(("z", layer) for layer in layers)]
-    keys += [("mlp_out", layer) for layer in layers] if config.d_mlp else []
-    if how == "donor":
-        about = "the other prompt's values"
-
-        def values(prompts: range) -> dict[Key, Tensor]:
-            return dict(context.donor.values(config, context.weights, keys, prompts))
-
-    else:
-        fill = replacement_of(how)
-        made, note = replacing(pair, keys, fill, memory)
-        about = "; ".join(filter(None, [str(fill.attrs["how"]), note]))
-
-        def values(prompts: range) -> dict[Key, Tensor]:
-            return dict(made(prompts))
-
-    n_pos, n = context.recipient.tokens.shape[1], len(context.recipient)
-    device = context.weights.w_e.device
-    masks = masks.to(device)
-    one = forward_bytes(config, n_pos, context.itemsize) + context.itemsize * n_pos * config.d_model * (
-        2 * len(graph.senders) + 4 * (config.n_heads + 2 * config.n_kv_heads)
-    )
-    table = pair.clean_scores.new_full((len(masks), n), float("nan"))
-    budget = budget_bytes(memory, device) // 2
-    with shown(progress, "circuits of edges") as report, torch.no_grad():
-
-        def run(cells: range) -> None:
-            for variant in sorted({cell // n for cell in cells}):
-                prompts = range(max(cells.start - variant * n, 0), min(cells.stop - variant * n, n))
-                number = torch.tensor(prompts, device=device)
-                tokens, lengths = context.recipient.tokens[number], context.recipient.lengths[number]
-                inputs = AttentionInputs.of(config, context.weights, tokens, lengths)
-                embedded = context.own.values(config, context.weights, [("resid_pre", 0)], prompts)["resid_pre", 0]
-                runs = EdgeMaskRuns(graph, context.weights, inputs, embedded, values(prompts))
-                streams = runs.streams(masks[variant : variant + 1])[0]
-                read = pair.prompts.role(pair.metric.role).to(device)[number]
-                rows = torch.arange(len(number), device=device)
-                table[variant, number] = context.score(streams[rows, read], number).to(table.dtype)
-            if report is not None:
-                report(cells.stop, len(masks) * n)
-
-        in_portions(len(masks) * n, min(n, budget // one), run)
-    return table, about
 
 
 def _areas(pair: Contrast, shares: Sequence[float], scores: Float[Tensor, "variant prompt"]) -> dict[str, float]:

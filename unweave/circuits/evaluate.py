@@ -5,17 +5,21 @@ What they share are ablated runs (`unweave.circuits.runs`); their modules say wh
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import final
 
 import xarray as xr
 
-from unweave.circuits.ablation import ablation_of
+from unweave.circuits.ablation import Ablation, ablation_of
 from unweave.circuits.circuit import Circuit
 from unweave.circuits.completeness import completeness
+from unweave.circuits.edge_runs import edge_ablation
+from unweave.circuits.edge_tests import EdgeTests, edge_tests
 from unweave.circuits.faithfulness import curve, faithfulness, sizes_of
 from unweave.circuits.minimality import minimality
 from unweave.circuits.runs import CircuitRuns
+from unweave.engine.edge_graph import EdgeGraph
 from unweave.errors import InputError, Interrupted
 from unweave.methods.replacement import Replacement
 from unweave.metrics.contrast import Contrast, check_pair
@@ -83,8 +87,12 @@ def evaluate(
 ) -> xr.DataTree:
     """Ablates what is not in a circuit, and says how well the rest does the task.
 
+    Of a circuit that keeps edges every other edge is ablated, of heads and MLPs alike, and `how` is "donor" by
+    default: the corrupted prompts' values. It has no test of minimality: `uw.prune` drops what is not needed. Its curve
+    is in the order of its edges' effects, on all prompts.
+
     Args:
-        circuit: what is tested; only its heads are.
+        circuit: what is tested: its heads, or the edges that it keeps.
         pair: model, prompts and metric. F is the metric's mean over the clean prompts, with their answers.
         reference: the prompts whose mean replaces a head. By default the corrupted prompts where each template has
             at least five; else more of them, drawn as the pair's own (see `unweave.circuits.ablation`); where that
@@ -98,9 +106,10 @@ def evaluate(
         progress: None for a bar on a terminal, True, False, or a function of what is done and what there is.
 
     Returns:
-        Four Datasets, `score["faithfulness"]`, `score["curve"]`, `score["completeness"]` and `score["minimality"]`,
-        described at the functions of these names. Intervals are over prompts. What the curve and completeness search
-        for is chosen on one half of the prompts and reported on the other, if there are 8 or more (`halves`).
+        Four Datasets, `score["faithfulness"]`, `score["curve"]`, `score["completeness"]` and, of heads,
+        `score["minimality"]`, described at the functions of these names. Intervals are over prompts. What the curve and
+        completeness search for is chosen on one half of the prompts and reported on the other, if there are 8 or more
+        (`halves`).
 
     Raises:
         InputError: a circuit of another model, a head or role that is not there, or reference prompts that give no
@@ -114,21 +123,39 @@ def evaluate(
     tables: dict[str, xr.Dataset] = {}
     with shown(progress, "evaluate") as report:
         try:
-            ablation = ablation_of(circuit, pair, how, reference, effort.union, source=source, memory=memory)
-            total = effort.most_runs(circuit)
-            runs = CircuitRuns(circuit, ablation, memory, lambda done: report(done, total) if report else None)
-            _check_scale(runs)
-            tables["faithfulness"] = faithfulness(runs, effort.controls, effort.seed)
-            tables["curve"] = curve(runs, effort.best)
-            tables["minimality"] = minimality(runs)
-            tables["completeness"] = completeness(runs, effort.subsets, effort.greedy, effort.seed)
-            runs.tell(total)
+            if circuit.keeps == "edges":
+                circuit.check(pair)
+                outside = edge_ablation(pair, EdgeGraph(pair.model.config), how, reference, source, memory)
+                each = EdgeTests.of(circuit, outside, memory)
+                made = edge_tests(each, effort.controls, effort.subsets, effort.seed, report)
+            else:
+                ablation = ablation_of(circuit, pair, how, reference, effort.union, source=source, memory=memory)
+                made = _head_tests(circuit, ablation, effort, memory, report)
+            for name, test in made:
+                tables[name] = test
         except KeyboardInterrupt:
             done = ", ".join(tables) or "none"
             raise Interrupted(
                 f"in the evaluation of a circuit; finished: {done}", xr.DataTree.from_dict(tables)
             ) from None
-    return xr.DataTree.from_dict({name: tables[name] for name in TESTS})
+    return xr.DataTree.from_dict({name: tables[name] for name in TESTS if name in tables})
+
+
+def _head_tests(
+    circuit: Circuit,
+    ablation: Ablation,
+    effort: EvaluationOptions,
+    memory: int | float | None,
+    report: Progress | None,
+) -> Iterator[tuple[str, xr.Dataset]]:
+    total = effort.most_runs(circuit)
+    runs = CircuitRuns(circuit, ablation, memory, lambda done: report(done, total) if report else None)
+    _check_scale(runs)
+    yield "faithfulness", faithfulness(runs, effort.controls, effort.seed)
+    yield "curve", curve(runs, effort.best)
+    yield "minimality", minimality(runs)
+    yield "completeness", completeness(runs, effort.subsets, effort.greedy, effort.seed)
+    runs.tell(total)
 
 
 def _check_scale(runs: CircuitRuns) -> None:

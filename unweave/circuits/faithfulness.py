@@ -75,14 +75,14 @@ def faithfulness(runs: CircuitRuns, controls: int = 20, seed: int = 0) -> xr.Dat
     score = torch.cat([bases, runs.scored(runs.none, kept)])
     labels = ["model", "circuit", "nothing", *(f"random {number}" for number in range(1, controls + 1))]
     members = [every_head(config), runs.circuit.heads, (), *(other.heads for other in others)]
-    coords = {"heads": [*map(len, members)], **scales(runs, score)}
+    coords = {"heads": [*map(len, members)], **scales(runs.tested, score)}
     attrs = {
         "method": FAITHFULNESS.name,
         "convention": SCALES,
         "controls_seed": seed,
         "members": {label: names(heads) for label, heads in zip(labels, members, strict=True)},
     }
-    return table(runs, ("kept", labels), {"score": score}, coords, attrs)
+    return table(runs.tested, ("kept", labels), {"score": score}, coords, attrs)
 
 
 def random_circuits(circuit: Circuit, config: Config, count: int, seed: int) -> list[Circuit]:
@@ -118,8 +118,8 @@ def curve(runs: CircuitRuns, best: int = 6) -> xr.Dataset:
     score, rest = runs.only(first, runs.measured), runs.circuit_without(first, runs.measured)
     coords = {
         "address": ["", *map(head_name, (order[size - 1] for size in sizes[1:]))],
-        **scales(runs, score),
-        **{f"rest_{name}": values for name, values in scales(runs, rest).items()},
+        **scales(runs.tested, score),
+        **{f"rest_{name}": values for name, values in scales(runs.tested, rest).items()},
     }
     attrs = {
         "members": {str(size): [*map(head_name, order[:size])] for size in sizes},
@@ -128,7 +128,7 @@ def curve(runs: CircuitRuns, best: int = 6) -> xr.Dataset:
         "order": f"the first {min(best, len(order))} by what each adds to those before it, the rest by what they would",
         **halves_attrs(len(runs.chosen), len(runs.measured), runs.chosen == runs.measured),
     }
-    return table(runs, ("size", sizes), {"score": score, "rest": rest}, coords, attrs)
+    return table(runs.tested, ("size", sizes), {"score": score, "rest": rest}, coords, attrs)
 
 
 def ordered(runs: CircuitRuns, best: int) -> list[Head]:

@@ -1,6 +1,7 @@
 """Circuits as JSON files.
 
-    {"format": 1,
+    {"format": 2,
+     "keeps": "nodes",
      "model": {"name": "gpt2", "layers": 12, "heads": 12},
      "task": "ioi",
      "notes": "…",
@@ -24,14 +25,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from unweave.circuits.circuit import Circuit, Group, read_head
+from unweave.circuits.eap_ig import circuit_from, is_graph
 from unweave.errors import InputError
 from unweave.files import placed
 from unweave.nodes import Edge, Head, Node, head_name
 
 T = TypeVar("T")
-FORMAT = 1
+FORMAT = 2
 PUBLISHED = ("ioi-gpt2-small", "ioi-gpt2-small-naive")
-_TOP = ("format", "model", "task", "notes", "groups", "edges", "minimality", "attrs")
+_TOP = ("format", "keeps", "model", "task", "notes", "groups", "edges", "minimality", "attrs")
 _MODEL = ("name", "layers", "heads")
 _GROUP = ("name", "heads", "roles", "mlps")
 _EDGE = ("sender", "receiver", "input", "effect", "low", "high", "role", "shared")
@@ -72,6 +74,8 @@ def parse_circuit(text: str, name: str) -> Circuit:
     except json.JSONDecodeError as error:
         raise InputError(f"{name} line {error.lineno}: not JSON: {error.msg}") from error
     try:
+        if is_graph(fields):
+            return circuit_from(fields)
         return _circuit(_record(fields, "a circuit", _TOP, needed=("groups",)))
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
@@ -81,6 +85,7 @@ def as_fields(circuit: Circuit) -> dict[str, object]:
     """What the file holds."""
     return {
         "format": FORMAT,
+        "keeps": circuit.keeps,
         "model": dict(zip(_MODEL, (circuit.model, *circuit.shape), strict=True)),
         "task": circuit.task,
         "notes": circuit.notes,
@@ -128,6 +133,7 @@ def _circuit(fields: Mapping[str, Any]) -> Circuit:
         notes=_text(fields, "circuit", "notes"),
         minimality={read_head(head): _heads(others, f"minimality {head}") for head, others in table.items()},
         attrs=attrs,
+        keeps=_text(fields, "circuit", "keeps") or "nodes",  # pyright: ignore[reportArgumentType]
     )
 
 

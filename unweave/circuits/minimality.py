@@ -43,8 +43,8 @@ def minimality(runs: CircuitRuns) -> xr.Dataset:
     whole = runs.whole.values
     change = without_k - without_both
     share = mean(change) / mean(whole[None])
-    low, high = ratio_interval(runs, change, whole)
-    change_low, change_high = interval(runs, change)
+    low, high = ratio_interval(runs.tested, change, whole)
+    change_low, change_high = interval(runs.tested, change)
     coords = {
         "group": [runs.circuit.group_of(head).name for head in heads],
         "share": share,
@@ -66,7 +66,7 @@ def minimality(runs: CircuitRuns) -> xr.Dataset:
         "members": {head_name(head): names(one) for head, one in zip(heads, others, strict=True)},
         "rule": "K is what the circuit names for the head, else the other heads of its group",
     }
-    return table(runs, ("address", [head_name(head) for head in heads]), columns, coords, attrs)
+    return table(runs.tested, ("address", [head_name(head) for head in heads]), columns, coords, attrs)
 
 
 def without_for(circuit: Circuit, head: Head) -> Heads:

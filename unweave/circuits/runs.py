@@ -23,6 +23,7 @@ from torch import Tensor
 from unweave.circuits.ablation import NOTHING, Ablation, Kept
 from unweave.circuits.circuit import Circuit
 from unweave.circuits.halves import halves
+from unweave.circuits.tables import Tested
 from unweave.engine.context import GivenDonor, PatchContext, context_of
 from unweave.engine.executor import Batch, Portion, Runs, Scores, WorkItem, execute
 from unweave.engine.memory import budget_bytes, recording_bytes, row_budget
@@ -190,6 +191,10 @@ class CircuitRuns:
     @property
     def pair(self) -> Contrast:
         return self.ablation.pair
+
+    @property
+    def tested(self) -> Tested:
+        return Tested(self.circuit, self.pair, self.whole.values, self.none.values, self.ablation.about)
 
     def circuit_without(self, sets: Sequence[Iterable[Head]], of: Rows = None) -> Float[Tensor, "set prompt"]:
         """F(C \\ K) for each K. Prompts that are not among `of` are NaN, here and below."""

@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from unweave.circuits.runs import CircuitRuns
+from unweave.circuits.circuit import Circuit
 from unweave.methods.to_xarray import Attrs, Coords, attributes, to_xarray
+from unweave.metrics.contrast import Contrast
 from unweave.nodes import Head, head_name
 from unweave.results import statistics
+
+
+@dataclass(frozen=True)
+class Tested:
+    """A circuit that is tested on a pair: the scores of the whole model and of nothing, and how the rest is ablated."""
+
+    circuit: Circuit
+    pair: Contrast
+    whole: Float[Tensor, " prompt"]
+    none: Float[Tensor, " prompt"]
+    about: Mapping[str, str | int | float]
+
 
 LEVEL = 0.95
 _ENDS = ("", "_low", "_high")
 
 
 def table(
-    runs: CircuitRuns,
+    tested: Tested,
     axis: tuple[str, Sequence[str] | Sequence[int]],
     columns: Mapping[str, Float[Tensor, "cell prompt"]],
     coords: Mapping[str, Sequence | np.ndarray],
@@ -32,34 +46,34 @@ def table(
     name, labels = axis
     of = measured(next(iter(columns.values())))
     extra: Coords = {key: ((name,), values) for key, values in coords.items()}
-    circuit = runs.circuit
+    circuit = tested.circuit
     about = {
-        "quantity": runs.pair.metric.name,
+        "quantity": tested.pair.metric.name,
         "circuit_heads": len(circuit.heads),
-        "model_heads": runs.pair.model.config.n_layers * runs.pair.model.config.n_heads,
+        "model_heads": tested.pair.model.config.n_layers * tested.pair.model.config.n_heads,
         "circuit_notes": circuit.notes,
         "level": LEVEL,
-        **statistics.sample_attrs(statistics.SKEWED, int(of.sum()), _clusters(runs, of)),
-        **runs.ablation.about,
+        **statistics.sample_attrs(statistics.SKEWED, int(of.sum()), _clusters(tested, of)),
+        **tested.about,
     }
     arrays = {
-        key: to_xarray(runs.pair, values.T, {name: list(labels)}, {}, extra=extra) for key, values in columns.items()
+        key: to_xarray(tested.pair, values.T, {name: list(labels)}, {}, extra=extra) for key, values in columns.items()
     }
-    return xr.Dataset(arrays, attrs={**attributes(runs.pair), **about, **attrs})
+    return xr.Dataset(arrays, attrs={**attributes(tested.pair), **about, **attrs})
 
 
-def interval(runs: CircuitRuns, values: Float[Tensor, "cell prompt"]) -> tuple[np.ndarray, np.ndarray]:
+def interval(tested: Tested, values: Float[Tensor, "cell prompt"]) -> tuple[np.ndarray, np.ndarray]:
     """Ends of the interval of each cell's mean over the prompts that were measured; NaN of one prompt."""
     of = measured(values)
-    return statistics.mean_interval(_wide(values[:, of]), LEVEL, _clusters(runs, of))
+    return statistics.mean_interval(_wide(values[:, of]), LEVEL, _clusters(tested, of))
 
 
 def ratio_interval(
-    runs: CircuitRuns, above: Float[Tensor, "cell prompt"], below: Float[Tensor, " prompt"]
+    tested: Tested, above: Float[Tensor, "cell prompt"], below: Float[Tensor, " prompt"]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Ends of the interval of each cell's mean over the mean of `below`; NaN of one prompt."""
     of = measured(above)
-    return statistics.ratio_interval(_wide(above[:, of]), _wide(below[of]), LEVEL, _clusters(runs, of))
+    return statistics.ratio_interval(_wide(above[:, of]), _wide(below[of]), LEVEL, _clusters(tested, of))
 
 
 SCALES = (
@@ -68,28 +82,28 @@ SCALES = (
 )
 
 
-def scales(runs: CircuitRuns, score: Float[Tensor, "cell prompt"]) -> dict[str, np.ndarray]:
+def scales(tested: Tested, score: Float[Tensor, "cell prompt"]) -> dict[str, np.ndarray]:
     """`difference`, `ratio` and `share` of each cell (see `SCALES`), each with `_low` and `_high`; no share where the
     model is no better or worse than no head.
     """
-    whole, none = runs.whole.values, runs.none.values
+    whole, none = tested.whole, tested.none
     values = {
-        "difference": (mean(whole - score), *interval(runs, whole - score)),
-        "ratio": _shares(runs, score, whole),
-        "share": _shares(runs, score - none, whole - none),
+        "difference": (mean(whole - score), *interval(tested, whole - score)),
+        "ratio": _shares(tested, score, whole),
+        "share": _shares(tested, score - none, whole - none),
     }
     return {name + end: column for name, three in values.items() for end, column in zip(_ENDS, three, strict=True)}
 
 
 def _shares(
-    runs: CircuitRuns, above: Float[Tensor, "cell prompt"], below: Float[Tensor, " prompt"]
+    tested: Tested, above: Float[Tensor, "cell prompt"], below: Float[Tensor, " prompt"]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Each cell's mean over the mean of `below`, and the ends of its interval; NaN where that is 0."""
     whole = mean(below[None, measured(above)])
     if not whole.all():
         unknown = np.full(len(above), np.nan)
         return unknown, unknown, unknown
-    return (mean(above) / whole, *ratio_interval(runs, above, below))
+    return (mean(above) / whole, *ratio_interval(tested, above, below))
 
 
 def measured(values: Float[Tensor, "cell prompt"]) -> Bool[Tensor, " prompt"]:
@@ -117,6 +131,6 @@ def _wide(values: Tensor) -> np.ndarray:
     return values.detach().cpu().double().numpy()
 
 
-def _clusters(runs: CircuitRuns, of: Bool[Tensor, " prompt"]) -> np.ndarray | None:
-    clusters = runs.pair.prompts.clusters
+def _clusters(tested: Tested, of: Bool[Tensor, " prompt"]) -> np.ndarray | None:
+    clusters = tested.pair.prompts.clusters
     return None if clusters is None else clusters[of].cpu().numpy()

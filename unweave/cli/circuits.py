@@ -66,13 +66,18 @@ def give(circuit: "Circuit", top: int) -> None:
     of = f" of {size}" if size else ""
     where = ", ".join(filter(None, [circuit.model, f"task {circuit.task}" if circuit.task else ""]))
     said = f"{len(circuit.heads)}{of} heads in {counted(len(circuit.groups), 'group')}"
+    if circuit.keeps == "edges":
+        said = f"{counted(len(circuit.edges), 'edge')} of {counted(len(circuit.heads), 'head')} and "
+        said += counted(len(circuit.mlps), "MLP")
     output.say(f"{where}: {said}" if where else said)
     if circuit.notes:
         output.say(circuit.notes)
     output.print_table(group_table(circuit))
     if circuit.edges:
         n = len(circuit.edges)
-        output.say(edges_said(circuit.edges, circuit.attrs))
+        told = edges_said(circuit.edges, circuit.attrs)
+        if told:
+            output.say(told)
         output.say(f"the {top} strongest of {n} paths" if n > top else counted(n, "path"))
         output.print_table(edge_table(circuit.edges, n=top, attrs=circuit.attrs))
 
@@ -98,7 +103,8 @@ def give_score(tests: Tests) -> None:
     from unweave.views.evaluation_pictures import faithfulness_table
 
     first = next(iter(tests.values()))
-    size = f"{first.attrs['circuit_heads']} of {first.attrs['model_heads']} heads"
+    parts = first.attrs.get("parts", "heads")
+    size = f"{first.attrs[f'circuit_{parts}']} of {first.attrs[f'model_{parts}']} {parts}"
     for line in heading(first, f"evaluation of a circuit of {size}"):
         output.say(line)
     says = {

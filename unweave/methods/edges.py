@@ -34,7 +34,7 @@ from unweave.errors import InputError, did_you_mean
 from unweave.methods.edge_scores import edge_scores
 from unweave.methods.effect_scale import measure_attrs
 from unweave.methods.targets import Nodes, by_name, joints_of
-from unweave.methods.to_xarray import finished, to_xarray
+from unweave.methods.to_xarray import Coords, finished, to_xarray
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.nodes import Node
 from unweave.progress import Progress, shown
@@ -122,7 +122,7 @@ def edges(
     chosen = _chosen(graph, senders, receivers)
     context = context_of(pair, direction)
     places = None if at is None else pair.prompts.role(at).cpu()
-    where: dict[str, str | int] = {"direction": direction, "at": at or "all positions", "how": how}
+    where: dict[str, str | int] = {"direction": direction, "sender_at": at or "all positions", "how": how}
     if how == "exact":
         return _exact(pair, context, graph, chosen, places, where, memory, progress)
     scores = _scored(context, graph, chosen, places, how, steps, memory, progress)
@@ -235,6 +235,17 @@ def _result(
     extra: dict | None = None,
 ) -> xr.DataArray:
     ends = [(graph.senders[sender], graph.receivers[receiver]) for sender, receiver in chosen.tolist()]
+    coords = end_coords(ends) | (extra or {})
+    direction = str(where["direction"])
+    says = {**measure_attrs("effect", direction), **where}
+    predicted = {"quantity": "predicted effect"} if where["how"] in PATHS else {}
+    attrs = (SCORES if predicted else EDGES).attrs(**{**says, **predicted})
+    names = [edge_name(*each) for each in ends]
+    return to_xarray(pair, effects, {"edge": names}, attrs, pair.sides(direction)[0].prompts, coords)
+
+
+def end_coords(ends: Sequence[tuple[Node, Node]]) -> Coords:
+    """The coordinates of edges between these ends."""
     columns = {
         "sender": [sender.short for sender, _ in ends],
         "receiver": [receiver.short for _, receiver in ends],
@@ -242,13 +253,7 @@ def _result(
         "sender_layer": [sender.layer for sender, _ in ends],
         "receiver_layer": [receiver.layer for _, receiver in ends],
     }
-    coords = {name: (("edge",), values) for name, values in columns.items()} | (extra or {})
-    direction = str(where["direction"])
-    says = {**measure_attrs("effect", direction), **where}
-    predicted = {"quantity": "predicted effect"} if where["how"] in PATHS else {}
-    attrs = (SCORES if predicted else EDGES).attrs(**{**says, **predicted})
-    names = [edge_name(*each) for each in ends]
-    return to_xarray(pair, effects, {"edge": names}, attrs, pair.sides(direction)[0].prompts, coords)
+    return {name: (("edge",), values) for name, values in columns.items()}
 
 
 def _chosen(graph: EdgeGraph, senders: Nodes | None, receivers: Nodes | None) -> Int[Tensor, "edge 2"]:
@@ -288,4 +293,4 @@ def _numbers(graph: EdgeGraph, given: Nodes, known: Sequence[Node], argument: st
 def _asked(says: Attrs) -> str:
     """How it was asked, in a line."""
     ways = {"denoise": "clean values into the corrupted run", "noise": "corrupted values into the clean run"}
-    return f"{says['how']}: {ways[says['direction']]}, sent at {says['at']}"
+    return f"{says['how']}: {ways[says['direction']]}, sent at {says['sender_at']}"

@@ -213,8 +213,9 @@ def edges_said(edges: Sequence[Edge], attrs: Attrs) -> str:
     """How many paths there are on the prompts that they were measured on, and which these are."""
     ends = [(edge.low, edge.high) for edge in edges if edge.low is not None and edge.high is not None]
     clear = sum(low > 0 or high < 0 for low, high in ends)
-    said = f"The effect of {clear} of {counted(len(ends), 'path')} is different from 0 by its interval"
-    return f"{'; '.join(filter(None, [said, halves_said(attrs)]))}."
+    said = f"The effect of {clear} of {counted(len(ends), 'path')} is different from 0 by its interval" if ends else ""
+    parts = [*filter(None, [said, halves_said(attrs)])]
+    return f"{'; '.join(parts)}." if parts else ""
 
 
 def halves_said(attrs: Attrs) -> str:

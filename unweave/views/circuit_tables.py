@@ -19,6 +19,7 @@ from unweave.views.evaluation_findings import (
     fails,
     floor_said,
     minimality_counts,
+    parts_of,
     scale_of,
 )
 from unweave.views.scope import subjects
@@ -125,12 +126,14 @@ def _faithful(table: xr.Dataset) -> list[Fact]:
     own, score = table.sel(kept="circuit"), table["score"].mean("prompt")
     mean, whole, none = (float(score.sel(kept=name)) for name in ("circuit", "model", "nothing"))
     scale = scale_of(table, none, whole)
-    heads = f"{int(own['heads'])} of {table.attrs.get('model_heads', '?')} heads"
+    parts = parts_of(table)
+    heads = f"{int(own[parts])} of {table.attrs.get(f'model_{parts}', '?')} {parts}"
+    part = parts.removesuffix("s")
     low, high = (float(own[f"{scale}{end}"]) if scale in own.coords else np.nan for end in ("_low", "_high"))
     spread = [f"{percent(low)} to {percent(high)}"] if np.isfinite(low) else []
-    label = {"ratio": "faithfulness, F(C) / F(M)", "share": "faithfulness, of the way from no head to the model"}
+    label = {"ratio": "faithfulness, F(C) / F(M)", "share": f"faithfulness, of the way from no {part} to the model"}
     value = percent(float(own[scale])) if scale in own.coords else number(mean)
-    floor = floor_said(table) if scale == "ratio" else f"no head {number(none)}, the model {number(whole)}"
+    floor = floor_said(table) if scale == "ratio" else f"no {part} {number(none)}, the model {number(whole)}"
     note = "; ".join([*spread, heads, floor])
     facts = [Fact(label.get(scale, "F(C)"), value, note, True)]
     control = controls_said(table)
@@ -138,7 +141,7 @@ def _faithful(table: xr.Dataset) -> list[Fact]:
 
 
 def _curve(table: xr.Dataset) -> list[Fact]:
-    return [Fact("the best few heads", curve_finding(table), halves_said(table.attrs))]
+    return [Fact(f"the best few {parts_of(table)}", curve_finding(table), halves_said(table.attrs))]
 
 
 def _complete(table: xr.Dataset) -> list[Fact]:

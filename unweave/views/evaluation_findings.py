@@ -22,6 +22,16 @@ def good(table: xr.Dataset) -> int:
     return -1 if table.attrs.get("better") == "lower" else 1
 
 
+def parts_of(table: xr.Dataset) -> str:
+    """What the circuit is made of: heads or edges."""
+    return str(table.attrs.get("parts", "heads"))
+
+
+def members_of(table: xr.Dataset, label: str) -> list[str]:
+    """The heads of a set, by its label; of edges none are told."""
+    return table.attrs.get("members", {}).get(label, [])
+
+
 def scale_of(table: xr.Dataset, none: float, whole: float) -> str:
     """What scores are told as shares of: `ratio`, F / F(M), where more is better from 0 on, else `share`, the way from
     F(no head) to F(M).
@@ -33,7 +43,8 @@ def faithfulness_finding(table: xr.Dataset) -> str:
     """How much of the model's score the circuit has alone, above no head at all, and against the controls."""
     own, score = table.sel(kept="circuit"), table["score"].mean("prompt")
     mean, whole, none = (float(score.sel(kept=name)) for name in ("circuit", "model", "nothing"))
-    heads = f"Alone, the circuit's {int(own['heads'])} of {table.attrs.get('model_heads', '?')} heads"
+    parts = parts_of(table)
+    heads = f"Alone, the circuit's {int(own[parts])} of {table.attrs.get(f'model_{parts}', '?')} {parts}"
     if scale_of(table, none, whole) == "ratio":
         said = f"{heads} give {percent(float(own['ratio']))}{_span(own)} of the model's {_metric(table)} "
         said += f"(F(C) {number(mean)}, F(M) {number(whole)})"
@@ -43,19 +54,19 @@ def faithfulness_finding(table: xr.Dataset) -> str:
 
 
 def floor_said(table: xr.Dataset) -> str:
-    """What no head at all gives, and the circuit's share of what is above that."""
-    own, score = table.sel(kept="circuit"), table["score"].mean("prompt")
+    """What no head (or edge) at all gives, and the circuit's share of what is above that."""
+    own, score, part = table.sel(kept="circuit"), table["score"].mean("prompt"), parts_of(table).removesuffix("s")
     mean, whole, none = (float(score.sel(kept=name)) for name in ("circuit", "model", "nothing"))
     zero = table.sel(kept="nothing")
     gives = number(none)
     if scale_of(table, none, whole) == "ratio":
         gives = f"{percent(float(zero['ratio']))}{_span(zero)}"
     if good(table) * (mean - none) <= 0:
-        return f"no better than no head at all ({gives})"
+        return f"no better than no {part} at all ({gives})"
     if good(table) * (whole - none) <= 0 or "share" not in own.coords:
-        return f"no head gives {gives}"
+        return f"no {part} gives {gives}"
     share = f"{percent(float(own['share']))}{_span(own, 'share')}"
-    return f"no head gives {gives}; from there the circuit covers {share} of the way to the model"
+    return f"no {part} gives {gives}; from there the circuit covers {share} of the way to the model"
 
 
 def controls_said(table: xr.Dataset) -> str:
@@ -71,7 +82,9 @@ def controls_said(table: xr.Dataset) -> str:
     spread = write(float(np.median(shown)))
     if len(random) > 1:
         spread = f"{spread} in the median, {write(float(shown.min()))} to {write(float(shown.max()))}"
-    circuits = f"{len(random)} random circuits of as many heads" if len(random) > 1 else "a random circuit as large"
+    circuits = "a random circuit as large"
+    if len(random) > 1:
+        circuits = f"{len(random)} random circuits of as many {parts_of(table)}"
     return f"{circuits}: {spread}; the circuit is better than {worse} of {len(random)}"
 
 
@@ -84,10 +97,11 @@ def curve_finding(table: xr.Dataset) -> str:
     values, without, sizes = values.tolist(), without.tolist(), table["size"].values.tolist()
     last = len(sizes) - 1
     best = str(table["address"].values[min(1, last)])
+    first = "best" if parts_of(table) == "heads" else "largest"
     said = [f"{best} alone gives {write(values[min(1, last)])}{_span(table.isel(size=min(1, last)), scale)}"]
     for few in (3, 6):
         if few in sizes and sizes[-1] > few:
-            said.append(f"the best {few} {write(values[sizes.index(few)])}")
+            said.append(f"the {first} {few} {write(values[sizes.index(few)])}")
     if sizes[-1] > 1:
         said.append(f"all {sizes[-1]} {write(values[-1])}; without {best} the others give {write(without[1])}")
     return ", ".join(said) + _of(table, scale)
@@ -105,11 +119,14 @@ def completeness_finding(table: xr.Dataset) -> str:
     failed, many = fails(table), table.sizes["removed"]
     gap = table["gap"].values
     worst = table.isel(removed=int(np.argmax(np.where(failed, gap, -1.0) if failed.any() else gap)))
-    members = table.attrs["members"][worst["removed"].item()]
+    members = members_of(table, worst["removed"].item())
     scores = ", ".join(
         f"F({name} \\ K) {number(float(worst[key].mean()))}" for name, key in (("C", "circuit"), ("M", "model"))
     )
-    which = f"without {_heads(members)}" if members else "with nothing removed"
+    label = worst["removed"].item()
+    which = (
+        f"without {_heads(members)}" if members else f"without {label}" if label != "none" else "with nothing removed"
+    )
     where = f"{which}: {scores}, of F(M) {number(_whole(table))}"
     if failed.any():
         return (
@@ -153,7 +170,7 @@ def completeness_rows(table: xr.Dataset) -> list[tuple[str, ...]]:
     rows = []
     for place, label in enumerate(table["removed"].values):
         row, means = table.isel(removed=place), mean.isel(removed=place)
-        members = " ".join(table.attrs["members"][label]) or "–"
+        members = " ".join(members_of(table, label)) or "–"
         spread = interval(float(row["difference_low"]), float(row["difference_high"]))
         scores = [number(float(means[name])) for name in ("circuit", "model")]
         rows.append((str(label), members, *scores, number(float(row["difference"])), spread))
@@ -186,4 +203,5 @@ def _of(table: xr.Dataset, scale: str) -> str:
     """What shares are of."""
     if not scale:
         return f" ({_metric(table)})"
-    return f" of the model's {_metric(table)}" if scale == "ratio" else " of the way from no head to the model"
+    floor = parts_of(table).removesuffix("s")
+    return f" of the model's {_metric(table)}" if scale == "ratio" else f" of the way from no {floor} to the model"

@@ -20,7 +20,9 @@ from unweave.views.evaluation_findings import (
     completeness_rows,
     curve_finding,
     faithfulness_finding,
+    members_of,
     minimality_finding,
+    parts_of,
     scale_of,
 )
 from unweave.views.wording import counted, interval, label, percent, prompts_of
@@ -45,10 +47,12 @@ def faithfulness_table(table: xr.Dataset, title: str = "") -> Table:
     if random.sizes["kept"]:
         rows.append(_random_row(random))
     unit = str(table.attrs.get("metric_unit", ""))
-    header = ("what is kept", "heads", f"F ({unit})" if unit else "F")
-    header += tuple(name for what in _SCALES.values() for name in (what, "interval"))
+    parts = parts_of(table)
+    header = ("what is kept", parts, f"F ({unit})" if unit else "F")
+    header += tuple(name for what in scales_of(table).values() for name in (what, "interval"))
+    where = ", at the same roles" if parts == "heads" else ", grown at random from the logits backwards"
     said = (
-        f"{_how(table)} Nothing is clamped. Random circuits have as many heads, at the same roles; "
+        f"{_how(table)} Nothing is clamped. Random circuits have as many {parts}{where}; "
         "of them the range stands in place of an interval."
     )
     return Table(header, tuple(rows), title or faithfulness_finding(table), said, align="l" + "r" * (len(header) - 1))
@@ -57,8 +61,9 @@ def faithfulness_table(table: xr.Dataset, title: str = "") -> Table:
 def control_table(table: xr.Dataset) -> Table:
     """Every random circuit, with its heads."""
     random = [str(name) for name in table["kept"].values if str(name).startswith("random")]
-    rows = [(*_kept_row(table.sel(kept=name), name), " ".join(table.attrs["members"][name])) for name in random]
-    header = ("circuit", "heads", "F", *(name for what in _SCALES.values() for name in (what, "interval")), "which")
+    rows = [(*_kept_row(table.sel(kept=name), name), " ".join(members_of(table, name))) for name in random]
+    scales = (name for what in scales_of(table).values() for name in (what, "interval"))
+    header = ("circuit", parts_of(table), "F", *scales, "which")
     return Table(header, tuple(rows), align="l" + "r" * (len(header) - 2) + "l")
 
 
@@ -68,7 +73,8 @@ def _kept_row(row: xr.Dataset, name: str) -> tuple[str, ...]:
         known = what in row.coords and name != "model"
         cells += [number(float(row[what])) if known else "–"]
         cells += [interval(float(row[f"{what}_low"]), float(row[f"{what}_high"])) if known else "–"]
-    return (_KEPT.get(name, name), str(int(row["heads"])), number(float(row["score"].mean())), *cells)
+    kept = {**_KEPT, "nothing": f"no {part_of(row)}"}.get(name, name)
+    return (kept, str(int(row[parts_of(row)])), number(float(row["score"].mean())), *cells)
 
 
 def _random_row(random: xr.Dataset) -> tuple[str, ...]:
@@ -79,24 +85,27 @@ def _random_row(random: xr.Dataset) -> tuple[str, ...]:
         cells += [number(float(np.median(values))), interval(float(values.min()), float(values.max()))]
     mean = number(float(random["score"].mean("prompt").median()))
     name = f"{counted(random.sizes['kept'], 'random circuit')}, median"
-    return (name, str(int(random["heads"].max())), mean, *cells)
+    return (name, str(int(random[parts_of(random)].max())), mean, *cells)
 
 
 def curve_lines(table: xr.Dataset, title: str = "") -> go.Figure:
     """F of the best heads alone, and of the circuit without them, as one head after the other joins."""
     score = table["score"].mean("prompt").values
     scale = scale_of(table, float(score[0]), float(table["difference"][0]) + float(score[0]))
-    names = [f"{size}: +{name}" if name else "no head" for size, name in zip(
+    parts = parts_of(table)
+    names = [f"{size}: +{name}" if name else f"no {part_of(table)}" for size, name in zip(
         table["size"].values, table["address"].values, strict=True
     )]  # fmt: skip
-    quantity = {"ratio": "F / F(M)", "share": "share of the way from no head to the model"}.get(scale, "F")
+    share = f"share of the way from no {part_of(table)} to the model"
+    quantity = {"ratio": "F / F(M)", "share": share}.get(scale, "F")
     about = {"quantity": quantity, "unit": "", "n_prompts": table.attrs.get("measured_on", table.sizes["prompt"])}
     both = {
-        "these heads alone": _as_summary(table, "score", scale, names, about),
+        f"these {parts} alone": _as_summary(table, "score", scale, names, about),
         "the circuit without them": _as_summary(table, "rest", f"rest_{scale}" if scale else "", names, about),
     }
     figure = lines(both, x="heads", title=title or curve_finding(table))
-    figure.update_xaxes(title_text="heads, the best first; each joins those before it")
+    first = "the best first" if parts == "heads" else "the largest effects first"
+    figure.update_xaxes(title_text=f"{parts}, {first}; each joins those before it")
     return figure
 
 
@@ -122,6 +131,7 @@ def completeness_scatter(table: xr.Dataset, title: str = "") -> go.Figure:
     figure.add_scatter(x=ends, y=ends, mode="lines", line=line, hoverinfo="skip", showlegend=False)
     names = []
     for kind, (name, symbol, colour) in _KINDS.items():
+        name = name.replace("heads", parts_of(table))
         chosen = np.flatnonzero(table["kind"].values == kind)
         if len(chosen):
             names.append(name)
@@ -140,8 +150,8 @@ def completeness_scatter(table: xr.Dataset, title: str = "") -> go.Figure:
 
 
 def completeness_table(table: xr.Dataset) -> Table:
-    """Every K with its heads, both scores, and their difference."""
-    header = ("K", "heads", "F(C \\ K)", "F(M \\ K)", "difference", "interval")
+    """Every K with its heads or edges, both scores, and their difference."""
+    header = ("K", parts_of(table), "F(C \\ K)", "F(M \\ K)", "difference", "interval")
     return Table(header, tuple(completeness_rows(table)), align="llrrrr")
 
 
@@ -188,16 +198,27 @@ def evaluation_blocks(table: xr.Dataset, title: str = "", colours: Mapping[str, 
     return [Figure(minimality_bars(table, title, colours))]
 
 
-_SCALES = {"difference": "F(M) − F", "ratio": "F / F(M)", "share": "above no head"}
-_KEPT = {"model": "the model", "circuit": "the circuit", "nothing": "no head"}
+_SCALES = ("difference", "ratio", "share")
+_KEPT = {"model": "the model", "circuit": "the circuit"}
+
+
+def part_of(table: xr.Dataset) -> str:
+    """What the circuit is made of, one of it: head or edge."""
+    return parts_of(table).removesuffix("s")
+
+
+def scales_of(table: xr.Dataset) -> dict[str, str]:
+    """The scales of scores, as a table's columns."""
+    return dict(zip(_SCALES, ("F(M) − F", "F / F(M)", f"above no {part_of(table)}"), strict=True))
 
 
 def _how(table: xr.Dataset) -> str:
-    """What stands in for the heads that are ablated, and what intervals are."""
+    """What replaces the heads or edges that are ablated, and what intervals are."""
     means = {"template": "their mean by template", "mean": "their mean", "zero": "zero", "resample": "another prompt's"}
+    means["donor"] = "the corrupted prompts' values"
     how, source = (str(table.attrs.get(name, "")) for name in ("how", "source"))
     of = f" over the {source} prompts" if source in ("clean", "corrupted") and how in ("template", "mean") else ""
-    text = f"Heads that are not kept: {means.get(how, how)}{of}. " if how else ""
+    text = f"{parts_of(table).capitalize()} that are not kept: {means.get(how, how)}{of}. " if how else ""
     return text + _prompts(table)
 
 
@@ -225,7 +246,8 @@ def _points(
     spread = [
         interval(*ends) for ends in zip(table["difference_low"].values, table["difference_high"].values, strict=True)
     ]
-    members = [_folded(table.attrs["members"][text]) for text in texts]
+    sizes = [f"{size} {parts_of(table)}" for size in table["size"].values]
+    members = [_folded(members_of(table, text)) or size for text, size in zip(texts, sizes, strict=True)]
     differences = [number(float(value)) for value in table["difference"].values]
     rows = list(zip(map(label, texts), members, differences, spread, strict=True))
     figure.add_scatter(
@@ -247,7 +269,7 @@ def _points(
 
 def _folded(names: Sequence[str], in_a_line: int = 10) -> str:
     lines = [" ".join(names[at : at + in_a_line]) for at in range(0, len(names), in_a_line)]
-    return "<br>".join(map(label, lines)) or "no head"
+    return "<br>".join(map(label, lines))
 
 
 def _bars(figure: go.Figure, rows: xr.Dataset, group: str, colour: str) -> None:

@@ -39,6 +39,10 @@ def run(
         int, typer.Option(min=1, help="How many of the largest edges are run, with --how verified.")
     ] = 1000,
     control: Annotated[int, typer.Option(min=0, help="How many others, drawn at random, are run as a control.")] = 500,
+    circuit: Annotated[
+        Path | None, typer.Option(help="Keep the largest edges as a circuit in this file (.json), without dead ends.")
+    ] = None,
+    first: Annotated[int, typer.Option(min=1, help="How many edges --circuit takes, the largest first.")] = 200,
     memory: Memory = None,
     out: Out = None,
     top: Rows = 10,
@@ -47,9 +51,11 @@ def run(
 
     Example: unweave edges --how exact --receivers 'q 23.3' --prompts 16
     """
+    from unweave.circuits.circuit import Circuit
     from unweave.methods.edges import edges
 
     output.check_file(out)
+    output.check_file(circuit, (".json",))
     budget = reading.memory(memory)
     sends = None if senders is None else reading.names(senders, "--senders")
     receives = None if receivers is None else reading.names(receivers, "--receivers")
@@ -69,3 +75,7 @@ def run(
     except Interrupted as stop:
         raise output.kept(stop, out or Path("edges.nc")) from None
     output.give(result, out, top)
+    if circuit is not None:
+        made = Circuit.from_edges(result, first)
+        made.save(circuit)
+        output.say(f"{made.notes}: {len(made.edges)} edges, kept in {circuit}")
