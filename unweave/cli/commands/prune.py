@@ -29,8 +29,8 @@ def run(
     start: Annotated[
         Path | None,
         typer.Option(
-            help="What to prune: a circuit of edges (.json), or what `unweave edges --out` kept (.nc), of which --first "
-            "edges are taken. Left out: the whole model, which takes a trial for every edge."
+            help="What to prune: a circuit of edges (.json), or what `unweave edges --out` kept (.nc), of which the "
+            "--first edges are taken. Left out: the whole model, which takes a trial for every edge."
         ),
     ] = None,
     first: Annotated[int, typer.Option(min=1, help="How many edges of --start, the largest first.")] = 1000,
