@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -290,3 +291,27 @@ def test_graphs_that_are_refused(tmp_path: Path, edges: dict, says: str) -> None
     path.write_text(json.dumps({"cfg": {"n_layers": 3, "n_heads": 4}, "nodes": {}, "edges": edges}))
     with pytest.raises(uw.InputError, match=says):
         uw.evaluate(uw.Circuit.load(path), pair_of("gpt2"), progress=False)
+
+
+@pytest.mark.parametrize("direction", ["noise", "denoise"])
+@pytest.mark.parametrize("kind", [*FAMILIES, "layer"])
+def test_all_edges_of_a_sender_are_its_patch_and_all_into_a_receiver_that_of_its_input(
+    kind: str, direction: str
+) -> None:
+    pair = pair_of(kind)
+    graph = EdgeGraph(pair.model.config)
+    recipient, donor = (pair.prompts, pair.corrupted) if direction == "noise" else (pair.corrupted, pair.prompts)
+    answered = replace(recipient, answers=pair.prompts.answers, wrong=pair.prompts.wrong, roles=pair.prompts.roles)
+    turned = Contrast(pair.model, answered, donor, pair.metric)
+    senders = [node for node in graph.senders if node.site != "embed"]
+    receivers = [node for node in graph.receivers if node.site in ("q", "k", "v")]
+    masks = []
+    for axis, nodes, numbers in ((0, senders, graph.sender_number), (1, receivers, graph.receiver_number)):
+        for node in nodes:
+            mask = graph.joined.clone()
+            mask.select(axis, numbers[node])[:] = False
+            masks.append(mask)
+    scores = masked_scores(edge_ablation(turned, graph), masks)
+    patched = uw.patch_at(pair, [*senders, *receivers], direction=direction, progress=False)
+    assert float(abs(patched).max()) > 0.1
+    np.testing.assert_allclose(pair.effect(scores, direction).T, patched, rtol=1e-9, atol=1e-9)
