@@ -1,4 +1,4 @@
-"""`unweave knockout`: what goes, what stands in, and which heads step in."""
+"""`unweave knockout`: what goes, what replaces it, and which heads step in."""
 
 from pathlib import Path
 
@@ -7,7 +7,6 @@ import pytest
 import unweave as uw
 from tests.cli.command import Command, loaded, one_line
 from unweave.errors import Interrupted
-from unweave.methods import knockout as knockouts
 
 
 def ask(run: Command, folder: Path, *arguments: object) -> int:
@@ -69,7 +68,7 @@ def test_ctrl_c_keeps_what_was_finished(
     def stopped(*_: object, **__: object) -> None:
         raise Interrupted("", partial)
 
-    monkeypatch.setattr(knockouts, "knockout", stopped)
+    monkeypatch.setattr(uw, "knockout", stopped)
     assert ask(run, folder) == 130
     assert run.err == "unweave: stopped: 33% of the patches were finished and are kept in without.partial.nc\n"
     assert loaded("without.partial.nc").identical(partial)
@@ -99,10 +98,10 @@ MISTAKES = [
     (["--how", "median"], "'median' is not one of 'zero', 'mean'"),
     (["--lone", "allow"], "'allow' is not one of 'refuse', 'keep'"),
     (["--measure", "loss"], "'loss' is not one of 'effect', 'drop', 'change'"),
-    (["--backups"], "--backups: it takes heads alone"),
-    (["--backups", "--heads", "z"], "--backups: it takes heads alone"),
-    (["--backups", "--heads", "1.1", "--mlps", "0"], "--backups: it takes heads alone"),
-    (["--backups", "--heads", "1.1 + q 1.2"], "--backups: it takes heads alone"),
+    (["--backups"], "--backups: it takes only heads"),
+    (["--backups", "--heads", "z"], "--backups: it takes only heads"),
+    (["--backups", "--heads", "1.1", "--mlps", "0"], "--backups: it takes only heads"),
+    (["--backups", "--heads", "1.1 + q 1.2"], "--backups: it takes only heads"),
     (["--backups", "--heads", "1.1, 1.2"], "write --heads '1.1 + 1.2' for all together"),
     (["--source", "clean"], "'zero' takes no values from prompts"),
     (["--heads", "q 2.kv1", "--model", "FOLDER"], "names a key/value head"),

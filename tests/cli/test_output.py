@@ -7,7 +7,6 @@ import pytest
 
 import unweave as uw
 from tests.cli.command import Command, loaded
-from unweave import views
 
 ROW = ["cell", "effect", "95 % interval", "adjusted p", "cumulative share"]
 
@@ -82,7 +81,7 @@ def test_ctrl_c_while_the_page_is_written_keeps_the_numbers(
     def stopped(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(views, "report", stopped)
+    monkeypatch.setattr(uw, "report", stopped)
     assert ask(run, folder, "patch z", "--out", "heads.html") == 130
     assert run.err == "unweave: stopped: 100% of the patches were finished and are kept in heads.partial.nc\n"
     assert loaded("heads.partial.nc").sizes == {"prompt": 3, "layer": 3, "head": 4}

@@ -7,7 +7,6 @@ import pytest
 import unweave as uw
 from tests.cli.command import Command, loaded, one_line
 from unweave.errors import Interrupted
-from unweave.methods import path_patching
 
 
 def ask(run: Command, folder: Path, *arguments: object) -> int:
@@ -69,7 +68,7 @@ def test_ctrl_c_keeps_what_was_finished(
     def stopped(*_: object, **__: object) -> None:
         raise Interrupted("", partial)
 
-    monkeypatch.setattr(path_patching, "path_patch", stopped)
+    monkeypatch.setattr(uw, "path_patch", stopped)
     assert ask(run, folder) == 130
     assert run.err == "unweave: stopped: 33% of the patches were finished and are kept in path.partial.nc\n"
     assert loaded("path.partial.nc").identical(partial)

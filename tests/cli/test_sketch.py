@@ -94,7 +94,7 @@ def test_ctrl_c_while_it_is_drawn(run: Command, folder: Path, monkeypatch: pytes
     def stopped(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("unweave.cli.commands.sketch.names_of", stopped)
+    monkeypatch.setattr("unweave.cli.circuit_output.names_of", stopped)
     assert ask(run, folder, "--names") == 130
     assert run.err == "unweave: stopped: the circuit is kept in circuit/circuit.json; it was not drawn\n"
     assert uw.Circuit.load("circuit/circuit.json").heads
