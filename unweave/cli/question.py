@@ -93,21 +93,24 @@ def method_command(rows: Any = 10) -> Callable[[Callable[..., Callable[..., Any]
     def made(read: Callable[..., Callable[..., Any]]) -> Command:
         def run(question: Question, memory: Memory = None, out: Out = None, top: Rows = rows, **own: Any) -> None:
             check_file(out)
-            method = read(**own)
-            pair = question.contrast()
-            from unweave.cli import output
-
-            try:
-                result = method(pair, memory=memory)
-            except Interrupted as stop:
-                raise output.kept(stop, out or Path(f"{read.__name__}.nc")) from None
-            output.give(result, out, top)
+            call = functools.partial(read(**own), question.contrast(), memory=memory)
+            _give(call, out, top, f"{read.__name__}.nc")
 
         shared = [option for option in _options(run) if option.name != "own"]
         run.__name__, run.__doc__ = read.__name__, read.__doc__
         return asking(_with_options(run, [*_options(read), *shared]))
 
     return made
+
+
+def _give(call: Callable[[], Any], out: Path | None, top: int | None, name: str) -> None:
+    from unweave.cli import output  # here, so that help needs no torch
+
+    try:
+        result = call()
+    except Interrupted as stop:
+        raise output.kept(stop, out or Path(name)) from None
+    output.give(result, out, top)
 
 
 def _options(function: Callable[..., object]) -> list[inspect.Parameter]:

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import torch
 from torch import nn
 
@@ -210,14 +211,14 @@ def _read(source: str | os.PathLike[str] | nn.Module, revision: str | None, toke
 
 def _read_hub(name: str, revision: str | None, tokenizer: Any) -> Checkpoint:
     """A hub repository's files, fetched into the cache of huggingface_hub, where transformers finds them too."""
-    from huggingface_hub import snapshot_download
-
     where: dict[str, Any] = {"repo_id": name, "revision": revision, "ignore_patterns": ["*/*"]}
     try:
         with status(f"fetching {name} from the hub"), quiet():
-            folder = Path(snapshot_download(allow_patterns=[ADAPTER, *_HUB_FILES, *_HUB_WEIGHTS[0]], **where))
+            folder = Path(
+                huggingface_hub.snapshot_download(allow_patterns=[ADAPTER, *_HUB_FILES, *_HUB_WEIGHTS[0]], **where)
+            )
             if not list(folder.glob("*.safetensors")):
-                folder = Path(snapshot_download(allow_patterns=_HUB_FILES + _HUB_WEIGHTS[1], **where))
+                folder = Path(huggingface_hub.snapshot_download(allow_patterns=_HUB_FILES + _HUB_WEIGHTS[1], **where))
     except Exception as error:  # network, permission and not-found errors of several libraries
         reason = " ".join(str(error).split())[:160]
         raise ModelError(

@@ -10,8 +10,8 @@ from unweave.tasks.eight_prompts import FIXED_CORRUPTIONS, ioi_fixed
 from unweave.tasks.factual import factual
 from unweave.tasks.indirect_object import ioi
 from unweave.tasks.pair_files import SUFFIXES, read_pairs
-from unweave.tasks.palindromes import OTHER_CLASS, palindromes_for
-from unweave.tasks.repeated import FRESH, repeated_for
+from unweave.tasks.palindromes import palindromes_for
+from unweave.tasks.repeated import repeated_for
 from unweave.tasks.syllogism import CORRUPTIONS, syllogism
 from unweave.tasks.task import Task
 from unweave.tasks.texts import TextModel
@@ -58,13 +58,13 @@ TASKS: dict[str, TaskInfo] = {
         description="Is a sequence of values a palindrome? For a classifier that was trained for it.",
         build=palindromes_for,
         options=("n_prompts", "seed"),
-        corruptions=(OTHER_CLASS,),
+        corruptions=("other_class",),
     ),
     "repeated-tokens": TaskInfo(
         description="Random tokens, and the same again.",
         build=repeated_for,
         options=("n_prompts", "seed", "bos"),
-        corruptions=(FRESH,),
+        corruptions=("fresh",),
     ),
 }
 

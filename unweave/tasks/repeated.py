@@ -6,8 +6,7 @@ follows the last token, if it goes on.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import final
+from dataclasses import replace
 
 import torch
 from jaxtyping import Int
@@ -18,8 +17,6 @@ from unweave.models.prompts import Prompts
 from unweave.models.tokens import bos_id, encode, str_tokens
 from unweave.tasks.task import Task
 from unweave.tasks.texts import TextModel
-
-FRESH = "fresh"
 
 
 def repeated_tokens(
@@ -62,12 +59,11 @@ def repeated_tokens(
         )
         for first in (half, others)
     )
-    source = {"task": "repeated-tokens", "seed": seed}
     return Task(
         name="repeated-tokens",
-        prompts=replace(_worded(model, clean), source=source),
-        corruptions=(FRESH,),
-        make=Fresh(replace(_worded(model, twin), source={**source, "corruption": FRESH})),
+        prompts=replace(_worded(model, clean), source={"task": "repeated-tokens", "seed": seed}),
+        corruptions=("fresh",),
+        make=lambda _: _worded(model, twin),
         description=f"{length} random tokens, and the same again.",
         question="Random tokens come a second time. Which parts of the model find what followed the first time?",
         title="Repeated random tokens",
@@ -120,19 +116,6 @@ def drawable(model: TextModel | int) -> Int[Tensor, " token"]:
     if len(allowed) < 2:
         raise InputError(f"model: expected a vocabulary of at least 2 tokens that are not special, got {len(allowed)}")
     return torch.tensor(allowed)
-
-
-@final
-@dataclass(frozen=True)
-class Fresh:
-    """The corruption of repeated tokens: another first half."""
-
-    corrupted: Prompts
-
-    def __call__(self, how: str) -> Prompts:
-        if how != FRESH:
-            raise InputError(f"corruption: repeated-tokens knows {FRESH!r} alone, got {how!r}; leave it out")
-        return self.corrupted
 
 
 def _drawer(allowed: Int[Tensor, " token"], n: int, seed: int) -> Callable[[int], Tensor]:

@@ -10,20 +10,18 @@ from unweave.cli.terminal import stoppable
 def models() -> None:
     """The models known by name, and what else can be loaded."""
     from unweave.cli import output
-    from unweave.models.default import KNOWN, home
-    from unweave.models.families import FAMILIES
-    from unweave.models.shipped import SHIPPED
+    from unweave.models import default, families, shipped
 
-    place = {model.name: f"fetched on first use, {model.n_bytes / 1e6:.0f} MB" for model in KNOWN.values()}
-    place |= {model.name: "here" for model in KNOWN.values() if model.converted.is_dir()}
+    place = {model.name: f"fetched on first use, {model.n_bytes / 1e6:.0f} MB" for model in default.KNOWN.values()}
+    place |= {model.name: "here" for model in default.KNOWN.values() if model.converted.is_dir()}
     rows = [
         (model.name, model.description, model.licence, place.get(model.name, "comes with unweave"))
-        for model in (*KNOWN.values(), *SHIPPED.values())
+        for model in (*default.KNOWN.values(), *shipped.SHIPPED.values())
     ]
     output.print_rows(("name", "what it is", "licence", "files"), rows)
-    typer.echo(f"What is fetched is kept in {home()}; UNWEAVE_HOME names another folder.")
-    families = ", ".join(FAMILIES)
-    typer.echo(f"Also: a folder in Hugging Face layout, a .gguf file, or a hub id, of the families {families}.")
+    typer.echo(f"What is fetched is kept in {default.home()}; UNWEAVE_HOME names another folder.")
+    names = ", ".join(families.FAMILIES)
+    typer.echo(f"Also: a folder in Hugging Face layout, a .gguf file, or a hub id, of the families {names}.")
 
 
 @stoppable
