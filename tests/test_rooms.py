@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "unweave"
-GROUND = {"errors", "files", "nodes", "progress", "registry", "version"}
+GROUND = {"errors", "nodes", "progress", "registry", "version", "whole_files"}
 BELOW: dict[str, set[str]] = {"results": GROUND, "models": GROUND}
 BELOW["metrics"] = {"models", *GROUND}
 BELOW["tasks"] = {"models", "results", *GROUND}

@@ -9,7 +9,7 @@ import unweave as uw
 from tests.readers import word_tokenizer
 from tests.tiny import tiny_model
 from unweave.errors import InputError
-from unweave.tasks.behaviour import Rule, choose, margins
+from unweave.tasks.margins import Rule, choose, margins
 
 TEXTS = ["a b c are", "d e are", "a b c are", "a b is"]
 OTHERS = ["a b d are", "d a are", "a c c are", "a d is"]

@@ -29,8 +29,8 @@ from safetensors.torch import save_file
 
 from unweave.errors import ModelError
 from unweave.models.checkpoint import Checkpoint
-from unweave.models.folder import read_json, read_tensor_file
 from unweave.models.gguf_file import read_gguf, sha256_of
+from unweave.models.hf_folder import read_json, read_tensor_file
 from unweave.models.quiet import quiet, status
 
 # Part of the folder's name: a change of what is stored makes a new folder.

@@ -15,7 +15,7 @@ from gguf import GGUFReader, LlamaFileType
 from unweave.errors import ModelError
 from unweave.models.checkpoint import Checkpoint
 from unweave.models.families.guard import MERGE
-from unweave.models.folder import one_line, read_tokenizer, refuse_adapter
+from unweave.models.hf_folder import one_line, read_tokenizer, refuse_adapter
 from unweave.models.quiet import quiet
 
 # Options of an architecture that transformers reads, or checks the shapes of tensors by.

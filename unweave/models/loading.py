@@ -1,6 +1,6 @@
 """`load_model`: from a name, a folder, a file, a hub id or a loaded HF model to a `Model`.
 
-1. read: HF config, state dict and tokenizer from the source (`folder`, `gguf_file`, `default`, `loaded_module`);
+1. read: HF config, state dict and tokenizer from the source (`hf_folder`, `gguf_file`, `default`, `loaded_module`);
 2. convert: to our config and weights, by family (`families`);
 3. move to the device and dtype asked for, and process the weights.
 
@@ -24,8 +24,8 @@ from unweave.errors import InputError, ModelError, UnweaveError, did_you_mean
 from unweave.models.checkpoint import Checkpoint
 from unweave.models.default import KNOWN, read_known
 from unweave.models.families import convert
-from unweave.models.folder import ADAPTER, HFConfig, check_state_dict, hf_options, read_folder, read_tensor_file
 from unweave.models.gguf_file import read_gguf
+from unweave.models.hf_folder import ADAPTER, HFConfig, check_state_dict, hf_options, read_folder, read_tensor_file
 from unweave.models.loaded_module import read_module
 from unweave.models.model import Model
 from unweave.models.native import WEIGHTS, is_native, read_native, read_state_dict, revision_of

@@ -12,9 +12,9 @@ from pathlib import Path
 import xarray as xr
 
 from unweave.errors import InputError
-from unweave.files import placed
 from unweave.results.encoding import decoded, encoded
 from unweave.results.origin import DIGEST
+from unweave.whole_files import placed
 
 FORMAT = 2
 # Attributes that format 1 (version 0.1) held as one text, and what separated their items.

@@ -16,7 +16,7 @@ import rich.table
 from unweave.models.model import Model
 from unweave.models.prompts import Prompts
 from unweave.results.text_table import TextTable
-from unweave.tasks.behaviour import margins
+from unweave.tasks.margins import margins
 from unweave.tasks.task import Task
 
 _SHOWN = 5

@@ -5,7 +5,7 @@
 2. Category, noun and pair of opposites are drawn out of all their products, none of them twice.
 3. Each prompt is followed by its opposite, in which the descriptors have changed places. The wrong answer of a prompt
    is the right answer of its opposite: the two descriptors always belong together.
-4. By default those pairs are kept which the model gets right both ways (`unweave.tasks.behaviour`).
+4. By default those pairs are kept which the model gets right both ways (`unweave.tasks.margins`).
 """
 
 import random
@@ -20,7 +20,7 @@ from unweave.errors import InputError
 from unweave.models.model import Model
 from unweave.models.prompts import Prompts, clusters_of
 from unweave.models.tokens import Tokenizer
-from unweave.tasks.behaviour import Rule, choose
+from unweave.tasks.margins import Rule, choose
 from unweave.tasks.syllogism_words import SyllogismWords, fitting, ids_of, own_words
 from unweave.tasks.task import Task
 from unweave.tasks.texts import Row, TextModel, find_word, pieces_of, tokenize, tokenizer_of
