@@ -1,7 +1,7 @@
 """Random tokens and the same again: what a head that looks for repetitions, and nothing else, can go on with.
 
-Olsson et al. 2022 (arXiv 2209.11895), section on induction heads. A beginning-of-sequence token stands in front of the
-first half if prompts of texts have one. The second half begins with the token that the first began with; so does what
+Olsson et al. 2022 (arXiv 2209.11895), section on induction heads. A beginning-of-sequence token comes before the first
+half if prompts of texts have one. The second half begins with the token that the first began with; so does what
 follows the last token, if it goes on.
 """
 
@@ -85,7 +85,7 @@ def draw_repeated(
 
 
 def beginning(model: TextModel | int, bos: bool | None) -> Int[Tensor, " pos"]:
-    """What stands in front of a text: the beginning-of-sequence token, or nothing. Raises InputError without one."""
+    """What a text begins with: the beginning-of-sequence token, or nothing. Raises InputError without one."""
     tokenizer = None if isinstance(model, int) else model.tokenizer
     if tokenizer is None:
         if bos:
@@ -99,7 +99,7 @@ def check_length(argument: str, model: TextModel | int, length: int, n_front: in
     """Raises InputError where the model does not read so many tokens twice."""
     n_tokens = 2 * length + n_front
     if not isinstance(model, int) and n_tokens > model.config.n_ctx:
-        front = " behind a beginning-of-sequence token" if n_front else ""
+        front = " after a beginning-of-sequence token" if n_front else ""
         raise InputError(
             f"{argument}: {length} tokens twice{front} are {n_tokens}, and {model.config.name} reads "
             f"{model.config.n_ctx}; give at most {(model.config.n_ctx - n_front) // 2}"

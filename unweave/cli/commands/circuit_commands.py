@@ -50,7 +50,7 @@ def sketch(
     out: Annotated[Path, typer.Option(help="Folder for circuit.json and circuit.html.")] = Path("circuit"),
     top: Rows = 10,
 ) -> None:
-    """A circuit, found by path patching backwards from the logits; 16 prompts or more tell small effects from 0.
+    """A circuit, found by path patching backwards from the logits; small effects need 16 prompts or more.
 
     Example: unweave sketch --prompts 16 --corruption ABC --out found
     """
