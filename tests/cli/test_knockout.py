@@ -6,7 +6,6 @@ import pytest
 
 import unweave as uw
 from tests.cli.command import Command, loaded, one_line
-from unweave.errors import Interrupted
 
 
 def ask(run: Command, folder: Path, *arguments: object) -> int:
@@ -57,21 +56,6 @@ def test_heads_that_step_in(run: Command, folder: Path, pair: uw.Contrast) -> No
     assert "# z 0.1 + z 0.2 together, replaced by: mean of the corrupted prompts, at end" in run.out
     assert "# The logit difference without them is " in run.out
     assert [row[0] for row in run.table()][1:] == [row.label for row in uw.top(expected)]
-
-
-def test_ctrl_c_keeps_what_was_finished(
-    run: Command, folder: Path, pair: uw.Contrast, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    partial = uw.knockout(pair)
-    partial[:, 1:] = float("nan")
-
-    def stopped(*_: object, **__: object) -> None:
-        raise Interrupted("", partial)
-
-    monkeypatch.setattr(uw, "knockout", stopped)
-    assert ask(run, folder) == 130
-    assert run.err == "unweave: stopped: 33% of the patches were finished and are kept in without.partial.nc\n"
-    assert loaded("without.partial.nc").identical(partial)
 
 
 def test_an_input_stands_before_its_head_or_behind_it(run: Command, folder: Path, pair: uw.Contrast) -> None:

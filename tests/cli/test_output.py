@@ -75,6 +75,26 @@ def test_an_evaluation_that_cannot_be_written_is_printed(run: Command, folder: P
     assert run.err.startswith("unweave: error: --out: cannot write tested/evaluation.nc")
 
 
+@pytest.mark.parametrize(
+    ("command", "method"), [("knockout", "knockout"), ("path", "path_patch"), ("patch z", "patch")]
+)
+def test_ctrl_c_keeps_what_was_finished(
+    run: Command, folder: Path, pair: uw.Contrast, monkeypatch: pytest.MonkeyPatch, command: str, method: str
+) -> None:
+    partial = uw.knockout(pair)
+    partial[:, 1:] = float("nan")
+
+    def stopped(*_: object, **__: object) -> None:
+        raise uw.Interrupted("", partial)
+
+    monkeypatch.setattr(uw, method, stopped)
+    assert ask(run, folder, command, "--out", "full.nc") == 130
+    assert run.err.startswith("unweave: stopped: 33% ")
+    assert run.err.endswith(" full.partial.nc\n")
+    assert loaded("full.partial.nc").identical(partial)
+    assert not Path("full.nc").exists()
+
+
 def test_ctrl_c_while_the_page_is_written_keeps_the_numbers(
     run: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,6 @@ import pytest
 
 import unweave as uw
 from tests.cli.command import Command, loaded
-from unweave.errors import Interrupted
 
 
 def ask(run: Command, folder: Path, *arguments: object) -> int:
@@ -57,19 +56,3 @@ def test_what_is_held_and_measured(run: Command, folder: Path, pair: uw.Contrast
     assert not expected.equals(uw.path_patch(pair, [(1, 1, "v"), (2, 1, "q")]))
     scores = next(line for line in run.out.splitlines() if line.startswith("# mean logit difference"))
     assert scores.endswith("(logits)")  # the scores' own unit, whatever the table's
-
-
-def test_ctrl_c_keeps_what_was_finished(
-    run: Command, folder: Path, pair: uw.Contrast, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    partial = uw.path_patch(pair)
-    partial[:, 1:] = float("nan")
-
-    def stopped(*_: object, **__: object) -> None:
-        raise Interrupted("", partial)
-
-    monkeypatch.setattr(uw, "path_patch", stopped)
-    assert ask(run, folder) == 130
-    assert run.err == "unweave: stopped: 33% of the patches were finished and are kept in path.partial.nc\n"
-    assert loaded("path.partial.nc").identical(partial)
-    assert not Path("path.nc").exists()
