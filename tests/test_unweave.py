@@ -1,6 +1,5 @@
 """The package's front: every public name is there, imported when it is first used."""
 
-import ast
 import subprocess
 import sys
 from importlib.metadata import version
@@ -16,13 +15,6 @@ import unweave as uw
 def test_every_public_name_is_there(name: str) -> None:
     assert getattr(uw, name) is not None
     assert name in dir(uw)
-
-
-def test_editors_and_the_interpreter_are_told_the_same() -> None:
-    tree = ast.parse(Path(uw.__file__).read_text(encoding="utf-8"))
-    (block,) = (node for node in tree.body if isinstance(node, ast.If))
-    shown = {alias.name: node.module for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
-    assert shown == uw._HOMES | {name: home.rpartition(".")[0] for name, home in uw._ROOMS.items()}
 
 
 def test_one_page_lists_every_name() -> None:

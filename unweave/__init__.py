@@ -13,95 +13,14 @@ What only some users need has a module of its own: `uw.weights` (weight circuits
 `import unweave` and the command's help cost nothing.
 """
 
+import ast
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unweave.version import __version__ as __version__
 
-# Where each public name lives. The block under TYPE_CHECKING says the same to editors and type checkers.
-_HOMES = {
-    "load_model": "unweave.models.loading",
-    "save_model": "unweave.models.native",
-    "small_config": "unweave.models.small",
-    "Config": "unweave.models.config",
-    "Model": "unweave.models.model",
-    "Edit": "unweave.models.run",
-    "Node": "unweave.nodes",
-    "Prompts": "unweave.models.prompts",
-    "Task": "unweave.tasks",
-    "Contrast": "unweave.metrics.contrast",
-    "Accuracy": "unweave.metrics",
-    "CrossEntropy": "unweave.metrics",
-    "Custom": "unweave.metrics",
-    "KLToClean": "unweave.metrics",
-    "LogProb": "unweave.metrics",
-    "LogitDiff": "unweave.metrics",
-    "ProbDiff": "unweave.metrics",
-    "Rank": "unweave.metrics",
-    "Circuit": "unweave.circuits.circuit",
-    "Edge": "unweave.nodes",
-    "Group": "unweave.circuits.circuit",
-    "EvaluationOptions": "unweave.circuits.evaluate",
-    "evaluate": "unweave.circuits.evaluate",
-    "SketchOptions": "unweave.circuits.sketch",
-    "prune": "unweave.circuits.prune",
-    "sketch": "unweave.circuits.sketch",
-    "attention": "unweave.methods.attention",
-    "attribute": "unweave.methods.attribution",
-    "logit_lens": "unweave.methods.attribution",
-    "attribution_patch": "unweave.methods.attribution_patch",
-    "curve": "unweave.circuits.edge_curve",
-    "edges": "unweave.methods.edges",
-    "knockout": "unweave.methods.knockout",
-    "Replacement": "unweave.methods.replacement",
-    "test_prompt": "unweave.methods.one_prompt",
-    "patch": "unweave.methods.patching",
-    "over_models": "unweave.methods.over_models",
-    "path_patch": "unweave.methods.path_patching",
-    "patch_at": "unweave.methods.patching",
-    "load": "unweave.results",
-    "load_edges": "unweave.circuits.eap_ig",
-    "save": "unweave.results",
-    "agreement": "unweave.results.comparison",
-    "compare": "unweave.results.comparison",
-    "stability": "unweave.results.comparison",
-    "summary": "unweave.results",
-    "top": "unweave.results",
-    "display_seq": "unweave.views.prompt_list",
-    "report": "unweave.views",
-    "show": "unweave.views",
-    "InputError": "unweave.errors",
-    "Interrupted": "unweave.errors",
-    "ModelError": "unweave.errors",
-    "UnweaveError": "unweave.errors",
-}
-# Modules with names of their own: `uw.weights.qk_circuit`.
-_ROOMS = {
-    "classifier": "unweave.methods.classifier",
-    "heads": "unweave.methods.heads",
-    "metrics": "unweave.metrics",
-    "tasks": "unweave.tasks",
-    "training": "unweave.models.training",
-    "weights": "unweave.methods.weights",
-}
-
-__all__ = sorted([*_HOMES, *_ROOMS, "__version__"])  # pyright: ignore[reportUnsupportedDunderAll]
-
-
-def __getattr__(name: str) -> object:
-    if name in _ROOMS:
-        return import_module(_ROOMS[name])
-    if name not in _HOMES:
-        raise AttributeError(f"module 'unweave' has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return list(__all__)
-
-
+# The one list of public names: editors and type checkers read it, and so does `__getattr__`.
 if TYPE_CHECKING:
     from unweave import metrics as metrics
     from unweave import tasks as tasks
@@ -163,3 +82,29 @@ if TYPE_CHECKING:
     from unweave.views import report as report
     from unweave.views import show as show
     from unweave.views.prompt_list import display_seq as display_seq
+
+
+def _homes() -> dict[str, str]:
+    """The module that each public name is imported from."""
+    tree = ast.parse(Path(__file__).read_text(encoding="utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    found = [node for node in block.body if isinstance(node, ast.ImportFrom)]
+    return {alias.name: node.module or "" for node in found for alias in node.names}
+
+
+_HOMES = _homes()
+__all__ = sorted([*_HOMES, "__version__"])  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'unweave' has no attribute {name!r}")
+    home = _HOMES[name]
+    value = None if home == __name__ else getattr(import_module(home), name, None)
+    # Modules have public names too: `uw.weights`.
+    globals()[name] = value = value or import_module(f"{home}.{name}")
+    return value
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -6,13 +6,14 @@ A result carries the name of its method (`attrs["method"]`); views, studies and 
     …
     return to_xarray(pair, values, axes, LENS.attrs(norm=norm))
 
-A new method is its file, its picture if the dimensions do not say which one, and its line in `MODULES`. Pictures are
-named by text (`"package.module:function"`), so that a method's module imports no view.
+A new method is its file, and its picture if the dimensions do not say which one. Pictures are named by text
+(`"package.module:function"`), so that a method's module imports no view.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from pkgutil import iter_modules
 from typing import Any
 
 from unweave.errors import InputError, did_you_mean
@@ -37,38 +38,8 @@ SECTIONS = (
     *(WITHOUT, SIGNALS, ENOUGH, BLIND, CONTROLS, OTHERS, LEFT_OUT),
 )
 
-# Modules that register methods; they are imported when a name is looked up that none of the imported ones has.
-MODULES = (
-    "unweave.methods.attention",
-    "unweave.methods.attribution",
-    "unweave.methods.attribution_patch",
-    "unweave.methods.attribution_through",
-    "unweave.methods.backup",
-    "unweave.methods.blind_spots",
-    "unweave.methods.class_attribution",
-    "unweave.methods.edges",
-    "unweave.methods.copying",
-    "unweave.methods.head_types",
-    "unweave.methods.head_scores",
-    "unweave.methods.knockout",
-    "unweave.methods.norm_scales",
-    "unweave.methods.patching",
-    "unweave.methods.path_patching",
-    "unweave.methods.position_token",
-    "unweave.methods.rebuilt_attention",
-    "unweave.methods.role_attention",
-    "unweave.methods.weights.composition",
-    "unweave.methods.weights.composition_circuits",
-    "unweave.methods.weights.copying_eigenvalues",
-    "unweave.methods.weights.full_circuits",
-    "unweave.circuits.completeness",
-    "unweave.circuits.edge_curve",
-    "unweave.circuits.faithfulness",
-    "unweave.circuits.minimality",
-    "unweave.studies.palindrome.ablations",
-    "unweave.studies.palindrome.behaviour",
-    "unweave.studies.palindrome.confusions",
-)
+# Packages whose modules register methods; all are imported when a name is looked up that none of the imported ones has.
+ROOMS = ("unweave.methods", "unweave.methods.weights", "unweave.circuits", "unweave.studies.palindrome")
 Attrs = Mapping[str, str]
 _REGISTERED: "dict[str, Method]" = {}
 
@@ -167,12 +138,18 @@ def method_of(attrs: Mapping[Any, Any]) -> Method | None:
     if not name:
         return None
     if name not in _REGISTERED:
-        for module in MODULES:
-            import_module(module)
+        import_all()
     if name not in _REGISTERED:
         hint = did_you_mean(str(name), _REGISTERED)
         raise InputError(f"result: no method is called {name!r}.{hint} Its attribute `method` may be taken out")
     return _REGISTERED[name]
+
+
+def import_all() -> None:
+    """Imports every module that may register a method."""
+    for room in ROOMS:
+        for module in iter_modules(import_module(room).__path__, f"{room}."):
+            import_module(module.name)
 
 
 def referenced(reference: str) -> Callable[..., Any]:

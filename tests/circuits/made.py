@@ -44,7 +44,7 @@ def made_pair(kind: Kind = "llama", templates: bool = True) -> Contrast:
 
 
 def of_template(templates: bool = True) -> dict[int, list[int]]:
-    """Of each prompt, the reference prompts whose mean stands in."""
+    """Of each prompt, the reference prompts whose mean replaces a head."""
     rows = range(len(TEMPLATES))
     if not templates:
         return {row: list(rows) for row in rows}

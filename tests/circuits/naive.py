@@ -25,7 +25,7 @@ def alone(prompts: Prompts, row: int) -> Prompts:
 
 
 class Naive:
-    """Scores of `pair` with parts ablated. `of_template[row]` are the reference rows whose mean stands in."""
+    """Scores of `pair` with parts ablated. `of_template[row]` are the reference rows whose mean replaces them."""
 
     def __init__(self, pair: Contrast, reference: Prompts, of_template: dict[int, list[int]]) -> None:
         self.pair, self.model = pair, pair.model

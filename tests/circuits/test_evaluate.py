@@ -348,7 +348,7 @@ def test_the_share_above_the_floor(score: xr.DataTree) -> None:
 
 
 @pytest.mark.parametrize("how", ["mean", "template", "resample"])
-def test_whose_values_stand_in(pair: Contrast, how: str) -> None:
+def test_whose_values_replace_heads(pair: Contrast, how: str) -> None:
     few = EvaluationOptions(controls=0, subsets=0, searches=0, best=0)
     scores = {}
     for source in (None, "corrupted", "clean"):

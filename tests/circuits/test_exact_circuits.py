@@ -42,7 +42,7 @@ def asked(case: tuple[str, tuple[tuple[int, ...] | None, str]]) -> tuple[Both, u
 
 
 def means(side: Both, pair: uw.Contrast) -> list[Tensor]:
-    """`z` of every layer as it stands in: the mean of the corrupted prompts by template and position."""
+    """What replaces `z` of every layer: the mean of the corrupted prompts by template and position."""
     kept = run(side.hf, side.pair.corrupted, keep=["z"]).sites
     groups = torch.zeros(len(pair.prompts)) if pair.prompts.groups is None else pair.prompts.groups
     out = []

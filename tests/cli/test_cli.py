@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import unweave as uw
-from tests.cli.command import ENVIRONMENT, Command, loaded, one_line
+from tests.cli.command import ENVIRONMENT, Command, loaded
 
 
 def test_version_and_lists(run: Command) -> None:
@@ -73,107 +73,6 @@ def test_own_pairs(run: Command, folder: Path) -> None:
     Path("pairs.jsonl").write_text(json.dumps(pair), encoding="utf-8")
     assert run("lens", "--model", folder, "--task", "pairs.jsonl") == 0
     assert "1 prompt" in run.out
-
-
-# Each is a command, of the tiny model (FOLDER) where it names none, and what its one line must say.
-MISTAKES = [
-    (["patch", "z", "--model", "nowhere"], "nowhere"),
-    (["patch", "z", "--model", "SmolLM2"], "Did you mean 'smollm2-135m'?"),
-    (["patch", "z", "--model", ""], "got an empty text"),
-    (["patch", "z", "--model", "palindrome"], "a task without text, palindromes"),
-    (["patch", "z", "--task", "oi"], "--task: there is no 'oi'. Did you mean 'ioi'?"),
-    (["patch", "zz", "--model", "FOLDER"], "'zz' is not a site"),
-    (["patch", "resid_pree"], "Did you mean 'resid_pre'?"),
-    (["patch", "embed", "--model", "FOLDER"], "embed cannot be patched"),
-    (["patch", "z 1.9", "--model", "FOLDER"], "heads 0 to 3 at z, got 9"),
-    (["patch", "z 7.0", "--model", "FOLDER"], "layers 0 to 2, got 7"),
-    (["patch", "z @S2"], "'z @S2' is not a place"),
-    (["patch", "resid_pre 1 @S9", "--model", "FOLDER"], "role 'S9'"),
-    (["patch", "resid_pre 1 @s2", "--model", "FOLDER"], "Did you mean 'S2'?"),
-    (["patch", "z", "--over", "layer,hed", "--model", "FOLDER"], "hed"),
-    (["patch", "z", "--over", "layer,layer"], "--over: layer is named twice"),
-    (["patch", "z 1.1", "--over", "layer,head"], "--over: single places such as 'z 1.1' have no axes"),
-    (["patch", "z", "z"], "z is named twice"),
-    (["patch", "z", "--direction", "both"], "'--direction': 'both' is not one of 'denoise', 'noise'"),
-    (["patch", "z", "--metric", "logitdiff"], "Did you mean 'logit-diff'?"),
-    (["patch", "z", "--memory", "plenty"], "--memory"),
-    (["patch", "z", "--prompts", "0"], "--prompts"),
-    (["patch", "z", "--corruption", "AB->BA", "--model", "FOLDER"], "corruption"),
-    (["patch", "z", "--corruption", "Swap", "--model", "FOLDER"], "Did you mean 'swap'?"),
-    (["patch", "z", "--task", "factual", "--model", "FOLDER"], "no fact has words"),
-    (["patch", "z", "--dtype", "int8", "--model", "FOLDER"], "int8"),
-    (["patch", "z", "--device", "cuda:99", "--model", "FOLDER"], "cuda:99"),
-    (["patch", "z", "--out", "result.txt"], ".nc or .html"),
-    (["patch", "z", "--out", "taken/result.nc"], "taken"),
-    (["patch"], "sites"),
-    (["patch", "z", "--bogus"], "--bogus"),
-    (["pach", "z"], "Did you mean 'patch', 'path'?"),
-    (["lens", "--model", "empty"], "config.json"),
-    (["lens", "--model", "truncated"], "truncated"),
-    (["lens", "--model", "foreign"], "bloom"),
-    (["lens", "--model", "FOLDER", "--task", "none.jsonl"], "none.jsonl"),
-    (["lens", "--model", "FOLDER", "--task", "empty.jsonl"], "empty.jsonl"),
-    (["lens", "--model", "FOLDER", "--task", "column.csv"], "wrong"),
-    (["lens", "--model", "FOLDER", "--task", "twice.csv"], "line 1: there are two columns 'clean'"),
-    (["lens", "--model", "FOLDER", "--task", "unchanged.jsonl"], "line 1: the clean and the corrupted prompt"),
-    (["lens", "--model", "FOLDER", "--task", "alike.jsonl"], "line 1: the answer and the wrong answer"),
-    (["lens", "--model", "FOLDER", "--task", "lengths.jsonl"], "lengths.jsonl"),
-    (["lens", "--model", "FOLDER", "--task", "answer.jsonl"], "Paris Rome"),
-    (
-        ["lens", "--model", "FOLDER", "--task", "ioi-fixed", "--prompts", "5"],
-        "--prompts: the task ioi-fixed has prompts of its own",
-    ),
-    (["attribute", "--by", "word"], "--by"),
-    (["show", "none.nc"], "none.nc"),
-    (["show", "empty.jsonl"], "empty.jsonl"),
-    (["study", "ioi", "--out", "taken"], "taken"),
-    (["study", "ioi", "--out", "taken/report"], "taken"),
-    (["study", "ioi", "--model", "nowhere"], "nowhere"),
-    (["study", "oi"], "TASK: there is no 'oi'. Did you mean 'ioi'? Choose among ioi, "),
-    (["study", "palindrom"], "Did you mean 'palindrome'?"),
-    (["study", "none.csv"], "none.csv"),
-    (["study", "lengths.jsonl", "--model", "FOLDER"], "lengths.jsonl"),
-]
-
-
-@pytest.fixture
-def mistakes(tmp_path: Path, folder: Path) -> None:
-    """Files and folders that cannot be used."""
-    (tmp_path / "taken").write_text("a file, and no folder", encoding="utf-8")
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "foreign").mkdir()
-    (tmp_path / "foreign" / "config.json").write_text('{"model_type": "bloom"}', encoding="utf-8")
-    (tmp_path / "truncated").mkdir()
-    for file in folder.iterdir():
-        content = file.read_bytes()
-        (tmp_path / "truncated" / file.name).write_bytes(content[:-50] if file.suffix == ".safetensors" else content)
-    pair = {
-        "clean": "The capital of France is",
-        "corrupted": "The capital of Italy is",
-        "answer": " Paris",
-        "wrong": " Rome",
-    }
-    (tmp_path / "empty.jsonl").write_text("", encoding="utf-8")
-    (tmp_path / "column.csv").write_text("clean,corrupted,answer\na,b,c\n", encoding="utf-8")
-    (tmp_path / "twice.csv").write_text("clean,corrupted,answer,wrong,clean\na,b,c,d,e\n", encoding="utf-8")
-    changes = {
-        "lengths": {"corrupted": "The capital is"},
-        "answer": {"answer": " Paris Rome"},
-        "unchanged": {"corrupted": "The capital of France is"},
-        "alike": {"wrong": " Paris"},
-    }
-    for name, changed in changes.items():
-        (tmp_path / f"{name}.jsonl").write_text(json.dumps(pair | changed), encoding="utf-8")
-
-
-@pytest.mark.usefixtures("mistakes")
-@pytest.mark.parametrize(
-    ("arguments", "said"), MISTAKES, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
-)
-def test_a_mistake_is_one_line(run: Command, folder: Path, arguments: list[str], said: str) -> None:
-    tiny = ["--model", "FOLDER"] if arguments[0] in ("patch", "lens") and "--model" not in arguments else []
-    assert run(*(folder if argument == "FOLDER" else argument for argument in [*arguments, *tiny])) == 2
-    one_line(run, said)
 
 
 def test_a_study_of_what_the_model_does_not_do_ends_with_status_one(run: Command, folder: Path) -> None:

@@ -6,7 +6,6 @@ import pytest
 
 import unweave as uw
 from tests.cli.command import Command, loaded, one_line
-from unweave.circuits import prune as pruning
 from unweave.errors import Interrupted
 
 
@@ -14,17 +13,18 @@ def ask(run: Command, command: str, folder: Path, *arguments: object) -> int:
     return run(command, "--model", folder, "--prompts", 3, *arguments)
 
 
-def test_edges_are_printed_kept_and_made_a_circuit(run: Command, folder: Path, pair: uw.Contrast) -> None:
-    kept = ["--out", "edges.nc", "--circuit", "circuit.json", "--first", 40, "--top", 2]
-    assert ask(run, "edges", folder, "--how", "gradient", *kept) == 0
+def test_edges_are_printed_kept_and_tested_as_a_circuit(run: Command, folder: Path, pair: uw.Contrast) -> None:
+    assert ask(run, "edges", folder, "--how", "gradient", "--out", "edges.nc", "--top", 2) == 0
     expected = uw.edges(pair, "gradient")
     assert loaded("edges.nc").identical(expected)
     assert [row[0] for row in run.table()][1:] == [row.label for row in uw.top(expected, 2)]
-    circuit = uw.Circuit.load("circuit.json")
-    assert circuit == uw.Circuit.from_edges(expected, 40)
+    circuit = uw.Circuit.from_edges(expected, 40)
+    circuit.save("circuit.json")
     assert run("show", "circuit.json") == 0
-    assert run.out.count("MLP") > 0
     assert f"{len(circuit.edges)} edges" in run.out
+    effort = ["--controls", 2, "--subsets", 1]
+    assert ask(run, "evaluate", folder, "edges.nc", "--first", 40, *effort) == 0
+    assert f"{len(circuit.edges)} of {expected.sizes['edge']} edges" in run.out
 
 
 def test_a_circuit_is_pruned_and_tested(run: Command, folder: Path, pair: uw.Contrast) -> None:
@@ -44,7 +44,7 @@ def test_a_circuit_is_pruned_and_tested(run: Command, folder: Path, pair: uw.Con
 def test_what_cannot_be_pruned_is_one_line(run: Command, folder: Path) -> None:
     Path("empty.json").write_text("")
     for options, says in (
-        (["--start", "edges.csv"], "--start"),
+        (["--start", "edges.csv"], "edges.csv"),
         (["--start", "nothing.json"], "nothing.json"),
         (["--start", "empty.json"], "it is empty"),
         (["--threshold", "0"], "threshold"),
@@ -61,6 +61,6 @@ def test_an_interrupted_pruning_is_kept(run: Command, folder: Path, monkeypatch:
     def stopped(*_: object, **__: object) -> uw.Circuit:
         raise Interrupted("interrupted", partial)
 
-    monkeypatch.setattr(pruning, "prune", stopped)
+    monkeypatch.setattr(uw, "prune", stopped)
     assert ask(run, "prune", folder, "--out", "found.json") != 0
     assert uw.Circuit.load("found.partial.json") == partial

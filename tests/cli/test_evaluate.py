@@ -1,6 +1,5 @@
 """`unweave evaluate`: the library's three tests of a circuit, and circuit files that cannot be used."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -111,60 +110,3 @@ def test_ctrl_c_keeps_the_finished_tests(
     assert run("show", kept) == 0
     assert "# minimality: " in run.out
     assert "completeness" not in run.out
-
-
-HEADS = {"groups": [{"name": "a", "heads": ["2.1"], "roles": ["end"]}]}
-# Circuit files that cannot be used, and what is said of each.
-BAD_CIRCUITS = {
-    "blank": ("", "blank.json: it is empty; expected a circuit"),
-    "broken": ('{"groups": [\n', "broken.json line 2: not JSON"),
-    "listed": ("[]", "listed.json: a circuit: expected an object with format, model"),
-    "nothing": ('{"groups": []}', "circuit: it is empty; give at least one group with at least one head"),
-    "headless": ('{"groups": [{"name": "a", "heads": []}]}', "at least one head"),
-    "groupless": ("{}", "'groups' is missing"),
-    "unknown": ('{"groups": [], "heads": []}', "unknown key 'heads'"),
-    "twice": ('{"groups": [{"name": "a", "heads": ["2.1", "2.1"]}]}', "2.1"),
-    "both": ('{"groups": [{"name": "a", "heads": ["2.1"]}, {"name": "b", "heads": ["2.1"]}]}', "2.1"),
-    "unread": ('{"groups": [{"name": "a", "heads": ["2-1"]}]}', "'2-1'"),
-    "beyond": ('{"groups": [{"name": "a", "heads": ["2.7"]}]}', "has no head 2.7; its heads are 0.0 to 2.3"),
-    "role": ('{"groups": [{"name": "a", "heads": ["2.1"], "roles": ["S9"]}]}', "role 'S9' is not among"),
-    "shape": (json.dumps({**HEADS, "model": {"name": "gpt2", "layers": 12, "heads": 12}}), "12 layers x 12 heads"),
-    "model": (json.dumps({**HEADS, "model": {"name": "gpt2"}}), "of the model 'gpt2'"),
-    "later": (json.dumps({**HEADS, "format": 99}), "format 99"),
-}
-
-
-@pytest.mark.parametrize("name", BAD_CIRCUITS)
-def test_a_circuit_that_cannot_be_used_is_one_line(run: Command, folder: Path, name: str) -> None:
-    text, said = BAD_CIRCUITS[name]
-    Path(f"{name}.json").write_text(text, encoding="utf-8")
-    assert run("evaluate", f"{name}.json", "--model", folder, "--prompts", 3) == 2
-    one_line(run, said)
-
-
-MISTAKES = [
-    (["none.json"], "circuit: cannot read none.json: No such file or directory"),
-    (["."], "Is a directory"),
-    (["ioi-gpt2-smal"], "circuit: there is no 'ioi-gpt2-smal'. Did you mean 'ioi-gpt2-small'?"),
-    (["ioi-gpt2-small", "--model", "FOLDER"], "12 layers x 12 heads"),
-    ([], "circuit"),
-    (["circuit.json", "--how", "median"], "'median' is not one of 'template', 'mean'"),
-    (["circuit.json", "--reference", "others"], "--reference: expected clean, corrupted, or prompts a template"),
-    (["circuit.json", "--reference", "1", "--model", "FOLDER"], "give 2 or more, got 1"),
-    (["circuit.json", "--reference", "2", "--task", "ioi-fixed", "--model", "FOLDER"], "can be drawn only where"),
-    (["circuit.json", "--lone", "allow"], "'allow' is not one of 'refuse', 'keep'"),
-    (["circuit.json", "--subsets", "-1"], "--subsets"),
-    (["circuit.json", "--searches", "x"], "--searches"),
-    (["circuit.json", "--task", "oi"], "Did you mean 'ioi'?"),
-    (["circuit.json", "--out", "taken"], "taken"),
-    (["circuit.json", "--out", "held"], "held/evaluation.nc is a folder"),
-]
-
-
-@pytest.mark.usefixtures("circuit")
-@pytest.mark.parametrize(("arguments", "said"), MISTAKES, ids=[" ".join(given) for given, _ in MISTAKES])
-def test_a_mistake_is_one_line(run: Command, folder: Path, arguments: list[str], said: str) -> None:
-    Path("taken").write_text("a file, and no folder")
-    Path("held/evaluation.nc").mkdir(parents=True)
-    assert run("evaluate", *(folder if argument == "FOLDER" else argument for argument in arguments)) == 2
-    one_line(run, said)

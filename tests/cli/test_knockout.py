@@ -1,4 +1,4 @@
-"""`unweave knockout`: what goes, what stands in, and which heads step in."""
+"""`unweave knockout`: what goes, what replaces it, and which heads step in."""
 
 from pathlib import Path
 
@@ -6,8 +6,6 @@ import pytest
 
 import unweave as uw
 from tests.cli.command import Command, loaded, one_line
-from unweave.errors import Interrupted
-from unweave.methods import knockout as knockouts
 
 
 def ask(run: Command, folder: Path, *arguments: object) -> int:
@@ -60,60 +58,6 @@ def test_heads_that_step_in(run: Command, folder: Path, pair: uw.Contrast) -> No
     assert [row[0] for row in run.table()][1:] == [row.label for row in uw.top(expected)]
 
 
-def test_ctrl_c_keeps_what_was_finished(
-    run: Command, folder: Path, pair: uw.Contrast, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    partial = uw.knockout(pair)
-    partial[:, 1:] = float("nan")
-
-    def stopped(*_: object, **__: object) -> None:
-        raise Interrupted("", partial)
-
-    monkeypatch.setattr(knockouts, "knockout", stopped)
-    assert ask(run, folder) == 130
-    assert run.err == "unweave: stopped: 33% of the patches were finished and are kept in without.partial.nc\n"
-    assert loaded("without.partial.nc").identical(partial)
-
-
 def test_an_input_stands_before_its_head_or_behind_it(run: Command, folder: Path, pair: uw.Contrast) -> None:
     assert ask(run, folder, "--heads", "2.0 q, k 2.1") == 0
     assert loaded("without.nc").identical(uw.knockout(pair, ["q 2.0", "k 2.1"]))
-
-
-MISTAKES = [
-    (["--heads", "9", "--model", "FOLDER"], "'9' is not a place in a model"),
-    (["--heads", "2.4", "--model", "FOLDER"], "heads 0 to 3"),
-    (["--heads", "3.0", "--model", "FOLDER"], "layers 0 to 2, got 3"),
-    (["--heads", "q 2.9", "--model", "FOLDER"], "heads 0 to 3"),
-    (["--heads", "x 2.1", "--model", "FOLDER"], "'x 2.1' is not a place in a model"),
-    (["--heads", "2.1, z 2.1", "--model", "FOLDER"], "is named twice"),
-    (["--heads", "2.1, 2.1"], "--heads: 2.1 is named twice"),
-    (["--heads", ""], "--heads: expected names between commas"),
-    (["--heads", "all", "--mlps", "1"], "--heads: all of a kind go in turn"),
-    (["--heads", "q", "--layers", "all"], "all of a kind go in turn"),
-    (["--mlps", "1.2"], "--mlps: expected numbers of layers such as '3, 4', or all, got '1.2'"),
-    (["--mlps", "3", "--model", "FOLDER"], "layers 0 to 2, got 3"),
-    (["--layers", "first"], "--layers: expected numbers of layers"),
-    (["--at", "S3", "--model", "FOLDER"], "role 'S3' is not among this task's roles"),
-    (["--at", "end, end"], "--at: end is named twice"),
-    (["--how", "median"], "'median' is not one of 'zero', 'mean'"),
-    (["--lone", "allow"], "'allow' is not one of 'refuse', 'keep'"),
-    (["--measure", "loss"], "'loss' is not one of 'effect', 'drop', 'change'"),
-    (["--backups"], "--backups: it takes heads alone"),
-    (["--backups", "--heads", "z"], "--backups: it takes heads alone"),
-    (["--backups", "--heads", "1.1", "--mlps", "0"], "--backups: it takes heads alone"),
-    (["--backups", "--heads", "1.1 + q 1.2"], "--backups: it takes heads alone"),
-    (["--backups", "--heads", "1.1, 1.2"], "write --heads '1.1 + 1.2' for all together"),
-    (["--source", "clean"], "'zero' takes no values from prompts"),
-    (["--heads", "q 2.kv1", "--model", "FOLDER"], "names a key/value head"),
-    (["--backups", "--heads", "1.1", "--measure", "drop"], "drop --measure"),
-    (["--backups", "--heads", "1.1", "--metric", "kl", "--task", "bare.jsonl", "--model", "FOLDER"], "wrong"),
-    (["--out", "folder"], ".nc or .html"),
-]
-
-
-@pytest.mark.parametrize(("arguments", "said"), MISTAKES, ids=[" ".join(given) for given, _ in MISTAKES])
-def test_a_mistake_is_one_line(run: Command, folder: Path, arguments: list[str], said: str) -> None:
-    Path("bare.jsonl").write_text('{"clean": "The capital of France", "corrupted": "The capital of Italy"}')
-    assert run("knockout", *(folder if argument == "FOLDER" else argument for argument in arguments)) == 2
-    one_line(run, said)

@@ -7,7 +7,6 @@ import pytest
 
 import unweave as uw
 from tests.cli.command import Command, loaded
-from unweave import views
 
 ROW = ["cell", "effect", "95 % interval", "adjusted p", "cumulative share"]
 
@@ -76,13 +75,33 @@ def test_an_evaluation_that_cannot_be_written_is_printed(run: Command, folder: P
     assert run.err.startswith("unweave: error: --out: cannot write tested/evaluation.nc")
 
 
+@pytest.mark.parametrize(
+    ("command", "method"), [("knockout", "knockout"), ("path", "path_patch"), ("patch z", "patch")]
+)
+def test_ctrl_c_keeps_what_was_finished(
+    run: Command, folder: Path, pair: uw.Contrast, monkeypatch: pytest.MonkeyPatch, command: str, method: str
+) -> None:
+    partial = uw.knockout(pair)
+    partial[:, 1:] = float("nan")
+
+    def stopped(*_: object, **__: object) -> None:
+        raise uw.Interrupted("", partial)
+
+    monkeypatch.setattr(uw, method, stopped)
+    assert ask(run, folder, command, "--out", "full.nc") == 130
+    assert run.err.startswith("unweave: stopped: 33% ")
+    assert run.err.endswith(" full.partial.nc\n")
+    assert loaded("full.partial.nc").identical(partial)
+    assert not Path("full.nc").exists()
+
+
 def test_ctrl_c_while_the_page_is_written_keeps_the_numbers(
     run: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stopped(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(views, "report", stopped)
+    monkeypatch.setattr(uw, "report", stopped)
     assert ask(run, folder, "patch z", "--out", "heads.html") == 130
     assert run.err == "unweave: stopped: 100% of the patches were finished and are kept in heads.partial.nc\n"
     assert loaded("heads.partial.nc").sizes == {"prompt": 3, "layer": 3, "head": 4}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import unweave as uw
-from tests.cli.command import ENVIRONMENT, Command, one_line
+from tests.cli.command import ENVIRONMENT, Command
 from unweave.circuits.senders import Senders
 from unweave.nodes import head_name
 
@@ -94,7 +94,7 @@ def test_ctrl_c_while_it_is_drawn(run: Command, folder: Path, monkeypatch: pytes
     def stopped(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("unweave.cli.commands.sketch.names_of", stopped)
+    monkeypatch.setattr("unweave.cli.circuit_output.names_of", stopped)
     assert ask(run, folder, "--names") == 130
     assert run.err == "unweave: stopped: the circuit is kept in circuit/circuit.json; it was not drawn\n"
     assert uw.Circuit.load("circuit/circuit.json").heads
@@ -109,29 +109,3 @@ def test_a_closed_pipe_is_quiet_and_everything_is_kept(folder: Path, tmp_path: P
     assert finished.stdout.startswith("# ")
     assert finished.stderr == ""
     assert (tmp_path / "circuit" / "circuit.html").is_file()
-
-
-MISTAKES = [
-    (["--levels", "0"], "--levels"),
-    (["--threshold", "-1"], "--threshold"),
-    (["--threshold", "few"], "--threshold"),
-    (["--alpha", "2"], "--alpha"),
-    (["--attends", "2"], "--attends"),
-    (["--screen", "-1"], "--screen"),
-    (["--roles", "S2,,S1"], "--roles: expected names between commas"),
-    (["--roles", "S3", "--model", "FOLDER"], "role 'S3' is not among this task's roles"),
-    (["--threshold", "1000", "--model", "FOLDER"], "lower threshold, or add prompts"),
-    (["--prompts", "1", "--model", "FOLDER"], "1 prompt is too few"),
-    (["--out", "taken"], "taken"),
-    (["--out", "taken/found"], "taken"),
-    (["--out", "held"], "held/circuit.json is a folder"),
-    (["--memory", "much"], "--memory"),
-]
-
-
-@pytest.mark.parametrize(("arguments", "said"), MISTAKES, ids=[" ".join(given) for given, _ in MISTAKES])
-def test_a_mistake_is_one_line(run: Command, folder: Path, arguments: list[str], said: str) -> None:
-    Path("taken").write_text("a file, and no folder")
-    Path("held/circuit.json").mkdir(parents=True)
-    assert run("sketch", *(folder if argument == "FOLDER" else argument for argument in arguments)) == 2
-    one_line(run, said)

@@ -1,4 +1,4 @@
-"""Attribution before and after a knockout, and the heads that stand in."""
+"""Attribution before and after a knockout, and the heads that back up others."""
 
 import numpy as np
 import pytest

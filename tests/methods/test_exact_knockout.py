@@ -25,7 +25,7 @@ CASES += [(name, HOWS[number % 3]) for number, name in enumerate(FAMILIES) if nu
 
 
 def values(side: Both, site: str, how: str) -> list[Tensor]:
-    """What stands in, of every layer: zeros, the corrupted prompts' mean by position, or their run."""
+    """What replaces z, of every layer: zeros, the corrupted prompts' mean by position, or their run."""
     asked = side.pair
     clean, other = (trace.sites for trace in unpatched(side.hf, asked))
     layers = range(side.hf.config.num_hidden_layers)

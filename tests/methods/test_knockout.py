@@ -40,7 +40,7 @@ def test_every_head_in_turn_is_a_table_and_a_list_is_named():
     assert listed.attrs["source"] == "corrupted"
 
 
-def test_a_list_in_the_list_is_together_and_one_word_says_whose_values_stand_in():
+def test_a_list_in_the_list_is_together_and_one_word_says_whose_values_replace_it():
     pair = tiny_pair(tiny_model("llama"))
     joint = uw.knockout(pair, ["1.2", (0, 1)], "mean", joint=True)
     assert joint.address.values.tolist() == ["z 1.2 + z 0.1"]

@@ -1,4 +1,4 @@
-"""What a study is about: which prompts and roles, what stands in for a head, which heads tell position from token."""
+"""What a study is about: which prompts and roles, what replaces a head, which heads tell position from token."""
 
 import json
 from dataclasses import replace
@@ -40,10 +40,10 @@ def test_a_tasks_own_kind_says_what_is_usual(settings: Settings, ioi: Subject) -
     assert (plain.checked.corrupted.source["corruption"], len(plain.checked.prompts)) == ("ABC", 4)
 
 
-def test_means_stand_in_by_template_only_where_there_are_enough_prompts(
+def test_means_are_by_template_only_where_there_are_enough_prompts(
     settings: Settings, ioi: Subject, tmp_path: Path
 ) -> None:
-    fill = ioi.stand_in
+    fill = ioi.replacement
     assert fill.how == "template"
     assert isinstance(fill.reference, Prompts)
     assert len(fill.reference) > len(ioi.paths.prompts)
@@ -52,13 +52,13 @@ def test_means_stand_in_by_template_only_where_there_are_enough_prompts(
     file = tmp_path / "pairs.jsonl"
     file.write_text(json.dumps(line | {"wrong": " Rome"}), encoding="utf-8")
     pairs = ask(replace(settings, task=str(file)), Kind())
-    assert (pairs.stand_in.how, pairs.stand_in.reference) == ("mean", "corrupted")
+    assert (pairs.replacement.how, pairs.replacement.reference) == ("mean", "corrupted")
     for size, how in ((4, "mean"), (5, "template")):
         alike = replace(pairs.pair.prompts.take([0] * size), groups=torch.zeros(size, dtype=torch.long))
         many = uw.Contrast(pairs.model, alike, pairs.pair.corrupted.take([0] * size), uw.LogitDiff())
         subject = replace(pairs)
         subject.__dict__["paths"] = many
-        assert subject.stand_in.how == how
+        assert subject.replacement.how == how
 
 
 def test_roles_before_the_first_change_are_left_aside(ioi: Subject) -> None:

@@ -6,8 +6,8 @@ from tests.readers import entries_of, reader, word_tokenizer
 from unweave.errors import InputError
 from unweave.models.tokens import str_tokens
 from unweave.tasks import factual, make_task, word_swap
-from unweave.tasks.behaviour import margins
 from unweave.tasks.factual import Relation, own_facts, paired_facts
+from unweave.tasks.margins import margins
 
 WHITE, HAUNTED, GHOST = (f"The {word} House is where the" for word in ("White", "Haunted", "Ghost"))
 

@@ -14,7 +14,7 @@ import torch
 from tests.readers import byte_tokenizer, ioi_texts, reader, unchecked, word_tokenizer
 from unweave.errors import InputError
 from unweave.tasks import flips, ioi
-from unweave.tasks.indirect_object import Flips, IoiPrompt, ioi_prompts, roles_of
+from unweave.tasks.indirect_object import IoiPrompt, flipped, ioi_prompts, roles_of
 from unweave.tasks.templates import Template, own_templates
 
 NAMES = ("Mary", "John", "Tom", "Dan", "Amy")
@@ -31,6 +31,11 @@ def task(model):
     return ioi(model, 72, seed=3)
 
 
+def records_of(task):
+    """What the prompts were made of."""
+    return task.make.args[1]
+
+
 def at(prompts, role):
     return [words[place].strip() for words, place in zip(prompts.str_tokens, prompts.role(role).tolist(), strict=True)]
 
@@ -38,7 +43,7 @@ def at(prompts, role):
 def test_prompts_stop_before_the_indirect_object(task, model):
     assert all(text.endswith(" to") for text in task.prompts.texts)
     for record, text, answer, wrong in zip(
-        task.make.records, task.prompts.texts, task.prompts.answers, task.prompts.wrong, strict=True
+        records_of(task), task.prompts.texts, task.prompts.answers, task.prompts.wrong, strict=True
     ):
         assert model.tokenizer.decode([answer]) == f" {record.io}"
         assert model.tokenizer.decode([wrong]) == f" {record.subject}"
@@ -47,8 +52,8 @@ def test_prompts_stop_before_the_indirect_object(task, model):
 
 def test_roles_stand_where_the_names_stand(task):
     prompts = task.prompts
-    assert at(prompts, "IO") == [record.io for record in task.make.records]
-    assert at(prompts, "S1") == at(prompts, "S2") == [record.subject for record in task.make.records]
+    assert at(prompts, "IO") == [record.io for record in records_of(task)]
+    assert at(prompts, "S1") == at(prompts, "S2") == [record.subject for record in records_of(task)]
     assert set(at(prompts, "end")) == {"to"}
     assert set(at(prompts, "punct")) == {",", "."}
     assert bool((prompts.role("S1") < prompts.role("S2")).all())
@@ -68,20 +73,20 @@ def test_a_beginning_token_moves_every_role_but_the_start(model, task):
 
 
 def test_orders_are_balanced_over_all_and_over_each_template(task):
-    counts = Counter((record.order, record.group) for record in task.make.records)
+    counts = Counter((record.order, record.group) for record in records_of(task))
     n_templates = len(own_templates().templates)
     assert n_templates >= 15
     assert len(counts) == 2 * n_templates
     assert max(counts.values()) - min(counts.values()) <= 1
     io_first = (task.prompts.role("IO") < task.prompts.role("S1")).tolist()
-    assert io_first == [record.order == "ABBA" for record in task.make.records]
+    assert io_first == [record.order == "ABBA" for record in records_of(task)]
     assert sum(io_first) == 36
 
 
 @pytest.mark.parametrize("n_templates", [4, 5])
 def test_orders_alternate_with_any_number_of_templates(model, n_templates):
     few = replace(own_templates(), templates=own_templates().templates[:n_templates])
-    counts = Counter((record.order, record.group) for record in ioi(model, 4 * n_templates, templates=few).make.records)
+    counts = Counter((record.order, record.group) for record in records_of(ioi(model, 4 * n_templates, templates=few)))
     assert set(counts.values()) == {2}
 
 
@@ -153,7 +158,7 @@ def test_a_bytewise_tokenizer_keeps_corrupted_prompts_as_long():
     task = ioi(reader(byte_tokenizer(ioi_texts(), n_vocab=1500)), 12, bos=True)
     for how in task.corruptions:
         assert torch.equal(task.corrupt(how).lengths, task.prompts.lengths)
-    assert at(task.prompts, "S2") == [record.subject for record in task.make.records]
+    assert at(task.prompts, "S2") == [record.subject for record in records_of(task)]
 
 
 # The three names of an ABBA and of a BABA prompt with IO = I and S = S; C and D are new names.
@@ -172,8 +177,8 @@ _FLIPPED = {
 @pytest.mark.parametrize("how", _FLIPPED)
 def test_flips_put_names_as_their_pattern_says(task, how):
     corrupted = task.corrupt(how)
-    abba = [record.order == "ABBA" for record in task.make.records]
-    for number, record in enumerate(task.make.records):
+    abba = [record.order == "ABBA" for record in records_of(task)]
+    for number, record in enumerate(records_of(task)):
         slots = sorted(int(corrupted.role(role)[number]) for role in ("IO", "S1", "S2"))
         names = [corrupted.str_tokens[number][place].strip() for place in slots]
         letters = {record.io: "I", record.subject: "S"}
@@ -268,8 +273,7 @@ def test_the_published_prompts_have_their_roles(shared_data):
     stops = [sum(token in ".," for token in row[:at]) for row, at in zip(prompts.str_tokens, places, strict=True)]
     assert len({place - before for place, before in zip(places, stops, strict=True)}) == 5
     names = tuple({prompt[key]: 0 for prompt in published for key in ("IO", "S")})
-    flipped = Flips(reader(tokenizer), prompts, tuple(records), names, 0, None)("ABC")
-    assert torch.equal(flipped.lengths, prompts.lengths)
+    assert torch.equal(flipped(reader(tokenizer), records, names, 0, None, "ABC").lengths, prompts.lengths)
 
 
 def test_a_name_that_stands_elsewhere_too_is_an_error():
@@ -280,7 +284,7 @@ def test_a_name_that_stands_elsewhere_too_is_an_error():
 @pytest.mark.real
 def test_the_default_model_has_names_enough(smollm2):
     task = ioi(smollm2, 36, bos=True)
-    assert len(task.make.names) >= 100
+    assert len(task.make.args[2]) >= 100
     for how in task.corruptions:
         assert torch.equal(task.corrupt(how).lengths, task.prompts.lengths)
-    assert at(task.prompts, "S2") == [record.subject for record in task.make.records]
+    assert at(task.prompts, "S2") == [record.subject for record in records_of(task)]

@@ -58,7 +58,7 @@ def test_a_corrupted_sequence_is_of_the_other_class():
     assert int(corrupted.tokens[:, 1:-1].max()) <= 9
     assert entries_of(corrupted) == entries_of(clean)
     assert torch.equal(corrupted.tokens, palindromes(60, half_length=4, max_value=9).corrupt("other_class").tokens)
-    with pytest.raises(InputError, match="'other_class' alone, got 'ABC'"):
+    with pytest.raises(InputError, match="knows other_class; got 'ABC'"):
         task.corrupt("ABC")
 
 

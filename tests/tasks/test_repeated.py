@@ -26,7 +26,7 @@ def test_a_fresh_first_half_repeats_nothing():
     fresh = task.corrupt().tokens
     assert torch.equal(fresh[:, 8:], task.prompts.tokens[:, 8:])
     assert not (fresh[:, :8] == task.prompts.tokens[:, :8]).any()
-    with pytest.raises(InputError, match="'fresh' alone, got 'swap'"):
+    with pytest.raises(InputError, match="knows fresh; got 'swap'"):
         task.corrupt("swap")
 
 

@@ -9,7 +9,7 @@ import unweave as uw
 from tests.readers import word_tokenizer
 from tests.tiny import tiny_model
 from unweave.errors import InputError
-from unweave.tasks.behaviour import Rule, choose, margins
+from unweave.tasks.margins import Rule, choose, margins
 
 TEXTS = ["a b c are", "d e are", "a b c are", "a b is"]
 OTHERS = ["a b d are", "d a are", "a c c are", "a d is"]
@@ -45,13 +45,10 @@ def test_failing_prompts_are_named_and_counted(model, task):
 
 
 def test_a_task_that_meets_all(model):
-    tokens = torch.tensor([[4, 5, 6], [4, 6, 5]])
-    prompts = uw.Prompts.from_tokens(tokens, answers=[1, 1], wrong=[2, 2])
-    found = margins(model, prompts)
-    answers = torch.where(found > 0, 1, 2)
-    twin = uw.Prompts.from_tokens(tokens, answers=3 - answers, wrong=answers)
-    made = replace(prompts, answers=answers, wrong=3 - answers, texts=("a b", "b a"))
-    task = uw.Task("made", made, ("turned",), lambda how: twin)
+    tokens = torch.randint(0, 20, (60, 3), generator=torch.Generator().manual_seed(0))
+    right = margins(model, uw.Prompts.from_tokens(tokens, answers=[1] * 60, wrong=[2] * 60)) > 0
+    clean = replace(uw.Prompts.from_tokens(tokens[right][:2], answers=[1, 1], wrong=[2, 2]), texts=("a b", "b a"))
+    task = uw.Task("made", clean, ("turned",), lambda _: uw.Prompts.from_tokens(tokens[~right][:2]))
     assert uw.tasks.check(model, task).met
     assert not uw.tasks.check(model, task, threshold=1e6).met
 

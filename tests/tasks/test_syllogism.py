@@ -9,7 +9,7 @@ from tests.readers import byte_tokenizer, entries_of, reader, word_tokenizer
 from tests.tiny import tiny_model
 from unweave.errors import InputError
 from unweave.tasks import SyllogismWords, TokenCounts, make_task, syllogism
-from unweave.tasks.behaviour import margins
+from unweave.tasks.margins import margins
 from unweave.tasks.syllogism import Syllogism, candidates
 from unweave.tasks.syllogism_words import fitting, own_words
 

@@ -23,10 +23,10 @@ import torch
 from unweave.circuits.edge_circuits import circuit_with, effect_table, mask_of, number_of
 from unweave.engine.edge_graph import EdgeGraph, edge_name, heads_of
 from unweave.errors import InputError
-from unweave.files import placed
 from unweave.methods.edges import SCORES, end_coords
 from unweave.methods.to_xarray import weights_to_xarray
 from unweave.nodes import Edge, Node
+from unweave.whole_files import placed
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -27,8 +27,8 @@ from typing import Any, TypeVar
 from unweave.circuits.circuit import Circuit, Group, read_head
 from unweave.circuits.eap_ig import circuit_from, is_graph
 from unweave.errors import InputError
-from unweave.files import placed
 from unweave.nodes import Edge, Head, Node, head_name
+from unweave.whole_files import placed
 
 T = TypeVar("T")
 FORMAT = 2

@@ -113,7 +113,7 @@ def sketch(
     """A circuit found by path patching backwards from the logits.
 
     Args:
-        pair: the model, both sets of prompts, and the metric. More prompts tell smaller effects from 0; 16 or more.
+        pair: the model, both sets of prompts, and the metric. 16 prompts or more, for small effects.
         rules: thresholds, and the number of levels.
         roles: roles where keys and values are followed; all of the task's by default.
         memory, progress: as in `path_patch`.
@@ -129,7 +129,7 @@ def sketch(
     check_pair(pair)
     if len(pair.prompts) < 2:
         raise InputError(
-            "pair: 1 prompt is too few to tell an effect from 0; give at least 2 prompts, better 16 or more"
+            "pair: 1 prompt is too few for an effect to be significant; give at least 2 prompts, better 16 or more"
         )
     rules = rules or SketchOptions()
     named = several(roles)

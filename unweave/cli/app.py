@@ -7,23 +7,13 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from unweave.cli.commands import (
-    attribute,
-    edges,
-    evaluate,
-    knockout,
-    lens,
-    models,
-    patch,
-    path,
-    prompt,
-    prune,
-    show,
-    sketch,
-    study,
-    tasks,
-    train,
-)
+from unweave.cli.commands.circuit_commands import evaluate, prune, sketch
+from unweave.cli.commands.list_commands import models, tasks
+from unweave.cli.commands.method_commands import attribute, edges, knockout, lens, patch, path
+from unweave.cli.commands.prompt_command import prompt
+from unweave.cli.commands.show_command import show
+from unweave.cli.commands.study_command import study
+from unweave.cli.commands.train_command import train
 from unweave.cli.terminal import MISTAKE, fail
 from unweave.errors import UnweaveError
 from unweave.version import __version__
@@ -34,24 +24,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _name, _command in {
-    "study": study.run,
-    "patch": patch.run,
-    "lens": lens.run,
-    "attribute": attribute.run,
-    "path": path.run,
-    "edges": edges.run,
-    "knockout": knockout.run,
-    "prune": prune.run,
-    "sketch": sketch.run,
-    "evaluate": evaluate.run,
-    "prompt": prompt.run,
-    "show": show.run,
-    "train": train.run,
-    "models": models.run,
-    "tasks": tasks.run,
-}.items():
-    app.command(_name)(_command)
+for _command in (
+    *(study, patch, lens, attribute, path, edges, knockout),
+    *(sketch, prune, evaluate, prompt, show, train, models, tasks),
+):
+    app.command(_command.__name__)(_command)
 
 
 def main() -> None:

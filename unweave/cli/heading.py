@@ -1,23 +1,22 @@
 """What is said of a result above its table: what was asked of which model, how, and what the numbers mean."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import xarray
+import xarray as xr
+
+from unweave.registry import method_of
+from unweave.results.labels import number
+from unweave.views.knockouts import backup_finding, prediction_table
+from unweave.views.scope import scope_of
+from unweave.views.sense import meaning, sense_of
+from unweave.views.wording import counted
 
 
-def heading(result: "xarray.DataArray | xarray.Dataset | xarray.DataTree", what: str = "") -> list[str]:
+def heading(result: xr.DataArray | xr.Dataset | xr.DataTree, what: str = "") -> list[str]:
     """The lines: model, task and prompts; the scores; the scale; how the method was asked; notes, and findings.
 
     `what` was done: by default the method's name.
     """
-    from unweave.registry import method_of
-    from unweave.results.labels import number
-    from unweave.views.scope import scope_of
-    from unweave.views.sense import meaning, sense_of
-    from unweave.views.wording import counted
-
     # A summary of several sites has its attributes in each of them.
     first = result if result.attrs else next(iter(dict(result).values()))
     says = {str(key): _text(value) for key, value in first.attrs.items()}
@@ -44,8 +43,6 @@ def _text(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _backups(result: "xarray.DataArray | xarray.Dataset | xarray.DataTree") -> list[str]:
+def _backups(result: xr.DataArray | xr.Dataset | xr.DataTree) -> list[str]:
     """Which heads step in, and whether less is lost than was foreseen."""
-    from unweave.views.knockouts import backup_finding, prediction_table
-
     return [backup_finding(result), prediction_table(result).title]  # type: ignore[arg-type]

@@ -6,11 +6,12 @@ An answer of several tokens is read step by step, each token given those before 
 import html
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from einops import rearrange
 from jaxtyping import Float
+from rich.console import Group
+from rich.text import Text
 from torch import Tensor
 
 from unweave.errors import InputError
@@ -18,9 +19,6 @@ from unweave.models.model import Model
 from unweave.models.tokens import token_ids
 from unweave.results.text_table import TextTable
 from unweave.tasks.texts import tokenizer_of
-
-if TYPE_CHECKING:
-    from rich.console import Group
 
 
 @dataclass(frozen=True)
@@ -81,10 +79,7 @@ class PromptTest:
 
     __repr__ = __str__
 
-    def __rich__(self) -> "Group":
-        from rich.console import Group
-        from rich.text import Text
-
+    def __rich__(self) -> Group:
         return Group(Text(self.title), *self.tables)
 
     def _repr_html_(self) -> str:

@@ -25,10 +25,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from safetensors.torch import save_file
+
 from unweave.errors import ModelError
 from unweave.models.checkpoint import Checkpoint
-from unweave.models.folder import read_json, read_tensor_file
 from unweave.models.gguf_file import read_gguf, sha256_of
+from unweave.models.hf_folder import read_json, read_tensor_file
 from unweave.models.quiet import quiet, status
 
 # Part of the folder's name: a change of what is stored makes a new folder.
@@ -177,8 +179,6 @@ def _fetch_command(requirements: Path, folder: Path) -> Sequence[str]:
 
 
 def _convert(gguf: Path, folder: Path) -> None:
-    from safetensors.torch import save_file
-
     checkpoint = read_gguf(gguf)
     folder.mkdir()
     # All of the options, not only those that differ from transformers' defaults: they are read back without it.

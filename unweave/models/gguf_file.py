@@ -7,18 +7,16 @@ header is read first, and a file that holds more than what came out is refused.
 import hashlib
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from gguf import GGUFReader, LlamaFileType
 
 from unweave.errors import ModelError
 from unweave.models.checkpoint import Checkpoint
 from unweave.models.families.guard import MERGE
-from unweave.models.folder import one_line, read_tokenizer, refuse_adapter
+from unweave.models.hf_folder import one_line, read_tokenizer, refuse_adapter
 from unweave.models.quiet import quiet
-
-if TYPE_CHECKING:
-    from gguf import GGUFReader
 
 # Options of an architecture that transformers reads, or checks the shapes of tensors by.
 _KNOWN_KEYS = frozenset(
@@ -72,9 +70,7 @@ def sha256_of(file: Path) -> str:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
-def _header(file: Path) -> "GGUFReader":
-    from gguf import GGUFReader
-
+def _header(file: Path) -> GGUFReader:
     try:
         return GGUFReader(file)
     except (ValueError, IndexError, KeyError, OSError, UnicodeDecodeError) as error:
@@ -83,7 +79,7 @@ def _header(file: Path) -> "GGUFReader":
         ) from error
 
 
-def _refuse_dropped_options(file: Path, header: "GGUFReader") -> None:
+def _refuse_dropped_options(file: Path, header: GGUFReader) -> None:
     architecture = str(header.fields["general.architecture"].contents())
     for key, field in header.fields.items():
         if not key.startswith(f"{architecture}.") or key.removeprefix(f"{architecture}.") in _KNOWN_KEYS:
@@ -120,10 +116,8 @@ def _model_of(file: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     return options, tensors
 
 
-def _quantization(header: "GGUFReader") -> str:
+def _quantization(header: GGUFReader) -> str:
     """`4-bit (GGUF Q4_1)`, from the file type that the header states."""
-    from gguf import LlamaFileType
-
     field = header.get_field("general.file_type")
     known = {kind.value: kind.name.removeprefix("MOSTLY_").removeprefix("ALL_") for kind in LlamaFileType}
     kind = known.get(int(field.contents()), "") if field else ""

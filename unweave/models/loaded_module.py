@@ -21,7 +21,7 @@ from unweave.errors import ModelError
 from unweave.models.checkpoint import Checkpoint
 from unweave.models.families import check_family
 from unweave.models.families.guard import ADAPTER_NAME, MERGE
-from unweave.models.folder import check_state_dict
+from unweave.models.hf_folder import check_state_dict
 from unweave.models.quiet import quiet
 
 # Numbers that a module holds for training, for its repr or for prompts that are too long for the model.

@@ -1,6 +1,6 @@
 """`load_model`: from a name, a folder, a file, a hub id or a loaded HF model to a `Model`.
 
-1. read: HF config, state dict and tokenizer from the source (`folder`, `gguf_file`, `default`, `loaded_module`);
+1. read: HF config, state dict and tokenizer from the source (`hf_folder`, `gguf_file`, `default`, `loaded_module`);
 2. convert: to our config and weights, by family (`families`);
 3. move to the device and dtype asked for, and process the weights.
 
@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import torch
 from torch import nn
 
@@ -23,8 +24,8 @@ from unweave.errors import InputError, ModelError, UnweaveError, did_you_mean
 from unweave.models.checkpoint import Checkpoint
 from unweave.models.default import KNOWN, read_known
 from unweave.models.families import convert
-from unweave.models.folder import ADAPTER, HFConfig, check_state_dict, hf_options, read_folder, read_tensor_file
 from unweave.models.gguf_file import read_gguf
+from unweave.models.hf_folder import ADAPTER, HFConfig, check_state_dict, hf_options, read_folder, read_tensor_file
 from unweave.models.loaded_module import read_module
 from unweave.models.model import Model
 from unweave.models.native import WEIGHTS, is_native, read_native, read_state_dict, revision_of
@@ -210,14 +211,14 @@ def _read(source: str | os.PathLike[str] | nn.Module, revision: str | None, toke
 
 def _read_hub(name: str, revision: str | None, tokenizer: Any) -> Checkpoint:
     """A hub repository's files, fetched into the cache of huggingface_hub, where transformers finds them too."""
-    from huggingface_hub import snapshot_download
-
     where: dict[str, Any] = {"repo_id": name, "revision": revision, "ignore_patterns": ["*/*"]}
     try:
         with status(f"fetching {name} from the hub"), quiet():
-            folder = Path(snapshot_download(allow_patterns=[ADAPTER, *_HUB_FILES, *_HUB_WEIGHTS[0]], **where))
+            folder = Path(
+                huggingface_hub.snapshot_download(allow_patterns=[ADAPTER, *_HUB_FILES, *_HUB_WEIGHTS[0]], **where)
+            )
             if not list(folder.glob("*.safetensors")):
-                folder = Path(snapshot_download(allow_patterns=_HUB_FILES + _HUB_WEIGHTS[1], **where))
+                folder = Path(huggingface_hub.snapshot_download(allow_patterns=_HUB_FILES + _HUB_WEIGHTS[1], **where))
     except Exception as error:  # network, permission and not-found errors of several libraries
         reason = " ".join(str(error).split())[:160]
         raise ModelError(

@@ -19,12 +19,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from unweave.errors import InputError, ModelError
-from unweave.files import placed
 from unweave.models.config import Config
-from unweave.models.folder import read_json, read_tensor_file, read_tokenizer
+from unweave.models.hf_folder import read_json, read_tensor_file, read_tokenizer
 from unweave.models.model import Model
 from unweave.models.small import config_from
 from unweave.models.state_dict import state_dict_of, weights_from_state_dict
+from unweave.whole_files import placed
 
 FORMAT = "unweave 1"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"

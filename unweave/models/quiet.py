@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 
+from rich.console import Console
+
 
 @contextmanager
 def quiet() -> Iterator[None]:
@@ -32,8 +34,6 @@ def status(message: str) -> Iterator[None]:
     if not sys.stderr.isatty():
         yield
         return
-    from rich.console import Console
-
     # The file is bound here, so that the line stays visible while `quiet` has sys.stderr redirected.
     with Console(file=sys.stderr).status(message):
         yield

@@ -12,7 +12,7 @@ from typing import Any
 
 from unweave.errors import InputError, ModelError, did_you_mean
 from unweave.models.config import CHOICES, Config, check_choice
-from unweave.models.folder import read_json
+from unweave.models.hf_folder import read_json
 
 ConfigSource = Config | Mapping[str, Any] | str | os.PathLike[str]
 

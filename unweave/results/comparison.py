@@ -10,16 +10,14 @@ Cells are the edges, heads or places of results; what counts is the size of each
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import xarray as xr
 from jaxtyping import Bool, Float
 
 from unweave.errors import InputError
 from unweave.results.labels import cell_label, number
-
-if TYPE_CHECKING:
-    import xarray
 
 
 @dataclass(frozen=True)
@@ -70,14 +68,12 @@ class Agreement:
     roc_area: float
 
 
-def compare(one: "xarray.DataArray", other: "xarray.DataArray", n: int = 50, n_misses: int = 5) -> Comparison:
+def compare(one: xr.DataArray, other: xr.DataArray, n: int = 50, n_misses: int = 5) -> Comparison:
     """Two results of the same kind of cells, such as `uw.attribution_patch` and `uw.patch`.
 
     Raises:
         InputError: results without three cells in common, or without a spread.
     """
-    import xarray as xr
-
     first, second = xr.align(_means(one), _means(other), join="inner")
     if set(first.dims) != set(second.dims):
         raise InputError(f"compare: the results have the dimensions {first.dims} and {second.dims}; give cells alike")
@@ -95,7 +91,7 @@ def compare(one: "xarray.DataArray", other: "xarray.DataArray", n: int = 50, n_m
     return Comparison(len(known), float(np.corrcoef(a, b)[0, 1]), float(ranks), n, common, misses)
 
 
-def agreement(result: "xarray.DataArray", known: Collection[str], n: int | None = None) -> Agreement:
+def agreement(result: xr.DataArray, known: Collection[str], n: int | None = None) -> Agreement:
     """The `n` largest cells (as many as are known, if left out) against known ones, by their names: `23.3 -> logits`.
 
     Raises:
@@ -119,7 +115,7 @@ def agreement(result: "xarray.DataArray", known: Collection[str], n: int | None 
     return Agreement(n, int(truth.sum()), both, both / n, both / int(truth.sum()), both / either, _roc(sizes, truth))
 
 
-def stability(result: "xarray.DataArray", n: int = 50, draws: int = 200, seed: int = 0) -> "xarray.DataArray":
+def stability(result: xr.DataArray, n: int = 50, draws: int = 200, seed: int = 0) -> xr.DataArray:
     """How often each cell is among the `n` largest, over bootstrap samples of the prompts (or of their clusters).
 
     Returns:
@@ -129,8 +125,6 @@ def stability(result: "xarray.DataArray", n: int = 50, draws: int = 200, seed: i
     Raises:
         InputError: a result without two prompts (or clusters), `n` out of range, or fewer than 2 draws.
     """
-    import xarray as xr
-
     if "prompt" not in result.dims:
         raise InputError("result: its prompts were averaged; give the result itself, with its dimension 'prompt'")
     last = result.transpose("prompt", ...)
@@ -154,16 +148,14 @@ def stability(result: "xarray.DataArray", n: int = 50, draws: int = 200, seed: i
     return shares.drop_attrs().assign_attrs({**about, **attrs, "quantity": "share of samples", "unit": "share"})
 
 
-def _means(result: "xarray.DataArray") -> "xarray.DataArray":
-    import xarray as xr
-
+def _means(result: xr.DataArray) -> xr.DataArray:
     if not isinstance(result, xr.DataArray):
         raise InputError(f"result: expected a DataArray of a method, got {type(result).__name__}")
     means: Any = result.mean("prompt", skipna=False) if "prompt" in result.dims else result
     return means.reset_coords([name for name in means.coords if name not in means.dims], drop=True)
 
 
-def _name(means: "xarray.DataArray", cell: int) -> str:
+def _name(means: xr.DataArray, cell: int) -> str:
     index = np.unravel_index(cell, means.shape)
     return cell_label({str(dim): means[dim].values[at].item() for dim, at in zip(means.dims, index, strict=True)})
 

@@ -14,14 +14,12 @@ The notes are one attribute of the table, a line of JSON.
 import json
 import re
 from collections.abc import Callable, Hashable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import xarray as xr
 
 from unweave.errors import InputError
-
-if TYPE_CHECKING:
-    import xarray
 
 NOTES = "unweave_notes"
 _REFUSED = re.compile("[\x00\ud800-\udfff]")
@@ -40,7 +38,7 @@ _RESERVED = {
 _RESERVED |= {"_FillValue", "_Unsigned"}
 
 
-def encoded(table: "xarray.Dataset") -> "xarray.Dataset":
+def encoded(table: xr.Dataset) -> xr.Dataset:
     """The table as netCDF can hold it, with its notes. Raises InputError for what is no text or number."""
     variables, notes = {}, {}
     for name, variable in table.variables.items():
@@ -50,7 +48,7 @@ def encoded(table: "xarray.Dataset") -> "xarray.Dataset":
     return _rebuilt(table, variables, plain | {NOTES: record})
 
 
-def decoded(table: "xarray.Dataset") -> "xarray.Dataset":
+def decoded(table: xr.Dataset) -> xr.Dataset:
     """The table as it was before `encoded`."""
     record = json.loads(table.attrs[NOTES])
     variables = {
@@ -60,9 +58,7 @@ def decoded(table: "xarray.Dataset") -> "xarray.Dataset":
     return _rebuilt(table, variables, attrs | record["attrs"])
 
 
-def _encoded(name: str, variable: "xarray.Variable") -> "tuple[xarray.Variable, dict[str, Any]]":
-    import xarray as xr
-
+def _encoded(name: str, variable: xr.Variable) -> tuple[xr.Variable, dict[str, Any]]:
     plain, held_back = _attributes(variable.attrs)
     note: dict[str, Any] = {"attrs": held_back}
     values = variable.values
@@ -79,9 +75,7 @@ def _encoded(name: str, variable: "xarray.Variable") -> "tuple[xarray.Variable, 
     return xr.Variable(variable.dims, values, plain), note
 
 
-def _decoded(variable: "xarray.Variable", note: Mapping[str, Any]) -> "xarray.Variable":
-    import xarray as xr
-
+def _decoded(variable: xr.Variable, note: Mapping[str, Any]) -> xr.Variable:
     values = variable.values
     if "type" in note:
         values = _each(_unescape, values.astype(object)) if note.get("escaped") else values
@@ -90,11 +84,7 @@ def _decoded(variable: "xarray.Variable", note: Mapping[str, Any]) -> "xarray.Va
     return xr.Variable(variable.dims, values, attrs | note.get("attrs", {}))
 
 
-def _rebuilt(
-    table: "xarray.Dataset", variables: "Mapping[Hashable, xarray.Variable]", attrs: Mapping[str, Any]
-) -> "xarray.Dataset":
-    import xarray as xr
-
+def _rebuilt(table: xr.Dataset, variables: Mapping[Hashable, xr.Variable], attrs: Mapping[str, Any]) -> xr.Dataset:
     return xr.Dataset(
         {name: variables[name] for name in table.data_vars},
         coords={name: variables[name] for name in table.coords},

@@ -6,10 +6,8 @@ A cell is given by its coordinates, in the names of the glossary. Positions stan
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import xarray
+import xarray as xr
 
 # Of each dimension of positions: the coordinate with the tokens there.
 TOKENS: Mapping[str, str] = {"pos": "token", "q_pos": "q_token", "k_pos": "k_token"}
@@ -59,9 +57,7 @@ def _place(where: Mapping[str, object]) -> str:
     return f"{at} ← {where['k_pos']}".lstrip() if "k_pos" in where else at
 
 
-def token_at(
-    table: "xarray.DataArray | xarray.Dataset", dim: str = "pos", place: int | None = None, first: bool = False
-) -> str:
+def token_at(table: xr.DataArray | xr.Dataset, dim: str = "pos", place: int | None = None, first: bool = False) -> str:
     """The token at a place of a summary: `" Mary/ John"` where the clean prompt has another one than the corrupted.
 
     Args:

@@ -6,17 +6,16 @@ no digest is shown as computed values, without claims. Slices, means and other c
 """
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import xarray
+import xarray as xr
 
 DIGEST = "digest"
 # What no longer holds of values computed from several results.
 _OF_THE_METHOD = ("method", "quantity", "zero", "one", "measure", "direction", "unit")
 
 
-def stamped(array: "xarray.DataArray") -> "xarray.DataArray":
+def stamped(array: xr.DataArray) -> xr.DataArray:
     """The array, with the digest of its values."""
     return array.assign_attrs({DIGEST: hashlib.blake2b(array.values.tobytes(), digest_size=8).hexdigest()})
 

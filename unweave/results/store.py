@@ -8,15 +8,13 @@ refused, not read.
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import xarray as xr
 
 from unweave.errors import InputError
-from unweave.files import placed
 from unweave.results.encoding import decoded, encoded
 from unweave.results.origin import DIGEST
-
-if TYPE_CHECKING:
-    import xarray
+from unweave.whole_files import placed
 
 FORMAT = 2
 # Attributes that format 1 (version 0.1) held as one text, and what separated their items.
@@ -25,7 +23,7 @@ _RECORD = "unweave_file"
 _VALUES = "_values"
 
 
-def save(result: "xarray.DataArray | xarray.Dataset | xarray.DataTree", path: str | os.PathLike[str]) -> Path:
+def save(result: xr.DataArray | xr.Dataset | xr.DataTree, path: str | os.PathLike[str]) -> Path:
     """Write a result, several sites of one, or a summary, to a netCDF file; `load` reads it back as it was.
 
     The file appears whole or not at all, and replaces one that was there.
@@ -37,8 +35,6 @@ def save(result: "xarray.DataArray | xarray.Dataset | xarray.DataTree", path: st
         InputError: the folder is not there or cannot be written to, an attribute is neither text nor number, or a name
             has a slash.
     """
-    import xarray as xr
-
     target = Path(path)
     tables = _tables(result)
     divided = [name for table in tables.values() for name in (*table.variables, *table.dims) if "/" in str(name)]
@@ -56,14 +52,12 @@ def save(result: "xarray.DataArray | xarray.Dataset | xarray.DataTree", path: st
     return target
 
 
-def load(path: str | os.PathLike[str]) -> "xarray.DataArray | xarray.Dataset | xarray.DataTree":
+def load(path: str | os.PathLike[str]) -> xr.DataArray | xr.Dataset | xr.DataTree:
     """Read what `save` wrote: the same kind of value, equal in values, types, coordinates and attributes.
 
     Raises:
         InputError: no such file, a file that `save` did not write, or a damaged one.
     """
-    import xarray as xr
-
     source = Path(path)
     if not source.is_file():
         what = "a folder" if source.is_dir() else "not there"
@@ -88,7 +82,7 @@ def load(path: str | os.PathLike[str]) -> "xarray.DataArray | xarray.Dataset | x
     return table if record["kind"] == "Dataset" else table[record["variable"]].rename(record["name"])
 
 
-def _decoded_format_1(table: "xarray.Dataset") -> "xarray.Dataset":
+def _decoded_format_1(table: xr.Dataset) -> xr.Dataset:
     """What version 0.1 wrote: lists in place of texts that held them, and the digest that it did not write."""
     table = decoded(table)
     if "members" in table.coords:
@@ -102,9 +96,7 @@ def _decoded_format_1(table: "xarray.Dataset") -> "xarray.Dataset":
     return table
 
 
-def _tables(result: "xarray.DataArray | xarray.Dataset | xarray.DataTree") -> "dict[str, xarray.Dataset]":
-    import xarray as xr
-
+def _tables(result: xr.DataArray | xr.Dataset | xr.DataTree) -> dict[str, xr.Dataset]:
     if isinstance(result, xr.DataTree):
         return {name: child.to_dataset() for name, child in result.children.items()}
     if isinstance(result, xr.Dataset):
@@ -114,13 +106,13 @@ def _tables(result: "xarray.DataArray | xarray.Dataset | xarray.DataTree") -> "d
     raise InputError(f"result: expected a DataArray, Dataset or DataTree, got {type(result).__name__}")
 
 
-def _variable(result: "xarray.DataArray") -> str:
+def _variable(result: xr.DataArray) -> str:
     """The array's name in its file: its own, unless it has none or a coordinate has it too."""
     own = isinstance(result.name, str) and result.name not in result.coords and result.name not in result.dims
     return str(result.name) if own else _VALUES
 
 
-def _checked(tree: "xarray.DataTree") -> dict[str, dict[str, dict[str, object]]]:
+def _checked(tree: xr.DataTree) -> dict[str, dict[str, dict[str, object]]]:
     """Compression and checksums for arrays of numbers; many effects are exactly 0."""
     return {
         node.path: {

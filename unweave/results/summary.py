@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 
 import numpy as np
+import xarray as xr
 from jaxtyping import Bool, Float, Int, Num
 
 from unweave.errors import InputError
@@ -25,9 +26,6 @@ from unweave.results.statistics import (
     smallest_p,
 )
 
-if TYPE_CHECKING:
-    import xarray
-
 _TOKENS = (*TOKENS.values(), *(f"clean_{name}" for name in TOKENS.values()))
 # The largest p-value of what is called significant.
 LEVEL = 0.05
@@ -39,17 +37,15 @@ _MEANS = {"clean corrupted": "gap", "clean": "clean_mean"}
 
 
 @overload
-def summary(result: "xarray.DataArray", dim: str = ..., level: float = ..., seed: int = ...) -> "xarray.Dataset": ...
+def summary(result: xr.DataArray, dim: str = ..., level: float = ..., seed: int = ...) -> xr.Dataset: ...
 @overload
+def summary(result: xr.Dataset | xr.DataTree, dim: str = ..., level: float = ..., seed: int = ...) -> xr.DataTree: ...
 def summary(
-    result: "xarray.Dataset | xarray.DataTree", dim: str = ..., level: float = ..., seed: int = ...
-) -> "xarray.DataTree": ...
-def summary(
-    result: "xarray.DataArray | xarray.Dataset | xarray.DataTree",
+    result: xr.DataArray | xr.Dataset | xr.DataTree,
     dim: str = "prompt",
     level: float = 0.95,
     seed: int = 0,
-) -> "xarray.Dataset | xarray.DataTree":
+) -> xr.Dataset | xr.DataTree:
     """The mean of every cell over prompts, its interval and its sign-flip p-value.
 
     The variables of a summary have the dimensions of the result without `dim`, and the result's unit:
@@ -89,8 +85,6 @@ def summary(
     Raises:
         InputError: `dim` is not in the result, or an option is out of range.
     """
-    import xarray as xr
-
     if not 0 < level < 1:
         raise InputError(f"level: expected a share between 0 and 1, such as 0.95, got {level}")
     if isinstance(result, (xr.DataArray, xr.Dataset)):
@@ -110,14 +104,12 @@ def summary(
 
 
 def summaries(
-    result: "xarray.DataArray | xarray.Dataset | xarray.DataTree | Mapping[str, Any]", dim: str = "prompt"
-) -> "dict[str, xarray.Dataset]":
+    result: xr.DataArray | xr.Dataset | xr.DataTree | Mapping[str, Any], dim: str = "prompt"
+) -> dict[str, xr.Dataset]:
     """One summary for each site or name, whatever was given: results, summaries, or several of them by name.
 
     Summaries are not computed again. An array without prompts has a mean, and NaN for everything else.
     """
-    import xarray as xr
-
     if isinstance(result, (xr.DataTree, xr.Dataset)) and not is_summary(result):
         return {name: child.to_dataset() for name, child in summary(result, dim).children.items()}
     if isinstance(result, (xr.DataArray, xr.Dataset)):
@@ -130,12 +122,10 @@ def summaries(
 
 def is_summary(table: object) -> bool:
     """Whether something is a summary of one site, and not several sites."""
-    import xarray as xr
-
     return isinstance(table, xr.Dataset) and set(_COLUMNS) <= set(table.data_vars)
 
 
-def significant(table: "xarray.Dataset") -> Bool[np.ndarray, "..."]:
+def significant(table: xr.Dataset) -> Bool[np.ndarray, "..."]:
     """Which cells of a summary differ from 0 by more than the choice of prompts explains.
 
     By their adjusted p-value, or, if the prompts are too few for any adjusted p-value to be small, by their interval.
@@ -146,9 +136,7 @@ def significant(table: "xarray.Dataset") -> Bool[np.ndarray, "..."]:
     return np.asarray((low > 0) | (high < 0))
 
 
-def _averages(result: "xarray.DataArray") -> "xarray.Dataset":
-    import xarray as xr
-
+def _averages(result: xr.DataArray) -> xr.Dataset:
     unknown = xr.full_like(result, np.nan, dtype=np.float64)
     table = xr.Dataset({"mean": result.astype(np.float64), **dict.fromkeys(_COLUMNS[1:], unknown)})
     return table.assign(n=xr.zeros_like(unknown, dtype=np.int64)).assign_attrs(result.attrs)
@@ -169,9 +157,7 @@ class _Sample:
         return mean_interval(values, level, self.clusters, self.scale)
 
 
-def _summary(result: "xarray.DataArray", dim: str, level: float, seed: int) -> "xarray.Dataset":
-    import xarray as xr
-
+def _summary(result: xr.DataArray, dim: str, level: float, seed: int) -> xr.Dataset:
     if dim not in result.dims:
         have = ", ".join(map(str, result.dims)) or "none"
         raise InputError(f"dim: the result has no dimension {dim!r} (it has {have}); give one of them")
@@ -188,7 +174,7 @@ def _summary(result: "xarray.DataArray", dim: str, level: float, seed: int) -> "
     )
 
 
-def _sample(last: "xarray.DataArray", values: Float[np.ndarray, "cell prompt"], dim: str) -> _Sample:
+def _sample(last: xr.DataArray, values: Float[np.ndarray, "cell prompt"], dim: str) -> _Sample:
     clusters = _clusters(last, dim)
     measure = str(last.attrs.get("measure", ""))
     counted = not measure and ((values == 0) | (values == 1) | np.isnan(values)).all()
@@ -203,7 +189,7 @@ def _sample(last: "xarray.DataArray", values: Float[np.ndarray, "cell prompt"], 
     return _Sample(clusters, f"{SKEWED}, of a ratio", scale)
 
 
-def _clusters(last: "xarray.DataArray", dim: str) -> Int[np.ndarray, " prompt"] | None:
+def _clusters(last: xr.DataArray, dim: str) -> Int[np.ndarray, " prompt"] | None:
     """The cluster of each prompt; None if each prompt is its own."""
     if "cluster" not in last.coords or dim not in last["cluster"].dims:
         return None
@@ -213,7 +199,7 @@ def _clusters(last: "xarray.DataArray", dim: str) -> Int[np.ndarray, " prompt"] 
     return clusters if clusters.max() + 1 < len(clusters) else None
 
 
-def _scale(last: "xarray.DataArray", dim: str, of: str) -> Float[np.ndarray, "_ prompt"] | None:
+def _scale(last: xr.DataArray, dim: str, of: str) -> Float[np.ndarray, "_ prompt"] | None:
     """What the values are shares of, over its mean; None if these are not the prompts whose mean the values have."""
     if any(name not in last.coords or dim not in last[name].dims for name in of.split()):
         return None
@@ -258,7 +244,7 @@ def _alike(
     return [(np.flatnonzero(kind), cells[kind_of.ravel() == place]) for place, kind in enumerate(kinds)]
 
 
-def _coordinates(result: "xarray.DataArray", dim: str) -> "xarray.Dataset":
+def _coordinates(result: xr.DataArray, dim: str) -> xr.Dataset:
     """The coordinates that do not depend on `dim`, and the first prompt's tokens."""
     first = result.isel({dim: 0}, drop=True).coords.to_dataset()
     lost = [name for name, coord in result.coords.items() if dim in coord.dims and name not in _TOKENS]
@@ -266,7 +252,7 @@ def _coordinates(result: "xarray.DataArray", dim: str) -> "xarray.Dataset":
 
 
 def _attributes(
-    result: "xarray.DataArray", dim: str, n_tests: int, sample: _Sample, level: float, seed: int
+    result: xr.DataArray, dim: str, n_tests: int, sample: _Sample, level: float, seed: int
 ) -> dict[str, str | int | float]:
     n = result.sizes[dim]
     about = sample_attrs(sample.interval, n, sample.clusters)
@@ -288,7 +274,7 @@ def _attributes(
     return what
 
 
-def _whose_tokens(result: "xarray.DataArray", dim: str) -> str:
+def _whose_tokens(result: xr.DataArray, dim: str) -> str:
     """Whose tokens the summary names: those of every prompt, where they are alike, or of the first."""
     named = [result[name] for name in _TOKENS if name in result.coords]
     if not named:

@@ -2,10 +2,10 @@
 
 import html
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import rich.table
+import rich.box
+import rich.table
+from rich.text import Text
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,7 @@ class TextTable:
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) for cells in table]
         return "\n".join([self.title, *(line.rstrip() for line in lines)])
 
-    def __rich__(self) -> "rich.table.Table":
-        import rich.box
-        import rich.table
-        from rich.text import Text
-
+    def __rich__(self) -> rich.table.Table:
         drawn = rich.table.Table(title=Text(self.title), title_justify="left", box=rich.box.SIMPLE_HEAD)
         for name in self.header:
             drawn.add_column(Text(name))

@@ -2,18 +2,16 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import xarray as xr
 
 from unweave.errors import InputError
 from unweave.nodes import NODE_SITES, Node, read_nodes
 from unweave.results.labels import FIXED, cell_label, number, p_value, token_at
 from unweave.results.summary import summaries
 from unweave.results.text_table import TextTable
-
-if TYPE_CHECKING:
-    import xarray
 
 _KEYS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {"abs": np.abs, "high": np.positive, "low": np.negative}
 _ORDERS = {"abs": "largest in size", "high": "highest", "low": "lowest"}
@@ -84,9 +82,7 @@ class Top:
         return self.table._repr_html_()
 
 
-def top(
-    result: "xarray.DataArray | xarray.Dataset | xarray.DataTree | Mapping[str, Any]", n: int = 10, by: str = "abs"
-) -> Top:
+def top(result: xr.DataArray | xr.Dataset | xr.DataTree | Mapping[str, Any], n: int = 10, by: str = "abs") -> Top:
     """The `n` cells with the largest means over prompts.
 
     Cells that are exactly 0, or were not reached, are left out. Several sites are ranked together.
@@ -125,7 +121,7 @@ def top(
     )
 
 
-def _row(table: "xarray.Dataset", index: tuple[int, ...], site: str, cumulative: float, named: bool) -> Row:
+def _row(table: xr.Dataset, index: tuple[int, ...], site: str, cumulative: float, named: bool) -> Row:
     cell = table.isel(dict(zip(table["mean"].dims, index, strict=True)))
     where = {str(dim): _plain(cell[dim].item()) for dim in table["mean"].dims}
     fixed = {name: _plain(table[name].item()) for name in FIXED if name in table.coords and not table[name].dims}

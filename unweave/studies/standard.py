@@ -40,7 +40,7 @@ from unweave.studies.controls import control_facts, controls_step
 from unweave.studies.findings import N_LEADING, array, finding_of
 from unweave.studies.plan import Report, Results, Settings, Step, Study, needed
 from unweave.studies.scores import first_share, scores, shortfall
-from unweave.studies.subject import Kind, Subject, ask, changed_roles, stand_in
+from unweave.studies.subject import Kind, Subject, ask, changed_roles, replacement_for
 from unweave.views.blocks import Fact, Table
 from unweave.views.circuit_tables import group_facts, score_facts
 from unweave.views.investigation import score_facts_of, settings_table
@@ -249,18 +249,18 @@ def _named(subject: Subject) -> Sequence[str]:
 def _knockouts(subject: Subject, report: Report) -> xr.DataArray:
     pair = subject.paths
     # In the metric's own unit, as the backups next to them.
-    return knockout(pair, "z", subject.stand_in, pair.metric.role, measure="change", progress=report)
+    return knockout(pair, "z", subject.replacement, pair.metric.role, measure="change", progress=report)
 
 
 def _backups(subject: Subject, found: Results) -> xr.DataArray:
     pair = subject.paths
-    return backup_heads(pair, strongest(found), subject.stand_in, pair.metric.role)
+    return backup_heads(pair, strongest(found), subject.replacement, pair.metric.role)
 
 
 def _evaluated(subject: Subject, found: Results, report: Report) -> xr.DataTree:
     effort = QUICK_EFFORT if subject.settings.quick else EvaluationOptions()
     circuit, pair = needed(found, "circuit"), subject.judged
-    return evaluate(circuit, pair, how=stand_in(pair), effort=effort, progress=report)
+    return evaluate(circuit, pair, how=replacement_for(pair), effort=effort, progress=report)
 
 
 def _controls(pair: Contrast) -> list[str]:

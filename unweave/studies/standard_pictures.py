@@ -20,7 +20,7 @@ from unweave.results.labels import number
 from unweave.studies.findings import N_LEADING, agreement, array
 from unweave.studies.plan import Results
 from unweave.studies.scores import first_share, scores
-from unweave.studies.subject import Subject, stand_in
+from unweave.studies.subject import Subject, replacement_for
 from unweave.views.attention_view import attention_finding
 from unweave.views.blocks import Block, Details, Figure, Table, Text
 from unweave.views.charts.bars import histogram
@@ -73,12 +73,12 @@ def texts(subject: Subject, found: Results) -> dict[str, list[str]]:
             drawn = "The drawing of the circuit stands next to the answer."
             said[THROUGH] = [edges_said(circuit.edges, circuit.attrs), drawn, *said[THROUGH]]
     if {"knockouts", "backups"} & found.keys():
-        said[WITHOUT] = [_means(subject.stand_in, subject.paths), _on(subject.paths)]
+        said[WITHOUT] = [_means(subject.replacement, subject.paths), _on(subject.paths)]
     if tests_of(found):
         pair = subject.judged
         apart = set(pair.prompts.texts).isdisjoint(_choosing(subject))
         text = "None of them chose the circuit." if apart else "Some chose the circuit, which looks better on these."
-        said[ENOUGH] = [_means(stand_in(pair), pair), f"{_on(pair)} {text}"]
+        said[ENOUGH] = [_means(replacement_for(pair), pair), f"{_on(pair)} {text}"]
     return said
 
 

@@ -25,7 +25,7 @@ class Kind:
     Args:
         corruption: of the sweeps. `path_corruption`: of paths, knockouts and the circuit.
         n_checked: prompts on which the task is checked, the swept ones among them; as many as the task makes otherwise.
-        bos: whether a beginning-of-sequence token stands in front if the settings do not say.
+        bos: whether prompts begin with a beginning-of-sequence token if the settings do not say.
         roles: those that are patched; all of the task's otherwise.
         does: what a group of the circuit does, by its name, for one head and for several.
         own_steps: the standard steps in, the study's steps out.
@@ -74,9 +74,9 @@ class Subject:
         return self.kind.path_corruption or self.settings.corruption or self.kind.corruption
 
     @cached_property
-    def stand_in(self) -> Replacement:
+    def replacement(self) -> Replacement:
         """What replaces a head in knockouts."""
-        return stand_in(self.paths)
+        return replacement_for(self.paths)
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -124,7 +124,7 @@ def task_of(model: Model, settings: Settings, kind: Kind, n: int | None) -> Task
     return make_task(model, settings.task, options)
 
 
-def stand_in(pair: Contrast) -> Replacement:
+def replacement_for(pair: Contrast) -> Replacement:
     """What replaces a head in knockouts and in the circuit's tests: its mean by template if there are enough prompts
     of each, else by position.
     """

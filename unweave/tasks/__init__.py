@@ -5,9 +5,9 @@ from unweave.tasks.eight_prompts import ioi_fixed
 from unweave.tasks.factual import factual
 from unweave.tasks.hand_pairs import pairs
 from unweave.tasks.indirect_object import ioi
+from unweave.tasks.known_tasks import TASKS, TaskInfo, make_task
 from unweave.tasks.pair_files import read_pairs
 from unweave.tasks.palindromes import draw_palindromes, palindromes
-from unweave.tasks.registry import TASKS, TaskInfo, make_task
 from unweave.tasks.repeated import repeated_tokens
 from unweave.tasks.requirements import Requirement, Requirements, check
 from unweave.tasks.syllogism import syllogism

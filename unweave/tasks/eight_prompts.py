@@ -5,10 +5,11 @@ other's corruption by a swap of S2, and every pair of names occurs in both direc
 """
 
 from dataclasses import replace
+from functools import partial
 
 from unweave.models.tokens import is_single_token
 from unweave.tasks import flips
-from unweave.tasks.indirect_object import QUESTION, Flips, IoiPrompt, ioi_prompts
+from unweave.tasks.indirect_object import QUESTION, IoiPrompt, flipped, ioi_prompts
 from unweave.tasks.task import Task
 from unweave.tasks.templates import Template, own_templates
 from unweave.tasks.texts import TextModel, tokenizer_of
@@ -44,7 +45,8 @@ def ioi_fixed(model: TextModel, bos: bool | None = True) -> Task:
         name="ioi-fixed",
         prompts=prompts,
         corruptions=FIXED_CORRUPTIONS,
-        make=Flips(model, prompts, records, names, 0, bos),
+        make=partial(flipped, model, records, names, 0, bos),
+        patterns=True,
         description="Indirect object identification: four sentences, each with either name as the subject.",
         question=QUESTION,
         title="Indirect object identification, eight fixed prompts",

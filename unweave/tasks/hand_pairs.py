@@ -6,7 +6,7 @@ from typing import SupportsIndex
 
 from unweave.models.inputs import column
 from unweave.models.prompts import check_pairs, named_clusters, pair_clusters
-from unweave.tasks.task import Given, Task
+from unweave.tasks.task import Task
 from unweave.tasks.texts import Row, Space, TextModel, rows_of, tokenize
 
 
@@ -68,19 +68,11 @@ def paired(
     names = [row.where for row in rows]
     check_pairs(clean, others, names)
     found = pair_clusters(clean, others) if clusters is None else named_clusters(clusters, len(rows), names)
-    clean = replace(clean, source={"task": name}, clusters=found)
-    twin = replace(
-        clean,
-        tokens=others.tokens,
-        texts=others.texts,
-        str_tokens=others.str_tokens,
-        source={"task": name, "corruption": "given"},
-    )
     return Task(
         name=name,
-        prompts=clean,
+        prompts=replace(clean, source={"task": name}, clusters=found),
         corruptions=("given",),
-        make=Given(name, twin),
+        make=lambda _: others,
         description=f"{len(rows)} pairs of a clean and a corrupted prompt.",
         question=_question(rows[0]),
     )

@@ -15,15 +15,16 @@ The task of Wang et al. 2022 (arXiv 2211.00593), with our own templates and word
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Literal, final
+from typing import Literal
 
 import torch
 
 from unweave.errors import InputError
 from unweave.models.prompts import Prompts, clusters_of
-from unweave.models.tokens import Tokenizer, encode, is_single_token, str_tokens
+from unweave.models.tokens import Tokenizer, is_single_token
 from unweave.tasks import flips
 from unweave.tasks.task import Task
 from unweave.tasks.templates import Template, TemplateSet, own_templates, read_templates
@@ -102,49 +103,30 @@ def ioi(
         name="ioi",
         prompts=prompts,
         corruptions=tuple(flips.NAMED),
-        make=Flips(model, prompts, tuple(records), words.names, seed, bos),
+        make=partial(flipped, model, records, words.names, seed, bos),
+        patterns=True,
         description=f"Indirect object identification, {len(words.templates)} templates, names as {order}.",
         question=QUESTION,
         title="Indirect object identification",
     )
 
 
-@final
-@dataclass(frozen=True)
-class Flips:
-    """The corruptions of indirect-object prompts: a flip's name or pattern to prompts with the originals' roles."""
-
-    model: TextModel = field(repr=False)
-    prompts: Prompts
-    records: tuple[IoiPrompt, ...] = field(repr=False)
-    names: tuple[str, ...] = field(repr=False)
-    seed: int
-    bos: bool | None
-
-    def __call__(self, how: str) -> Prompts:
-        rules = flips.parse(how)
-        missing = [record.order[:3] for record in self.records if record.order[:3] not in rules]
-        if missing:
-            raise InputError(
-                f"corruption: {how!r} has no rule for the {len(missing)} prompts that begin as {missing[0]}; "
-                f"add one: '{how}, {missing[0]}->…'"
-            )
-        texts = tuple(
-            record.spelled(
-                rules[record.order[:3]],
-                flips.new_names(rules, (record.io, record.subject), self.names, f"{self.seed} {number}"),
-            )
-            for number, record in enumerate(self.records)
+def flipped(
+    model: TextModel, records: Sequence[IoiPrompt], names: Sequence[str], seed: int, bos: bool | None, how: str
+) -> Prompts:
+    """The prompts with their names replaced by a flip, given by its name or pattern; without roles and answers."""
+    rules = flips.parse(how)
+    missing = [record.order[:3] for record in records if record.order[:3] not in rules]
+    if missing:
+        raise InputError(
+            f"corruption: {how!r} has no rule for the {len(missing)} prompts that begin as {missing[0]}; "
+            f"add one: '{how}, {missing[0]}->…'"
         )
-        tokenizer = tokenizer_of(self.model)
-        tokens, lengths = encode(tokenizer, texts, self.bos)
-        if not torch.equal(lengths, self.prompts.lengths):
-            raise InputError(
-                f"corruption: {how!r} changes the number of tokens with this tokenizer; give pairs instead"
-            )
-        words = tuple(str_tokens(tokenizer, row[:n]) for row, n in zip(tokens, lengths.tolist(), strict=True))
-        source = {**self.prompts.source, "corruption": how}
-        return replace(self.prompts, tokens=tokens, texts=texts, str_tokens=words, source=source)
+    rows = []
+    for number, record in enumerate(records):
+        others = flips.new_names(rules, (record.io, record.subject), names, f"{seed} {number}")
+        rows.append(Row(record.spelled(rules[record.order[:3]], others), f"prompt {number + 1}"))
+    return tokenize(model, rows, bos=bos)
 
 
 def usable(tokenizer: Tokenizer, words: TemplateSet) -> TemplateSet:

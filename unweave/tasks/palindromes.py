@@ -13,8 +13,8 @@ for bit. A sequence is START, `2 * half_length` values from 0 to `max_value`, EN
 A sequence of the first kind is a palindrome where no coin or value changed it: classes are read off the sequences.
 """
 
-from dataclasses import dataclass, replace
-from typing import NamedTuple, final
+from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from einops import repeat
@@ -27,8 +27,6 @@ from unweave.models.prompts import Prompts
 from unweave.models.weights import abbreviated
 from unweave.tasks.task import Task
 from unweave.tasks.texts import TextModel
-
-OTHER_CLASS = "other_class"
 
 
 class LabelledSequences(NamedTuple):
@@ -95,14 +93,12 @@ def palindromes(
     if only_palindromes:
         tokens, labels = tokens[labels == 1][:n], labels[labels == 1][:n]
     corrupted = _other_class(tokens, labels, max_value, seed)
-    clean = _named(tokens, labels, corrupted, max_value)
     source = {"task": "palindromes", "seed": seed}
-    twin = replace(_named(corrupted, labels, tokens, max_value), source={**source, "corruption": OTHER_CLASS})
     return Task(
         name="palindromes",
-        prompts=replace(clean, source=source),
-        corruptions=(OTHER_CLASS,),
-        make=OtherClass(twin),
+        prompts=replace(_named(tokens, labels, corrupted, max_value), source=source),
+        corruptions=("other_class",),
+        make=lambda _: _named(corrupted, labels, tokens, max_value),
         description=f"Is it a palindrome? {2 * half_length} values from 0 to {max_value}, between START and END.",
         question="Are the values between START and END a palindrome? Which parts of the model compare the two halves?",
         title="Palindromes",
@@ -145,19 +141,6 @@ def value_texts(tokens: Int[Tensor, "prompt pos"], max_value: int) -> tuple[tupl
     digits = len(str(max_value))
     names = [*(f"{value:0{digits}}" for value in range(max_value + 1)), "START", "END"]
     return tuple(tuple(names[token] for token in row) for row in tokens.tolist())
-
-
-@final
-@dataclass(frozen=True)
-class OtherClass:
-    """The corruption of palindromes and others: each a sequence of the other class."""
-
-    corrupted: Prompts
-
-    def __call__(self, how: str) -> Prompts:
-        if how != OTHER_CLASS:
-            raise InputError(f"corruption: palindromes knows {OTHER_CLASS!r} alone, got {how!r}; leave it out")
-        return self.corrupted
 
 
 def _other_class(

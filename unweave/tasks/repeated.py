@@ -1,13 +1,12 @@
 """Random tokens and the same again: what a head that looks for repetitions, and nothing else, can go on with.
 
-Olsson et al. 2022 (arXiv 2209.11895), section on induction heads. A beginning-of-sequence token stands in front of the
-first half if prompts of texts have one. The second half begins with the token that the first began with; so does what
+Olsson et al. 2022 (arXiv 2209.11895), section on induction heads. A beginning-of-sequence token comes before the first
+half if prompts of texts have one. The second half begins with the token that the first began with; so does what
 follows the last token, if it goes on.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import final
+from dataclasses import replace
 
 import torch
 from jaxtyping import Int
@@ -18,8 +17,6 @@ from unweave.models.prompts import Prompts
 from unweave.models.tokens import bos_id, encode, str_tokens
 from unweave.tasks.task import Task
 from unweave.tasks.texts import TextModel
-
-FRESH = "fresh"
 
 
 def repeated_tokens(
@@ -62,12 +59,11 @@ def repeated_tokens(
         )
         for first in (half, others)
     )
-    source = {"task": "repeated-tokens", "seed": seed}
     return Task(
         name="repeated-tokens",
-        prompts=replace(_worded(model, clean), source=source),
-        corruptions=(FRESH,),
-        make=Fresh(replace(_worded(model, twin), source={**source, "corruption": FRESH})),
+        prompts=replace(_worded(model, clean), source={"task": "repeated-tokens", "seed": seed}),
+        corruptions=("fresh",),
+        make=lambda _: _worded(model, twin),
         description=f"{length} random tokens, and the same again.",
         question="Random tokens come a second time. Which parts of the model find what followed the first time?",
         title="Repeated random tokens",
@@ -89,7 +85,7 @@ def draw_repeated(
 
 
 def beginning(model: TextModel | int, bos: bool | None) -> Int[Tensor, " pos"]:
-    """What stands in front of a text: the beginning-of-sequence token, or nothing. Raises InputError without one."""
+    """What a text begins with: the beginning-of-sequence token, or nothing. Raises InputError without one."""
     tokenizer = None if isinstance(model, int) else model.tokenizer
     if tokenizer is None:
         if bos:
@@ -103,7 +99,7 @@ def check_length(argument: str, model: TextModel | int, length: int, n_front: in
     """Raises InputError where the model does not read so many tokens twice."""
     n_tokens = 2 * length + n_front
     if not isinstance(model, int) and n_tokens > model.config.n_ctx:
-        front = " behind a beginning-of-sequence token" if n_front else ""
+        front = " after a beginning-of-sequence token" if n_front else ""
         raise InputError(
             f"{argument}: {length} tokens twice{front} are {n_tokens}, and {model.config.name} reads "
             f"{model.config.n_ctx}; give at most {(model.config.n_ctx - n_front) // 2}"
@@ -120,19 +116,6 @@ def drawable(model: TextModel | int) -> Int[Tensor, " token"]:
     if len(allowed) < 2:
         raise InputError(f"model: expected a vocabulary of at least 2 tokens that are not special, got {len(allowed)}")
     return torch.tensor(allowed)
-
-
-@final
-@dataclass(frozen=True)
-class Fresh:
-    """The corruption of repeated tokens: another first half."""
-
-    corrupted: Prompts
-
-    def __call__(self, how: str) -> Prompts:
-        if how != FRESH:
-            raise InputError(f"corruption: repeated-tokens knows {FRESH!r} alone, got {how!r}; leave it out")
-        return self.corrupted
 
 
 def _drawer(allowed: Int[Tensor, " token"], n: int, seed: int) -> Callable[[int], Tensor]:

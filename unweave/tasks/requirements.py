@@ -10,16 +10,14 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import rich.table
 
 from unweave.models.model import Model
 from unweave.models.prompts import Prompts
 from unweave.results.text_table import TextTable
-from unweave.tasks.behaviour import margins
+from unweave.tasks.margins import margins
 from unweave.tasks.task import Task
-
-if TYPE_CHECKING:
-    import rich.table
 
 _SHOWN = 5
 
@@ -65,7 +63,7 @@ class Requirements:
 
     __repr__ = __str__
 
-    def __rich__(self) -> "rich.table.Table":
+    def __rich__(self) -> rich.table.Table:
         return self.table.__rich__()
 
     def _repr_html_(self) -> str:

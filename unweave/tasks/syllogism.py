@@ -5,14 +5,14 @@
 2. Category, noun and pair of opposites are drawn out of all their products, none of them twice.
 3. Each prompt is followed by its opposite, in which the descriptors have changed places. The wrong answer of a prompt
    is the right answer of its opposite: the two descriptors always belong together.
-4. By default those pairs are kept which the model gets right both ways (`unweave.tasks.behaviour`).
+4. By default those pairs are kept which the model gets right both ways (`unweave.tasks.margins`).
 """
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TypeVar, final
+from typing import TypeVar
 
 import torch
 
@@ -20,7 +20,7 @@ from unweave.errors import InputError
 from unweave.models.model import Model
 from unweave.models.prompts import Prompts, clusters_of
 from unweave.models.tokens import Tokenizer
-from unweave.tasks.behaviour import Rule, choose
+from unweave.tasks.margins import Rule, choose
 from unweave.tasks.syllogism_words import SyllogismWords, fitting, ids_of, own_words
 from unweave.tasks.task import Task
 from unweave.tasks.texts import Row, TextModel, find_word, pieces_of, tokenize, tokenizer_of
@@ -88,11 +88,16 @@ def syllogism(
     records, notes = _records(model, n_prompts, candidates(usable, seed), threshold, bos)
     prompts = replace(syllogism_prompts(model, records, bos), source={"task": "syllogism", "seed": seed})
     first = records[0]
+
+    def corrupted(how: str) -> Prompts:
+        others = [_corrupted(record, how, usable, f"{seed} {number}") for number, record in enumerate(records)]
+        return syllogism_prompts(model, others, bos)
+
     return Task(
         name="syllogism",
         prompts=prompts,
         corruptions=CORRUPTIONS,
-        make=Turns(model, prompts, records, usable, seed, bos),
+        make=corrupted,
         description=f"Syllogisms with made-up premises, of {len(usable.opposites)} pairs of opposites.",
         question=(
             f"After “{first.text}” comes “{first.descriptor}”, not “{first.opposite}”. Which parts of the model draw "
@@ -155,36 +160,16 @@ def syllogism_prompts(model: TextModel, records: Sequence[Syllogism], bos: bool 
     )
 
 
-@final
-@dataclass(frozen=True)
-class Turns:
-    """The corruptions of syllogisms, with the roles and answers of the originals."""
-
-    model: TextModel = field(repr=False)
-    prompts: Prompts
-    records: tuple[Syllogism, ...] = field(repr=False)
-    words: SyllogismWords
-    seed: int
-    bos: bool | None
-
-    def __call__(self, how: str) -> Prompts:
-        if how not in CORRUPTIONS:
-            raise InputError(f"corruption: syllogism knows {', '.join(CORRUPTIONS)}; got {how!r}")
-        others = [self._corrupted(record, how, number) for number, record in enumerate(self.records)]
-        made = syllogism_prompts(self.model, others, self.bos)
-        source = {**self.prompts.source, "corruption": how}
-        return replace(self.prompts, tokens=made.tokens, texts=made.texts, str_tokens=made.str_tokens, source=source)
-
-    def _corrupted(self, record: Syllogism, how: str, number: int) -> Syllogism:
-        if how == "opposite":
-            return record.turned()
-        draw = random.Random(f"{self.seed} {number}")
-        if how == "unlinked":
-            free = [word for word in self.words.categories if word != record.category]
-            return replace(record, linked=draw.choice(_some(free, how)))
-        pairs = [pair for pair in self.words.opposites if record.descriptor not in pair]
-        descriptor, opposite = draw.choice(_some(pairs, how))
-        return replace(record, descriptor=descriptor, opposite=opposite)
+def _corrupted(record: Syllogism, how: str, words: SyllogismWords, seed: str) -> Syllogism:
+    if how == "opposite":
+        return record.turned()
+    draw = random.Random(seed)
+    if how == "unlinked":
+        free = [word for word in words.categories if word != record.category]
+        return replace(record, linked=draw.choice(_some(free, how)))
+    pairs = [pair for pair in words.opposites if record.descriptor not in pair]
+    descriptor, opposite = draw.choice(_some(pairs, how))
+    return replace(record, descriptor=descriptor, opposite=opposite)
 
 
 def _some(free: list[W], how: str) -> list[W]:

@@ -15,7 +15,7 @@ from unweave.errors import InputError
 from unweave.models.inputs import column
 from unweave.models.tokens import Tokenizer, str_tokens, token_ids
 from unweave.tasks.hand_pairs import pairs
-from unweave.tasks.task import Given, Task
+from unweave.tasks.task import Task
 from unweave.tasks.texts import TextModel, tokenizer_of
 
 
@@ -70,14 +70,10 @@ def word_swap(
 
 def with_swapped(task: Task) -> Task:
     """The task with the role `swapped`: the last place where a prompt and its corruption differ."""
-    twin = task.corrupt()
-    place = last_difference(task.prompts.tokens, twin.tokens)
+    place = last_difference(task.prompts.tokens, task.corrupt().tokens)
     roles = {"swapped": place, **task.prompts.roles}
     source = {**task.prompts.source, "task": task.name}
-    prompts = replace(task.prompts, roles=roles, source=source)
-    source = {**source, "corruption": "given"}
-    made = replace(twin, roles=roles, groups=prompts.groups, clusters=prompts.clusters, source=source)
-    return replace(task, prompts=prompts, make=Given(task.name, made))
+    return replace(task, prompts=replace(task.prompts, roles=roles, source=source))
 
 
 def last_difference(ours: Int[Tensor, "prompt pos"], theirs: Int[Tensor, "prompt pos"]) -> Int[Tensor, " prompt"]:

@@ -20,9 +20,9 @@ from pathlib import Path
 from plotly.offline import get_plotlyjs
 
 from unweave.errors import InputError
-from unweave.files import placed
 from unweave.views import theme
 from unweave.views.blocks import Block, Section, pack, templates
+from unweave.whole_files import placed
 
 
 def page(title: str, blocks: Sequence[Block], *, contents: bool = False, embedded: bool = False) -> str:

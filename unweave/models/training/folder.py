@@ -18,14 +18,14 @@ import torch
 from torch import Tensor
 
 from unweave.errors import InputError, ModelError
-from unweave.files import placed
 from unweave.models.config import Config
-from unweave.models.folder import read_json, read_tensor_file
+from unweave.models.hf_folder import read_json, read_tensor_file
 from unweave.models.model import Model
 from unweave.models.native import save_model, write_tensors
 from unweave.models.training.examples import TrainingData
 from unweave.models.training.recipe import Recipe
 from unweave.version import __version__
+from unweave.whole_files import placed
 
 RECORD, STATE = "training.json", "state.safetensors"
 _PLAN = ("config", "recipe", "data")

@@ -18,8 +18,8 @@ from unweave.results.origin import stamped
 from unweave.studies.palindrome.sequences import PalindromeSubject
 from unweave.studies.plan import Report, each
 
-ALONE = register(
-    Method("heads alone", ENOUGH, quantity="share right", unit="share", zero="always wrong", one="always right")
+SUBSETS = register(
+    Method("subsets of heads", ENOUGH, quantity="share right", unit="share", zero="always wrong", one="always right")
 )
 
 HOWS = {"zero": "zero", "mean": "mean", "random": "gaussian"}
@@ -92,7 +92,7 @@ def subsets(subject: PalindromeSubject, report: Report) -> xr.DataArray:
         return pair.clean_scores + torch.from_numpy(change.values[:, 0]).to(pair.clean_scores)
 
     rows = [only(kept) for kept in each(chosen, report)]
-    attrs = ALONE.attrs(notes="heads that are not kept are at their mean over the sequences, position by position")
+    attrs = SUBSETS.attrs(notes="heads that are not kept are at their mean over the sequences, position by position")
     return to_xarray(pair, torch.stack(rows, 1), {"kept": list(map(subset_name, chosen))}, attrs)
 
 

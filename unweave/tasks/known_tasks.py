@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from inspect import signature
 from pathlib import Path
 
 from unweave.errors import InputError
@@ -10,8 +12,8 @@ from unweave.tasks.eight_prompts import FIXED_CORRUPTIONS, ioi_fixed
 from unweave.tasks.factual import factual
 from unweave.tasks.indirect_object import ioi
 from unweave.tasks.pair_files import SUFFIXES, read_pairs
-from unweave.tasks.palindromes import OTHER_CLASS, palindromes_for
-from unweave.tasks.repeated import FRESH, repeated_for
+from unweave.tasks.palindromes import palindromes_for
+from unweave.tasks.repeated import repeated_for
 from unweave.tasks.syllogism import CORRUPTIONS, syllogism
 from unweave.tasks.task import Task
 from unweave.tasks.texts import TextModel
@@ -19,53 +21,31 @@ from unweave.tasks.texts import TextModel
 
 @dataclass(frozen=True)
 class TaskInfo:
-    """A task's description for lists, the function that makes it of a model, and the options that it takes.
-
-    `corruptions` are those of the task, the usual one first.
-    """
+    """A task's description, the function that makes it of a model, and its corruptions, the usual one first."""
 
     description: str
     build: Callable[..., Task] = field(repr=False)
-    options: tuple[str, ...]
     corruptions: tuple[str, ...] = ("given",)
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """What `build` takes besides the model."""
+        return tuple(name for name in signature(self.build).parameters if name not in ("model", "path"))
 
 
 TASKS: dict[str, TaskInfo] = {
-    "ioi": TaskInfo(
-        description="Indirect object identification: prompts from templates.",
-        build=ioi,
-        options=("n_prompts", "seed", "order", "bos", "templates"),
-        corruptions=tuple(flips.NAMED),
-    ),
-    "ioi-fixed": TaskInfo(
-        description="Indirect object identification: the eight fixed prompts.",
-        build=ioi_fixed,
-        options=("bos",),
-        corruptions=FIXED_CORRUPTIONS,
-    ),
+    "ioi": TaskInfo("Indirect object identification: prompts from templates.", ioi, tuple(flips.NAMED)),
+    "ioi-fixed": TaskInfo("Indirect object identification: the eight fixed prompts.", ioi_fixed, FIXED_CORRUPTIONS),
     "syllogism": TaskInfo(
-        description="Syllogisms with made-up premises, of those that the model gets right.",
-        build=syllogism,
-        options=("n_prompts", "seed", "threshold", "bos"),
-        corruptions=CORRUPTIONS,
+        "Syllogisms with made-up premises, of those that the model gets right.", syllogism, CORRUPTIONS
     ),
-    "factual": TaskInfo(
-        description="Facts that hang on one word: capitals, opposites, languages, …",
-        build=factual,
-        options=("n_prompts", "bos"),
-    ),
+    "factual": TaskInfo("Facts that hang on one word: capitals, opposites, languages, …", factual),
     "palindromes": TaskInfo(
-        description="Is a sequence of values a palindrome? For a classifier that was trained for it.",
-        build=palindromes_for,
-        options=("n_prompts", "seed"),
-        corruptions=(OTHER_CLASS,),
+        "Is a sequence of values a palindrome? For a classifier that was trained for it.",
+        palindromes_for,
+        ("other_class",),
     ),
-    "repeated-tokens": TaskInfo(
-        description="Random tokens, and the same again.",
-        build=repeated_for,
-        options=("n_prompts", "seed", "bos"),
-        corruptions=(FRESH,),
-    ),
+    "repeated-tokens": TaskInfo("Random tokens, and the same again.", repeated_for, ("fresh",)),
 }
 
 
@@ -84,7 +64,7 @@ def make_task(model: TextModel, name: str, options: Mapping[str, object] | None 
     if name in TASKS:
         info = TASKS[name]
     elif Path(name).suffix in SUFFIXES:
-        info = TaskInfo("Pairs from a file.", lambda model, **rest: read_pairs(model, name, **rest), ("bos", "space"))
+        info = TaskInfo("Pairs from a file.", partial(read_pairs, path=name))
     else:
         raise InputError(
             f"task {name!r} is unknown; expected {', '.join(TASKS)}, or a file of pairs that ends in "

@@ -1,19 +1,22 @@
-"""`unweave prompt`."""
+"""The command that tests one prompt."""
 
 import sys
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
-from unweave.cli import output
+import unweave as uw
 from unweave.cli.options import DEFAULT_MODEL, Bos, Device, Dtype, ModelName
 from unweave.cli.terminal import stoppable
 from unweave.errors import InputError
 
 
 @stoppable
-def run(
-    prompt: Annotated[str, typer.Argument(help="A text, without the answer and without a space at its end.")],
+def prompt(
+    text: Annotated[
+        str, typer.Argument(metavar="PROMPT", help="A text, without the answer and without a space at its end.")
+    ],
     answer: Annotated[str, typer.Option(help="How it may go on: ' Mary'. One token or several.")],
     model: ModelName = DEFAULT_MODEL,
     space: Annotated[
@@ -29,24 +32,20 @@ def run(
     Example: unweave prompt 'The capital of France is' --answer Paris
     """
     # Loading a model takes seconds; what needs none is checked before.
-    if not prompt.strip():
+    if not text.strip():
         raise InputError("PROMPT: expected a text, got an empty one")
     if not answer.strip():
         raise InputError("--answer: expected at least one word, got none")
-    if space and prompt[-1].isspace():
+    if space and text[-1].isspace():
         raise InputError(
             "PROMPT: it ends with a space, which belongs to the next word's token; take it off, or give --no-space"
         )
-    from unweave.methods.one_prompt import test_prompt
-    from unweave.models.loading import load_model
-    from unweave.views.blocks import Table
+    from unweave.cli import output
 
-    found = test_prompt(load_model(model, device=device, dtype=dtype), prompt, answer, space, bos, top)
+    found = uw.test_prompt(uw.load_model(model, device=device, dtype=dtype), text, answer, space, bos, top)
     if sys.stdout.isatty():
-        from rich.console import Console
-
         Console().print(found)
         return
-    typer.echo(f"# {found.title}")
+    output.say(found.title)
     for table in found.tables:
-        output.print_table(Table(table.header, table.rows, table.title))
+        output.print_table(output.Table(table.header, table.rows, table.title))

@@ -1,17 +1,17 @@
-"""`unweave show`."""
+"""The command that shows what was saved."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from unweave.cli import circuits, output
-from unweave.cli.options import Rows
+import unweave as uw
+from unweave.cli.options import Rows, check_file
 from unweave.cli.terminal import stoppable
 
 
 @stoppable
-def run(
+def show(
     file: Annotated[Path, typer.Argument(help="A result or an evaluation that was saved (.nc), or a circuit (.json).")],
     out: Annotated[Path | None, typer.Option(help="Write the figure to this .html file.")] = None,
     browse: Annotated[bool, typer.Option("--open", help="Open the figure in a browser.")] = False,
@@ -21,15 +21,15 @@ def run(
 
     Example: unweave show heads.nc --top 20 --out heads.html
     """
-    from unweave.results import load
+    check_file(out, (".html",))
+    from unweave.cli import circuit_output, output
 
-    output.check_file(out, (".html",))
-    result = circuits.read(str(file)) if file.suffix == ".json" else load(file)
+    result = circuit_output.read(str(file)) if file.suffix == ".json" else uw.load(file)
     if browse and out is None:
         out = file.with_suffix(".html")
-        output.check_file(out, (".html",))
-    if circuits.is_circuit_or_score(result):
-        circuits.show(result, out, top)
+        check_file(out, (".html",))
+    if circuit_output.is_circuit_or_score(result):
+        circuit_output.show(result, out, top)
     else:
         output.write(result, out)  # type: ignore[arg-type]
         output.give(result, None, top)  # type: ignore[arg-type]

@@ -1,19 +1,17 @@
-"""`unweave train NAME`: a small model from random weights, its epochs kept, and how it did."""
+"""The command that trains: a small model from random weights, its epochs kept, and how it did."""
 
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from unweave.cli import output
+import unweave as uw
 from unweave.cli.question import named
 from unweave.cli.terminal import stoppable
 from unweave.errors import InputError, Interrupted
-
-if TYPE_CHECKING:
-    from unweave.models.training.loop import Training
 
 _OPTIONS = {
     "folder:": "--out:",
@@ -24,7 +22,7 @@ _OPTIONS = {
 
 
 @stoppable
-def run(
+def train(
     name: Annotated[str, typer.Argument(help="The training: palindrome.")],
     out: Annotated[
         Path | None, typer.Option(help="Folder for the model and its epochs; NAME-training, if left out.")
@@ -41,36 +39,31 @@ def run(
 
     Example: unweave train palindrome --seed 7 --out seven
     """
-    from dataclasses import replace
-
+    known = named(uw.tasks.TRAININGS, name, "NAME")
+    from unweave.cli import output
     from unweave.models.loading import as_device
-    from unweave.models.training.loop import train
-    from unweave.tasks.trainings import TRAININGS
 
-    known = named(TRAININGS, name, "NAME")
     given = {"epochs": epochs, "batch": batch, "lr": lr, "seed": seed}
     folder, target = out or Path(f"{name}-training"), as_device(device)
     try:
         recipe = replace(known.recipe, **{key: value for key, value in given.items() if value is not None})
         data = known.data(known.config, examples or known.n_examples, recipe.seed).to(target)
-        training = train(known.config, data, recipe, folder, resume)
+        training = uw.training.train(known.config, data, recipe, folder, resume)
     except Interrupted as stop:
         raise Interrupted(f"{stop}{_how_to_go_on(stop)}", stop.partial) from None
     except InputError as error:
         raise InputError(_as_options(str(error))) from None
-    _print(training, folder, len(data.held_out))
-
-
-def _print(training: "Training", folder: Path, n_held_out: int) -> None:
-    from unweave.results.labels import number
-    from unweave.views.blocks import Table
-
     rows = [
-        (str(row.epoch), "" if row.loss is None else number(row.loss), number(row.held_out_loss), f"{row.accuracy:.2%}")
+        (
+            str(row.epoch),
+            "" if row.loss is None else output.number(row.loss),
+            output.number(row.held_out_loss),
+            f"{row.accuracy:.2%}",
+        )
         for row in training.history
     ]
-    output.print_table(Table(("epoch", "loss", "held-out loss", "accuracy"), tuple(rows)))
-    typer.echo(f"{training.accuracy:.2%} of {n_held_out:,} held-out examples are right")
+    output.print_rows(("epoch", "loss", "held-out loss", "accuracy"), rows)
+    typer.echo(f"{training.accuracy:.2%} of {len(data.held_out):,} held-out examples are right")
     typer.echo(
         f"the model is in {folder}: uw.load_model({str(folder)!r}); epochs: uw.training.checkpoints({str(folder)!r})"
     )

@@ -9,10 +9,10 @@ from tests.results.fake import heads
 from tests.small import small_model
 from unweave.circuits.circuit import Circuit
 from unweave.errors import InputError
-from unweave.files import placed
 from unweave.models.native import save_model
 from unweave.results import save
 from unweave.views.page import write_page
+from unweave.whole_files import placed
 
 
 @pytest.mark.parametrize("stop", [RuntimeError, KeyboardInterrupt])

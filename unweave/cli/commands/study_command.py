@@ -1,54 +1,43 @@
-"""`unweave study TASK`: a whole investigation, and its report."""
+"""The command of a whole investigation, and its report."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from unweave.cli import output
-from unweave.cli.options import ASKED, DEFAULT_MODEL, Corruption, Device, Dtype
+from unweave.cli.options import DEFAULT_MODEL, Corruption, Device, Dtype, asked, check_folder
 from unweave.cli.terminal import NOT_DONE, fail, stoppable
 
 
 @stoppable
-def run(
+def study(
     task: Annotated[
         str,
         typer.Argument(help="A name (see `unweave tasks`), `palindrome`, or your file of pairs: .jsonl, .csv, .json."),
     ],
     model: Annotated[
         str | None,
-        typer.Option(
+        asked(
             help=f"A name (see `unweave models`), a folder, a file or a hub id; {DEFAULT_MODEL}, if left out, and for "
-            "`palindrome` the classifier of that name.",
-            rich_help_panel=ASKED,
+            "`palindrome` the classifier of that name."
         ),
     ] = None,
     config: Annotated[
         Path | None,
-        typer.Option(
-            help="`palindrome` alone: a JSON file with the shape of a state dict; the usual shape, if left out.",
-            rich_help_panel=ASKED,
-        ),
+        asked(help="Only for `palindrome`: a JSON file with the shape of a state dict; the usual shape, if left out."),
     ] = None,
     prompts: Annotated[
         int | None,
-        typer.Option(
-            min=1, help="How many prompts to sweep; `palindrome`: the most of any kind.", rich_help_panel=ASKED
-        ),
+        asked(min=1, help="How many prompts to sweep; `palindrome`: the most of any kind."),
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(help="Seed of the prompts that are made; the study's own, if left out.", rich_help_panel=ASKED),
+        asked(help="Seed of the prompts that are made; the study's own, if left out."),
     ] = None,
     corruption: Corruption = None,
     bos: Annotated[
         bool | None,
-        typer.Option(
-            "--bos/--no-bos",
-            help="A beginning-of-sequence token in front; as the task has it, if neither.",
-            rich_help_panel=ASKED,
-        ),
+        asked("--bos/--no-bos", help="A beginning-of-sequence token in front; as the task has it, if neither."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the report and the results.")] = Path("report"),
     device: Device = None,
@@ -62,25 +51,13 @@ def run(
 
     Example: unweave study ioi --quick --out short
     """
-    from unweave.studies.study import Settings, check, study
+    options = dict(locals())
+    from unweave.studies import study as studies
 
-    settings = Settings(
-        task=task,
-        model=model,
-        config=config,
-        prompts=prompts,
-        seed=seed,
-        corruption=corruption,
-        bos=bos,
-        out=out,
-        device=device,
-        dtype=dtype,
-        quick=quick,
-        anyway=anyway,
-    )
-    check(settings)
-    output.check_folder(out)
-    shortfall = study(settings, typer.echo).shortfall
+    settings = studies.Settings(**options)
+    studies.check(settings)
+    check_folder(out)
+    shortfall = studies.study(settings, typer.echo).shortfall
     if shortfall:
         said = f"nothing was swept, as there is nothing to explain: {shortfall}; --anyway goes on"
         fail(said, status=NOT_DONE)
