@@ -65,6 +65,7 @@ MODULES = (
     "unweave.circuits.edge_curve",
     "unweave.circuits.faithfulness",
     "unweave.circuits.minimality",
+    "unweave.results.comparison",
     "unweave.studies.palindrome.ablations",
     "unweave.studies.palindrome.behaviour",
     "unweave.studies.palindrome.confusions",
@@ -111,6 +112,7 @@ class Method:
         dims: the dimensions that `picture` reads, in its order: `"query/q_pos"` is either, `"prompt?"` may be missing,
             and `"..."` stands for any others. A slice, a mean or a summary is drawn by the dimensions left to it.
         reads_roles: whether `picture` takes the prompts' roles too.
+        together: whether `picture` takes a list of results too, and draws those of the same prompts side by side.
         title: `"module:function"`: what a summary shows, in a sentence, if it has one.
         claim: how a title states changes of the metric; `direction` is of results that do not say theirs.
         answers: of a site (`""` if there is one), the label of its line in a report's answer.
@@ -126,6 +128,7 @@ class Method:
     picture: str = ""
     dims: tuple[str, ...] = ()
     reads_roles: bool = False
+    together: bool = False
     title: str = ""
     claim: Claim | None = None
     direction: str = "noise"

@@ -37,7 +37,18 @@ from unweave.results.statistics import mean_interval
 if TYPE_CHECKING:
     import xarray as xr
 
-EDGE_CURVE = register(Method("edge curve", ENOUGH))
+EDGE_CURVE = register(
+    Method(
+        "edge curve",
+        ENOUGH,
+        picture="unweave.views.curve_pictures:curve_blocks",
+        dims=("prompt?", "share"),
+        together=True,
+        asked=lambda says, dims: (
+            f"edges by {says['by']}, dead ends {says['dead_ends']}; others carry {says['ablated']}"
+        ),
+    )
+)
 SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 LEVEL = 0.95
 

@@ -16,10 +16,23 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from unweave.errors import InputError
+from unweave.registry import THROUGH, Method, register
 from unweave.results.labels import cell_label, number
 
 if TYPE_CHECKING:
     import xarray
+
+STABILITY = register(
+    Method(
+        "stability",
+        THROUGH,
+        quantity="share of samples",
+        unit="share",
+        picture="unweave.views.comparison_tables:stability_blocks",
+        dims=("...",),
+        asked=lambda says, dims: f"the {says['n']} largest; mean Jaccard index of two samples {says['jaccard'][:5]}",
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -151,7 +164,7 @@ def stability(result: "xarray.DataArray", n: int = 50, draws: int = 200, seed: i
     shares = xr.zeros_like(last.isel(prompt=0, drop=True)).copy(data=members.mean(0).reshape(last.shape[1:]))
     attrs = {"jaccard": float((shared / (2 * n - shared)).mean()), "n": n, "draws": draws, "draw_seed": seed}
     about = {name: result.attrs[name] for name in ("model", "task", "metric") if name in result.attrs}
-    return shares.drop_attrs().assign_attrs({**about, **attrs, "quantity": "share of samples", "unit": "share"})
+    return shares.drop_attrs().assign_attrs({**about, **STABILITY.attrs(**attrs, unit="share")})
 
 
 def _means(result: "xarray.DataArray") -> "xarray.DataArray":
