@@ -163,7 +163,8 @@ def stability(result: "xarray.DataArray", n: int = 50, draws: int = 200, seed: i
     shared = (members @ members.T)[np.triu_indices(draws, 1)]
     shares = xr.zeros_like(last.isel(prompt=0, drop=True)).copy(data=members.mean(0).reshape(last.shape[1:]))
     attrs = {"jaccard": float((shared / (2 * n - shared)).mean()), "n": n, "draws": draws, "draw_seed": seed}
-    about = {name: result.attrs[name] for name in ("model", "task", "metric") if name in result.attrs}
+    known = ("model", "task", "corruption", "metric", "n_prompts")
+    about = {name: result.attrs[name] for name in known if name in result.attrs}
     return shares.drop_attrs().assign_attrs({**about, **STABILITY.attrs(**attrs, unit="share")})
 
 

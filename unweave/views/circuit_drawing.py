@@ -77,7 +77,11 @@ class CircuitDrawing:
         shown = [edges[rank] for rank in ends]
         colours = {**group_colours([group.name for group in groups]), **self.colours}
         boxes = [
-            (box, colours.get(box.group, NEUTRAL), box_text(box, shown, self.evidence.get(box.node.short, "")))
+            (
+                box,
+                colours.get(box.group, NEUTRAL),
+                box_text(box, shown, self.evidence.get(box.node.short, ""), self.names),
+            )
             for box in placed.boxes
         ]
         effects = [edge.effect * self.carries for edge in edges if edge.effect]

@@ -191,8 +191,9 @@ def path_text(edge: Edge, attrs: Attrs) -> str:
     return f"{edge.sender.short} → {receiver}{f' at {edge.role}' if edge.role else ''}: {effect}"
 
 
-def box_text(box: Box, edges: Sequence[Edge], evidence: str = "") -> str:
-    """A head in words: its group and role, what is known of it, and the strongest of the drawn paths out and in."""
+def box_text(box: Box, edges: Sequence[Edge], evidence: str = "", called: Mapping[Node, str] | None = None) -> str:
+    """A head in words: its group and role, what is known of it, and the strongest of the drawn paths out and in, to
+    and from nodes by their names, if they are `called` otherwise."""
     # A column that only says what kind of node a box is says nothing new.
     at = "" if box.node == LOGITS or box.role in (box.group, box.shown) else f"at {box.role}"
     where = f"{box.group if box.role != box.group else ''} {at}".strip()
@@ -201,7 +202,7 @@ def box_text(box: Box, edges: Sequence[Edge], evidence: str = "") -> str:
     parts = [f"{box.shown}, {where}" if where else box.shown, evidence]
     for word, paths, end in (("to", sent, "receiver"), ("from", come, "sender")):
         names = [
-            f"{getattr(edge, end).short}{f' ({edge.input})' if edge.input else ''} "
+            f"{(called or {}).get(node := getattr(edge, end), node.short)}{f' ({edge.input})' if edge.input else ''} "
             + ("" if edge.effect is None else number(edge.effect))
             for edge in paths[:_MOST_LISTED]
         ]

@@ -10,7 +10,7 @@ from unweave.results.labels import number
 from unweave.views.blocks import Block, Details, Table
 from unweave.views.charts.panels import names as cell_names
 from unweave.views.pictures import blocks_of
-from unweave.views.wording import counted, percent
+from unweave.views.wording import SPACE, counted, percent
 
 _MOST, _MOST_NAMED = 60, 30
 _OFTEN = 0.5
@@ -44,7 +44,8 @@ def _bands(cells: Sequence[tuple[str, float]], result: xr.DataArray, title: str)
     for least, said in _BANDS:
         there = [name for name, share in cells if least <= share < above]
         more = f" and {len(there) - _MOST_NAMED} more" if len(there) > _MOST_NAMED else ""
-        rows += [(said, str(len(there)), f"{', '.join(there[:_MOST_NAMED])}{more}")]
+        named = ", ".join(name.replace(" ", SPACE) for name in there[:_MOST_NAMED])
+        rows += [(said, str(len(there)), f"{named}{more}")]
         above = least
     draws = counted(int(result.attrs.get("draws", 0)), "bootstrap sample")
     shown = f"Shares of {draws} of the prompts in which a cell is among the {result.attrs.get('n', '')} largest."

@@ -19,6 +19,8 @@ from unweave.views.theme import NEUTRAL
 from unweave.views.wording import Result, interval, label, listed, percent
 
 _MOST = 0.8
+# A smaller share of the score is a rounding error, and no scale.
+_LEAST = 1e-9
 _UNKNOWN = float("nan")
 # What tells curves apart, of those that differ in it.
 _OF = {"by": "by {}", "ablated": "{}", "dead_ends": "dead ends {}"}
@@ -44,10 +46,11 @@ def curve_blocks(results: Result | Sequence[Result], title: str = "") -> list[Bl
     """
     given = [results] if isinstance(results, (xr.DataArray, xr.Dataset)) else list(results)
     names = curve_names(given)
-    if any(name not in result.coords for result in given for name in ("none", "whole")):
+    whole = [one for one in given if isinstance(one, xr.DataArray) and {"none", "whole"} <= set(one.coords)]
+    if len(whole) < len(given):
         tables = {name: next(iter(summaries(result).values())) for name, result in zip(names, given, strict=True)}
         return [Figure(lines(tables, x="share", log=True, title=title))]
-    curves = {name: _curve(result) for name, result in zip(names, given, strict=True)}
+    curves = {name: _curve(result) for name, result in zip(names, whole, strict=True)}
     known = {name: curve for name, curve in curves.items() if np.isfinite(curve.f["mean"].values).any()}
     if not known:
         return [Text((title or "The curve has no scale: with and without all edges the score is the same",))]
@@ -73,9 +76,10 @@ def curve_names(results: Sequence[Result]) -> list[str]:
 def _curve(result: xr.DataArray) -> _Curve:
     none, whole = result["none"], result["whole"]
     gap = float((whole - none).mean())
+    gap = gap if abs(gap) > _LEAST * float(abs(whole).max()) else _UNKNOWN
     what = {"quantity": "faithfulness f", "unit": "", "share_of": "whole none", "zero": "", "one": ""}
     attrs = {name: value for name, value in result.attrs.items() if name != "measure"} | what
-    f = ((result - none) / (gap or _UNKNOWN)).transpose(..., "share").assign_attrs(attrs)
+    f = ((result - none) / gap).transpose(..., "share").assign_attrs(attrs)
     table = summary(f)
     order = np.argsort(table["share"].values)
     x, y = table["share"].values[order], table["mean"].values[order]

@@ -4,6 +4,7 @@ An edge that was not run has no effect: it is neither drawn nor counted as 0.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import xarray as xr
@@ -25,9 +26,11 @@ from unweave.views.sense import meaning, measure, sense_of
 from unweave.views.wording import Result, counted, interval, listed, percent
 
 MOST_DRAWN, MOST_LISTED, MOST_SUMS = 100, 50, 3
+SCORES = ("gradient", "local")
 COLUMNS = ("embed", "heads", "MLPs", "logits")
 _ENDS = ("sender", "receiver", "input", "sender_layer", "receiver_layer")
-_RUN = {"largest": "run as one of the largest", "drawn": "run as a random control"}
+_LAST = 10**6  # above any layer
+_RUN = {"largest": "one of the largest", "drawn": "a random control"}
 
 
 def edge_blocks(result: Result, title: str = "") -> list[Block]:
@@ -40,13 +43,16 @@ def edge_blocks(result: Result, title: str = "") -> list[Block]:
     (table,) = tables_of(result).values()
     chosen = strongest(table, MOST_DRAWN)
     known = int(np.isfinite(table["mean"].values).sum())
-    if not chosen.sizes["edge"] or any(name not in table.coords for name in _ENDS):
-        said = f"all {known} are exactly 0" if known else f"none of {counted(table.sizes['edge'], 'edge')} was run"
-        return [Text((title or spoken(scope_of(table), f"no edge has an effect: {said}"),)), edge_table(table)]
-    blocks: list[Block] = [edge_drawing(chosen, title or finding(table), known)]
+    if not chosen.sizes["edge"]:
+        said = f"The effect of {known} edges is exactly 0" if known else "No edge was run"
+        return [Text((title or spoken(scope_of(table), said),))]
+    title = title or finding(table)
+    if any(name not in table.coords for name in _ENDS):
+        return [replace(edge_table(table), title=title)]
+    blocks: list[Block] = [edge_drawing(chosen, title, known)]
     sums = layer_sums(result)
     blocks += [sums_figure(sums, known)] if sums.sizes["from"] * sums.sizes["to"] > 1 and known > 1 else []
-    blocks += [scores_figure(table, name) for name in ("gradient", "local") if name in table.coords and known > 1]
+    blocks += [scores_figure(table, name) for name in SCORES if name in table.coords and known > 1]
     listing = edge_table(table)
     return [*blocks, Details(f"The {counted(len(listing.rows), 'strongest edge')}", (listing,))]
 
@@ -69,38 +75,38 @@ def edge_drawing(table: xr.Dataset, title: str, known: int) -> CircuitDrawing:
         title: what was found.
         known: of how many edges these are the strongest.
     """
-    share = max(1, int(table.attrs.get("n_heads", 1)) // max(1, int(table.attrs.get("n_kv_heads", 1))))
-    cells = [{name: table[name].values[place] for name in table} for place in range(table.sizes["edge"])]
-    ends = [
-        (read_node(str(sender)), _receivers(str(receiver), str(kind), share))
-        for sender, receiver, kind in zip(*(table[name].values for name in _ENDS[:3]), strict=True)
-    ]
-    nodes = {node: None for sender, heads in ends for node in (sender, *(heads if len(heads) == 1 else ()))}
-    names, edges = dict[Node, str](), []
-    for (sender, heads), cell, receiver, kind in zip(
-        ends, cells, table["receiver"].values, table["input"].values, strict=True
-    ):
-        drawn = [head for head in heads if head in nodes] or list(heads[:1])
-        names |= {} if drawn[0] in nodes else {drawn[0]: str(receiver)}
-        others = [head for head in heads if head != drawn[0]]
-        numbers = [float(cell[name]) for name in ("mean", "low", "high")]
-        edges.append(Edge(sender, drawn[0], str(kind), *numbers, shared=others))
-    doubt = unclear(table)
-    unit = str(table.attrs.get("metric_unit", ""))
-    about = {"quantity": str(table.attrs.get("quantity", "effect")), "unit": unit}
-    about |= {"gap": float(table.attrs["gap"])} if "gap" in table.attrs else {}
+    edges, names = _joined(table)
+    drawn = zip(edges, unclear(table), strict=True)
+    about = {"quantity": str(table.attrs.get("quantity", "effect")), "unit": str(table.attrs.get("metric_unit", ""))}
     return CircuitDrawing(
-        groups=_groups([*nodes, *names]),
-        edges=tuple(edges),
+        groups=_groups(edges),
+        edges=edges,
         roles=COLUMNS,
-        attrs=about,
-        notes={str(edge): _evidence(table, place) for place, edge in enumerate(edges)},
-        pale={str(edge) for edge, unsure in zip(edges, doubt, strict=True) if unsure},
+        attrs={**about, **{name: table.attrs[name] for name in ("gap",) if name in table.attrs}},
+        notes={str(edge): _evidence(table.isel(edge=place)) for place, edge in enumerate(edges)},
+        pale={str(edge) for edge, unsure in drawn if unsure},
         names=names,
         carries=sense_of(table).carries,
         title=title,
         caption=_drawn_caption(table, known, bool(names)),
     )
+
+
+def _joined(table: xr.Dataset) -> tuple[tuple[Edge, ...], dict[Node, str]]:
+    """The edges of a summary, and what heads are called that stand for all that share a key or value."""
+    share = max(1, int(table.attrs.get("n_heads", 1)) // max(1, int(table.attrs.get("n_kv_heads", 1))))
+    columns = [table[name].values.tolist() for name in (*_ENDS[:3], "mean", "low", "high")]
+    rows = [
+        (read_node(sender), receiver, _receivers(receiver, kind, share), kind, numbers)
+        for sender, receiver, kind, *numbers in zip(*columns, strict=True)
+    ]
+    own = {node for sender, _, heads, *_ in rows for node in (sender, *(heads if len(heads) == 1 else ()))}
+    edges, names = [], dict[Node, str]()
+    for sender, receiver, heads, kind, numbers in rows:
+        at = next((head for head in heads if head in own), heads[0])
+        names |= {} if at in own else {at: receiver}
+        edges.append(Edge(sender, at, kind, *numbers, shared=[head for head in heads if head != at]))
+    return tuple(edges), names
 
 
 def _receivers(name: str, kind: str, share: int) -> tuple[Node, ...]:
@@ -112,25 +118,21 @@ def _receivers(name: str, kind: str, share: int) -> tuple[Node, ...]:
     return tuple(Node("z", node.layer, first + place) for place in range(n))
 
 
-def _groups(nodes: Sequence[Node]) -> tuple[Group, ...]:
-    heads = sorted({node.head for node in nodes if node.site == "z"})
-    mlps = sorted({node.layer for node in nodes if node.site == "mlp_out"})
+def _groups(edges: Sequence[Edge]) -> tuple[Group, ...]:
+    nodes = {node for edge in edges for node in (edge.sender, edge.receiver)}
+    heads = sorted(node.head for node in nodes if node.site == "z")
+    mlps = sorted(node.layer for node in nodes if node.site == "mlp_out")
     found = Group("heads", tuple(heads), ("heads",)), Group("MLPs", (), ("MLPs",), tuple(mlps))
     return tuple(group for group in found if group.nodes)
 
 
-def _evidence(table: xr.Dataset, place: int) -> str:
+def _evidence(edge: xr.Dataset) -> str:
     """What is known of an edge besides its effect and interval."""
-    p = float(table["p_holm"].values[place])
-    said = [f"adjusted {p_value(p)}" if np.isfinite(p) else ""]
-    said += [f"{name} {number(float(table[name].values[place]))}" for name in ("gradient", "local") if name in table]
-    said += [
-        f"{name} score {number(float(table.coords[name].values[place]))}"
-        for name in ("gradient", "local")
-        if name in table.coords
-    ]
-    said += [_RUN.get(str(table.coords["run"].values[place]), "not run")] if "run" in table.coords else []
-    return "; ".join(filter(None, said))
+    p = float(edge["p_holm"])
+    said = [f"adjusted {p_value(p)}"] if np.isfinite(p) else []
+    said += [f"{name} score {number(float(edge[name]))}" for name in SCORES if name in edge.coords]
+    said += [f"run as {_RUN.get(str(edge['run'].item()), 'asked')}"] if "run" in edge.coords else []
+    return "; ".join(said)
 
 
 def _drawn_caption(table: xr.Dataset, known: int, boxed: bool) -> str:
@@ -152,14 +154,14 @@ def edge_table(table: xr.Dataset, n: int = MOST_LISTED) -> Table:
     columns += [[interval(float(low), float(high)) for low, high in zip(chosen["low"], chosen["high"], strict=True)]]
     columns += [[p_value(float(p)).removeprefix("p ").removeprefix("= ") for p in chosen["p_holm"].values]]
     header = ["edge", measure(table.attrs).partition(" (")[0], f"{_level(table)} interval", "adjusted p"]
-    for name in ("gradient", "local"):
+    for name in SCORES:
         if name in chosen.coords:
             header.append(name)
             columns.append([number(float(score)) for score in chosen[name].values])
     side = "lrrr" + "r" * (len(header) - 4)
     if "run" in chosen.coords:
         header, columns, side = [*header, "run as"], [*columns, list(map(str, chosen["run"].values))], side + "l"
-    few = too_few([table]) if "level" in table.attrs else ""
+    few = too_few([table])
     return Table(tuple(header), tuple(zip(*columns, strict=True)), "", f"{few}." if few else "", align=side)
 
 
@@ -173,39 +175,37 @@ def layer_sums(result: Result) -> xr.DataArray:
     Returns:
         `[prompt, from, to]`; the embeddings are the first sender, the logits the last receiver.
     """
-    array = result["mean"].assign_attrs(result.attrs) if isinstance(result, xr.Dataset) else result
-    array = array.transpose(..., "edge")
-    writes, reads = array["sender_layer"].values, array["receiver_layer"].values
-    reads = np.where(reads < 0, reads.max(initial=0) + 1, reads)
-    (senders, row), (receivers, column) = (np.unique(layers, return_inverse=True) for layers in (writes, reads))
+    alone = isinstance(result, xr.Dataset)
+    array = (result["mean"].assign_attrs(result.attrs) if alone else result).transpose(..., "edge")
+    (senders, row), (receivers, column) = (
+        np.unique(np.where(array[name] < 0, outside, array[name]), return_inverse=True)
+        for name, outside in (("sender_layer", -1), ("receiver_layer", _LAST))
+    )
     values = np.atleast_2d(array.values.astype(np.float64))
-    there = np.isfinite(values)
     sums, counts = (np.zeros((len(values), len(senders), len(receivers))) for _ in range(2))
-    for total, each in ((sums, np.where(there, values, 0.0)), (counts, there * 1.0)):
-        np.add.at(total, (slice(None), row, column), each)
+    for total, each in ((sums, np.nan_to_num(values)), (counts, np.isfinite(values))):
+        np.add.at(total.transpose(1, 2, 0), (row, column), each.T)
     sums[counts == 0] = np.nan
-    last = "logits" if (array["receiver_layer"].values < 0).any() else ""
-    coords = {
-        "from": ["embed" if layer < 0 else str(layer) for layer in senders.tolist()],
-        "to": [str(layer) for layer in receivers.tolist()],
-    }
-    coords["to"][-1:] = [last or coords["to"][-1]]
     kept = array.isel(edge=0, drop=True)
-    kept = kept.drop_vars([name for name in (*_ENDS, "gradient", "local", "run") if name in kept.coords])
-    dims = (*(str(dim) for dim in kept.dims), "from", "to")
-    shape = (*kept.shape, len(senders), len(receivers))
-    what = f"sum of {array.attrs.get('quantity', 'effect')}s"
-    attrs = {**array.attrs, "quantity": what, "zero": "", "one": ""}
-    attrs = {name: value for name, value in attrs.items() if not (isinstance(result, xr.Dataset) and name == "level")}
-    return xr.DataArray(sums.reshape(shape), dims=dims, coords={**kept.coords, **coords}, attrs=attrs)
+    kept = kept.drop_vars([name for name in (*_ENDS, *SCORES, "run") if name in kept.coords])
+    outside = {-1: "embed", _LAST: "logits"}
+    axes = {
+        name: [outside.get(layer, str(layer)) for layer in layers.tolist()]
+        for name, layers in (("from", senders), ("to", receivers))
+    }
+    attrs = {**array.attrs, "quantity": f"sum of {array.attrs.get('quantity', 'effect')}s", "zero": "", "one": ""}
+    if alone:
+        attrs.pop("level", None)  # sums of means have no interval
+    shaped = sums.reshape(*kept.shape, len(senders), len(receivers))
+    return xr.DataArray(shaped, dims=(*kept.dims, *axes), coords={**kept.coords, **axes}, attrs=attrs)
 
 
 def sums_figure(sums: xr.DataArray, known: int) -> Figure:
     """The sums as a heat map, early layers at the left and at the bottom."""
     table = summary(sums)
-    run = f"Only the {known} edges that were run are summed. " if "verify" in sums.attrs else ""
-    note = f"{run}Blank: no edge. Effects of single edges need not add up to that of all together."
-    note = note.replace("Effects", "Predicted effects") if "predicted" in str(sums.attrs["quantity"]) else note
+    some = "verify" in sums.attrs
+    note = f"Blank: no edge. {str(sums.attrs['quantity'])[7:].capitalize()} of single edges need not add up."
+    note = note.replace("no edge", f"no edge, or none of the {known} that were run") if some else note
     return Figure(heatmap(table, x="to", y="from", crosses=False), sums_finding(table), note=note)
 
 
@@ -236,8 +236,9 @@ def scores_figure(table: xr.Dataset, name: str) -> Figure:
     run = table.isel(edge=np.flatnonzero(np.isfinite(table["mean"].values)))
     exact = run["mean"].assign_attrs({**table.attrs, "quantity": "effect"})
     score = exact.copy(data=run[name].values).assign_attrs(quantity=f"{name} score")
-    groups = {"colour": "run"} if "run" in run.coords else {}
-    figure = scatter(score, exact, diagonal=True, misses=True, **groups)
+    kinds = [_RUN.get(str(kind), "other") for kind in run["run"].values] if "run" in run.coords else []
+    colours = dict(zip(map(str, run["edge"].values), kinds, strict=False))
+    figure = scatter(score, exact, diagonal=True, misses=True, colour=colours or None)
     said = f"A point for each of {counted(run.sizes['edge'], 'edge')}: the largest by either score, and a random sample"
     shown = f"{said}. On the line the score is the effect; the worst misses are named."
     return Figure(figure, misses_finding(run, name), shown)

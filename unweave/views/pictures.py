@@ -275,6 +275,7 @@ def model_blocks(result: xr.DataArray | Mapping[str, xr.Dataset], title: str, n:
         return [Figure(lines(curves, x="model", series="address", title=title)), Figure(panels)]
     if len(others) == 1:
         (dim,) = others
+        table = table.isel({dim: _leading_edges(table)}) if dim == "edge" else table
         if table.sizes[dim] <= MOST_CURVES:
             return [Figure(lines(_curve_names(table, dim), x="model", series=dim, title=title))]
         return [Figure(heatmap(table, x=dim, y="model", title=title))]
@@ -285,6 +286,12 @@ def model_blocks(result: xr.DataArray | Mapping[str, xr.Dataset], title: str, n:
         f"result: there is no picture of {', '.join(others)} over models; choose one value of some of them, "
         "`result.sel(layer=1)`, or one model, `result.sel(model=…)`"
     )
+
+
+def _leading_edges(table: xr.Dataset) -> list[int]:
+    """The edges with the largest cells: all of a model are too many for a page."""
+    sizes = np.nan_to_num(abs(table["mean"]).transpose("model", "edge").values).max(axis=0)
+    return np.argsort(-sizes, kind="stable")[:MOST_CURVES].tolist()
 
 
 def _curve_names(table: xr.Dataset, dim: str) -> xr.Dataset:
