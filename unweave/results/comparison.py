@@ -103,7 +103,7 @@ def compare(one: "xarray.DataArray", other: "xarray.DataArray", n: int = 50, n_m
     n = min(n, len(known))
     common = len(set(_largest(a, n).tolist()) & set(_largest(b, n).tolist()))
     worst = np.argsort(-np.abs(a - b), kind="stable")[:n_misses]
-    misses = tuple((_name(first, int(known[cell])), float(a[cell]), float(b[cell])) for cell in worst)
+    misses = tuple((cell_name(first, int(known[cell])), float(a[cell]), float(b[cell])) for cell in worst)
     ranks = np.corrcoef(_ranks(np.abs(a)), _ranks(np.abs(b)))[0, 1]
     return Comparison(len(known), float(np.corrcoef(a, b)[0, 1]), float(ranks), n, common, misses)
 
@@ -116,7 +116,7 @@ def agreement(result: "xarray.DataArray", known: Collection[str], n: int | None 
     """
     means = _means(result)
     sizes = np.nan_to_num(np.abs(means.values.ravel()))
-    names = [_name(means, cell) for cell in range(len(sizes))]
+    names = [cell_name(means, cell) for cell in range(len(sizes))]
     places = {name: place for place, name in enumerate(names)}
     missing = next((name for name in known if name not in places), None)
     if missing is not None or not known:
@@ -177,7 +177,8 @@ def _means(result: "xarray.DataArray") -> "xarray.DataArray":
     return means.reset_coords([name for name in means.coords if name not in means.dims], drop=True)
 
 
-def _name(means: "xarray.DataArray", cell: int) -> str:
+def cell_name(means: "xarray.DataArray", cell: int) -> str:
+    """What a cell is called, by its place among all cells."""
     index = np.unravel_index(cell, means.shape)
     return cell_label({str(dim): means[dim].values[at].item() for dim, at in zip(means.dims, index, strict=True)})
 

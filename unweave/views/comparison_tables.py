@@ -5,10 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from unweave.results.comparison import Agreement, Comparison
+from unweave.results.comparison import Agreement, Comparison, cell_name
 from unweave.results.labels import number
 from unweave.views.blocks import Block, Details, Table
-from unweave.views.charts.panels import names as cell_names
 from unweave.views.pictures import blocks_of
 from unweave.views.wording import SPACE, counted, percent
 
@@ -27,15 +26,15 @@ def stability_blocks(result: xr.DataArray, title: str = "") -> list[Block]:
         result: shares of samples, as `uw.stability` gives them, or a slice.
         title: of the table; computed if left out.
     """
-    shares, dims = np.nan_to_num(result.values.ravel()), list(map(str, result.dims))
+    shares = np.nan_to_num(result.values.ravel())
     order = np.argsort(-shares, kind="stable")
     order = order[shares[order] > 0]
-    names = list(map(str, cell_names(result.to_dataset(name="mean"), dims).ravel()))
-    rows = tuple((names[place], percent(float(shares[place]))) for place in order[:_MOST])
+    cells = [(cell_name(result, int(place)), float(shares[place])) for place in order]
+    rows = tuple((name, percent(share)) for name, share in cells[:_MOST])
     listing = Table(("cell", "in samples"), rows, align="lr")
-    some = Details(f"The {len(rows)} most frequent of {counted(len(order), 'cell')}", (listing,))
-    blocks = [_bands([(names[place], float(shares[place])) for place in order], result, title), some]
-    return blocks if len(dims) < 2 else [*blocks, *blocks_of(result.assign_attrs(method=""))]
+    some = Details(f"The {len(rows)} most frequent of {counted(len(cells), 'cell')}", (listing,))
+    blocks = [_bands(cells, result, title), some]
+    return blocks if result.ndim < 2 else [*blocks, *blocks_of(result.assign_attrs(method=""))]
 
 
 def _bands(cells: Sequence[tuple[str, float]], result: xr.DataArray, title: str) -> Table:

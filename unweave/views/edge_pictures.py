@@ -234,7 +234,7 @@ def _end(table: xr.Dataset, dim: str, place: int) -> str:
 def scores_figure(table: xr.Dataset, name: str) -> Figure:
     """Exact effects of the edges that were run against one of their scores; the worst misses are named."""
     run = table.isel(edge=np.flatnonzero(np.isfinite(table["mean"].values)))
-    exact = run["mean"].assign_attrs({**table.attrs, "quantity": "effect"})
+    exact = run["mean"].assign_attrs({**table.attrs, "quantity": "effect", "unit": ""})
     score = exact.copy(data=run[name].values).assign_attrs(quantity=f"{name} score")
     kinds = [_RUN.get(str(kind), "other") for kind in run["run"].values] if "run" in run.coords else []
     colours = dict(zip(map(str, run["edge"].values), kinds, strict=False))
