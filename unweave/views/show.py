@@ -99,16 +99,22 @@ def show(
         result = [_named(array, name) for name, array in result.items()]
     if isinstance(result, (list, tuple)):
         return _several(result, title, n, roles)
+    block, name = _alone(result, title, roles)
+    return View((block,), title or name)
+
+
+def _alone(result: object, title: str, roles: Roles | None) -> tuple[Block, str]:
+    """What is shown as one block, and what it is called."""
     if isinstance(result, (Comparison, Agreement)):
-        return View((table_of(result, title),), title or type(result).__name__.lower())
+        return table_of(result, title), type(result).__name__.lower()
     if isinstance(result, Top):
-        return View((top_table(result, title),), title or result.title)
+        return top_table(result, title), result.title
     if isinstance(result, Block):
-        return View((result,), title or type(result).__name__)
+        return result, type(result).__name__
     if isinstance(result, Circuit):
-        return View((circuit_drawing(result, places=roles, title=title),), title or "circuit")
+        return circuit_drawing(result, places=roles, title=title), "circuit"
     if isinstance(result, HeadTypes):
-        return View((roles_table(result, title),), title or "head roles")
+        return roles_table(result, title), "head roles"
     raise InputError(
         "result: expected a result (a DataArray or Dataset), a circuit, a top or a block, "
         f"got {type(result).__name__}; uw.load reads a saved one"

@@ -73,11 +73,7 @@ def scatter(
         line = {"color": NEUTRAL, "width": 1, "dash": "dot"}
         figure.add_scatter(x=_range(both), y=_range(both), mode="lines", line=line, hoverinfo="skip", showlegend=False)
     ends = [_range(both)] * 2 if diagonal or equal else [_range(points.x), _range(points.y)]
-    far = _far_out(points, misses)
-    dots = (points.x, points.y) if misses else None
-    found = name_places(points.x[far], points.y[far], [points.names[row] for row in far], ends, _AREA, dots)
-    places = dict(zip(far, found, strict=True))
-    groups = _draw(figure, points, titles, colour if isinstance(colour, str) else "", places)
+    groups = _draw(figure, points, titles, colour if isinstance(colour, str) else "", _named(points, ends, misses))
     figure.update_layout(
         xaxis={"title": {"text": label(titles[0])}, "range": ends[0], "zeroline": True},
         yaxis={"title": {"text": label(titles[1])}, "range": ends[1], "zeroline": True},
@@ -173,6 +169,14 @@ def _draw(
             hovertemplate=f"{hover}<extra></extra>",
         )
     return list(dict.fromkeys(groups))
+
+
+def _named(points: _Points, ends: Sequence[Sequence[float]], misses: bool) -> dict[int, str]:
+    """Where the names of the points farthest out stand, or of those farthest from the line."""
+    far = _far_out(points, misses)
+    dots = (points.x, points.y) if misses else None
+    found = name_places(points.x[far], points.y[far], [points.names[row] for row in far], ends, _AREA, dots)
+    return dict(zip(far, found, strict=True))
 
 
 def _far_out(points: _Points, misses: bool) -> list[int]:
