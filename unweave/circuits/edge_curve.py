@@ -31,7 +31,7 @@ from unweave.models.forward import AttentionInputs
 from unweave.models.precision import without_autocast
 from unweave.models.run import Key
 from unweave.progress import Progress, shown
-from unweave.registry import ENOUGH, Method, register
+from unweave.registry import ENOUGH, Attrs, Method, register
 from unweave.results.statistics import mean_interval
 
 if TYPE_CHECKING:
@@ -44,9 +44,7 @@ EDGE_CURVE = register(
         picture="unweave.views.curve_pictures:curve_blocks",
         dims=("prompt?", "share"),
         together=True,
-        asked=lambda says, dims: (
-            f"edges by {says['by']}, dead ends {says['dead_ends']}; others carry {says['ablated']}"
-        ),
+        asked=lambda says, dims: _asked(says),
     )
 )
 SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -187,6 +185,12 @@ def masked_scores(
 
         in_portions(len(masks) * n, min(n, budget // one), run)
     return table, about
+
+
+def _asked(says: Attrs) -> str:
+    """How it was asked, in a line, and the areas of the whole curve."""
+    areas = f"CMD {float(says['cmd']):.2g} and CPR {float(says['cpr']):.2g} over all its shares"
+    return f"edges by {says['by']}, dead ends {says['dead_ends']}; others carry {says['ablated']}; {areas}"
 
 
 def _areas(pair: Contrast, shares: Sequence[float], scores: Float[Tensor, "variant prompt"]) -> dict[str, float]:

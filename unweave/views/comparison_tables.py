@@ -56,9 +56,9 @@ def stability_finding(result: xr.DataArray) -> str:
     n, shares = int(result.attrs.get("n", 0)), np.nan_to_num(result.values)
     always, often = int((shares >= 1).sum()), int((shares >= _OFTEN).sum())
     alike = number(float(result.attrs.get("jaccard", np.nan)))
-    said = (
-        f"Of the {n} largest, {always} are so in every sample of the prompts; {counted(often, 'cell')} in at least half"
-    )
+    are = "is" if always == 1 else "are"
+    said = f"{counted(always, 'cell')} {are} among the {n} largest in every sample of the prompts"
+    said += f", {often} in at least half"
     return f"{said}; mean Jaccard index of two samples {alike} (the literature asks for {ENOUGH})"
 
 

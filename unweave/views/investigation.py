@@ -73,7 +73,7 @@ SAYS = {
     ENOUGH: (
         "F is the score. Faithful: F(C), with all heads outside the circuit ablated, is near F(M) of the model. "
         "Complete: they stay near each other whatever heads K are taken out of both. Minimal: each head changes F "
-        "beside some K.",
+        "beside some K. A curve of edges keeps the first few, and gives all others the ablated value.",
     ),
 }
 
