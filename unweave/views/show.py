@@ -126,7 +126,7 @@ def _several(results: Sequence[object], title: str, n: int, roles: Roles | None)
     arrays = [result for result in results if isinstance(result, (xr.DataArray, xr.Dataset))]
     if not arrays or len(arrays) < len(results):
         raise InputError(
-            "result: expected results (DataArrays or Datasets) in the list; uw.report takes other things too"
+            "result: expected a result (a DataArray or Dataset) in each place of the list; uw.report takes others too"
         )
     blocks = []
     for of, alike in together(arrays):
