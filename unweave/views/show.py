@@ -125,8 +125,10 @@ def _several(results: Sequence[object], title: str, n: int, roles: Roles | None)
     """Results one after another; those that share a picture side by side."""
     arrays = [result for result in results if isinstance(result, (xr.DataArray, xr.Dataset))]
     if not arrays or len(arrays) < len(results):
+        others = {type(result).__name__ for result in results if not isinstance(result, (xr.DataArray, xr.Dataset))}
         raise InputError(
-            "result: expected a result (a DataArray or Dataset) in each place of the list; uw.report takes others too"
+            "result: expected a result (a DataArray or Dataset) at each place of the list, "
+            f"got {', '.join(sorted(others)) or 'none'}; uw.report takes circuits and comparisons too"
         )
     blocks = []
     for of, alike in together(arrays):
