@@ -39,7 +39,10 @@ SECTIONS = (
 )
 
 # Packages whose modules register methods; all are imported when a name is looked up that none of the imported ones has.
-ROOMS = ("unweave.methods", "unweave.methods.weights", "unweave.circuits", "unweave.studies.palindrome")
+ROOMS = (
+    *("unweave.methods", "unweave.methods.weights", "unweave.circuits"),
+    *("unweave.results", "unweave.studies.palindrome"),
+)
 Attrs = Mapping[str, str]
 _REGISTERED: "dict[str, Method]" = {}
 
@@ -82,6 +85,7 @@ class Method:
         dims: the dimensions that `picture` reads, in its order: `"query/q_pos"` is either, `"prompt?"` may be missing,
             and `"..."` stands for any others. A slice, a mean or a summary is drawn by the dimensions left to it.
         reads_roles: whether `picture` takes the prompts' roles too.
+        together: whether `picture` takes a list of results too, and draws those of the same prompts side by side.
         title: `"module:function"`: what a summary shows, in a sentence, if it has one.
         claim: how a title states changes of the metric; `direction` is of results that do not say theirs.
         answers: of a site (`""` if there is one), the label of its line in a report's answer.
@@ -97,6 +101,7 @@ class Method:
     picture: str = ""
     dims: tuple[str, ...] = ()
     reads_roles: bool = False
+    together: bool = False
     title: str = ""
     claim: Claim | None = None
     direction: str = "noise"

@@ -9,6 +9,7 @@ import pytest
 import unweave as uw
 from tests.views import made, made_circuits
 from tests.views.browser import CHROMIUM, Browser, silent
+from tests.views.made_edges import verified
 from unweave.views.blocks import Section
 from unweave.views.circuit_drawing import circuit_drawing
 from unweave.views.page import page
@@ -132,8 +133,23 @@ def test_the_slider_hides_weak_paths(browser: Browser, alone: Path):
     assert browser.evaluate("document.querySelector('.circuit-bar output').textContent") == (
         "5 of 60, of size 5.5 and more"
     )
+    assert browser.evaluate("document.querySelectorAll('.node.bare').length") == 55
     browser.evaluate(f"(s => {{ s.value = '60'; s.dispatchEvent(new Event('input')); }})({slider})")
     assert browser.evaluate(SHOWN) == 60
+    assert browser.evaluate("document.querySelectorAll('.node.bare').length") == 0
+    silent(browser)
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 400])
+def test_edges_are_drawn_whole_and_silently(browser: Browser, tmp_path: Path, width: int, dark: bool):
+    page = uw.report([verified(), uw.stability(verified(), 2)], tmp_path / "edges.html")
+    browser.view(width, 900, dark)
+    assert browser.open(page) == "yes"
+    assert browser.evaluate("document.documentElement.scrollWidth") == width
+    assert browser.evaluate(SHOWN) == 4
+    browser.evaluate("document.querySelector('.link[data-rank=\"0\"]').dispatchEvent(new MouseEvent('mouseenter'))")
+    assert "gradient score 0.090" in browser.evaluate(SAY)
     silent(browser)
 
 

@@ -134,7 +134,7 @@ def test_a_picture_that_is_not_known_is_refused():
         uw.show(odd)
     with pytest.raises(uw.InputError, match="no variable"):
         uw.show(xr.Dataset())
-    with pytest.raises(uw.InputError, match=r"expected a result .* got list"):
+    with pytest.raises(uw.InputError, match=r"expected a result .* got int"):
         uw.show([1])  # type: ignore[arg-type]
 
 

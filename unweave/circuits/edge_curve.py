@@ -28,13 +28,22 @@ from unweave.methods.to_xarray import to_xarray
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.prompts import Prompts
 from unweave.progress import Progress, shown
-from unweave.registry import ENOUGH, Method, register
+from unweave.registry import ENOUGH, Attrs, Method, register
 from unweave.results.statistics import mean_interval
 
 if TYPE_CHECKING:
     import xarray as xr
 
-EDGE_CURVE = register(Method("edge curve", ENOUGH))
+EDGE_CURVE = register(
+    Method(
+        "edge curve",
+        ENOUGH,
+        picture="unweave.views.curve_pictures:curve_blocks",
+        dims=("prompt?", "share"),
+        together=True,
+        asked=lambda says, dims: _asked(says),
+    )
+)
 SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 LEVEL = 0.95
 
@@ -87,11 +96,19 @@ def curve(
     with shown(progress, "circuits of edges") as told:
         scores = masked_scores(ablation, masks, memory, told)
     none, whole, found = scores[0], scores[1], scores[2:].T
-    attrs = {"by": by, "dead_ends": "left out" if prune else "kept", **ablation.about, **_areas(pair, shares, scores)}
+    attrs = {"scores": str(edges.attrs.get("how", "given")), "by": by, "dead_ends": "left out" if prune else "kept"}
+    attrs |= {"ablated": ablation.said, "notes": ablation.about.get("notes", ""), **_areas(pair, shares, scores)}
     attrs |= {"unit": pair.metric.unit, "quantity": pair.metric.name}
     along = {"asked": (("share",), asked), "kept": (("share",), [int(mask.sum()) for mask in masks[2:]])}
     ends = {"none": (("prompt",), none.tolist()), "whole": (("prompt",), whole.tolist())}
     return to_xarray(pair, found, {"share": list(shares)}, EDGE_CURVE.attrs(**attrs), extra={**along, **ends})
+
+
+def _asked(says: Attrs) -> str:
+    """How it was asked, in a line, and the areas of the whole curve."""
+    areas = f"CMD {float(says['cmd']):.2g} and CPR {float(says['cpr']):.2g} over all its shares"
+    kept = f"{says['scores']} effects by {says['by']}, dead ends {says['dead_ends']}"
+    return f"{kept}; others carry {says['ablated']}; {areas}"
 
 
 def _areas(pair: Contrast, shares: Sequence[float], scores: Float[Tensor, "variant prompt"]) -> dict[str, float]:

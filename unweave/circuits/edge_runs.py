@@ -40,6 +40,14 @@ class EdgeAblation:
     from_run: bool
     about: Mapping[str, str | int | float] = field(default_factory=dict)
 
+    @property
+    def said(self) -> str:
+        """What the other edges carry."""
+        how, source = (str(self.about.get(name, "")) for name in ("how", "source"))
+        if how == DONOR:
+            return "the corrupted prompts' values"
+        return f"{how} of the {source} prompts" if source else how
+
     def runs(self, prompts: Sequence[int]) -> EdgeMaskRuns:
         """The runs of some prompts."""
         context, number = context_of(self.pair, "noise"), torch.tensor(list(prompts), device=self.pair.model.device)

@@ -48,7 +48,8 @@ def _show(result: Result, top: int | None) -> None:
     tables = summaries(result)
     rows = top_table(uw.top(tables, top))
     if not rows.rows:
-        say("every value is exactly 0")
+        unknown = all(table["mean"].isnull().all() for table in tables.values())
+        say("no value is known" if unknown else "every value is exactly 0")
     print_table(rows)
     few = too_few(list(tables.values()))
     if few:

@@ -27,7 +27,13 @@ from unweave.models.sites import SITES
 from unweave.progress import Progress, shown
 from unweave.registry import CARRIES, Method, register
 
-ATTRIBUTION_PATCHING = register(Method("attribution patching", CARRIES))
+ATTRIBUTION_PATCHING = register(
+    Method(
+        "attribution patching",
+        CARRIES,
+        asked=lambda says, dims: f"{says['site']}: predicted by the gradient, direction {says['direction']}",
+    )
+)
 
 
 def attribution_patch(

@@ -40,6 +40,7 @@ from unweave.nodes import Node
 from unweave.progress import Progress, shown
 from unweave.registry import THROUGH, Attrs, Claim, Method, register
 
+PICTURE = "unweave.views.edge_pictures:edge_blocks"
 EDGES = register(
     Method(
         "edges",
@@ -52,10 +53,28 @@ EDGES = register(
             against="{name} works against it ({size})",
             none="No single edge carries the answer",
         ),
+        picture=PICTURE,
+        dims=("prompt?", "edge"),
         asked=lambda says, dims: _asked(says),
     )
 )
-SCORES = register(Method("edge scores", THROUGH, asked=lambda says, dims: _asked(says)))
+SCORES = register(
+    Method(
+        "edge scores",
+        THROUGH,
+        claim=Claim(
+            does=("is predicted to carry the answer", "are predicted to carry the answer"),
+            change=("{act} this edge", "{act} these edges"),
+            restored=("patching", "would restore"),
+            corrupted=("noising", "would cost"),
+            against="{name} is predicted to work against it ({size})",
+            none="No single edge is predicted to carry the answer",
+        ),
+        picture=PICTURE,
+        dims=("prompt?", "edge"),
+        asked=lambda says, dims: _asked(says),
+    )
+)
 # Of each way to score edges, the path that its gradient is averaged over.
 PATHS = {
     "gradient": "recipient",

@@ -17,7 +17,20 @@ import xarray as xr
 from jaxtyping import Bool, Float
 
 from unweave.errors import InputError
+from unweave.registry import THROUGH, Method, register
 from unweave.results.labels import cell_label, number
+
+STABILITY = register(
+    Method(
+        "stability",
+        THROUGH,
+        quantity="share of samples",
+        unit="share",
+        picture="unweave.views.comparison_tables:stability_blocks",
+        dims=("...",),
+        asked=lambda says, dims: f"the {says['n']} largest; mean Jaccard index of two samples {says['jaccard'][:5]}",
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -86,7 +99,7 @@ def compare(one: xr.DataArray, other: xr.DataArray, n: int = 50, n_misses: int =
     n = min(n, len(known))
     common = len(set(_largest(a, n).tolist()) & set(_largest(b, n).tolist()))
     worst = np.argsort(-np.abs(a - b), kind="stable")[:n_misses]
-    misses = tuple((_name(first, int(known[cell])), float(a[cell]), float(b[cell])) for cell in worst)
+    misses = tuple((cell_name(first, int(known[cell])), float(a[cell]), float(b[cell])) for cell in worst)
     ranks = np.corrcoef(_ranks(np.abs(a)), _ranks(np.abs(b)))[0, 1]
     return Comparison(len(known), float(np.corrcoef(a, b)[0, 1]), float(ranks), n, common, misses)
 
@@ -99,7 +112,7 @@ def agreement(result: xr.DataArray, known: Collection[str], n: int | None = None
     """
     means = _means(result)
     sizes = np.nan_to_num(np.abs(means.values.ravel()))
-    names = [_name(means, cell) for cell in range(len(sizes))]
+    names = [cell_name(means, cell) for cell in range(len(sizes))]
     places = {name: place for place, name in enumerate(names)}
     missing = next((name for name in known if name not in places), None)
     if missing is not None or not known:
@@ -144,8 +157,9 @@ def stability(result: xr.DataArray, n: int = 50, draws: int = 200, seed: int = 0
     shared = (members @ members.T)[np.triu_indices(draws, 1)]
     shares = xr.zeros_like(last.isel(prompt=0, drop=True)).copy(data=members.mean(0).reshape(last.shape[1:]))
     attrs = {"jaccard": float((shared / (2 * n - shared)).mean()), "n": n, "draws": draws, "draw_seed": seed}
-    about = {name: result.attrs[name] for name in ("model", "task", "metric") if name in result.attrs}
-    return shares.drop_attrs().assign_attrs({**about, **attrs, "quantity": "share of samples", "unit": "share"})
+    known = ("model", "task", "corruption", "metric", "n_prompts")
+    about = {name: result.attrs[name] for name in known if name in result.attrs}
+    return shares.drop_attrs().assign_attrs({**about, **STABILITY.attrs(**attrs, unit="share")})
 
 
 def _means(result: xr.DataArray) -> xr.DataArray:
@@ -155,7 +169,8 @@ def _means(result: xr.DataArray) -> xr.DataArray:
     return means.reset_coords([name for name in means.coords if name not in means.dims], drop=True)
 
 
-def _name(means: xr.DataArray, cell: int) -> str:
+def cell_name(means: xr.DataArray, cell: int) -> str:
+    """What a cell is called, by its place among all cells."""
     index = np.unravel_index(cell, means.shape)
     return cell_label({str(dim): means[dim].values[at].item() for dim, at in zip(means.dims, index, strict=True)})
 

@@ -96,6 +96,7 @@ def _marks(tables: Sequence[xr.Dataset], mark: str) -> str:
 
 def too_few(tables: Sequence[xr.Dataset]) -> str:
     """That no cell can be told from 0 by its adjusted p-value, with how many prompts one could; "" where some can."""
+    tables = [table for table in tables if "n_tests" in table.attrs]  # averages are no test
     if all(testable(table.attrs) for table in tables):
         return ""
     tests = max(int(table.attrs["n_tests"]) for table in tables)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from unweave.circuits.circuit import Circuit
+from unweave.circuits.circuit import Circuit, Group
 from unweave.nodes import Edge, Node
 from unweave.results.labels import number
 from unweave.views.wording import counted, interval, listed
@@ -30,7 +30,8 @@ Ends = tuple[int, int] | None
 
 @dataclass(frozen=True)
 class Box:
-    """A node at a role where it acts, its group (logits and embeddings have none), and the middle of its box."""
+    """A node at a role where it acts, its group (logits and embeddings have none), and the middle of its box; `name`
+    is what it is called there, if not as its node is."""
 
     node: Node
     role: str
@@ -38,10 +39,13 @@ class Box:
     x: float = 0.0
     y: float = 0.0
     height: float = _HEIGHT
+    name: str = ""
 
     @property
     def shown(self) -> str:
         """`23.3`, `MLP 9`, `positions`."""
+        if self.name:
+            return self.name
         return "positions" if self.node.site == "pos_embed" else self.node.short.replace("mlp", "MLP")
 
     @property
@@ -74,17 +78,19 @@ class Arranged:
     height: float
 
 
-def boxes_of(circuit: Circuit, roles: Sequence[str]) -> list[Box]:
+def boxes_of(
+    groups: Sequence[Group], edges: Sequence[Edge], roles: Sequence[str], names: Mapping[Node, str] | None = None
+) -> list[Box]:
     """A box for each member at each of its roles, for the logits, and for embeddings in which a path starts."""
     boxes = [
-        Box(node, role, group.name)
-        for group in circuit.groups
+        Box(node, role, group.name, name=(names or {}).get(node, ""))
+        for group in groups
         for node in group.nodes
         for role in ([EVERYWHERE] if group.roles == "all" else group.roles)
     ]
     outside = [
         Box(node, roles[-1] if node == LOGITS else edge.role or roles[0])
-        for edge in circuit.edges
+        for edge in edges
         for node in (edge.sender, edge.receiver)
         if not node.kind.in_layers
     ]
@@ -180,19 +186,23 @@ def path_text(edge: Edge, attrs: Attrs) -> str:
     if edge.effect is not None:
         amount = amount_of(edge.effect, attrs)
         spread = "" if edge.low is None or edge.high is None else f", interval {interval(edge.low, edge.high)}"
-        effect = f"effect {number(edge.effect)}{f' ({amount})' if amount else ''}{spread}"
+        what = str(attrs.get("quantity", "effect"))
+        effect = f"{what} {number(edge.effect)}{f' ({amount})' if amount else ''}{spread}"
     return f"{edge.sender.short} → {receiver}{f' at {edge.role}' if edge.role else ''}: {effect}"
 
 
-def box_text(box: Box, edges: Sequence[Edge], evidence: str = "") -> str:
-    """A head in words: its group and role, what is known of it, and the strongest of the drawn paths out and in."""
-    where = box.group if box.node == LOGITS else f"{box.group} at {box.role}".strip()
+def box_text(box: Box, edges: Sequence[Edge], evidence: str = "", called: Mapping[Node, str] | None = None) -> str:
+    """A head in words: its group and role, what is known of it, and the strongest of the drawn paths out and in, to
+    and from nodes by their names, if they are `called` otherwise."""
+    # A column that only says what kind of node a box is says nothing new.
+    at = "" if box.node == LOGITS or box.role in (box.group, box.shown) else f"at {box.role}"
+    where = f"{box.group if box.role != box.group else ''} {at}".strip()
     sent = [edge for edge in edges if edge.sender == box.node and edge.role in ("", box.role)]
     come = [edge for edge in edges if box.node in (edge.receiver, *edge.shared)]
     parts = [f"{box.shown}, {where}" if where else box.shown, evidence]
     for word, paths, end in (("to", sent, "receiver"), ("from", come, "sender")):
         names = [
-            f"{getattr(edge, end).short}{f' ({edge.input})' if edge.input else ''} "
+            f"{(called or {}).get(node := getattr(edge, end), node.short)}{f' ({edge.input})' if edge.input else ''} "
             + ("" if edge.effect is None else number(edge.effect))
             for edge in paths[:_MOST_LISTED]
         ]

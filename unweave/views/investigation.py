@@ -28,7 +28,7 @@ from unweave.views.blocks import Block, Details, Fact, Section, Table, Text
 from unweave.views.captions import finding
 from unweave.views.circuit_tables import path_tables
 from unweave.views.head_pictures import roles_table
-from unweave.views.pictures import Roles, blocks_of, tables_of
+from unweave.views.pictures import Roles, blocks_together, tables_of, together
 from unweave.views.prompt_list import pairs_of_results, prompt_blocks
 from unweave.views.result_tables import Baseline, baseline_table, baselines, task_finding
 from unweave.views.scope import same_prompts, spoken, subjects
@@ -60,7 +60,7 @@ SAYS = {
     THROUGH: (
         "In path patching a head's output is exchanged on its way to chosen receivers alone. All other heads keep what "
         "they wrote, so that what changes came by this path. From the logits backwards, level by level, the circuit "
-        "is found.",
+        "is found. An edge is one such step: what one component writes, as one later input reads it.",
     ),
     WITHOUT: (
         "In a knockout a head's output is replaced by one that says nothing of the prompt. Where other heads step in, "
@@ -73,7 +73,7 @@ SAYS = {
     ENOUGH: (
         "F is the score. Faithful: F(C), with all heads outside the circuit ablated, is near F(M) of the model. "
         "Complete: they stay near each other whatever heads K are taken out of both. Minimal: each head changes F "
-        "beside some K.",
+        "beside some K. A curve of edges keeps the first few, and gives all others the ablated value.",
     ),
 }
 
@@ -103,6 +103,7 @@ def sections_of(
     circuit: Circuit | None = None,
     named: HeadTypes | None = None,
     prompts: Sequence[Block] = (),
+    others: Sequence[Block] = (),
 ) -> tuple[Section, ...]:
     """The sections of an investigation, from results.
 
@@ -111,6 +112,7 @@ def sections_of(
         circuit: whose paths are listed, level by level.
         named: heads with names and the evidence for them.
         prompts: shown in place of those that the results remember.
+        others: what stands among other results.
     """
     groups: dict[str, list[Block]] = {name: [] for name in SECTIONS}
     groups[TASK] = task_blocks(results, prompts)
@@ -118,12 +120,13 @@ def sections_of(
         groups[DOES].append(roles_table(named))
     if circuit is not None and circuit.edges:
         groups[THROUGH].append(Details("The paths of the circuit, by group", path_tables(circuit)))
-    for result, subject in zip(results, subjects(results), strict=True):
+    for subject, alike in together(results):
         # Roles of other prompts stand elsewhere.
-        roles = roles_of([other for other in results if same_prompts(result, other)])
-        known = method_of(result.attrs)
+        roles = roles_of([other for other in results if same_prompts(alike[0], other)])
+        known = method_of(alike[0].attrs)
         section = known.section if known else OTHERS
-        groups[section] += [_about(block, subject) for block in blocks_of(result, roles=roles)]
+        groups[section] += [about(block, subject) for block in blocks_together(alike, roles=roles)]
+    groups[OTHERS] += others
     return in_order(groups)
 
 
@@ -138,7 +141,7 @@ def task_blocks(results: Sequence[Result], given: Sequence[Block] = ()) -> list[
         table = baseline_table(clean, corrupted, metric, task_finding(clean, metric))
         alike = [array for array in arrays_of(results) if same_prompts(array, known)]
         prompts = [] if given else prompt_blocks(pairs_of_results(alike), metric)
-        blocks += [_about(block, subject) for block in (table, *prompts)]
+        blocks += [about(block, subject) for block in (table, *prompts)]
     return [*blocks, *given]
 
 
@@ -153,7 +156,7 @@ def subjects_with_baselines(
     return list(first.items())
 
 
-def _about(block: Block, subject: str) -> Block:
+def about(block: Block, subject: str) -> Block:
     """A block whose title says first what it is of."""
     name = next((name for name in ("title", "summary") if getattr(block, name, "")), None)
     if not subject or name is None:
@@ -206,7 +209,9 @@ def settings_table(results: Sequence[Result]) -> Table:
     """What all results say of how they were made; where they differ, every value."""
     hidden = {"method", "quantity", "site", "zero", "one", "direction", "notes", "unit", "backups", "weakened"}
     hidden |= {"measure", DIGEST, "better", "gap", "clean_mean", "share_of", "over", "roles", "n_pos"}
-    hidden |= {"n_layers", "n_heads", "n_kv_heads", "n_neurons"}
+    hidden |= {"n_layers", "n_heads", "n_kv_heads", "n_neurons", "metric_unit", "jaccard"}
+    hidden |= {"n_not_run", "larger_than", "larger_share"}  # of edges
+    hidden |= {f"{name}{end}" for name in ("cmd", "cpr") for end in ("", "_low", "_high")}
     values: dict[str, dict[str, None]] = {}
     for result in results:
         for name, value in result.attrs.items():

@@ -20,7 +20,7 @@ import xarray as xr
 from jaxtyping import Bool, Float
 
 from unweave.errors import InputError
-from unweave.registry import method_of, referenced
+from unweave.registry import Method, method_of, referenced
 from unweave.results.labels import cell_label
 from unweave.results.origin import without_lost_claims
 from unweave.results.summary import is_summary, significant, summaries
@@ -31,7 +31,7 @@ from unweave.views.charts.heatmap import heatmap
 from unweave.views.charts.lines import lines
 from unweave.views.charts.panels import SITES
 from unweave.views.result_tables import value_table
-from unweave.views.scope import spoken
+from unweave.views.scope import spoken, subjects
 from unweave.views.wording import Result
 
 MOST_BARS, MOST_ROWS, MOST_MAPS, MOST_PANELS = 12, 12, 3, 8
@@ -73,6 +73,38 @@ def blocks_of(
     if "model" in first["mean"].dims:
         return [block for name, table in tables.items() for block in model_blocks({name: table}, title, n)]
     return _pictures(first, title, n) if len(tables) == 1 else _several(tables, title, n)
+
+
+def together(results: Sequence[Result]) -> list[tuple[str, list[Result]]]:
+    """Of each picture what it is of, and its results: several of one method, if that draws them side by side."""
+    groups: list[tuple[str, list[Result]]] = []
+    for result, subject in zip(results, subjects(results), strict=True):
+        known = method_of(without_lost_claims(result).attrs)
+        alike = [
+            group for of, group in groups if of == subject and known and known.together and _drawn_by(known, group)
+        ]
+        if alike and known and _drawn_by(known, [result]):
+            alike[0].append(result)
+        else:
+            groups.append((subject, [result]))
+    return groups
+
+
+def _drawn_by(known: Method, results: Sequence[Result]) -> bool:
+    """Whether results are of a method, with the dimensions that its picture reads."""
+    return all(
+        result.attrs.get("method") == known.name
+        and known.order(set(map(str, result.dims)), more=isinstance(result, xr.Dataset)) is not None
+        for result in results
+    )
+
+
+def blocks_together(results: Sequence[Result], title: str = "", n: int = 0, roles: Roles | None = None) -> list[Block]:
+    """The pictures of results that share one; of a single result as `blocks_of`."""
+    known = method_of(results[0].attrs)
+    if len(results) == 1 or known is None:
+        return blocks_of(results[0], title=title, n=n, roles=roles)
+    return referenced(known.picture)(results, title)
 
 
 def title_of(result: Result) -> str:
@@ -243,6 +275,7 @@ def model_blocks(result: xr.DataArray | Mapping[str, xr.Dataset], title: str, n:
         return [Figure(lines(curves, x="model", series="address", title=title)), Figure(panels)]
     if len(others) == 1:
         (dim,) = others
+        table = table.isel({dim: _leading_edges(table)}) if dim == "edge" else table
         if table.sizes[dim] <= MOST_CURVES:
             return [Figure(lines(_curve_names(table, dim), x="model", series=dim, title=title))]
         return [Figure(heatmap(table, x=dim, y="model", title=title))]
@@ -253,6 +286,12 @@ def model_blocks(result: xr.DataArray | Mapping[str, xr.Dataset], title: str, n:
         f"result: there is no picture of {', '.join(others)} over models; choose one value of some of them, "
         "`result.sel(layer=1)`, or one model, `result.sel(model=…)`"
     )
+
+
+def _leading_edges(table: xr.Dataset) -> list[int]:
+    """The edges with the largest cells: all of a model are too many for a page."""
+    sizes = np.nan_to_num(abs(table["mean"]).transpose("model", "edge").values).max(axis=0)
+    return np.argsort(-sizes, kind="stable")[:MOST_CURVES].tolist()
 
 
 def _curve_names(table: xr.Dataset, dim: str) -> xr.Dataset:

@@ -18,10 +18,12 @@ import xarray as xr
 from unweave.circuits.circuit import Circuit
 from unweave.errors import InputError
 from unweave.methods.head_types import HeadTypes
+from unweave.results.comparison import Agreement, Comparison
 from unweave.results.origin import without_lost_claims
 from unweave.views.blocks import Answer, Block, Fact, Section, Text
 from unweave.views.circuit_drawing import circuit_drawing
 from unweave.views.circuit_tables import group_facts, score_facts
+from unweave.views.comparison_tables import table_of
 from unweave.views.head_pictures import head_evidence
 from unweave.views.investigation import (
     facts_of,
@@ -67,7 +69,7 @@ def write(report: Report, path: str | os.PathLike[str]) -> Path:
 
 
 def report(
-    results: Sequence[Result | xr.DataTree | Circuit | HeadTypes],
+    results: Sequence[Result | xr.DataTree | Circuit | HeadTypes | Comparison | Agreement],
     path: str | os.PathLike[str],
     *,
     title: str = "",
@@ -80,7 +82,7 @@ def report(
     Args:
         results: results of methods; the order within a section is theirs. If they are of several models, tasks,
             metrics or sets of prompts, each figure says of which. An evaluation stands for its three tests, a circuit
-            is drawn beside the answer, named heads are listed.
+            is drawn beside the answer, named heads are listed, curves of edges share a figure.
         path: the HTML file.
         title, question: what stands on top; the tasks and the models, if left out.
         facts: further lines of the answer, such as how long it took.
@@ -118,7 +120,7 @@ def built(given: "Given", title: str = "", question: str = "", command: str = ""
         title=title or about or "Results",
         question=question,
         facts=(*facts_of(given.arrays), *score_facts(given.arrays), *groups),
-        sections=sections_of(given.arrays, given.circuit, given.named, given.prompts),
+        sections=sections_of(given.arrays, given.circuit, given.named, given.prompts, given.others),
         appendix=(*([Text((notes,))] if notes else []), settings_table(given.arrays), results_table(given.arrays)),
         command=command,
         drawing=drawing,
@@ -128,7 +130,7 @@ def built(given: "Given", title: str = "", question: str = "", command: str = ""
 @dataclass(frozen=True)
 class Given:
     """What a report is made of: results of methods, an evaluation's tests among them, a circuit, named heads; and, if
-    they are known, the prompts as blocks, and the positions of their roles.
+    they are known, the prompts as blocks, and the positions of their roles; and blocks of other kinds.
     """
 
     arrays: tuple[Result, ...]
@@ -136,20 +138,24 @@ class Given:
     named: HeadTypes | None = None
     prompts: Sequence[Block] = ()
     roles: Roles | None = None
+    others: Sequence[Block] = ()
 
 
 def _given(results: object) -> Given:
-    alone = isinstance(results, (xr.DataArray, xr.Dataset, xr.DataTree, Circuit, HeadTypes))
+    alone = isinstance(results, (xr.DataArray, xr.Dataset, xr.DataTree, Circuit, HeadTypes, Comparison, Agreement))
     given = [results] if alone else list(results)  # type: ignore[call-overload]
     if not given:
         raise InputError("results: there is none; give a list of what the methods returned, [lens, heads]")
     arrays: list[Result] = []
     others: dict[type, object] = {}
+    tables: list[Block] = []
     for place, result in enumerate(given):
         if isinstance(result, (xr.DataArray, xr.Dataset)):
             arrays.append(without_lost_claims(result))
         elif isinstance(result, xr.DataTree):
             arrays += [child.to_dataset() for child in result.children.values()]
+        elif isinstance(result, (Comparison, Agreement)):
+            tables.append(table_of(result))
         elif isinstance(result, (Circuit, HeadTypes)):
             kind = Circuit if isinstance(result, Circuit) else HeadTypes
             if kind in others:
@@ -160,4 +166,4 @@ def _given(results: object) -> Given:
             raise InputError(
                 f"results[{place}]: expected a DataArray or Dataset of a method, got {type(result).__name__}"
             )
-    return Given(tuple(arrays), others.get(Circuit), others.get(HeadTypes))  # type: ignore[arg-type]
+    return Given(tuple(arrays), others.get(Circuit), others.get(HeadTypes), others=tables)  # type: ignore[arg-type]

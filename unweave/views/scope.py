@@ -150,8 +150,9 @@ def _fixed_place(result: Result, name: str, value: object) -> str:
 
 def _where(attrs: Mapping[Any, Any]) -> str:
     """Where a knockout or a path was made, if not at all positions."""
-    sent = str(attrs.get("sender_at", "all positions"))
-    return listed([*attrs.get("at", ()), *([] if sent == "all positions" else [sent])])
+    given = attrs.get("at", []), attrs.get("sender_at", [])
+    places = [place for each in given for place in ([each] if isinstance(each, str) else each)]
+    return listed([place for place in places if place != "all positions"])
 
 
 def _prompt_sets(results: Sequence[Result], said: Sequence[str]) -> list[str]:

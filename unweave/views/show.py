@@ -4,6 +4,7 @@ import html
 import os
 import tempfile
 import webbrowser
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,14 +14,19 @@ import xarray as xr
 from unweave.circuits.circuit import Circuit
 from unweave.errors import InputError
 from unweave.methods.head_types import HeadTypes
+from unweave.results.comparison import Agreement, Comparison
 from unweave.results.top import Top
 from unweave.views.blocks import Block
 from unweave.views.circuit_drawing import circuit_drawing
+from unweave.views.comparison_tables import table_of
 from unweave.views.head_pictures import roles_table
+from unweave.views.investigation import about
 from unweave.views.page import page, write_page
-from unweave.views.pictures import Roles, blocks_of, parts_of
+from unweave.views.pictures import Roles, blocks_of, blocks_together, parts_of, together
 from unweave.views.result_tables import top_table
-from unweave.views.wording import Result
+from unweave.views.wording import Result, listed
+
+Shown = Result | xr.DataTree | Circuit | HeadTypes | Comparison | Agreement | Top | Block
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ class View:
 
 
 def show(
-    result: Result | xr.DataTree | Circuit | HeadTypes | Top | Block,
+    result: Shown | Sequence[Result] | Mapping[str, xr.DataArray],
     *,
     title: str = "",
     n: int = 0,
@@ -65,11 +71,12 @@ def show(
     """A result as pictures: the view is chosen by what the result is.
 
     Heads and layers are drawn as heat maps, stages of the logit lens as lines, parts and neurons as ranked bars,
-    attention as thumbnails that enlarge, a circuit as heads and paths.
+    attention as thumbnails that enlarge, a circuit as heads and paths, the strongest edges as a graph.
 
     Args:
         result: a result of a method, several sites of one, a slice, mean or `summary` of these, an evaluation, a
-            circuit, named heads, a `top`, or a block of unweave.views.blocks.
+            circuit, named heads, a `top`, a comparison or an agreement, or a block of unweave.views.blocks; or a list
+            of results, or arrays by name. Curves of edges, `{"by size": one, "random edges": other}`, share a figure.
         title: of the first picture; what was found, if left out.
         n: how many rows, bars or maps where not all can be shown; by default what is readable.
         roles: positions of each prompt by name (`prompts.roles`), to say where heads look, and to order the columns of
@@ -88,15 +95,51 @@ def show(
             block for place, part in enumerate(parts) for block in blocks_of(part, title="" if place else title, n=n)
         ]
         return View(tuple(blocks), f"{', '.join(result.children)}")
+    if isinstance(result, Mapping):
+        result = [_named(array, name) for name, array in result.items()]
+    if isinstance(result, (list, tuple)):
+        return _several(result, title, n, roles)
+    block, name = _alone(result, title, roles)
+    return View((block,), title or name)
+
+
+def _alone(result: object, title: str, roles: Roles | None) -> tuple[Block, str]:
+    """What is shown as one block, and what it is called."""
+    if isinstance(result, (Comparison, Agreement)):
+        return table_of(result, title), type(result).__name__.lower()
     if isinstance(result, Top):
-        return View((top_table(result, title),), title or result.title)
+        return top_table(result, title), result.title
     if isinstance(result, Block):
-        return View((result,), title or type(result).__name__)
+        return result, type(result).__name__
     if isinstance(result, Circuit):
-        return View((circuit_drawing(result, places=roles, title=title),), title or "circuit")
+        return circuit_drawing(result, places=roles, title=title), "circuit"
     if isinstance(result, HeadTypes):
-        return View((roles_table(result, title),), title or "head roles")
+        return roles_table(result, title), "head roles"
     raise InputError(
         "result: expected a result (a DataArray or Dataset), a circuit, a top or a block, "
         f"got {type(result).__name__}; uw.load reads a saved one"
     )
+
+
+def _several(results: Sequence[object], title: str, n: int, roles: Roles | None) -> View:
+    """Results one after another; those that share a picture side by side."""
+    arrays = [result for result in results if isinstance(result, (xr.DataArray, xr.Dataset))]
+    if not arrays or len(arrays) < len(results):
+        others = {type(result).__name__ for result in results if not isinstance(result, (xr.DataArray, xr.Dataset))}
+        raise InputError(
+            "result: expected a result (a DataArray or Dataset) at each place of the list, "
+            f"got {', '.join(sorted(others)) or 'none'}; uw.report takes circuits and comparisons too"
+        )
+    blocks = []
+    for of, alike in together(arrays):
+        found = blocks_together(alike, title="" if blocks else title, n=n, roles=roles)
+        blocks += [about(block, of) for block in found]
+    return View(
+        tuple(blocks), title or listed(list(dict.fromkeys(str(one.attrs.get("method", "result")) for one in arrays)))
+    )
+
+
+def _named(result: object, name: str) -> xr.DataArray:
+    if not isinstance(result, xr.DataArray):
+        raise InputError(f"result[{name!r}]: expected a DataArray of a method, got {type(result).__name__}")
+    return result.rename(name)

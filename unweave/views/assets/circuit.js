@@ -60,9 +60,19 @@
     this.shown = count;
     this.links.forEach(function (link, rank) { link.classList.toggle("off", rank >= count); });
     this.rove(this.links.slice(0, count));
+    this.fade();
     var size = this.links[count - 1].dataset.size;
     var weakest = size === undefined ? "" : ", of size " + Number(size).toPrecision(2) + " and more";
     return count + " of " + this.links.length + weakest;
+  };
+
+  /* A node all of whose paths are hidden steps back. */
+  Drawing.prototype.fade = function () {
+    var links = this.links;
+    this.nodes.forEach(function (node) {
+      var own = links.filter(function (link) { return [link.dataset.from, link.dataset.to].indexOf(node.dataset.node) >= 0; });
+      node.classList.toggle("bare", own.length > 0 && own.every(function (link) { return link.classList.contains("off"); }));
+    });
   };
 
   /* One of them is reached with the tab key, the others from there with arrow keys. */

@@ -59,6 +59,7 @@ def heatmap(
     facet: str | None = None,
     title: str = "",
     values: bool = False,
+    crosses: bool = True,
 ) -> go.Figure:
     """Means over prompts as colours; the interval, p-value and number of prompts on hover.
 
@@ -71,6 +72,7 @@ def heatmap(
         facet: a dimension with a panel for each value.
         title: what was found; computed from the data if left out.
         values: write each mean into its cell.
+        crosses: mark cells that were not reached; otherwise they are blank.
 
     Raises:
         InputError: a dimension that the result does not have, or one that is neither axis nor facet.
@@ -84,9 +86,9 @@ def heatmap(
     least = 0.0 if never_negative(attrs) and all((np.nan_to_num(mean) >= 0).all() for mean in means) else -limit
     figure = go.Figure()
     for place, grid in enumerate(grids):
-        _draw(figure, grid, place, values)
+        _draw(figure, grid, place, values, crosses)
     shown = caption(cells, mark="In brackets" if values else "Dots")
-    if any(np.isnan(mean).any() for mean in means):
+    if crosses and any(np.isnan(mean).any() for mean in means):
         beyond = any({"pos", "q_pos", "k_pos"} & set(table.dims) for table in cells)
         shown += f" Crosses: not reached{', or beyond the end of every prompt' if beyond else ''}."
     if limit < reach:
@@ -128,7 +130,7 @@ def _limit(means: Sequence[np.ndarray]) -> tuple[float, float]:
     return min(reach, 3 * float(largest_two[0])), reach
 
 
-def _draw(figure: go.Figure, grid: _Grid, place: int, values: bool) -> None:
+def _draw(figure: go.Figure, grid: _Grid, place: int, values: bool, crosses: bool) -> None:
     axes = {"xaxis": _axis("x", place), "yaxis": _axis("y", place)}
     x, y = [label(tick) for tick in grid.x], [label(tick) for tick in grid.y]
     mean = grid.cells["mean"].values
@@ -148,7 +150,7 @@ def _draw(figure: go.Figure, grid: _Grid, place: int, values: bool) -> None:
         **axes,
     )
     dots = np.zeros_like(grid.unclear) if values else grid.unclear
-    for marked, symbol, size in ((dots, "circle", 3), (np.isnan(mean), "x-thin-open", 5)):
+    for marked, symbol, size in ((dots, "circle", 3), (np.isnan(mean) & crosses, "x-thin-open", 5)):
         if marked.any():
             rows, columns = np.nonzero(marked)
             figure.add_scatter(
@@ -173,7 +175,7 @@ def _set_axes(figure: go.Figure, grids: Sequence[_Grid]) -> None:
     }
     for place, grid in enumerate(grids):
         # Layers grow upwards, as the residual stream is drawn; a list is read from above.
-        upwards = str(grid.cells["mean"].dims[0]) == "layer"
+        upwards = str(grid.cells["mean"].dims[0]) in ("layer", "from")
         ends = [-0.5, len(grid.y) - 0.5] if upwards else [len(grid.y) - 0.5, -0.5]
         x = {"anchor": _axis("y", place), "range": [-0.5, len(grid.x) - 0.5]}
         y = {"anchor": _axis("x", place), "range": ends}

@@ -26,6 +26,7 @@ def lines(
     x: str,
     series: str | None = None,
     title: str = "",
+    log: bool = False,
 ) -> go.Figure:
     """Means over prompts as lines; all series under the pointer are read together.
 
@@ -34,6 +35,7 @@ def lines(
         x: the dimension along the axis, with its labels: `stage`, `layer`, `pos`, …
         series: a dimension with a line for each value.
         title: what was found; computed from the data if left out.
+        log: a logarithmic axis of shares, where the labels are numbers.
 
     Raises:
         InputError: a dimension that the result does not have, or one that is neither axis nor series.
@@ -43,11 +45,12 @@ def lines(
     first, drawn = curves[0][1], [table for _, table in curves]
     figure = go.Figure()
     for place, (name, table) in enumerate(curves):
-        _draw_line(figure, name if len(curves) > 1 else "", table, x, PALETTE[place % len(PALETTE)])
+        _draw_line(figure, name if len(curves) > 1 else "", table, x, PALETTE[place % len(PALETTE)], log)
+    scale = {"type": "log", "dtick": 1, "tickformat": "~%", "hoverformat": "~%"} if log else {"type": "category"}
     figure.update_layout(
         hovermode="x unified",
-        xaxis={
-            "type": "category",
+        xaxis=scale
+        | {
             "title": {"text": label(axis_title(first, x))},
             "showgrid": False,
             "showspikes": False,
@@ -57,7 +60,7 @@ def lines(
     )
     found = title or _lines_finding(tables, curves, x)
     names = [name for name, _ in curves] if len(curves) > 1 else []
-    labels = ticks(first, x)
+    labels = [] if log else ticks(first, x)
     shown = caption(drawn, scale=shared(drawn, meaning))
     return framed(figure, found, shown, single(WIDE, labels, names), single(NARROW, labels, names))
 
@@ -78,8 +81,8 @@ def _curves(tables: Mapping[str, xr.Dataset], x: str, series: str | None) -> lis
     return [(str(value), table.sel({series: value})) for value in table[series].values]
 
 
-def _draw_line(figure: go.Figure, name: str, table: xr.Dataset, x: str, colour: str) -> None:
-    labels = [label(tick) for tick in ticks(table, x)]
+def _draw_line(figure: go.Figure, name: str, table: xr.Dataset, x: str, colour: str, log: bool) -> None:
+    labels = table[x].values.tolist() if log else [label(tick) for tick in ticks(table, x)]
     mean, low, high = (table[column].values for column in ("mean", "low", "high"))
     known = np.flatnonzero(np.isfinite(high - low)).tolist()
     if known:

@@ -36,6 +36,8 @@ AXES: Mapping[str, str] = {
     "stage": "layer",
     "address": "",
     "sender": "",
+    "from": "from layer",
+    "to": "to layer",
     "position_signal": "position of the subject",
     "token_signal": "token of the subject",
 }

@@ -21,7 +21,7 @@ from unweave.views.sense import meaning, measure, shared
 from unweave.views.theme import NEUTRAL, PALETTE, SEQUENTIAL
 from unweave.views.wording import Result, label
 
-_NOUNS = {("layer", "head"): "heads", ("prompt",): "prompts", ("layer",): "layers"}
+_NOUNS = {("layer", "head"): "heads", ("prompt",): "prompts", ("layer",): "layers", ("edge",): "edges"}
 _NAMED = 6
 _LONGEST = 80
 # Width and height of the drawing area on a small screen: names that have room there have room everywhere.
@@ -47,10 +47,11 @@ def scatter(
     colour: str | Mapping[str, str] | None = None,
     diagonal: bool = False,
     equal: bool = False,
+    misses: bool = False,
 ) -> go.Figure:
     """A point for each cell of two results, averaged over prompts; a point a prompt where that is all there is.
 
-    The points farthest out are named; all are on hover.
+    The points farthest out are named, or those farthest from the line y = x; all are on hover.
 
     Args:
         x, y: results, or summaries, with the same dimensions.
@@ -59,6 +60,7 @@ def scatter(
             (`{"23.3": "name movers"}`); points without a group are grey.
         diagonal: draw the line y = x, with equal ranges on both axes.
         equal: equal ranges on both axes.
+        misses: name the points farthest from the line, not those farthest out.
 
     Raises:
         InputError: results with different dimensions, or an unknown coordinate.
@@ -71,10 +73,7 @@ def scatter(
         line = {"color": NEUTRAL, "width": 1, "dash": "dot"}
         figure.add_scatter(x=_range(both), y=_range(both), mode="lines", line=line, hoverinfo="skip", showlegend=False)
     ends = [_range(both)] * 2 if diagonal or equal else [_range(points.x), _range(points.y)]
-    far = _far_out(points)
-    found = name_places(points.x[far], points.y[far], [points.names[row] for row in far], ends, _AREA)
-    places = dict(zip(far, found, strict=True))
-    groups = _draw(figure, points, titles, colour if isinstance(colour, str) else "", places)
+    groups = _draw(figure, points, titles, colour if isinstance(colour, str) else "", _named(points, ends, misses))
     figure.update_layout(
         xaxis={"title": {"text": label(titles[0])}, "range": ends[0], "zeroline": True},
         yaxis={"title": {"text": label(titles[1])}, "range": ends[1], "zeroline": True},
@@ -172,10 +171,20 @@ def _draw(
     return list(dict.fromkeys(groups))
 
 
-def _far_out(points: _Points) -> list[int]:
+def _named(points: _Points, ends: Sequence[Sequence[float]], misses: bool) -> dict[int, str]:
+    """Where the names of the points farthest out stand, or of those farthest from the line."""
+    far = _far_out(points, misses)
+    dots = (points.x, points.y) if misses else None
+    found = name_places(points.x[far], points.y[far], [points.names[row] for row in far], ends, _AREA, dots)
+    return dict(zip(far, found, strict=True))
+
+
+def _far_out(points: _Points, misses: bool) -> list[int]:
     """The points to be named on the drawing, the farthest first; none of a set of prompts, whose names are texts."""
     if points.noun == "prompts":
         return []
+    if misses:
+        return np.argsort(-np.nan_to_num(np.abs(points.x - points.y)), kind="stable")[:_NAMED].tolist()
     spread = [values / (np.nan_to_num(np.abs(values)).max(initial=0.0) or 1.0) for values in (points.x, points.y)]
     order = np.argsort(-np.nan_to_num(np.hypot(*spread)), kind="stable")
     return order[:_NAMED].tolist()
@@ -220,6 +229,7 @@ def name_places(
     names: Sequence[str],
     ranges: Sequence[Sequence[float]],
     size: tuple[int, int],
+    dots: tuple[Float[np.ndarray, " dot"], Float[np.ndarray, " dot"]] | None = None,
 ) -> list[str]:
     """plotly's `textposition` of every name; empty for a name that is empty, or has no room.
 
@@ -228,7 +238,9 @@ def name_places(
         names: of the points; empty where a point has none.
         ranges: the ends of the two axes, in data units.
         size: width and height of the drawing area in pixels.
+        dots: x and y of all points, of which names are to hide few.
     """
+    hidden = list(zip(*(map(_pixels, dots, ranges, size)), strict=True)) if dots else []
     points = [_pixels(values, ends, room) for values, ends, room in zip((x, y), ranges, size, strict=True)]
     signs = [
         (across - _AWAY, across + _AWAY, up - _AWAY, up + _AWAY) if name else None
@@ -238,12 +250,12 @@ def name_places(
     places = []
     for own, (name, across, up) in enumerate(zip(names, *points, strict=True)):
         others = [sign for at, sign in enumerate(signs) if sign and at != own]
-        free = (
+        free = [
             (place, box)
             for place, box in _boxes(name, across, up)
-            if _inside(box, size) and not any(_overlap(box, other) for other in (*taken, *others))
-        )
-        place, box = next(free, ("", None)) if name else ("", None)
+            if name and _inside(box, size) and not any(_overlap(box, other) for other in (*taken, *others))
+        ]
+        place, box = min(free, key=lambda at: sum(_holds(at[1], dot) for dot in hidden), default=("", None))
         places.append(place)
         taken += [box] if box else []
     return places
@@ -266,6 +278,10 @@ def _boxes(name: str, across: float, up: float) -> list[tuple[str, Box]]:
 
 def _inside(box: Box, size: tuple[int, int]) -> bool:
     return box[0] >= 0 and box[1] <= size[0] and box[2] >= 0 and box[3] <= size[1]
+
+
+def _holds(box: Box, dot: tuple[float, float]) -> bool:
+    return box[0] <= dot[0] <= box[1] and box[2] <= dot[1] <= box[3]
 
 
 def _overlap(one: Box, other: Box) -> bool:
