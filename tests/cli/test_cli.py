@@ -56,6 +56,8 @@ def test_patch_places_and_directions(run: Command, folder: Path) -> None:
 def test_lens_attribute_and_show(run: Command, folder: Path) -> None:
     assert run("lens", "--model", folder, "--prompts", 3, "--no-mid", "--out", "lens.nc") == 0
     assert [row[0] for row in run.table()] == ["stage", "0_pre", "1_pre", "2_pre", "final"]
+    assert run("lens", "--model", folder, "--prompts", 3, "--no-mid", "--top", 2, "--out", "lens.nc") == 0
+    assert len(run.table()) == 3
     assert run("attribute", "--model", folder, "--prompts", 3, "--by", "component", "--out", "parts.html") == 0
     assert "DecompressionStream" in Path("parts.html").read_text(encoding="utf-8")
     assert run("show", "lens.nc", "--out", "lens.html") == 0

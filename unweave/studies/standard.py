@@ -113,7 +113,7 @@ def standard_steps(subject: Subject) -> list[Step]:
             lambda found, report: attention(pair, leading(found)),
             blocks=partial(pictures.attention_blocks, subject),
         ),
-        Step("role-attention", "attention between roles", lambda found, report: _role_attention(subject)),
+        Step("role-attention", "attention between roles", lambda found, report: role_attention(pair, _named(subject))),
         Step(
             "head-scores",
             "heads on random tokens",
@@ -140,14 +140,19 @@ def _carried(subject: Subject) -> list[Step]:
     def noised(found: Results, report: Report) -> xr.DataArray | xr.Dataset:
         return patch(pair, "z", HEADS, "noise", progress=report)
 
+    def by_role(found: Results, report: Report) -> xr.DataArray | xr.Dataset:
+        return patch(pair, stream_of(subject), {"layer": None, "role": _named(subject)}, progress=report)
+
+    def heads_by_role(found: Results, report: Report) -> xr.DataArray | xr.Dataset:
+        roles = changed_roles(pair, _named(subject))
+        return patch(pair, "z", {"layer": None, "head": None, "role": roles}, progress=report)
+
     return [
         Step("tokens", "patching by layer and token", lambda found, report: by_token(pair, stream_of(subject), report)),
-        Step("roles", "patching by layer and role", lambda found, report: _roles(subject, report)),
+        Step("roles", "patching by layer and role", by_role),
         Step("heads", "patching heads", lambda found, report: patch(pair, parts, HEADS, progress=report)),
         Step("heads-noise", "noising heads", noised, long=True, section=ACT, blocks=pictures.noise_blocks),
-        Step(
-            "heads-role", "patching heads by role", lambda found, report: _by_head_and_role(subject, report), long=True
-        ),
+        Step("heads-role", "patching heads by role", heads_by_role, long=True),
     ]
 
 
@@ -157,18 +162,26 @@ def _acting(subject: Subject) -> list[Step]:
     def direct(found: Results, report: Report) -> xr.DataArray:
         return path_patch(subject.paths, at=subject.paths.metric.role, progress=report)
 
+    def knocked_out(found: Results, report: Report) -> xr.DataArray:
+        pair = subject.paths
+        # In the metric's own unit, as the backups next to them.
+        return knockout(pair, "z", subject.replacement, pair.metric.role, measure="change", progress=report)
+
+    def backups(found: Results, report: Report) -> xr.DataArray:
+        pair = subject.paths
+        return backup_heads(pair, strongest(found), subject.replacement, pair.metric.role)
+
+    def evaluated(found: Results, report: Report) -> xr.DataTree:
+        effort = QUICK_EFFORT if subject.settings.quick else EvaluationOptions()
+        circuit, pair = needed(found, "circuit"), subject.judged
+        return evaluate(circuit, pair, how=replacement_for(pair), effort=effort, progress=report)
+
     return [
         Step("paths", "path patching to the logits", direct),
         circuit_step(lambda found, report: sketched(subject, report)),
-        Step("knockouts", "knocking out heads", lambda found, report: _knockouts(subject, report)),
-        Step("backups", "the heads that step in", lambda found, report: _backups(subject, found)),
-        Step(
-            "evaluation",
-            "evaluating the circuit",
-            lambda found, report: _evaluated(subject, found, report),
-            section=ENOUGH,
-            blocks=pictures.test_blocks,
-        ),
+        Step("knockouts", "knocking out heads", knocked_out),
+        Step("backups", "the heads that step in", backups),
+        Step("evaluation", "evaluating the circuit", evaluated, section=ENOUGH, blocks=pictures.test_blocks),
     ]
 
 
@@ -226,41 +239,11 @@ def _mlp(found: Results) -> int:
     return int(means["layer"].values[np.abs(means.values).argmax()])
 
 
-def _roles(subject: Subject, report: Report) -> xr.DataArray | xr.Dataset:
-    return patch(subject.pair, stream_of(subject), {"layer": None, "role": _named(subject)}, progress=report)
-
-
-def _by_head_and_role(subject: Subject, report: Report) -> xr.DataArray | xr.Dataset:
-    roles = changed_roles(subject.pair, _named(subject))
-    return patch(subject.pair, "z", {"layer": None, "head": None, "role": roles}, progress=report)
-
-
-def _role_attention(subject: Subject) -> xr.DataArray:
-    return role_attention(subject.pair, _named(subject))
-
-
 def _named(subject: Subject) -> Sequence[str]:
     """The roles. Raises InputError if the task names none."""
     if set(subject.roles) == {subject.pair.metric.role}:
         raise InputError("the task names no positions but the last; give some, in a file as columns `role:NAME`")
     return subject.roles
-
-
-def _knockouts(subject: Subject, report: Report) -> xr.DataArray:
-    pair = subject.paths
-    # In the metric's own unit, as the backups next to them.
-    return knockout(pair, "z", subject.replacement, pair.metric.role, measure="change", progress=report)
-
-
-def _backups(subject: Subject, found: Results) -> xr.DataArray:
-    pair = subject.paths
-    return backup_heads(pair, strongest(found), subject.replacement, pair.metric.role)
-
-
-def _evaluated(subject: Subject, found: Results, report: Report) -> xr.DataTree:
-    effort = QUICK_EFFORT if subject.settings.quick else EvaluationOptions()
-    circuit, pair = needed(found, "circuit"), subject.judged
-    return evaluate(circuit, pair, how=replacement_for(pair), effort=effort, progress=report)
 
 
 def _controls(pair: Contrast) -> list[str]:

@@ -71,7 +71,11 @@ def study(settings: Settings, tell: Callable[[str], None] = print) -> Outcome:
     plan = STUDIES.get(settings.task, STANDARD).make(settings)
     if plan.first:
         tell(plan.first)
-    steps = plan.steps[: plan.answers] if plan.stays else [step for step in plan.steps if not _skipped(plan, step)]
+    steps = (
+        plan.steps[: plan.answers]
+        if plan.stays
+        else [step for step in plan.steps if not (settings.quick and step.long)]
+    )
 
     def told(step: Step, record: Record) -> None:
         found = record.results
@@ -90,10 +94,6 @@ def study(settings: Settings, tell: Callable[[str], None] = print) -> Outcome:
         tell(plan.last(record.results))
     tell(f"The report: {path}")
     return Outcome(path, plan.shortfall if plan.stays else "")
-
-
-def _skipped(plan: Study, step: Step) -> bool:
-    return plan.settings.quick and step.long
 
 
 def check(settings: Settings) -> None:

@@ -15,7 +15,6 @@ from unweave.errors import InputError, Interrupted
 
 _OPTIONS = {
     "folder:": "--out:",
-    "lr:": "--lr:",
     "resume=True": "--resume",
     "leave resume out": "leave --resume out",
 }
