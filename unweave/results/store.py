@@ -83,7 +83,7 @@ def load(path: str | os.PathLike[str]) -> xr.DataArray | xr.Dataset | xr.DataTre
 
 
 def _decoded_format_1(table: xr.Dataset) -> xr.Dataset:
-    """What version 0.1 wrote: lists in place of texts that held them, and the digest that it did not write."""
+    """What version 0.1 wrote: lists in place of texts that held them, names of today, and no digest."""
     table = decoded(table)
     if "members" in table.coords:
         ((dim,), texts) = table["members"].dims, table["members"].values
@@ -92,6 +92,7 @@ def _decoded_format_1(table: xr.Dataset) -> xr.Dataset:
     for part in (table, *table.data_vars.values()):
         part.attrs |= {"at": ""} if part.attrs.get("at") == "all positions" else {}
         lists = {name: part.attrs[name].split(mark) for name, mark in _LISTS.items() if name in part.attrs}
+        part.attrs |= {"method": "subsets of heads"} if part.attrs.get("method") == "heads alone" else {}
         part.attrs |= {name: list(filter(None, items)) for name, items in lists.items()} | {DIGEST: ""}
     return table
 
