@@ -26,6 +26,7 @@ ACT = "How do these heads act?"
 LOOKS = "Where do these heads look?"
 DOES = "What does each head do?"
 THROUGH = "Which acts through which?"
+BY_EDGES = "Which edges carry it?"
 WITHOUT = "What happens without them?"
 SIGNALS = "Is it position or token?"
 ENOUGH = "Is the circuit enough?"
@@ -34,7 +35,7 @@ CONTROLS = "Do the controls hold?"
 OTHERS = "Other results"
 LEFT_OUT = "What was left out"
 SECTIONS = (
-    *(TASK, WRITTEN, CARRIES, ACT, LOOKS, DOES, THROUGH),
+    *(TASK, WRITTEN, CARRIES, ACT, LOOKS, DOES, THROUGH, BY_EDGES),
     *(WITHOUT, SIGNALS, ENOUGH, BLIND, CONTROLS, OTHERS, LEFT_OUT),
 )
 

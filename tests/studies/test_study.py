@@ -149,7 +149,7 @@ def test_ctrl_c_writes_a_report_of_what_was_finished(
         raise uw.Interrupted("interrupted")
 
     monkeypatch.setattr(standard, "patch", stopped)
-    with pytest.raises(uw.Interrupted, match="in the step 'tokens'; 5 of 23 steps"):
+    with pytest.raises(uw.Interrupted, match="in the step 'tokens'; 5 of 27 steps"):
         study(replace(settings, out=tmp_path), lambda line: None)
     assert "the study was stopped before it" in page_of(tmp_path)
     assert {file.stem for file in (tmp_path / "results").iterdir()} == {
@@ -214,7 +214,11 @@ def test_pairs_of_ones_own_get_the_standard_steps(own: Settings) -> None:
 
 
 def test_a_quick_study_says_what_it_left_out(own: Settings, subject: Subject) -> None:
-    assert {step.name for step in plan(subject) if step.long} == {"heads-noise", "heads-role", "heads-other", "signals"}
+    edges = {"edges", "edge-circuit", "edge-curve", "head-curve"}
+    assert {step.name for step in plan(subject) if step.long} == {
+        *edges,
+        *("heads-noise", "heads-role", "heads-other", "signals"),
+    }
     long = {step.name for step in standard.standard_steps(subject) if step.long}
     assert not {file.stem for file in (own.out / "results").iterdir()} & long
     heads = uw.load(own.out / "results" / "heads.nc")

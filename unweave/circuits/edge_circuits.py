@@ -93,12 +93,16 @@ def circuit_with(ends: Ends, values: Values, shared: int, **about: Any) -> Circu
 
 
 def mask_of(graph: EdgeGraph, circuit: Circuit) -> Mask:
-    """The edges of a circuit in the graph of a model.
+    """The edges of a circuit in the graph of a model. One that keeps nodes has all edges that its heads, at all
+    positions, and the MLPs send.
 
     Raises:
         InputError: an edge at a role, into a head without saying which input, or that the model does not have.
     """
     mask = torch.zeros_like(graph.joined)
+    if circuit.keeps == "nodes":
+        sends = [node.site != "z" or node.head in circuit.heads for node in graph.senders]
+        return without_dead_ends(graph.joined & torch.tensor(sends)[:, None], graph.feeds)
     for edge in circuit.edges:
         mask[number_of(graph, edge)] = True
     return mask

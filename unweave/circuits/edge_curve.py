@@ -11,17 +11,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
-from unweave.circuits.edge_circuits import carries, effect_table, mask_from
+from unweave.circuits.circuit import Circuit
+from unweave.circuits.edge_circuits import carries, effect_table, mask_from, mask_of
 from unweave.circuits.edge_order import in_order
 from unweave.circuits.edge_runs import edge_ablation, masked_scores
-from unweave.engine.edge_graph import EdgeGraph, without_dead_ends
+from unweave.engine.edge_graph import EdgeGraph, Mask, without_dead_ends
 from unweave.errors import InputError
 from unweave.methods.replacement import Replacement
 from unweave.methods.to_xarray import to_xarray
@@ -30,9 +31,6 @@ from unweave.models.prompts import Prompts
 from unweave.progress import Progress, shown
 from unweave.registry import ENOUGH, Attrs, Method, register
 from unweave.results.statistics import mean_interval
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 EDGE_CURVE = register(
     Method(
@@ -50,7 +48,7 @@ LEVEL = 0.95
 
 def curve(
     pair: Contrast,
-    edges: xr.DataArray,
+    edges: xr.DataArray | Sequence[Circuit],
     shares: Sequence[float] = SHARES,
     *,
     by: str = "size",
@@ -60,12 +58,15 @@ def curve(
     memory: int | float | None = None,
     progress: Progress | bool | None = None,
 ) -> xr.DataArray:
-    """Scores of circuits of the first edges, as `uw.edges` found them.
+    """Scores of circuits of the first edges, as `uw.edges` found them, or of circuits that are given.
 
     Args:
         pair: the model, both sets of prompts, and the metric.
-        edges: effects of edges; of `how="verified"` the edges that were not run are ordered by their local score.
-        shares: of all edges, each kept by one circuit.
+        edges: effects of edges; of `how="verified"` the edges that were not run are ordered by their local score. Or
+            circuits, each at the share of edges that it has: one that keeps nodes has all edges that its heads and the
+            MLPs send.
+        shares: of all edges, each kept by one circuit; of circuits that are given it is not read, nor are `by` and
+            `prune`.
         by: "size", "signed" or "greedy".
         how, source: what edges outside a circuit carry: "donor", the corrupted prompt's value, or a replacement and
             whose, as of `knockout`.
@@ -82,32 +83,55 @@ def curve(
     """
     check_pair(pair)
     graph = EdgeGraph(pair.model.config)
-    effects = effect_table(graph, edges)
-    strange = [share for share in shares if not 0 < share <= 1]
-    if strange or not len(shares):
-        raise InputError(f"shares: expected numbers above 0 and up to 1, got {strange or shares!r}")
-    order = in_order(graph.joined, graph.feeds, effects, by, carries(edges.attrs))
-    masks, asked = [torch.zeros_like(graph.joined), graph.joined], []
-    for share in shares:
-        asked.append(int(share * int(graph.joined.sum())))
-        mask = mask_from(graph.joined, order[: asked[-1]])
-        masks.append(without_dead_ends(mask, graph.feeds) if prune else mask)
+    if isinstance(edges, xr.DataArray):
+        asked, masks = _first_edges(graph, edges, shares, by, prune)
+        says = {"scores": str(edges.attrs.get("how", "given")), "by": by, "dead_ends": "left out" if prune else "kept"}
+    else:
+        asked, masks = _given(pair, graph, edges)
+        shares, says = [count / int(graph.joined.sum()) for count in asked], {"scores": "circuits"}
+    masks = [torch.zeros_like(graph.joined), graph.joined, *masks]
     ablation = edge_ablation(pair, graph, how, source=source, memory=memory)
     with shown(progress, "circuits of edges") as told:
         scores = masked_scores(ablation, masks, memory, told)
     none, whole, found = scores[0], scores[1], scores[2:].T
-    attrs = {"scores": str(edges.attrs.get("how", "given")), "by": by, "dead_ends": "left out" if prune else "kept"}
-    attrs |= {"ablated": ablation.said, "notes": ablation.about.get("notes", ""), **_areas(pair, shares, scores)}
-    attrs |= {"unit": pair.metric.unit, "quantity": pair.metric.name}
+    attrs = {**says, "ablated": ablation.said, "notes": ablation.about.get("notes", "")}
+    attrs |= {**_areas(pair, shares, scores), "unit": pair.metric.unit, "quantity": pair.metric.name}
     along = {"asked": (("share",), asked), "kept": (("share",), [int(mask.sum()) for mask in masks[2:]])}
     ends = {"none": (("prompt",), none.tolist()), "whole": (("prompt",), whole.tolist())}
     return to_xarray(pair, found, {"share": list(shares)}, EDGE_CURVE.attrs(**attrs), extra={**along, **ends})
 
 
+def _first_edges(
+    graph: EdgeGraph, edges: xr.DataArray, shares: Sequence[float], by: str, prune: bool
+) -> tuple[list[int], list[Mask]]:
+    """How many edges are asked for, and the circuits of these."""
+    effects = effect_table(graph, edges)
+    strange = [share for share in shares if not 0 < share <= 1]
+    if strange or not len(shares):
+        raise InputError(f"shares: expected numbers above 0 and up to 1, got {strange or shares!r}")
+    order = in_order(graph.joined, graph.feeds, effects, by, carries(edges.attrs))
+    asked = [int(share * int(graph.joined.sum())) for share in shares]
+    masks = [mask_from(graph.joined, order[:count]) for count in asked]
+    return asked, [without_dead_ends(mask, graph.feeds) for mask in masks] if prune else masks
+
+
+def _given(pair: Contrast, graph: EdgeGraph, circuits: Sequence[Circuit]) -> tuple[list[int], list[Mask]]:
+    """How many edges circuits have, and these; from the fewest on."""
+    wrong = next((one for one in circuits if not isinstance(one, Circuit)), None)
+    if wrong is not None or not len(circuits):
+        raise InputError(f"edges: expected a result of uw.edges or a list of circuits, got {wrong!r}")
+    for one in circuits:
+        one.check(pair)
+    masks = sorted((mask_of(graph, one) for one in circuits), key=lambda mask: int(mask.sum()))
+    return [int(mask.sum()) for mask in masks], masks
+
+
 def _asked(says: Attrs) -> str:
     """How it was asked, in a line, and the areas of the whole curve."""
     areas = f"CMD {float(says['cmd']):.2g} and CPR {float(says['cpr']):.2g} over all its shares"
-    kept = f"{says['scores']} effects by {says['by']}, dead ends {says['dead_ends']}"
+    kept = "circuits"
+    if "by" in says:
+        kept = f"{says['scores']} effects by {says['by']}, dead ends {says['dead_ends']}"
     return f"{kept}; others carry {says['ablated']}; {areas}"
 
 

@@ -38,13 +38,13 @@ from unweave.methods.to_xarray import Coords, finished, to_xarray
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.nodes import Node
 from unweave.progress import Progress, shown
-from unweave.registry import THROUGH, Attrs, Claim, Method, register
+from unweave.registry import BY_EDGES, Attrs, Claim, Method, register
 
 PICTURE = "unweave.views.edge_pictures:edge_blocks"
 EDGES = register(
     Method(
         "edges",
-        THROUGH,
+        BY_EDGES,
         claim=Claim(
             does=("carries the answer", "carry the answer"),
             change=("{act} this edge", "{act} these edges"),
@@ -61,7 +61,7 @@ EDGES = register(
 SCORES = register(
     Method(
         "edge scores",
-        THROUGH,
+        BY_EDGES,
         claim=Claim(
             does=("is predicted to carry the answer", "are predicted to carry the answer"),
             change=("{act} this edge", "{act} these edges"),

@@ -17,13 +17,13 @@ import xarray as xr
 from jaxtyping import Bool, Float
 
 from unweave.errors import InputError
-from unweave.registry import THROUGH, Method, register
+from unweave.registry import BY_EDGES, Method, register
 from unweave.results.labels import cell_label, number
 
 STABILITY = register(
     Method(
         "stability",
-        THROUGH,
+        BY_EDGES,
         quantity="share of samples",
         unit="share",
         picture="unweave.views.comparison_tables:stability_blocks",

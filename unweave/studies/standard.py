@@ -19,13 +19,15 @@ from functools import partial
 import numpy as np
 import xarray as xr
 
-from unweave.circuits.circuit import Circuit
+from unweave.circuits.circuit import Circuit, read_head
+from unweave.circuits.edge_curve import curve
 from unweave.circuits.evaluate import EvaluationOptions, evaluate
 from unweave.circuits.sketch import SketchOptions, sketch
 from unweave.errors import InputError
 from unweave.methods.attention import attention
 from unweave.methods.attribution import attribute, logit_lens
 from unweave.methods.backup import backup_heads
+from unweave.methods.edges import edges
 from unweave.methods.head_scores import head_scores
 from unweave.methods.knockout import knockout
 from unweave.methods.patching import patch
@@ -33,7 +35,7 @@ from unweave.methods.path_patching import path_patch
 from unweave.methods.role_attention import role_attention
 from unweave.metrics.contrast import Contrast
 from unweave.nodes import Head
-from unweave.registry import ACT, ENOUGH, THROUGH
+from unweave.registry import ACT, BY_EDGES, ENOUGH, THROUGH
 from unweave.results import Row, top
 from unweave.studies import standard_pictures as pictures
 from unweave.studies.controls import control_facts, controls_step
@@ -59,10 +61,13 @@ SHORTER = (
     "outputs of attention and MLPs",
     "the circuit beyond two levels",
     "greedy searches for completeness",
+    "edges",
 )
 QUICK_RULES = SketchOptions(levels=2, attends=0.2, screen=2)
 QUICK_EFFORT = EvaluationOptions(best=3, subsets=5, searches=0)
 BEFORE = "the first changed token"
+# Edges that are run exactly, and that their circuit keeps.
+N_VERIFIED, N_KEPT = 300, 200
 # What the levels of a sketch do, for one head and for several.
 _LEVELS = {"level 1": ("acts directly on the logits", "act directly on the logits")} | {
     f"level {n}": (f"acts through level {n - 1}", f"act through level {n - 1}") for n in range(2, 10)
@@ -182,12 +187,60 @@ def _acting(subject: Subject) -> list[Step]:
         Step("knockouts", "knocking out heads", knocked_out),
         Step("backups", "the heads that step in", backups),
         Step("evaluation", "evaluating the circuit", evaluated, section=ENOUGH, blocks=pictures.test_blocks),
+        *_edges(subject),
     ]
+
+
+def _edges(subject: Subject) -> list[Step]:
+    """Effects of edges on some prompts, the circuit of the largest, and its curve on others, beside that of heads."""
+
+    def measured(found: Results, report: Report) -> xr.DataArray:
+        return edges(subject.edges, verify=N_VERIFIED, control=N_VERIFIED // 3, progress=report)
+
+    def kept(found: Results, report: Report) -> Circuit:
+        effects = needed(found, "edges")
+        return Circuit.from_edges(effects, min(N_KEPT, effects.sizes["edge"]), by="greedy")
+
+    def scored(found: Results, report: Report) -> xr.DataArray:
+        return curve(subject.edges_judged, needed(found, "edges"), by="greedy", progress=report)
+
+    def beside(found: Results, report: Report) -> xr.DataArray:
+        circuit, best = needed(found, "circuit"), _best_first(found)
+        first = [circuit.without(best[n:]) for n in (1, 2, 3, 6, 12, 24) if n < len(best)]
+        return curve(subject.edges_judged, [*first, circuit], progress=report)
+
+    return [
+        Step("edges", "effects of edges", measured, long=True),
+        Step(
+            "edge-circuit",
+            "the circuit of the largest edges",
+            kept,
+            long=True,
+            section=BY_EDGES,
+            blocks=partial(pictures.circuit_blocks, "edge-circuit"),
+        ),
+        Step("edge-curve", "scores of circuits of edges", scored, long=True, section=BY_EDGES, blocks=lambda found: []),
+        Step(
+            "head-curve",
+            "scores of circuits of heads",
+            beside,
+            long=True,
+            section=BY_EDGES,
+            blocks=pictures.both_curves,
+        ),
+    ]
+
+
+def _best_first(found: Results) -> list[Head]:
+    """The circuit's heads in the order of its curve."""
+    order = needed(found, "evaluation")["curve"].attrs["members"]
+    return [read_head(head) for head in max(order.values(), key=len)]
 
 
 def circuit_step(make: Callable[[Results, Report], Circuit]) -> Step:
     """The sketch; its paths are listed."""
-    return Step("circuit", "sketching the circuit", make, section=THROUGH, blocks=pictures.circuit_blocks)
+    blocks = partial(pictures.circuit_blocks, "circuit")
+    return Step("circuit", "sketching the circuit", make, section=THROUGH, blocks=blocks)
 
 
 def stream_of(subject: Subject) -> tuple[str, ...]:

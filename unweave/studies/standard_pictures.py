@@ -30,7 +30,7 @@ from unweave.views.circuit_layout import edges_said
 from unweave.views.circuit_tables import path_tables
 from unweave.views.evaluation_pictures import evaluation_blocks
 from unweave.views.head_pictures import head_evidence
-from unweave.views.pictures import blocks_of
+from unweave.views.pictures import blocks_of, blocks_together
 from unweave.views.prompt_list import prompt_blocks, prompt_pairs
 from unweave.views.result_tables import Baseline, baseline, baselines, task_finding
 from unweave.views.scope import same_prompts
@@ -233,12 +233,17 @@ def both_ways(z: xr.DataArray, noise: xr.DataArray) -> str:
     )
 
 
-def circuit_blocks(found: Results) -> list[Block]:
-    """The paths, level by level."""
-    edges = found["circuit"].edges
-    return (
-        [Details(f"The {counted(len(edges), 'path')} of the circuit", path_tables(found["circuit"]))] if edges else []
-    )
+def circuit_blocks(name: str, found: Results) -> list[Block]:
+    """The paths of a circuit, level by level."""
+    circuit, kind = found[name], "edge" if found[name].keeps == "edges" else "path"
+    title = f"The {counted(len(circuit.edges), kind)} of the circuit"
+    return [Details(title, path_tables(circuit))] if circuit.edges else []
+
+
+def both_curves(found: Results) -> list[Block]:
+    """How much of the score circuits of edges give, beside circuits of all edges of the first heads."""
+    curves = {"the largest edges": found.get("edge-curve"), "all edges of the first heads": found["head-curve"]}
+    return blocks_together([one.rename(name) for name, one in curves.items() if one is not None])
 
 
 def test_blocks(found: Results) -> list[Block]:

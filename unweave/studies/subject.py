@@ -17,6 +17,9 @@ from unweave.models.prompts import Prompts
 from unweave.studies.plan import Settings, Step
 from unweave.tasks import TASKS, Task, make_task
 
+# Prompts on which edges are measured, and as many others on which their circuits are scored.
+N_EDGES = 8
+
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
@@ -67,6 +70,20 @@ class Subject:
         others = [row for row in range(len(prompts)) if row not in chosen] or swept
         rows = [others[row] for row in prompts.take(others).first(n)]
         return first(self.checked, self.task.corrupt(self.paths_corruption), rows)
+
+    @cached_property
+    def edges(self) -> Contrast:
+        """The contrast for edges: some of the prompts that choose the circuit."""
+        return self._some(self.paths, halves(self.paths.prompts)[0])
+
+    @cached_property
+    def edges_judged(self) -> Contrast:
+        """The contrast for circuits of edges: some of those that test the circuit."""
+        return self._some(self.judged, range(len(self.judged.prompts)))
+
+    def _some(self, pair: Contrast, rows: Sequence[int]) -> Contrast:
+        chosen = [list(rows)[row] for row in pair.prompts.take(list(rows)).first(N_EDGES)]
+        return Contrast(pair.model, pair.prompts.take(chosen), pair.corrupted.take(chosen), pair.metric)
 
     @property
     def paths_corruption(self) -> str | None:

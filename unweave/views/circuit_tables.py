@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from unweave.circuits.circuit import Circuit
-from unweave.nodes import Edge
+from unweave.nodes import Edge, Node
 from unweave.results.labels import number
 from unweave.views.blocks import Fact, Table
 from unweave.views.circuit_layout import EVERYWHERE, INPUTS, amount_of, halves_said
@@ -64,13 +64,13 @@ def edge_table(
 
 
 def path_tables(circuit: Circuit) -> list[Table]:
-    """A table for each group of a sketch that has any: the paths that leave its heads, the strongest first."""
-    tables = []
-    for group in circuit.groups:
-        edges = [edge for edge in circuit.edges if edge.sender in group.nodes]
+    """A table for each group that has any: the paths that leave it, the strongest first; and for the embeddings."""
+    tables, ends = [], (Node("embed"), Node("pos_embed"))
+    for name, nodes in [*((group.name, group.nodes) for group in circuit.groups), ("embeddings", ends)]:
+        edges = [edge for edge in circuit.edges if edge.sender in nodes]
         if edges:
             first = max(edges, key=lambda edge: abs(edge.effect or 0.0))
-            title = f"{group.name}: {counted(len(edges), 'path')}"
+            title = f"{name}: {counted(len(edges), 'path')}"
             if first.effect is not None:
                 title += f", the strongest {first.sender.short} to {first.receiver.short} ({number(first.effect)})"
             tables.append(edge_table(edges, title, attrs=circuit.attrs))
