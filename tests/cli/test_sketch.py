@@ -13,7 +13,7 @@ from unweave.circuits.senders import Senders
 from unweave.nodes import head_name
 
 # A random model has no circuit: everything that is not 0 is kept.
-LOOSE = ["--threshold", 0, "--edge-threshold", 0, "--alpha", 1, "--levels", 2, "--screen", 2, "--roles", "S2,S1"]
+LOOSE = ["--threshold", 0, "--edge-threshold", 0, "--alpha", 1, "--levels", 2, "--screen", 0.2, "--roles", "S2,S1"]
 
 
 def ask(run: Command, folder: Path, *arguments: object) -> int:
@@ -22,7 +22,7 @@ def ask(run: Command, folder: Path, *arguments: object) -> int:
 
 def test_it_prints_keeps_and_draws_what_the_library_finds(run: Command, folder: Path, pair: uw.Contrast) -> None:
     assert ask(run, folder, "--out", "new/found", "--top", 3) == 0
-    expected = uw.sketch(pair, uw.SketchOptions(0.0, 0.0, 1.0, 0.1, 2, 2), ["S2", "S1"])
+    expected = uw.sketch(pair, uw.SketchOptions(0.0, 0.0, 1.0, 0.1, 2, 0.2), ["S2", "S1"])
     assert len(expected.edges) > 3
     assert uw.Circuit.load("new/found/circuit.json") == expected
     rows = run.table()

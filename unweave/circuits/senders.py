@@ -4,16 +4,18 @@ A path patch of every head of a model through one input costs as many runs as th
 close to 0. So:
 
 1. one backward pass estimates the effect of every head on every prompt (`unweave.engine.path_gradients`);
-2. a head whose mean estimate reaches a share of the threshold is run on every prompt, and that is what counts;
+2. a head whose estimates are large enough is run on every prompt, and that is what counts;
 3. the others are left out, and count as no test.
 
-An estimate is that of small changes. Effects of large ones may be several times as large, which is why heads far below
-the threshold are run as well. Which heads are run depends on estimates' sizes, never on their sign.
+An estimate takes changes as small. On SmolLM2 and prompts of indirect objects the mean of its sizes over the prompts is
+0.6 to 1 times the mean effect of a head that is kept, whose signs agree; the mean with signs can be near 0, as single
+estimates can have the wrong sign. So it is sizes that count, which the sign-flip test takes as given.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import final
 
 import torch
@@ -22,11 +24,14 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from unweave.engine.context import context_of
-from unweave.engine.path_gradients import path_gradients
+from unweave.engine.path_gradients import foreseen, path_gradients
 from unweave.methods.path_patching import path_patch, receiving
 from unweave.metrics.contrast import Contrast
 from unweave.nodes import Head, Node, head_name
 from unweave.results.summary import summary
+
+# A metric whose gradient foresees less of the change from clean to corrupted is run without estimates.
+FORESEEN = 0.25
 
 
 @final
@@ -35,7 +40,7 @@ class Senders:
 
     Args:
         pair, memory: as in `path_patch`.
-        least: the smallest mean estimate, as a share of the gap, of a head that is run; 0 runs all heads.
+        least: the smallest mean size of the estimates, as a share of the gap, of a head that is run; 0 runs all heads.
         own: by role, the prompts where effects at it count (see `unweave.circuits.sketch`); elsewhere they are 0.
     """
 
@@ -49,14 +54,19 @@ class Senders:
         self.pair, self.least, self.memory, self.own = pair, least, memory, own or {}
 
     def likely(self, receivers: Sequence[Node], role: str) -> list[Head]:
-        """Heads that may act through the receivers; both stand at a role. All that come before the last of them if
-        the metric has no gradient.
+        """Heads that may act through the receivers; both stand at a role. All that come before the last of them, if the
+        metric's gradient says little.
         """
         config = self.pair.model.config
-        means = torch.full((max(node.layer for node in receivers), config.n_heads), float("nan"))
-        if self.least > 0:
-            means = self._estimates(receivers, role).mean(0)[: len(means)]
-        return [(layer, head) for layer, head in (~(means.abs() < self.least)).nonzero().tolist()]  # NaN is not small
+        sizes = torch.full((max(node.layer for node in receivers), config.n_heads), float("nan"))
+        if self.least > 0 and self._foresees:
+            sizes = self._estimates(receivers, role).abs().mean(0)[: len(sizes)]
+        return [(layer, head) for layer, head in (~(sizes < self.least)).nonzero().tolist()]  # NaN is not small
+
+    @cached_property
+    def _foresees(self) -> bool:
+        """Whether gradients of the metric say what large changes do to it."""
+        return foreseen(context_of(self.pair, "noise"), self.memory) >= FORESEEN
 
     def _estimates(self, receivers: Sequence[Node], role: str) -> Tensor:
         """First-order effects of all heads, as shares of the gap, `[prompt, layer, head]`."""

@@ -54,8 +54,8 @@ class SketchOptions:
         alpha: the largest p-value of a sender.
         attends: the smallest mean attention of a head to a role for its keys and values there to be followed.
         levels: how far back to go. Each level takes longer than the one before.
-        screen: heads are run if the effect that gradients estimate reaches this share of the threshold (see
-            `unweave.circuits.senders`). 0 runs all heads, and so does a metric without gradient.
+        screen: heads are run if the mean size of the effects that gradients estimate reaches this share of the
+            threshold (see `unweave.circuits.senders`). 0 runs all heads, and so does a metric without gradient.
     """
 
     threshold: float = 0.02
@@ -63,7 +63,7 @@ class SketchOptions:
     alpha: float = 0.05
     attends: float = 0.1
     levels: int = 3
-    screen: float = 0.25
+    screen: float = 0.5
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ The slopes of each prompt's score are scaled to 1 on their way, so that they do 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -38,13 +38,42 @@ def path_gradients(
     """The first-order change of each prompt's score by each head's path to the receivers, in the metric's unit.
 
     Receivers are inputs of heads at one position of each prompt, where the heads send as well. Heads in the last
-    receiver's layer or later have 0. NaN marks prompts whose score has no gradient, or one that is exactly 0 (a share
-    right, a rank, a score that is clipped).
+    receiver's layer or later have 0. Prompts whose score has no gradient, or one that is 0, have NaN.
     """
+    found = _by_portions(context, memory, lambda prompts: _Batch.of(context, receivers, prompts).effects())
+    return torch.cat(found)
+
+
+@without_autocast
+def foreseen(context: PatchContext, memory: int | float | None = None) -> float:
+    """How much of the scores' change from recipient to donor their gradient by the last residual stream foresees: 1 for
+    a linear metric, 0 for one without gradient (a share right, a rank), or at its extreme in the recipient's run (the
+    divergence from the clean run).
+    """
+    key = ("resid_post", context.config.n_layers - 1)
+
+    def changes(prompts: range) -> Float[Tensor, "2 prompt"]:
+        number = torch.tensor(list(prompts), device=context.weights.w_e.device)
+        at = torch.arange(len(number)), context.prompts.role(context.metric.role)[number]
+        sides = [
+            side.values(context.config, context.weights, [key], prompts)[key][at]
+            for side in (context.own, context.donor)
+        ]
+        own, donor = map(widened, sides)
+        linear = (score_slopes(context, own, number) * (donor - own)).sum(-1)
+        with torch.no_grad():
+            return torch.stack([linear, context.score(donor, number) - context.score(own, number)])
+
+    linear, whole = torch.cat(_by_portions(context, memory, changes), dim=1).abs().sum(1).tolist()
+    return linear / whole if whole else 0.0
+
+
+def _by_portions(context: PatchContext, memory: int | float | None, run: Callable[[range], Tensor]) -> list[Tensor]:
+    """What `run` gives for all prompts, as many at once as there is memory for their gradients."""
     found: list[Tensor] = []
     size = budget_bytes(memory, context.weights.w_e.device) // gradient_bytes(context)
-    in_portions(len(context.recipient), size, lambda prompts: found.append(_Batch.of(context, receivers, prompts).effects()))
-    return torch.cat(found)
+    in_portions(len(context.recipient), size, lambda prompts: found.append(run(prompts)))
+    return found
 
 
 @dataclass(frozen=True)
@@ -72,7 +101,9 @@ class _Batch:
         context, config = self.context, self.context.config
         slopes, scale = self._at_receivers()
         written = self._where_written(slopes)
-        donor = context.donor.values(config, context.weights, [("z", layer) for layer in range(len(written))], self.prompts)
+        donor = context.donor.values(
+            config, context.weights, [("z", layer) for layer in range(len(written))], self.prompts
+        )
         table = scale.new_zeros(len(self.prompts), config.n_layers, config.n_heads)
         for layer, slope in enumerate(written):
             by_head = (widened(slope) @ widened(context.weights.layers[layer].w_o)).unflatten(-1, (config.n_heads, -1))
@@ -96,7 +127,9 @@ class _Batch:
             return value.index_put(at, leaves[site, layer])
 
         first, number = min(parts), torch.tensor(list(self.prompts), device=rows.device)
-        inputs = AttentionInputs.of(config, weights, context.recipient.tokens[number], context.recipient.lengths[number])
+        inputs = AttentionInputs.of(
+            config, weights, context.recipient.tokens[number], context.recipient.lengths[number]
+        )
         with torch.enable_grad():
             x = self.own["resid_pre", first]
             for layer in range(first, config.n_layers):
@@ -110,7 +143,9 @@ class _Batch:
             by_layer.setdefault(layer, []).append(slope.flatten(1))  # q, k, v, as in the fused projection
         return {layer: torch.cat(each, dim=1) for layer, each in by_layer.items()}, scale
 
-    def _where_written(self, slopes: Mapping[int, Float[Tensor, "prompt column"]]) -> list[Float[Tensor, "prompt d_model"]]:
+    def _where_written(
+        self, slopes: Mapping[int, Float[Tensor, "prompt column"]]
+    ) -> list[Float[Tensor, "prompt d_model"]]:
         """The gradient at what the attention of each layer before the last receiver writes, in the frozen pass."""
         config, layers = self.context.config, self.context.weights.layers
         x, last = self.own["resid_pre", 0][self.at], max(slopes)
@@ -118,20 +153,19 @@ class _Batch:
         read: dict[int, Tensor] = {}
         with torch.enable_grad():
             for layer, weights in enumerate(layers[: last + 1]):
-                if layer in slopes:
+                if layer in slopes and layer:  # no head writes before the first
                     read[layer] = project(config, weights.of_columns(self.receivers.columns[layer]), x)
                 for half in (0, 1) if layer < last else ():
                     attends, feeds = partial(_given, written[layer]), partial(mlp, config, weights)
                     x = half_block(config, half, x, attends, feeds)
-        return list(torch.autograd.grad(list(read.values()), written, [slopes[layer] for layer in read]))
+        slope = [slopes[layer] for layer in read]
+        return list(torch.autograd.grad(list(read.values()), written, slope)) if read else []
 
 
 def score_slopes(
     context: PatchContext, end: Float[Tensor, "run d_model"], prompt: Int[Tensor, " run"]
 ) -> Float[Tensor, "run d_model"]:
-    """The gradient of the score by the last residual stream where it is read, in float32 or wider; NaN where there is
-    none, or only 0.
-    """
+    """The gradient of the score by the last residual stream where it is read, in float32 or wider; 0 if it has none."""
     with torch.enable_grad():
         stream = widened(end.detach()).requires_grad_()
         try:
@@ -139,11 +173,11 @@ def score_slopes(
         except RuntimeError as error:  # a metric that computes outside torch
             if is_out_of_memory(error):
                 raise
-            return torch.full_like(stream, float("nan"))
+            return torch.zeros_like(stream)
         if not scores.requires_grad:
-            return torch.full_like(stream, float("nan"))
+            return torch.zeros_like(stream)
         (slopes,) = torch.autograd.grad(scores.sum(), stream)
-    return slopes.where((slopes != 0).any(-1, keepdim=True), float("nan"))
+    return slopes
 
 
 def _given(value: Tensor, _: Tensor) -> Tensor:
@@ -154,5 +188,8 @@ def _parts(config: Config, columns: Int[Tensor, " column"]) -> dict[str, Int[Ten
     """The heads whose queries, keys and values fused columns belong to."""
     blocks = columns.unflatten(0, (-1, config.d_head))[:, 0] // config.d_head
     starts = (0, config.n_heads, config.n_heads + config.n_kv_heads, config.n_heads + 2 * config.n_kv_heads)
-    there = {site: blocks[(blocks >= a) & (blocks < b)] - a for site, a, b in zip(INPUTS, starts, starts[1:])}
+    there = {
+        site: blocks[(blocks >= a) & (blocks < b)] - a
+        for site, a, b in zip(INPUTS, starts[:3], starts[1:], strict=True)
+    }
     return {site: heads for site, heads in there.items() if len(heads)}

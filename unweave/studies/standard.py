@@ -60,7 +60,7 @@ SHORTER = (
     "the circuit beyond two levels",
     "greedy searches for completeness",
 )
-QUICK_RULES = SketchOptions(levels=2, attends=0.2, screen=2)
+QUICK_RULES = SketchOptions(levels=2, attends=0.2)
 QUICK_EFFORT = EvaluationOptions(best=3, subsets=5, searches=0)
 BEFORE = "the first changed token"
 # What the levels of a sketch do, for one head and for several.
