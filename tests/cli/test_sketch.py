@@ -70,7 +70,7 @@ def test_ctrl_c_keeps_the_circuit_so_far(run: Command, folder: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Senders, "effects", stopped)
+        patch.setattr(Senders, "likely", stopped)
         assert ask(run, folder) == 130
     assert run.err.count("\n") == 1
     partial = uw.Circuit.load("circuit/circuit.partial.json")
@@ -85,7 +85,7 @@ def test_ctrl_c_before_anything_is_found(run: Command, folder: Path, monkeypatch
     def stopped(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Senders, "direct", stopped)
+    monkeypatch.setattr(Senders, "rows", stopped)
     assert ask(run, folder) == 130
     assert run.err == "unweave: stopped: no head was found yet, so nothing is kept\n"
 

@@ -54,7 +54,7 @@ def foreseen(context: PatchContext, memory: int | float | None = None) -> float:
 
     def changes(prompts: range) -> Float[Tensor, "2 prompt"]:
         number = torch.tensor(list(prompts), device=context.weights.w_e.device)
-        at = torch.arange(len(number)), context.prompts.role(context.metric.role)[number]
+        at = torch.arange(len(number), device=number.device), context.prompts.role(context.metric.role)[number]
         sides = [
             side.values(context.config, context.weights, [key], prompts)[key][at]
             for side in (context.own, context.donor)
