@@ -18,10 +18,11 @@ from unweave.metrics.metric import Metric
 
 TINY = ["0.1 q", "1.0 k", "1.1 v", "2.0 k", "2.1 v", "2.3 q"]
 SMALL = ["1.0 q", "1.0 k", "1.1 v"]
+SHARED = ["1.0 q", "1.0 k", "1.0 v"]
 
 
 def slopes(pair: uw.Contrast, receivers: Sequence[str], role: str, step: float = 1e-5) -> Tensor:
-    """`[prompt, layer, head]`: how path patches begin when heads send the recipient's values and a bit of the change."""
+    """`[prompt, layer, head]`: how path patches begin: heads send the recipient's values and a bit of the change."""
     config, places = pair.model.config, pair.prompts.role(role)
     own, donor = context_of(pair, "noise"), context_of(pair, "denoise").own
 
@@ -45,19 +46,16 @@ def estimated(pair: uw.Contrast, receivers: Sequence[str], role: str, memory: in
     return path_gradients(context_of(pair, "noise"), target, memory)
 
 
-CASES = [(kind, "S2") for kind in ("llama", "gpt2", "gpt_neox")]
-CASES += [(kind, "turn") for kind in ("layer", "none", "rotary", "causal", "causal none")]
+CASES = {kind: TINY for kind in ("llama", "gpt2", "gpt_neox")}
+CASES |= {"rotary": SHARED} | {kind: SMALL for kind in ("layer", "none", "causal", "causal none")}
 
 
-@pytest.mark.parametrize(("kind", "role"), CASES)
-def test_they_are_the_slopes_of_path_patches(kind, role) -> None:
+@pytest.mark.parametrize(("kind", "receivers"), CASES.items())
+def test_they_are_the_slopes_of_path_patches(kind, receivers) -> None:
     """Receivers in several layers, prompts of unequal lengths, grouped keys, parallel blocks, attention both ways."""
-    tiny = role == "S2"
+    tiny = receivers is TINY
     pair = tiny_pair(tiny_model(kind)) if tiny else small_pair(small_model(kind), uw.LogitDiff("turn"))
-    if kind == "rotary":
-        receivers = ["1.0 q", "1.0 k", "1.0 v"]
-    else:
-        receivers = TINY if tiny else SMALL
+    role = "S2" if tiny else "turn"
     expected = slopes(pair, receivers, role)
     assert expected.abs().max() > 0.01
     torch.testing.assert_close(estimated(pair, receivers, role), expected, rtol=1e-6, atol=1e-8)
