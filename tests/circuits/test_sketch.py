@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-import xarray as xr
 
 import unweave as uw
 from tests.tiny import D_VOCAB, N_HEADS, N_LAYERS, Kind, tiny_model
@@ -120,15 +119,15 @@ def test_a_role_that_the_task_lacks():
 
 
 def test_an_interrupt_keeps_the_levels_found(loose, monkeypatch):
-    calls, effects = [], Senders.effects
+    calls, likely = [], Senders.likely
 
     def stopped(self, *args):
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return effects(self, *args)
+        return likely(self, *args)
 
-    monkeypatch.setattr(Senders, "effects", stopped)
+    monkeypatch.setattr(Senders, "likely", stopped)
     with pytest.raises(uw.Interrupted) as caught:
         sketch(pair(), LOOSE)
     partial = caught.value.partial
@@ -139,13 +138,13 @@ def test_an_interrupt_keeps_the_levels_found(loose, monkeypatch):
 def test_what_supports_the_answer_and_what_speaks_against_it_are_followed_apart(monkeypatch):
     asked, followed = pair("gpt2"), []
 
-    effects = Senders.effects
+    likely = Senders.likely
 
     def kept(self, receivers, role):
         followed.append({node.head for node in receivers})
-        return effects(self, receivers, role)
+        return likely(self, receivers, role)
 
-    monkeypatch.setattr(Senders, "effects", kept)
+    monkeypatch.setattr(Senders, "likely", kept)
     circuit = sketch(asked, SketchOptions(0.001, 0.0, 0.05, 0.0, levels=2))
     direct = {edge.sender.short: (edge.effect or 0.0) > 0 for edge in circuit.edges if edge.receiver.site == "logits"}
     signs = [{direct[f"{layer}.{head}"] for layer, head in receivers} for receivers in followed]
@@ -154,35 +153,48 @@ def test_what_supports_the_answer_and_what_speaks_against_it_are_followed_apart(
     assert {True, False} not in signs
 
 
-def test_without_a_screen_all_heads_are_run_on_every_prompt():
-    asked, receivers = pair(n=6), [Node("k", 2, 0), Node("k", 2, 1)]
-    whole = uw.path_patch(asked, receivers, at="S2")
-    for screen in (0, 6, 20):
-        xr.testing.assert_identical(Senders(asked, 0.01, screen).effects(receivers, "S2"), whole)
+BEFORE = [(layer, head) for layer in range(2) for head in range(N_HEADS)]
 
 
-def test_a_screen_leaves_out_only_what_is_small_where_it_was_tried():
-    asked, receivers, threshold = pair(n=12), [Node("k", 2, 0), Node("k", 2, 1)], 0.01
-    whole = uw.path_patch(asked, receivers, at="S2")
-    screened = Senders(asked, threshold, 3).effects(receivers, "S2")
-    assert screened.dims == whole.dims
-    assert {**screened.attrs, "digest": ""} == {**whole.attrs, "digest": ""}
-    tried = abs(whole.values[[0, 6, 11]]).max(0)
-    likely = tried >= threshold / 2
-    assert likely.any()
-    assert not likely.all()
-    np.testing.assert_allclose(screened.values[:, likely], whole.values[:, likely], atol=1e-12)
-    assert (screened.values[:, ~likely] == 0.0).all()
+def test_all_heads_before_the_receivers_are_likely_without_a_screen():
+    receivers = [Node("k", 2, 0), Node("k", 1, 1)]
+    assert Senders(pair(n=6)).likely(receivers, "S2") == BEFORE
 
 
-def test_prompts_that_score_as_their_corrupted_ones_screen_nothing():
-    asked, receivers = pair(n=6), [Node("k", 2, 0), Node("k", 2, 1)]
-    level = uw.Custom(lambda logits, prompts: (logits[:, 0] - logits[:, 1]) * (prompts.groups == 0), "level")
-    clean = replace(asked.prompts, groups=torch.tensor([1, 0, 0, 0, 0, 1]))
-    asked = uw.Contrast(asked.model, clean, asked.corrupted, level)
-    assert asked.clean_scores[[0, 5]].tolist() == asked.corrupted_scores[[0, 5]].tolist() == [0, 0]
-    found = Senders(asked, 0.01, 2).effects(receivers, "S2")
-    xr.testing.assert_identical(found, uw.path_patch(asked, receivers, at="S2"))
+@pytest.mark.parametrize("metric", [uw.KLToClean(), uw.Rank()])
+def test_a_gradient_that_says_nothing_screens_nothing(metric):
+    asked = pair("gpt2", n=6)
+    asked = uw.Contrast(asked.model, asked.prompts, asked.corrupted, metric)
+    assert Senders(asked, 0.5).likely([Node("k", 2, 0)], "S2") == BEFORE
+
+
+def test_prompts_without_a_gradient_screen_nothing():
+    asked = pair(n=6)
+    part = uw.Custom(lambda logits, prompts: (logits[:, 0] - logits[:, 1]) * (prompts.groups == 0), "part")
+    clean = replace(asked.prompts, groups=torch.tensor([1, 0, 0, 0, 0, 0]))
+    asked = uw.Contrast(asked.model, clean, asked.corrupted, part)
+    assert Senders(asked, 0.5).likely([Node("k", 2, 0)], "S2") == BEFORE
+    counts = {"S2": clean.groups == 0}
+    assert len(Senders(asked, 0.5, own=counts).likely([Node("k", 2, 0)], "S2")) < len(BEFORE)
+
+
+@pytest.mark.parametrize(("kind", "threshold"), [("llama", 0.1), ("gpt2", 0.02), ("gpt_neox", 0.02)])
+def test_a_screen_leaves_the_sketch_as_it_is(kind, threshold, monkeypatch):
+    tried, likely = [], Senders.likely
+
+    def counted(self, *args):
+        tried.append(likely(self, *args))
+        return tried[-1]
+
+    monkeypatch.setattr(Senders, "likely", counted)
+    screened = sketch(pair(kind), SketchOptions(threshold, attends=0.0))
+    few = sum(map(len, tried))
+    tried.clear()
+    whole = sketch(pair(kind), SketchOptions(threshold, attends=0.0, screen=0))
+    assert 0 < few < 0.8 * sum(map(len, tried))
+    assert len(whole.heads) > 3
+    assert screened.groups == whole.groups
+    assert [edge.effect for edge in screened.edges] == pytest.approx([edge.effect for edge in whole.edges], abs=1e-12)
 
 
 def with_role(asked: uw.Contrast, role: str, at: list[int]) -> uw.Contrast:

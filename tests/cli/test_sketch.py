@@ -13,7 +13,7 @@ from unweave.circuits.senders import Senders
 from unweave.nodes import head_name
 
 # A random model has no circuit: everything that is not 0 is kept.
-LOOSE = ["--threshold", 0, "--edge-threshold", 0, "--alpha", 1, "--levels", 2, "--screen", 2, "--roles", "S2,S1"]
+LOOSE = ["--threshold", 0, "--edge-threshold", 0, "--alpha", 1, "--levels", 2, "--screen", 0.2, "--roles", "S2,S1"]
 
 
 def ask(run: Command, folder: Path, *arguments: object) -> int:
@@ -22,7 +22,7 @@ def ask(run: Command, folder: Path, *arguments: object) -> int:
 
 def test_it_prints_keeps_and_draws_what_the_library_finds(run: Command, folder: Path, pair: uw.Contrast) -> None:
     assert ask(run, folder, "--out", "new/found", "--top", 3) == 0
-    expected = uw.sketch(pair, uw.SketchOptions(0.0, 0.0, 1.0, 0.1, 2, 2), ["S2", "S1"])
+    expected = uw.sketch(pair, uw.SketchOptions(0.0, 0.0, 1.0, 0.1, 2, 0.2), ["S2", "S1"])
     assert len(expected.edges) > 3
     assert uw.Circuit.load("new/found/circuit.json") == expected
     rows = run.table()
@@ -70,7 +70,7 @@ def test_ctrl_c_keeps_the_circuit_so_far(run: Command, folder: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Senders, "effects", stopped)
+        patch.setattr(Senders, "likely", stopped)
         assert ask(run, folder) == 130
     assert run.err.count("\n") == 1
     partial = uw.Circuit.load("circuit/circuit.partial.json")
@@ -85,7 +85,7 @@ def test_ctrl_c_before_anything_is_found(run: Command, folder: Path, monkeypatch
     def stopped(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Senders, "direct", stopped)
+    monkeypatch.setattr(Senders, "rows", stopped)
     assert ask(run, folder) == 130
     assert run.err == "unweave: stopped: no head was found yet, so nothing is kept\n"
 

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import product
 
 import torch
 import xarray as xr
@@ -39,9 +40,8 @@ from unweave.methods.role_attention import role_attention
 from unweave.methods.targets import several
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.forward import looks_ahead
-from unweave.nodes import Edge, Head, Node, head_name
+from unweave.nodes import Edge, Head, Node
 from unweave.progress import Progress, shown
-from unweave.results.summary import summary
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class SketchOptions:
         alpha: the largest p-value of a sender.
         attends: the smallest mean attention of a head to a role for its keys and values there to be followed.
         levels: how far back to go. Each level takes longer than the one before.
-        screen: prompts on which all heads are tried first; only those whose effect reaches half the threshold in any
-            of them are run on every prompt (see `unweave.circuits.senders`). 0 runs all heads on every prompt.
+        screen: heads are run if the mean size of the effects that gradients estimate reaches this share of the
+            threshold (see `unweave.circuits.senders`). 0 runs all heads, and so does a metric without gradient.
     """
 
     threshold: float = 0.02
@@ -63,7 +63,7 @@ class SketchOptions:
     alpha: float = 0.05
     attends: float = 0.1
     levels: int = 3
-    screen: int = 4
+    screen: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def sketch(
     found, parts = _Found(), _halved(pair)
     own = own_roles(pair, named)
     search, report = (
-        Senders(part, rules.threshold, rules.screen, memory, {role: rows[list(at)] for role, rows in own.items()})
+        Senders(part, rules.screen * rules.threshold, memory, {role: rows[list(at)] for role, rows in own.items()})
         for part, at in parts
     )
     with shown(progress, "sketching the circuit") as tell:
@@ -189,17 +189,18 @@ def _search(
     search: Senders, report: Senders, rules: SketchOptions, roles: Sequence[str], found: _Found, tell: Progress | None
 ) -> None:
     end = search.pair.metric.role
-    table = summary(search.direct(end))
-    frontier = [_node(head, end) for head in _kept(table, rules.threshold, rules.alpha)]
-    if not frontier:
-        largest = float(abs(table["mean"]).max())
+    config = search.pair.model.config
+    heads = search.rows("logits", list(product(range(config.n_layers), range(config.n_heads))), end)
+    rows = _kept(heads, rules.threshold, rules.alpha)
+    if not rows:
+        largest = max(map(_size, heads.values()))
         raise InputError(
             f"sketch: no head has a direct effect of {rules.threshold:.1%} or more, significantly different from 0 "
             f"over {len(search.pair.prompts)} prompts (the largest is {largest:.1%}); lower threshold, or add prompts"
         )
-    rows = {node.head: table.sel(layer=node.head[0], head=node.head[1]) for node in frontier}
-    for node in frontier:
-        found.enter(node, 1, rows[node.head])
+    frontier = [_node(head, end) for head in rows]
+    for node, row in zip(frontier, rows.values(), strict=True):
+        found.enter(node, 1, row)
     _report(search, report, None, end, rows, found)
     looks = _attention(search, roles)
     for level in range(2, rules.levels + 1):
@@ -220,19 +221,13 @@ def _follow(
     search: Senders, report: Senders, rules: SketchOptions, step: Step, found: _Found
 ) -> list[tuple[Node, xr.Dataset]]:
     """The nodes that act through a step's inputs, each with its effect; their edges are added to what was found."""
-    table = summary(search.effects(step.inputs, step.role))
-    effect = {head: table.sel(layer=head[0], head=head[1]) for head in _kept(table, rules.threshold, rules.alpha)}
+    likely = search.likely(step.inputs, step.role)
+    effect = _kept(search.rows(step.inputs, likely, step.role), rules.threshold, rules.alpha)
     for one in step.inputs:
         single = {sender: row for sender, row in effect.items() if sender[0] < one.layer}
-        if len(step.inputs) > 1 and single:
-            each = summary(search.through([one], list(single), step.role))
-            single = {sender: each.sel(sender=head_name(sender)) for sender in single}
-        large = {
-            sender: row
-            for sender, row in single.items()
-            if abs(float(row["mean"])) >= rules.edge_threshold and _differs(row, rules.alpha)
-        }
-        _report(search, report, one, step.role, large, found)
+        if len(step.inputs) > 1:
+            single = search.rows([one], list(single), step.role)
+        _report(search, report, one, step.role, _kept(single, rules.edge_threshold, rules.alpha), found)
     return [(_node(sender, step.role), row) for sender, row in effect.items()]
 
 
@@ -245,9 +240,8 @@ def _report(
     found: _Found,
 ) -> None:
     """Effects of chosen senders through one input (None: on the logits), on the prompts that did not choose them."""
-    if rows and report.pair is not search.pair:
-        again = summary(report.through("logits" if receiver is None else [receiver], list(rows), role))
-        rows = {sender: again.sel(sender=head_name(sender)) for sender in rows}
+    if report.pair is not search.pair:
+        rows = report.rows("logits" if receiver is None else [receiver], list(rows), role)
     found.effects |= {(sender, receiver, role): row for sender, row in rows.items()}
 
 
@@ -286,17 +280,20 @@ def _role(node: Node) -> str:
     return str(node.at)
 
 
-def _kept(table: xr.Dataset, threshold: float, alpha: float) -> list[Head]:
-    """Heads whose effect is large enough and significantly different from 0, the largest first."""
-    size = abs(table["mean"]).where(_differs(table, alpha) & (abs(table["mean"]) >= threshold), 0.0)
-    heads = [(int(layer), int(head)) for layer, head in zip(*size.values.nonzero(), strict=True)]
-    return sorted(heads, key=lambda head: (-float(size[head]), head))
+def _kept(rows: Mapping[Head, xr.Dataset], threshold: float, alpha: float) -> dict[Head, xr.Dataset]:
+    """Heads whose effect is large enough and significantly different from 0, the largest first. 0 is never enough."""
+    kept = {head: row for head, row in rows.items() if 0 < _size(row) >= threshold and _differs(row, alpha)}
+    return dict(sorted(kept.items(), key=lambda one: (-_size(one[1]), one[0])))
 
 
-def _differs(table: xr.Dataset, alpha: float) -> xr.DataArray:
-    """Which effects are significantly different from 0."""
-    attainable = 0.5 ** (int(table.attrs["n_clusters"]) - 1) <= alpha  # all signs alike, one way or the other
-    return table["p"] <= alpha if attainable else (table["low"] > 0) | (table["high"] < 0)
+def _size(row: xr.Dataset) -> float:
+    return abs(float(row["mean"]))
+
+
+def _differs(row: xr.Dataset, alpha: float) -> bool:
+    """Whether an effect is significantly different from 0."""
+    attainable = 0.5 ** (int(row.attrs["n_clusters"]) - 1) <= alpha  # all signs alike, one way or the other
+    return bool(row["p"] <= alpha if attainable else (row["low"] > 0) | (row["high"] < 0))
 
 
 def _circuit(pair: Contrast, search: Senders, report: Senders, rules: SketchOptions, found: _Found) -> Circuit:

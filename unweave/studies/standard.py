@@ -63,7 +63,7 @@ SHORTER = (
     "greedy searches for completeness",
     "edges",
 )
-QUICK_RULES = SketchOptions(levels=2, attends=0.2, screen=2)
+QUICK_RULES = SketchOptions(levels=2, attends=0.2)
 QUICK_EFFORT = EvaluationOptions(best=3, subsets=5, searches=0)
 BEFORE = "the first changed token"
 # Edges that are run exactly, and that their circuit keeps.

@@ -36,9 +36,11 @@ def sketch(
         ),
     ] = 0.1,
     screen: Annotated[
-        int,
-        typer.Option(min=0, help="Prompts on which all heads are tried first; 0 runs every head on every prompt."),
-    ] = 4,
+        float,
+        typer.Option(
+            min=0, help="Heads are run whose estimated effect reaches this share of the threshold; 0 runs every head."
+        ),
+    ] = 0.5,
     roles: Annotated[
         str | None,
         listed("Roles (named positions) where keys and values are followed, 'S1, S2'; all, if left out."),
