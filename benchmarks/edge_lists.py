@@ -5,8 +5,11 @@ verified    whether `uw.edges` with its defaults runs every edge of 2 % or more:
             from layers of rank by the size that chooses what is run
 """
 
+import time
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import numpy as np
 import torch
@@ -16,12 +19,17 @@ from rich.console import Console
 from rich.table import Table
 
 import unweave as uw
+from benchmarks import naive_edges
+from benchmarks.by_hand import load
 from unweave.engine.context import context_of
 from unweave.engine.edge_graph import EdgeGraph
 from unweave.engine.edges import edge_runs
 from unweave.engine.executor import execute
 from unweave.metrics.contrast import Contrast
+from unweave.models.default import KNOWN
+from unweave.models.loading import DEFAULT_MODEL
 
+T = TypeVar("T")
 app = typer.Typer(add_completion=False, help=__doc__)
 Corruption = Annotated[str, typer.Option(help="ABC or swap.")]
 # Ranks by the larger of two sizes, in the layers that are sampled alike.
@@ -55,6 +63,43 @@ def curves(
         shown.add_row(f"pruned at {threshold:g}", "", "", "", str(len(pruned.edges)), f"{share:.2f}")
     console.print(f"{prompts} prompts make the lists, {len(other.prompts)} others score them; {corruption}")
     console.print(shown)
+
+
+@app.command()
+def times(
+    corruption: Annotated[list[str] | None, typer.Option(help="ABC or swap, instead of both.")] = None,
+    sample: Annotated[int, typer.Option(min=8, help="Edges that are run exactly.")] = 500,
+    by_hand: Annotated[int, typer.Option(min=4, help="Of these, as many by hooks too.")] = 24,
+    seed: int = 0,
+) -> None:
+    """Seconds, on the eight fixed prompts. The exact effects of both sides have to agree."""
+    model = uw.load_model(DEFAULT_MODEL)
+    hf, graph = load(KNOWN[DEFAULT_MODEL].converted), EdgeGraph(model.config)
+    task, shown = uw.tasks.ioi_fixed(model), Table("corruption", "what", "seconds", "an edge", "ratio", "largest error")
+    for kind in corruption or ("ABC", "swap"):
+        pair = uw.Contrast(model, task.prompts, task.corrupt(kind), uw.LogitDiff())
+        for how in ("gradient", "local"):
+            seconds, _ = _timed(partial(uw.edges, pair, how, progress=False))
+            shown.add_row(kind, how, f"{seconds:.1f}", "", "", "")
+        draw = np.random.default_rng(seed)
+        chosen = np.sort(draw.choice(int(graph.joined.sum()), sample, replace=False))
+        few = draw.choice(sample, by_hand, replace=False)
+        ours, effects = _timed(partial(_exact, pair, chosen))
+        shown.add_row(kind, f"exact, {sample} edges", f"{ours:.1f}", f"{1000 * ours / sample:.0f} ms", "", "")
+        numbers = graph.joined.nonzero()[torch.from_numpy(chosen[few])].tolist()
+        edges = [(graph.senders[sender], graph.receivers[receiver]) for sender, receiver in numbers]
+        theirs, scores = naive_edges.run(hf, pair.prompts, pair.corrupted, edges)
+        error = np.abs(pair.effect(scores, "noise").mean(1).numpy() - effects[few]).max()
+        ratio = f"{theirs / by_hand * sample / ours:.1f}"
+        each = f"{1000 * theirs / by_hand:.0f} ms"
+        shown.add_row(kind, f"hooks, {by_hand} edges", f"{theirs:.1f}", each, ratio, f"{error:.1e}")
+    Console().print(shown)
+
+
+def _timed(run: Callable[[], T]) -> tuple[float, T]:
+    start = time.perf_counter()
+    made = run()
+    return time.perf_counter() - start, made
 
 
 @app.command()
@@ -92,7 +137,7 @@ def _exact(pair: Contrast, chosen: np.ndarray) -> np.ndarray:
 
 def _pairs(n: int, corruption: str, seed: int) -> tuple[Contrast, Contrast]:
     """Two pairs of other prompts."""
-    model = uw.load_model("smollm2-135m")
+    model = uw.load_model(DEFAULT_MODEL)
     task = uw.tasks.ioi(model, n_prompts=2 * n, seed=seed)
     clean, corrupted = task.prompts, task.corrupt(corruption)
     halves = range(n), range(n, 2 * n)
