@@ -190,11 +190,13 @@ def test_circuits_that_cannot_be_made(options: dict, says: str) -> None:
 
 def test_results_that_make_no_circuit_are_refused() -> None:
     pair = pair_of("gpt2")
-    for edges, says in (
+    results: list[tuple[Any, str]] = [
         (uw.patch(pair, "z", ("layer", "head"), progress=False), "uw.edges"),
+        (uw.summary(uw.edges(pair, "gradient", progress=False)), "uw.edges"),
         (uw.edges(pair, "gradient", at="end", progress=False), "all positions"),
         (uw.edges(pair, "gradient", senders=["0.1"], progress=False), "embeddings"),
-    ):
+    ]
+    for edges, says in results:
         with pytest.raises(uw.InputError, match=says):
             uw.Circuit.from_edges(edges, 5)
 

@@ -7,10 +7,11 @@ heads share, one edge is received by those of them that write something in the c
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
@@ -20,9 +21,6 @@ from unweave.engine.edge_graph import INPUTS, EdgeGraph, Mask, feeds, heads_of, 
 from unweave.errors import InputError
 from unweave.nodes import Edge, Node, read_node
 from unweave.results.summary import summary
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 Ends = Sequence[tuple[Node, Node]]
 Values = Sequence[tuple[float | None, float | None, float | None]]
@@ -128,7 +126,7 @@ def number_of(graph: EdgeGraph, edge: Edge) -> tuple[int, int]:
 
 def check_edges(edges: object) -> None:
     """Raises InputError for what is no result of `uw.edges`."""
-    if "edge" not in getattr(edges, "dims", ()) or "sender" not in getattr(edges, "coords", ()):
+    if not isinstance(edges, xr.DataArray) or "edge" not in edges.dims or "sender" not in edges.coords:
         raise InputError(f"edges: expected a result of uw.edges, got {type(edges).__name__}")
 
 
