@@ -67,7 +67,7 @@ QUICK_RULES = SketchOptions(levels=2, attends=0.2)
 QUICK_EFFORT = EvaluationOptions(best=3, subsets=5, searches=0)
 BEFORE = "the first changed token"
 # Edges that are run exactly, and that their circuit keeps.
-N_VERIFIED, N_KEPT = 300, 200
+N_VERIFIED, N_KEPT = 180, 200
 # What the levels of a sketch do, for one head and for several.
 _LEVELS = {"level 1": ("acts directly on the logits", "act directly on the logits")} | {
     f"level {n}": (f"acts through level {n - 1}", f"act through level {n - 1}") for n in range(2, 10)
@@ -192,7 +192,7 @@ def _acting(subject: Subject) -> list[Step]:
 
 
 def _edges(subject: Subject) -> list[Step]:
-    """Effects of edges on some prompts, the circuit of the largest, and its curve on others, beside that of heads."""
+    """Effects of edges on a few prompts, the circuit of the largest, and its curve on others, beside that of heads."""
 
     def measured(found: Results, report: Report) -> xr.DataArray:
         return edges(subject.edges, verify=N_VERIFIED, control=N_VERIFIED // 3, progress=report)
@@ -202,12 +202,12 @@ def _edges(subject: Subject) -> list[Step]:
         return Circuit.from_edges(effects, min(N_KEPT, effects.sizes["edge"]), by="greedy")
 
     def scored(found: Results, report: Report) -> xr.DataArray:
-        return curve(subject.edges_judged, needed(found, "edges"), by="greedy", progress=report)
+        return curve(subject.judged, needed(found, "edges"), by="greedy", progress=report)
 
     def beside(found: Results, report: Report) -> xr.DataArray:
         circuit, best = needed(found, "circuit"), _best_first(found)
         first = [circuit.without(best[n:]) for n in (1, 2, 3, 6, 12, 24) if n < len(best)]
-        return curve(subject.edges_judged, [*first, circuit], progress=report)
+        return curve(subject.judged, [*first, circuit], progress=report)
 
     return [
         Step("edges", "effects of edges", measured, long=True),

@@ -17,7 +17,7 @@ from unweave.models.prompts import Prompts
 from unweave.studies.plan import Settings, Step
 from unweave.tasks import TASKS, Task, make_task
 
-# Prompts on which edges are measured, and as many others on which their circuits are scored.
+# Prompts on which edges are measured.
 N_EDGES = 8
 
 
@@ -74,15 +74,8 @@ class Subject:
     @cached_property
     def edges(self) -> Contrast:
         """The contrast for edges: some of the prompts that choose the circuit."""
-        return self._some(self.paths, halves(self.paths.prompts)[0])
-
-    @cached_property
-    def edges_judged(self) -> Contrast:
-        """The contrast for circuits of edges: some of those that test the circuit."""
-        return self._some(self.judged, range(len(self.judged.prompts)))
-
-    def _some(self, pair: Contrast, rows: Sequence[int]) -> Contrast:
-        chosen = [list(rows)[row] for row in pair.prompts.take(list(rows)).first(N_EDGES)]
+        pair, rows = self.paths, halves(self.paths.prompts)[0]
+        chosen = [rows[row] for row in pair.prompts.take(rows).first(N_EDGES)]
         return Contrast(pair.model, pair.prompts.take(chosen), pair.corrupted.take(chosen), pair.metric)
 
     @property

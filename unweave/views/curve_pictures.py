@@ -101,19 +101,28 @@ def _ends(result: xr.DataArray, name: str, area: float) -> tuple[float, float]:
 
 
 def _found(curves: Mapping[str, _Curve]) -> str:
-    """Of one curve how few edges give most of the score; of several whose areas are nearest to all of it."""
+    """Of one curve how few edges give most of the score; of several whose areas are nearest to all of it, or how few
+    edges of each give most if they are not over the same shares."""
+    alike = len({tuple(curve.f["share"].values.tolist()) for curve in curves.values()}) == 1
+    if len(curves) > 1 and not alike:
+        return "; ".join(f"{name}: {_enough(curve)}" for name, curve in curves.items())
     if len(curves) > 1:
         order = sorted(curves, key=lambda name: np.nan_to_num(curves[name].cmd[0], nan=np.inf))
         told = [f"{name} {_with_interval(curves[name].cmd)}" for name in order]
         return f"CMD, the smaller the better: {listed(told)}"
     (curve,) = curves.values()
+    areas = f"CMD {_with_interval(curve.cmd)}, CPR {_with_interval(curve.cpr)}"
+    return f"{_enough(curve)} of the score that all edges give; {areas}"
+
+
+def _enough(curve: _Curve) -> str:
+    """The fewest edges that give most of the score, or those that give the most."""
     f = curve.f["mean"].values
     enough = np.flatnonzero(f >= _MOST)
     at = int(enough[0]) if len(enough) else int(np.nanargmax(f))
     edges = f"{percent(float(curve.f['share'].values[at]))} of the edges"
     edges += f" ({int(curve.f['asked'].values[at])})" if "asked" in curve.f.coords else ""
-    areas = f"CMD {_with_interval(curve.cmd)}, CPR {_with_interval(curve.cpr)}"
-    return f"{edges} give {percent(float(f[at]))} of the score that all edges give; {areas}"
+    return f"{edges} give {percent(float(f[at]))}"
 
 
 def _with_interval(value: tuple[float, float, float]) -> str:
@@ -134,9 +143,13 @@ def _how(results: Sequence[Result]) -> str:
 
 
 def _areas_table(curves: Mapping[str, _Curve]) -> Table:
-    rows = tuple((name, _with_interval(curve.cmd), _with_interval(curve.cpr)) for name, curve in curves.items())
+    spans = {name: curve.f["share"].values[[0, -1]] for name, curve in curves.items()}
+    rows = tuple(
+        (name, " to ".join(map(percent, spans[name])), _with_interval(curve.cmd), _with_interval(curve.cpr))
+        for name, curve in curves.items()
+    )
     said = "CMD: area between f and 1. CPR: area under f, which leaving out edges that work against the answer raises."
-    return Table(("curve", "CMD", "CPR"), rows, "", said, align="lrr")
+    return Table(("curve", "over", "CMD", "CPR"), rows, "", said, align="llrr")
 
 
 def _points_table(curves: Mapping[str, _Curve]) -> Table:
