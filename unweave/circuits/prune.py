@@ -105,6 +105,7 @@ class _Search:
     threshold: float
     at_once: int
     costs: dict[tuple[int, int], float] = field(default_factory=dict)
+    largest: float = 0.0
 
     def run(self, tell: Callable[[int], None]) -> None:
         pair, graph, tried = self.ablation.pair, self.ablation.graph, 0
@@ -150,6 +151,7 @@ class _Search:
         costs = []
         for loss in losses:
             costs.append(loss - self.now)
+            self.largest = max(self.largest, costs[-1])
             if costs[-1] >= self.threshold:
                 break
             self.now = loss
@@ -195,8 +197,8 @@ def _circuit(search: _Search, by: str) -> Circuit:
     mask = without_dead_ends(search.mask, graph.feeds) if search.ablation.from_run else search.mask
     if not mask.any():
         raise InputError(
-            f"threshold: at {search.threshold:g} no way from the embeddings to the logits is left; lower it (the edge "
-            f"that costs most costs {max(search.costs.values(), default=0.0):.3g})"
+            f"threshold: at {search.threshold:g} no way from the embeddings to the logits is left; lower it (the most "
+            f"that a single drop cost is {search.largest:.3g})"
         )
     numbers = [tuple(edge) for edge in mask.nonzero().tolist()]
     unit = {"metric": "KL divergence to the clean run", "unit": "nats"}
