@@ -1,3 +1,4 @@
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,7 +8,7 @@ from tests.views import made
 from unweave.results import summary
 from unweave.results.summary import significant
 from unweave.views.attention_view import attention_finding
-from unweave.views.captions import attribution_finding, finding, leaders, lens_finding, receivers_said
+from unweave.views.captions import finding, leaders, lens_finding, receivers_said
 from unweave.views.pictures import blocks_of
 from unweave.views.result_tables import Baseline, task_finding
 from unweave.views.wording import SPACE
@@ -194,18 +195,15 @@ def test_lens_that_ends_nowhere():
 
 def test_attribution_by_part_and_by_component():
     parts = made.result({"layer": range(3), "part": ["attn", "mlp"]}, {(2, "attn"): 3.0}, **made.ATTRIBUTION)
-    assert (
-        attribution_finding(summary(parts).assign_attrs(total=4.0))
-        == "Layer 2's attention writes towards the answer (3.00)"
-    )
+    assert re.match(r"Layer 2 attn writes .*\(3.00\)", finding(summary(parts)))
     named = made.result({"component": ["embed", "0_attn", "0_mlp"]}, {("embed",): 1.0}, **made.ATTRIBUTION)
-    assert attribution_finding(summary(named).assign_attrs(total=4.0)) == "The embed writes towards the answer (1.00)"
+    assert re.match(r"embed writes .*\(1.00\)", finding(summary(named)))
 
 
 def test_attribution_is_judged_on_the_scale_of_the_whole():
     small = made.heads({(2, 1): 0.1}, **made.ATTRIBUTION)
-    assert attribution_finding(summary(small).assign_attrs(total=1.0)).startswith("2.1 writes")
-    assert attribution_finding(summary(small).assign_attrs(total=40.0)).startswith("No part stands out")
+    assert finding(summary(small).assign_attrs(total=1.0)).startswith("2.1 writes")
+    assert finding(summary(small).assign_attrs(total=40.0)).startswith("No part")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ def said(text: str) -> str:
 
 
 def test_names_are_counted_and_their_numbers_listed():
-    assert roles_finding(made.NAMED) == "2 name movers (5.1, 5.0) and 1 S-inhibition head (3.0)"
+    assert roles_finding(made.NAMED) == "2 name movers (5.1 and 5.0) and 1 S-inhibition head (3.0)"
     table = roles_table(made.NAMED)
     assert table.rows[0] == ("5.1", "name mover at end", "direct 0.50, end to IO 0.70", "–")
     assert table.rows[1][-1] == "induction"

@@ -36,25 +36,24 @@ class _Curve:
     cpr: tuple[float, float, float]
 
 
-def curve_blocks(results: Result | Sequence[Result], title: str = "") -> list[Block]:
+def curve_blocks(results: Result | Sequence[Result]) -> list[Block]:
     """The curve of a result of `uw.curve`, or of several in one figure; with its areas, and every point in a table.
 
     Args:
         results: scores `[prompt, share]` with the scores without and with all edges, or several. Averages and
             summaries no longer know these: their scores are drawn as they are.
-        title: of the figure; computed if left out.
     """
     given = [results] if isinstance(results, (xr.DataArray, xr.Dataset)) else list(results)
     names = curve_names(given)
     whole = [one for one in given if isinstance(one, xr.DataArray) and {"none", "whole"} <= set(one.coords)]
     if len(whole) < len(given):
         tables = {name: next(iter(summaries(result).values())) for name, result in zip(names, given, strict=True)}
-        return [Figure(lines(tables, x="share", log=True, title=title))]
+        return [Figure(lines(tables, x="share", log=True))]
     curves = {name: _curve(result) for name, result in zip(names, whole, strict=True)}
     known = {name: curve for name, curve in curves.items() if np.isfinite(curve.f["mean"].values).any()}
     if not known:
-        return [Text((title or "The curve has no scale: with and without all edges the score is the same",))]
-    figure = lines({name: curve.f for name, curve in known.items()}, x="share", log=True, title=title or _found(known))
+        return [Text(("The curve has no scale: with and without all edges the score is the same",))]
+    figure = lines({name: curve.f for name, curve in known.items()}, x="share", log=True, title=_found(known))
     figure.update_xaxes(title_text="share of the edges kept")
     for place, said in ((0, "no edge"), (1, "all edges")):
         line = {"color": NEUTRAL, "width": 1.2, "dash": "dash"}

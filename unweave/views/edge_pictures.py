@@ -33,20 +33,19 @@ _LAST = 10**6  # above any layer
 _RUN = {"largest": "one of the largest", "drawn": "a random control"}
 
 
-def edge_blocks(result: Result, title: str = "") -> list[Block]:
+def edge_blocks(result: Result) -> list[Block]:
     """The pictures of a result of `uw.edges`, a slice or a mean of it over prompts, or its summary.
 
     Args:
         result: with the dimensions `edge` and, if prompts are known, `prompt`.
-        title: of the first picture; computed if left out.
     """
     (table,) = tables_of(result).values()
     chosen = strongest(table, MOST_DRAWN)
     known = int(np.isfinite(table["mean"].values).sum())
     if not chosen.sizes["edge"]:
         said = f"The effect of {known} edges is exactly 0" if known else "No edge was run"
-        return [Text((title or spoken(scope_of(table), said),))]
-    title = title or finding(table)
+        return [Text((spoken(scope_of(table), said),))]
+    title = finding(table)
     if any(name not in table.coords for name in _ENDS):
         return [replace(edge_table(table), title=title)]
     blocks: list[Block] = [edge_drawing(chosen, title, known)]
