@@ -3,7 +3,7 @@ import re
 import numpy as np
 
 from tests.views import made, made_circuits
-from tests.views.drawn import layout, traces
+from tests.views.drawn import layout, said, traces
 from unweave.results import summary
 from unweave.views.blocks import Figure
 from unweave.views.captions import finding, leaders
@@ -14,17 +14,11 @@ from unweave.views.knockouts import (
     prediction_table,
 )
 from unweave.views.pictures import blocks_of
-from unweave.views.wording import SPACE
-
-
-def said(text: str) -> str:
-    return text.replace(SPACE, " ")
 
 
 def test_what_the_others_write_then_leaves_out_the_heads_that_are_gone():
-    assert attribution_change_finding(made_circuits.attribution()) == (
-        "Without 5.1 the logit difference goes from 4.00 to 3.50; of the others 4.2 (1.00) changes most"
-    )
+    moved = attribution_change_finding(made_circuits.attribution())
+    assert re.findall(r"[\d.]+", moved) == ["5.1", "4.00", "3.50", "4.2", "1.00"]
     still = attribution_change_finding(made_circuits.attribution({}))
     assert "; no other head changes by much: " in still
 
@@ -82,7 +76,7 @@ def test_the_largest_is_named_also_where_it_may_be_chance():
 
 def test_the_prediction_stands_beside_what_came_true():
     table = prediction_table(made_circuits.backup({(5, 2): 0.1}, "5.2"))
-    assert table.title == "The logit difference without it is 0.90 more than if no head reacted"
+    assert "0.90 more" in table.title
     assert [row[:2] for row in table.rows] == [
         ("with all heads", "4.00"),
         ("of it, by 5.1", "2.00"),

@@ -48,7 +48,7 @@ from unweave.models.sites import check_layer
 from unweave.progress import Progress
 from unweave.registry import WRITTEN, Claim, Method, register
 
-_LOGIT: dict[str, Any] = {"quantity": "logit difference", "unit": "logits", "zero": "no say in the answer"}
+_LOGIT: dict[str, Any] = {"quantity": "logit difference", "unit": "logits", "zero": "contributes nothing to the answer"}
 LENS = register(
     Method(
         "logit lens",

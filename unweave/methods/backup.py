@@ -43,7 +43,7 @@ AFTER = register(
         WITHOUT,
         quantity="logit difference",
         unit="logits",
-        zero="no say in the answer",
+        zero="contributes nothing to the answer",
         one="one logit towards the right answer",
         picture="unweave.views.knockouts:attribution_blocks",
         dims=("prompt", "run", "layer", "head"),

@@ -16,14 +16,20 @@ from unweave.results.summary import summaries, summary
 from unweave.views.blocks import Block, Details, Figure, Table, Text
 from unweave.views.charts.lines import lines
 from unweave.views.theme import NEUTRAL
-from unweave.views.wording import Result, interval, label, listed, percent
+from unweave.views.wording import Result, interval, label, listed, percent, spread
 
 _MOST = 0.8
 # A smaller share of the score is a rounding error, and no scale.
 _LEAST = 1e-9
 _UNKNOWN = float("nan")
 # What tells curves apart, of those that differ in it.
-_OF = {"scores": "{}", "by": "by {}", "ablated": "{}", "dead_ends": "dead ends {}"}
+_OF = {"scores": "{}", "by": "by {}", "dead_ends": "dead ends {}", "ablated": "{}"}
+_HOW = {
+    "scores": "Effects are",
+    "by": "Edges are kept by",
+    "dead_ends": "Dead ends are",
+    "ablated": "Edges that are not kept carry",
+}
 
 
 @dataclass(frozen=True)
@@ -116,8 +122,7 @@ def _found(curves: Mapping[str, _Curve]) -> str:
 
 
 def _with_interval(value: tuple[float, float, float]) -> str:
-    mean, low, high = value
-    return f"{number(mean)} ({interval(low, high)})" if np.isfinite(low) else number(mean)
+    return number(value[0]) + spread(*value[1:])
 
 
 def _how(results: Sequence[Result]) -> str:
@@ -125,10 +130,7 @@ def _how(results: Sequence[Result]) -> str:
     said = ["f is the circuit's score, from that without edges (0) to that with all (1), not clamped."]
     shared = {name: {str(result.attrs.get(name, "")) for result in results} for name in _OF}
     alike = {name: values.pop() for name, values in shared.items() if len(values) == 1}
-    said += [f"Effects are {alike['scores']}."] if alike.get("scores") else []
-    said += [f"Edges are kept by {alike['by']}."] if alike.get("by") else []
-    said += [f"Dead ends are {alike['dead_ends']}."] if alike.get("dead_ends") else []
-    said += [f"Edges that are not kept carry {alike['ablated']}."] if alike.get("ablated") else []
+    said += [f"{_HOW[name]} {value}." for name, value in alike.items() if value]
     return " ".join(said)
 
 

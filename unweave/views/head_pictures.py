@@ -9,6 +9,7 @@ from unweave.results.labels import number
 from unweave.results.summary import significant, summary
 from unweave.results.top import top
 from unweave.views.blocks import Block, Figure, Table
+from unweave.views.captions import with_values
 from unweave.views.charts.heatmap import heatmap
 from unweave.views.charts.scatter import scatter
 from unweave.views.wording import capital, counted, few, interval, listed, percent, spread
@@ -146,21 +147,18 @@ def contribution_blocks(result: xr.Dataset) -> list[Block]:
 
 def _contribution_finding(looks: xr.DataArray, writes: xr.DataArray, role: str) -> str:
     share, written = looks.mean("prompt"), writes.mean("prompt")
-    looking = share >= _LOOKS
-    n = int(looking.sum())
-    if not n:
-        row, column = np.unravel_index(share.values.argmax(), share.shape)
-        most = f"{share['layer'].values[row]}.{share['head'].values[column]} ({percent(float(share.max()))})"
-        return f"No head gives {role} {percent(_LOOKS)} of its attention; the most gives {most}"
-    here = np.where(looking.values, written.values, 0.0)
-    row, column = np.unravel_index(np.abs(here).argmax(), here.shape)
-    most = f"{written['layer'].values[row]}.{written['head'].values[column]}"
+    looking, much = share >= _LOOKS, percent(_LOOKS)
+    n, here = int(looking.sum()), written.where(looking, 0.0)
+    first = next(iter(top(here if n else share, 1)), None)
+    if first is None or not n:
+        most = f"{first.label} ({percent(first.mean)})" if first else "none"
+        return f"No head gives {role} {much} of its attention; the most gives {most}"
     up, down = int((here > 0).sum()), int((here < 0).sum())
-    verb = "writes" if up == 1 else "write"
+    looked = number(float(share.sel(first.where)))
     return (
-        f"Of {counted(n, 'head')} that give {role} {percent(_LOOKS)} or more of their attention, {up} {verb} for its "
-        f"token and {down} against it; most {most} (attention {number(float(share.values[row, column]))}, "
-        f"{number(float(here[row, column]))} logits)"
+        f"Of {counted(n, 'head')} that give {role} {much} or more of their attention, {up} "
+        f"{'writes' if up == 1 else 'write'} for its token and {down} against it; most {first.label} "
+        f"(attention {looked}, {number(first.mean)} logits)"
     )
 
 
@@ -168,7 +166,7 @@ def _largest(table: xr.Dataset) -> str:
     rows = [row for row in top(table, table["mean"].size, by="high") if row.mean >= _LOOKS]
     if not rows:
         return f"no head above {percent(_LOOKS)}"
-    shown = listed([f"{row.label} ({number(row.mean)})" for row in rows[:_MOST_NAMED]])
+    shown = with_values(rows[:_MOST_NAMED])
     return shown if len(rows) <= _MOST_NAMED else f"{shown} most, of {len(rows)} above {percent(_LOOKS)}"
 
 
