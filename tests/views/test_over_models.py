@@ -46,7 +46,7 @@ def test_models_without_an_order_have_no_rise():
 def test_few_values_are_curves_and_many_a_heat_map():
     (few,), (many,) = figures(made("layer")), figures(made("layer", size=12))
     assert [curve.name for curve in curves(few)] == ["layer 0", "layer 1", "layer 2"]
-    assert len(curves(many)) == 1, "the dots on cells that are not told from 0"
+    assert len(curves(many)) == 1, "the dots on cells that are not significant"
     (cells,) = (trace for trace in many.data if trace.type == "heatmap")
     assert np.shape(cells.z) == (3, 12)
 

@@ -83,9 +83,9 @@ def test_results_remember_their_prompts_between_them():
     noise = made.stream().assign_attrs(direction="noise")
     denoise = made.stream()
     denoise["token"] = (("prompt", "pos"), [["<bos>", *made.WORDS[1:]]] * made.N_PROMPTS)
-    spoiled = denoise["token"].values.copy()
-    spoiled[:, 7] = " Mary"
-    pairs = pairs_of_results([roles, denoise.assign_coords(token=(("prompt", "pos"), spoiled)), noise])
+    corrupted = denoise["token"].values.copy()
+    corrupted[:, 7] = " Mary"
+    pairs = pairs_of_results([roles, denoise.assign_coords(token=(("prompt", "pos"), corrupted)), noise])
     assert len(pairs) == made.N_PROMPTS
     assert (pairs[0].clean[7], pairs[0].corrupted[7]) == (" John", " Mary")
     assert pairs[0].roles == made.ROLES

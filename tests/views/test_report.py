@@ -7,8 +7,8 @@ import xarray as xr
 import unweave as uw
 from tests.views import made, made_circuits
 from unweave.results import summary
-from unweave.views.blocks import Section, Text
-from unweave.views.report import Fact, Report, write
+from unweave.views.blocks import Answer, Text
+from unweave.views.report import Fact, report_page
 from unweave.views.wording import SPACE
 
 
@@ -91,9 +91,10 @@ def test_what_is_found_follows_the_data(tmp_path: Path):
     assert "carry the answer" not in text
 
 
-def test_a_page_of_ones_own_sections(tmp_path: Path):
-    page = Report("T", "", (Fact("a", "b"),), (Section("S", (Text(("body",)),)),), drawing=Text(("drawn",)))
-    text = write(page, tmp_path / "r.html").read_text()
+def test_a_page_of_ones_own_blocks():
+    answer = Answer("T", "", (Fact("a", "b"),), drawing=Text(("drawn",)))
+    text = report_page(answer, {"What carries it?": [Text(("body",))], "What does each head do?": []})
+    assert re.findall(r"<h2>(.*?)</h2>", text) == ["What carries it?"]
     assert "body" in text
     assert text.index("drawn") < text.index("</header>")
     assert '<section id="end">' not in text

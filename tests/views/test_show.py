@@ -114,13 +114,13 @@ def test_leading_heads_are_those_with_the_largest_cell_in_the_order_of_layers():
     assert leading_heads(table, "head", 9)["address"].values.tolist() == ["0.2", "2.0", "3.1"]
 
 
-def test_heads_told_from_0_lead_and_the_largest_of_the_others_follow():
+def test_significant_heads_lead_and_the_largest_of_the_others_follow():
     effects = made.result({**CELLS, "pos": range(9)}, {(3, 1, 8): 0.5})
     wild = np.where(np.arange(effects.sizes["prompt"]) == 0, 90.0, 0.0)
     effects.loc[{"layer": 1, "head": 0, "pos": 3}] = wild
     table = summary(effects)
     assert leading_heads(table, "head", 1)["address"].values.tolist() == ["3.1"]
-    # A head that looks larger is shown, too; others that are not told from 0 are not.
+    # A head that looks larger is shown, too; others that are not significant are not.
     assert leading_heads(table, "head", 9)["address"].values.tolist() == ["1.0", "3.1"]
     (block,) = uw.show(effects, n=2).blocks
     assert isinstance(block, Figure)

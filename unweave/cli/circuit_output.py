@@ -28,8 +28,9 @@ from unweave.views.evaluation_findings import (
     minimality_finding,
 )
 from unweave.views.evaluation_pictures import faithfulness_table
+from unweave.views.page import write_page as write
 from unweave.views.prompt_list import prompt_blocks, prompt_pairs
-from unweave.views.report import Given, built, write
+from unweave.views.report import Given, built
 from unweave.views.show import show as view
 from unweave.views.wording import counted, listed
 

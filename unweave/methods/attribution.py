@@ -46,9 +46,9 @@ from unweave.models.prompts import Prompts
 from unweave.models.run import Key
 from unweave.models.sites import check_layer
 from unweave.progress import Progress
-from unweave.registry import WRITTEN, Method, register
+from unweave.registry import WRITTEN, Claim, Method, register
 
-_LOGIT: dict[str, Any] = {"quantity": "logit difference", "unit": "logits", "zero": "no say in the answer"}
+_LOGIT: dict[str, Any] = {"quantity": "logit difference", "unit": "logits", "zero": "contributes nothing to the answer"}
 LENS = register(
     Method(
         "logit lens",
@@ -65,7 +65,11 @@ DIRECT = register(
         WRITTEN,
         **_LOGIT,
         one="one logit towards the right answer",
-        title="unweave.views.captions:attribution_finding",
+        claim=Claim(
+            does=("writes towards the answer", "write towards the answer"),
+            against="{name} writes against it ({size})",
+            none="No part stands out",
+        ),
         answers={"": "directly by"},
     )
 )

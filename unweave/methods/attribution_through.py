@@ -36,7 +36,7 @@ THROUGH_HEAD = register(
         "attribution through a head",
         quantity="logit difference",
         unit="logits before the norms' scales",
-        zero="no say in the answer",
+        zero="contributes nothing to the answer",
         picture="unweave.views.weight_pictures:place_blocks",
         dims=("prompt?", "pos/token"),
     )

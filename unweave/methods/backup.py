@@ -34,7 +34,7 @@ from unweave.models.precision import without_autocast
 from unweave.models.prompts import Prompts
 from unweave.nodes import Head, Node, head_name
 from unweave.progress import Progress, part, shown
-from unweave.registry import WITHOUT, Method, register
+from unweave.registry import WITHOUT, Claim, Method, register
 from unweave.results.summary import significant, summary
 
 AFTER = register(
@@ -43,7 +43,7 @@ AFTER = register(
         WITHOUT,
         quantity="logit difference",
         unit="logits",
-        zero="no say in the answer",
+        zero="contributes nothing to the answer",
         one="one logit towards the right answer",
         picture="unweave.views.knockouts:attribution_blocks",
         dims=("prompt", "run", "layer", "head"),
@@ -57,6 +57,11 @@ BACKUPS = register(
         unit="share of the clean logit difference",
         zero="no reaction",
         one="makes up for the whole logit difference",
+        claim=Claim(
+            does=("gains most", "gain most"),
+            against="{name} loses most ({size})",
+            none="No head's growth is significantly different from 0",
+        ),
         picture="unweave.views.knockouts:backup_blocks",
         dims=("prompt", "layer", "head"),
         asked=lambda says, dims: replaced(says),

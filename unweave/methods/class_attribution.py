@@ -33,7 +33,7 @@ CLASS_ATTRIBUTION = register(
     Method(
         "class attribution",
         quantity="logit difference",
-        zero="no say in the answer",
+        zero="contributes nothing to the answer",
         picture="unweave.views.classifier_pictures:class_blocks",
         dims=("prompt", "component"),
     )

@@ -3,36 +3,19 @@
 import numpy as np
 import xarray as xr
 
-from unweave.circuits.circuit import Circuit
-from unweave.methods.head_types import HeadTypes
-from unweave.registry import method_of
 from unweave.results import top
 from unweave.results.labels import number
 from unweave.studies.plan import Result
-from unweave.views.blocks import Figure, Table
-from unweave.views.circuit_layout import circuit_finding
-from unweave.views.evaluation_findings import faithfulness_finding
-from unweave.views.head_pictures import roles_finding
-from unweave.views.pictures import blocks_of, title_of
+from unweave.views.pictures import title_in
+from unweave.views.show import show
 from unweave.views.wording import listed
 
 N_LEADING = 6
 
 
 def finding_of(result: Result) -> str:
-    """What a result shows, in a line; of several sites the first one's."""
-    if isinstance(result, Circuit):
-        return circuit_finding(result)
-    if isinstance(result, HeadTypes):
-        return roles_finding(result)
-    if isinstance(result, xr.DataTree):
-        return faithfulness_finding(result["faithfulness"].to_dataset())
-    known, first = method_of(result.attrs), array(result)
-    if known and known.reads_roles:
-        return f"heads {', '.join(map(str, first['address'].values))}"
-    if known and known.picture:
-        return next(block.title for block in blocks_of(result) if isinstance(block, (Figure, Table)))
-    return title_of(first)
+    """What a result shows, in a line: the title of its first picture."""
+    return title_in(show(result).blocks[0])
 
 
 def array(result: xr.DataArray | xr.Dataset) -> xr.DataArray:

@@ -25,13 +25,13 @@ from unweave.views.attention_view import attention_finding
 from unweave.views.blocks import Block, Details, Figure, Table, Text
 from unweave.views.charts.bars import histogram
 from unweave.views.charts.scatter import scatter
-from unweave.views.circuit_drawing import CircuitDrawing, circuit_drawing, group_colours
+from unweave.views.circuit_drawing import group_colours
 from unweave.views.circuit_layout import edges_said
 from unweave.views.circuit_tables import path_tables
 from unweave.views.evaluation_pictures import evaluation_blocks
-from unweave.views.head_pictures import head_evidence
 from unweave.views.pictures import blocks_of, blocks_together
 from unweave.views.prompt_list import prompt_blocks, prompt_pairs
+from unweave.views.report import drawing_of
 from unweave.views.result_tables import Baseline, baseline, baselines, task_finding
 from unweave.views.scope import same_prompts
 from unweave.views.sense import sense_of
@@ -82,13 +82,10 @@ def texts(subject: Subject, found: Results) -> dict[str, list[str]]:
     return said
 
 
-def drawing_of(subject: Subject, found: Results) -> CircuitDrawing | None:
+def circuit_drawn(subject: Subject, found: Results) -> Block | None:
     """The circuit as it stands next to the answer; None if none was found."""
-    circuit, named = found.get("circuit"), found.get("names")
-    if circuit is None:
-        return None
-    places = {role: at.tolist() for role, at in subject.paths.prompts.roles.items()}
-    return circuit_drawing(circuit, places=places, evidence=head_evidence(named) if named else {})
+    places = {role: at.tolist() for role, at in subject.paths.prompts.roles.items()} if "circuit" in found else {}
+    return drawing_of(found["circuit"], found.get("names"), places) if places else None
 
 
 def tests_of(found: Results) -> list[xr.Dataset]:
@@ -105,11 +102,8 @@ def _task(subject: Subject, found: Results) -> list[Block]:
     tokens = found.get("tokens")
     if tokens is not None and not same_prompts(scores(subject.pair), tokens):
         table[f"the {len(tokens['prompt'])} prompts compared by token"] = baselines(tokens)
-    both = {
-        name: xr.DataArray(side.cpu().numpy(), dims="prompt", attrs=scores(pair).attrs)
-        for name, side in (("clean", pair.clean_scores), ("corrupted", pair.corrupted_scores))
-    }
-    figure = histogram(both, bins=30)
+    sides = scores(pair)
+    figure = histogram({name: sides[name].assign_attrs(sides.attrs) for name in ("clean", "corrupted")}, bins=30)
     metric = pair.metric.name
     return [
         _task_table(table, first, task_finding(table["all"][0], metric), metric),

@@ -22,7 +22,7 @@ from unweave.studies.standard import standard_study
 from unweave.studies.study_report import report_of
 from unweave.tasks import TASKS
 from unweave.tasks.pair_files import SUFFIXES
-from unweave.views.report import write
+from unweave.views.page import write_page
 
 BY_QUICK = "left out by --quick"
 
@@ -89,7 +89,7 @@ def study(settings: Settings, tell: Callable[[str], None] = print) -> Outcome:
         record.left_out |= {step.title: BY_QUICK for step in plan.steps if step.long}
         record.left_out |= dict.fromkeys(plan.shorter, BY_QUICK)
     with reported(record, len(steps), settings.out) as path:
-        write(report_of(plan, record, time.perf_counter() - start), path)
+        write_page(report_of(plan, record, time.perf_counter() - start), path)
     if plan.last(record.results):
         tell(plan.last(record.results))
     tell(f"The report: {path}")

@@ -12,29 +12,31 @@ import xarray as xr
 
 from unweave.circuits.circuit import Circuit
 from unweave.methods.head_types import HeadTypes
-from unweave.registry import LEFT_OUT, OTHERS, SECTIONS, method_of
+from unweave.registry import LEFT_OUT, SECTIONS
 from unweave.studies.plan import FOLDER, Record, Result, Settings, Study
-from unweave.views.blocks import Block, Fact, Section, Table, Text
-from unweave.views.investigation import in_order
+from unweave.views.blocks import Answer, Block, Fact, Table, Text
+from unweave.views.investigation import section_of
 from unweave.views.pictures import blocks_of
-from unweave.views.report import Report
+from unweave.views.report import report_page
 from unweave.views.wording import counted
 
 _READ = "`uw.load` reads a result, `uw.Circuit.load` the circuit, and `unweave show` prints and draws either."
 PACKAGES = ("unweave", "torch", "transformers", "numpy", "xarray", "plotly")
 
 
-def report_of(study: Study, record: Record, seconds: float) -> Report:
-    """The report as a value, of whatever the study has finished."""
-    return Report(
-        title=study.title,
-        question=study.question,
-        facts=_facts(study, record, seconds),
-        sections=_sections(study, record),
-        appendix=_appendix(study, record, seconds),
-        command=command(study.settings),
-        drawing=study.drawing(record.results),
-    )
+def report_of(study: Study, record: Record, seconds: float) -> str:
+    """The page, of whatever the study has finished."""
+    found = record.results
+    blocks = {section: list(study.blocks(found).get(section, ())) for section in SECTIONS}
+    for step in study.steps:
+        if step.name in found:
+            shown = step.blocks(found) if step.blocks else blocks_of(found[step.name])
+            blocks[step.section or section_of(found[step.name])] += shown
+    if record.left_out:
+        blocks[LEFT_OUT].append(Table(("what", "why"), tuple(record.left_out.items()), align="ll"))
+    facts, drawing = _facts(study, record, seconds), study.drawing(found)
+    answer = Answer(study.title, study.question, facts, command(study.settings), drawing)
+    return report_page(answer, blocks, study.texts(found), _appendix(study, record, seconds))
 
 
 def command(settings: Settings) -> str:
@@ -59,25 +61,6 @@ def _facts(study: Study, record: Record, seconds: float) -> tuple[Fact, ...]:
         Fact("time", _duration(seconds), cores),
         *([Fact("left out", "what takes long, by `--quick`")] if study.settings.quick else []),
     )
-
-
-def _sections(study: Study, record: Record) -> tuple[Section, ...]:
-    found = record.results
-    blocks: dict[str, list[Block]] = {section: [] for section in SECTIONS}
-    for section, own in study.blocks(found).items():
-        blocks[section] += own
-    for step in study.steps:
-        if step.name in found:
-            section = step.section or _section_of(found[step.name])
-            blocks[section] += step.blocks(found) if step.blocks else blocks_of(found[step.name])
-    if record.left_out:
-        blocks[LEFT_OUT].append(Table(("what", "why"), tuple(record.left_out.items()), align="ll"))
-    return in_order(blocks, study.texts(found))
-
-
-def _section_of(result: Result) -> str:
-    known = None if isinstance(result, (Circuit, HeadTypes)) else method_of(result.attrs)
-    return known.section if known else OTHERS
 
 
 def _appendix(study: Study, record: Record, seconds: float) -> tuple[Block, ...]:

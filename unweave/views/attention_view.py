@@ -60,26 +60,21 @@ class Attention:
         }
 
 
-def attention_blocks(
-    patterns: xr.DataArray, title: str = "", roles: Mapping[str, Sequence[int]] | None = None
-) -> list[Block]:
+def attention_blocks(patterns: xr.DataArray, roles: Mapping[str, Sequence[int]] | None = None) -> list[Block]:
     """The attention view of a result of `uw.attention`; `roles` (positions of each prompt) name where heads look."""
     where = "Rows are the tokens that look, columns the tokens that are looked at; a row sums to 1."
     how = "Choose a head to enlarge it, and point at a token to see both."
-    title = title or spoken(scope_of(patterns), attention_finding(patterns, roles))
+    title = spoken(scope_of(patterns), attention_finding(patterns, roles))
     return [attention_view(patterns, title, f"{where} {how}")]
 
 
-def attention_view(
-    patterns: xr.DataArray, title: str = "", caption: str = "", *, max_prompts: int | None = None
-) -> Attention:
+def attention_view(patterns: xr.DataArray, title: str = "", caption: str = "") -> Attention:
     """The attention view of a result of `uw.attention`.
 
     Args:
         patterns: `(prompt, address, q_pos, k_pos)` shares of attention, with `q_token` or `token` for the tokens.
             Positions beyond a prompt's end have the token "" and are left out.
         title, caption: plain text above and below the view.
-        max_prompts: how many prompts to keep, from the first; all of them by default.
 
     Raises:
         InputError: other dimensions, or no tokens.
@@ -94,9 +89,8 @@ def attention_view(
         raise InputError("patterns: there is no coordinate q_token (prompt, q_pos) with the tokens to show")
     ordered = patterns.transpose(*_DIMS)
     tokens, values = ordered[named].values, np.asarray(ordered.values, dtype=np.float64)
-    kept = range(len(values) if max_prompts is None else min(max_prompts, len(values)))
     heads = tuple(map(str, ordered["address"].values))
-    return Attention(heads, tuple(_prompt(tokens[row], values[row]) for row in kept), title, caption)
+    return Attention(heads, tuple(map(_prompt, tokens, values)), title, caption)
 
 
 def _prompt(tokens: np.ndarray, values: Float[np.ndarray, "address q_pos k_pos"]) -> Prompt:
@@ -125,9 +119,7 @@ _COLOURS = {False: PALETTE[0], True: PALETTE[4]}
 _LEFT, _RIGHT, _HEIGHT, _LETTER = 44, 14, 110, 6.4
 
 
-def end_bars(
-    patterns: xr.DataArray, head: str, marked: Sequence[Sequence[bool]], names: Sequence[str], title: str = ""
-) -> Figure:
+def end_bars(patterns: xr.DataArray, head: str, marked: Sequence[Sequence[bool]], names: Sequence[str]) -> Figure:
     """A panel for each sequence: where a head looks from its last token.
 
     Args:
@@ -135,7 +127,6 @@ def end_bars(
         head: which of its addresses.
         marked: `[prompt][pos]`, the tokens that stand out.
         names: what each sequence is.
-        title: computed if left out.
     """
     table = patterns.sel(address=head)
     rows = np.asarray(table.isel(q_pos=-1).transpose("prompt", "k_pos").values, dtype=np.float64)
@@ -154,7 +145,7 @@ def end_bars(
         "The bars of a sequence sum to 1. Red: values that differ from their mirror image. Ticks: position and value."
     )
     layouts = [_end_layout(len(rows), columns, longest) for columns in (2, 1)]
-    return Figure(framed(figure, title or _end_finding(rows, marked, tokens, head), note, *layouts))
+    return Figure(framed(figure, _end_finding(rows, marked, tokens, head), note, *layouts))
 
 
 def _draw_end(figure: go.Figure, row: np.ndarray, ticks: Sequence[str], marks: Sequence[bool], n: int) -> None:
@@ -242,7 +233,7 @@ def _target(pattern: xr.DataArray, roles: Mapping[str, Sequence[int]]) -> tuple[
     lengths = [values.shape[1]] * len(values) if tokens is None else [len(real_tokens(row.tolist())) for row in tokens]
     last = np.stack([values[row, length - 1] for row, length in enumerate(lengths)])
     own = [length - 1 for length in lengths]
-    # A role that is always the last token is not told from it.
+    # A role that is always the last token is that token.
     named = {_OWN if list(places) == own else name: places for name, places in {_OWN: own, **roles}.items()}
     shares = {name: float(np.mean([last[row, at] for row, at in enumerate(places)])) for name, places in named.items()}
     column = int(np.argmax(last.mean(0)))
@@ -256,5 +247,5 @@ def _target(pattern: xr.DataArray, roles: Mapping[str, Sequence[int]]) -> tuple[
 
 def _column_name(column: int, tokens: np.ndarray | None) -> str:
     name = "the first token" if column == 0 else f"token {column}"
-    alike = tokens is not None and len(set(tokens[:, column])) == 1
-    return f"{name} {visible(str(tokens[0, column]))}" if tokens is not None and alike else name
+    texts = set() if tokens is None else set(map(str, tokens[:, column]))
+    return f"{name} {visible(texts.pop())}" if len(texts) == 1 else name

@@ -1,9 +1,10 @@
 """What a result shows, in a sentence computed from it: the titles of figures.
 
-Every sentence is chosen by the numbers, and says so where there is nothing to find. A cell counts as found when it is
-told from 0: its adjusted p-value is at most 0.05, or, where the prompts are too few for any adjusted p-value to be that
-small, its interval leaves out 0. Cells are named when they are also large: at least a twentieth of the scale (the gap
-between the baselines; the whole logit difference) and half as large as the largest.
+One rule: the largest cells are named, with their sizes, and what the method claims of such cells (`Claim`); without a
+claim, the highest and the lowest. A cell is named if it is significantly different from 0 (its adjusted p-value is at
+most 0.05, or, if the prompts are too few for any adjusted p-value to be that small, its interval leaves out 0), and if
+it is large: at least a twentieth of the scale (the gap between the baselines; the whole logit difference) and half as
+large as the largest. Otherwise the title says that there is none, and the largest with its interval.
 """
 
 import re
@@ -21,7 +22,7 @@ from unweave.results.top import Row, top
 from unweave.views.certainty import LEVEL, testable
 from unweave.views.scope import axes_lost, place_text, scope_of, spoken
 from unweave.views.sense import Sense, measure, sense_of
-from unweave.views.wording import interval, listed, percent, visible
+from unweave.views.wording import capital, listed, percent, spread, visible
 
 
 def largest(tables: Mapping[str, xr.Dataset]) -> str:
@@ -51,8 +52,7 @@ def steepest(labels: Sequence[str], means: np.ndarray, what: str) -> str:
 
 def with_values(rows: Sequence[Row]) -> str:
     """`23.3 (0.51), 20.0 (0.44) and 17.4 (0.33)`"""
-    items = [f"{row.label}{' ' + visible(row.token) if row.token else ''} ({number(row.mean)})" for row in rows]
-    return " and ".join(filter(None, (", ".join(items[:-1]), items[-1])))
+    return listed([f"{f'{row.label} {visible(row.token)}'.strip()} ({number(row.mean)})" for row in rows])
 
 
 def _how_many_differ(tables: Mapping[str, xr.Dataset]) -> str:
@@ -82,7 +82,6 @@ NOUNS = {
 }
 # What a knockout puts in the place of what it takes out.
 INSTEAD = {"zero": "zero", "mean": "the mean", "template": "the template's mean", "gaussian": "noise"}
-PARTS = {"attn": "attention", "mlp": "MLP"}
 RECEIVED = {"q": ("query", "queries"), "k": ("key", "keys"), "v": ("value", "values"), "": ("", "")}
 Write = Callable[[float], str]
 PLACES = ("pos", "role", "q_pos")
@@ -99,17 +98,16 @@ def finding(table: xr.Dataset) -> str:
     if known and not axes_lost(table) and _tested(table):  # a mean over layers is no patch
         if known.title and dims:
             said = referenced(known.title)(table)
-        elif known.claim and {"metric", "direction"} <= set(table.attrs):  # a difference of two may lack either
-            said = effect_finding(table, known.claim)
+        elif known.claim and (not known.claim.change or {"metric", "direction"} <= set(table.attrs)):
+            said = claimed(table, known.claim)  # a difference of two may lack either
     said = said or (largest({"": table}) if dims else value_finding(table))
     return said if said.startswith(scope) else spoken(scope, said)
 
 
 def value_finding(table: xr.Dataset) -> str:
     """A result of one number."""
-    low, high = float(table["low"]), float(table["high"])
-    spread = f" ({interval(low, high)})" if np.isfinite(low) else ""
-    return f"{measure(table.attrs).capitalize()}: {number(float(table['mean']))}{spread}"
+    ends = spread(float(table["low"]), float(table["high"]))
+    return f"{measure(table.attrs).capitalize()}: {number(float(table['mean']))}{ends}"
 
 
 def _all_stages(table: xr.Dataset) -> bool:
@@ -122,7 +120,7 @@ def _all_stages(table: xr.Dataset) -> bool:
 
 
 def _tested(table: xr.Dataset) -> bool:
-    """Whether cells have intervals: of one prompt, one cluster, or averages, nothing is told from 0."""
+    """Whether cells have intervals: one prompt, one cluster and averages have none."""
     known, zero = np.isfinite(table["low"].values), np.nan_to_num(table["mean"].values) == 0
     return bool((known & (~zero | zero.all())).any())  # a cell that is exactly 0 always has one
 
@@ -171,8 +169,8 @@ def lens_finding(table: xr.Dataset) -> str:
     mean = table["mean"].values
     final = float(mean[-1])
     if not bool(significant(table)[-1]):
-        spread = interval(float(table["low"][-1]), float(table["high"][-1]))
-        return f"No layer writes the answer: the final logit difference is {number(final)} ({spread})"
+        ends = spread(float(table["low"][-1]), float(table["high"][-1]))
+        return f"No layer writes the answer: the final logit difference is {number(final)}{ends}"
     steps = np.diff(mean) * np.sign(final)
     half = stages[int(np.argmax(mean * np.sign(final) >= abs(final) / 2))]
     most = int(np.argmax(steps))
@@ -184,58 +182,46 @@ def lens_finding(table: xr.Dataset) -> str:
     return said
 
 
-def attribution_finding(table: xr.Dataset) -> str:
-    """Which parts write the answer; of a whole mean logit difference that the attribute `total` has, if it is known."""
-    total = float(table.attrs.get("total", np.nan))
-    known = np.isfinite(total)
-    found = leaders(table, scale=total if known else float(abs(table["mean"]).max()))
-    if not found.helping and not found.against:
-        of = f" of a logit difference of {number(total)}" if known else ""
-        return f"No part stands out: {largest_cell(table, number)}{of}"
-    said = []
-    if found.helping:
-        verb = "writes" if len(found.helping) == 1 else "write"
-        said.append(f"{_names(found.helping)} {verb} towards the answer ({_values(found.helping, number)})")
-    if found.against:
-        said.append(f"{_names(found.against)} writes against it ({_values(found.against, number)})")
-    return _sentence(said) + unsure_said(found, number)
-
-
-def effect_finding(table: xr.Dataset, claim: Claim) -> str:
+def claimed(table: xr.Dataset, claim: Claim) -> str:
     """Which cells do what their method claims of cells, whatever the metric, direction and measure."""
     sense, dims = sense_of(table), set(map(str, table["mean"].dims))
     stream = str(table.attrs.get("site", "")).startswith("resid")
     if stream and len(dims) == 2 and "layer" in dims and dims & set(PLACES) and sense.plain:
         return where_finding(table, sense)
-    # A change has no scale of its own: what is large is measured by the largest.
-    scale = float(abs(table["mean"]).max()) if sense.measure == "change" else 1.0
-    found, words = leaders(table, scale, sense.carries), _words(table)
-    act, outcome = claim.restored if sense.good == sense.carries else claim.corrupted
-    if not found.helping and not found.against:
+    total = float(table.attrs.get("total", np.nan)) if not sense.measure else np.nan
+    # A change or a contribution has no scale of its own: what is large is measured by the whole, or by the largest.
+    largest_mean = float(abs(table["mean"]).max()) if np.isnan(total) else total
+    found = leaders(table, 1.0 if sense.measure in ("effect", "drop") else largest_mean, sense.carries)
+    words, rows = _words(table), (*found.helping, *found.against)
+    if not rows:
         none = claim.one if claim.one and table["mean"].size == 1 else claim.none
-        return f"{none.format(**words)}: {largest_cell(table, sense.write)}"
-    rows = (*found.helping, *found.against)
+        of = "" if np.isnan(total) else f" of a logit difference of {number(total)}"
+        return f"{none.format(**words)}: {largest_cell(table, sense.write)}{of}"
     places = {_at(row) for row in rows}
     # One place for all is said once; otherwise each cell names its own.
     shared = places.pop() if len(places) == 1 and len(rows) > 1 else ""
-    said = []
-    if found.helping:
-        several = len(found.helping) > 1
-        effects = sense.outcome([row.mean for row in found.helping], outcome)
-        change = f"{claim.change[several].format(act=act, **words)}{' there' if shared else ''}"
-        does = claim.does[several].format(**words)
-        said.append(f"{_names(found.helping, bare=bool(shared))} {does}{shared}: {change} {effects}")
-    if found.against:
-        name, value = _names(found.against, bare=bool(shared)), found.against[0].mean
-        way = (
-            "gains"
-            if sense.plain
-            else f"is better: the {sense.metric} {'rises' if value * sense.rises > 0 else 'falls'} by"
-        )
-        gains = f"{way} {sense.amount([value])}"
-        size = f"{sense.write(value)} {sense.unit}".rstrip() if sense.measure == "change" else sense.write(value)
-        said.append(claim.against.format(name=name, size=size, gains=gains, **words).replace("  ", " "))
-    return _sentence(said) + unsure_said(found, sense.write)
+    said = [_helping(found.helping, claim, words, sense, shared)] if found.helping else []
+    said += [_opposing(found.against[0], claim, words, sense, bool(shared))] if found.against else []
+    text = "; ".join(said) if len(said) > 1 else said[0].replace("against it", "against the answer")
+    return (capital(text) if text.startswith("layer") else text) + unsure_said(found, sense.write)
+
+
+def _helping(rows: Sequence[Row], claim: Claim, words: Mapping[str, str], sense: Sense, shared: str) -> str:
+    several, values = len(rows) > 1, [row.mean for row in rows]
+    start = f"{_names(rows, bare=bool(shared))} {claim.does[several].format(**words)}{shared}"
+    if not claim.change:
+        return f"{start} ({listed(list(map(sense.write, values)))})"
+    act, outcome = claim.restored if sense.good == sense.carries else claim.corrupted
+    change = f"{claim.change[several].format(act=act, **words)}{' there' if shared else ''}"
+    return f"{start}: {change} {sense.outcome(values, outcome)}"
+
+
+def _opposing(row: Row, claim: Claim, words: Mapping[str, str], sense: Sense, bare: bool) -> str:
+    higher = "rises" if row.mean * sense.rises > 0 else "falls"
+    way = "gains" if sense.plain else f"is better: the {sense.metric} {higher} by"
+    size = f"{sense.write(row.mean)} {sense.unit}".rstrip() if sense.measure == "change" else sense.write(row.mean)
+    more = {"name": _names([row], bare), "size": size, "gains": f"{way} {sense.amount([row.mean])}"}
+    return claim.against.format(**more, **words).replace("  ", " ")
 
 
 def _words(table: xr.Dataset) -> dict[str, str]:
@@ -292,13 +278,6 @@ def where_finding(table: xr.Dataset, sense: Sense) -> str:
     return f"The answer is carried {listed(stays)}: there one position {verb} {percent(NEAR)} or more"
 
 
-def _sentence(parts: Sequence[str]) -> str:
-    """Parts joined; one that stands alone says what `it` is."""
-    text = "; ".join(parts)
-    text = text if len(parts) > 1 else text.replace("against it", "against the answer")
-    return text[:1].upper() + text[1:] if text.startswith(("layer", "the ")) else text
-
-
 def _names(rows: Sequence[Row], bare: bool = False) -> str:
     names = [_unit(row) or _at(row).removeprefix(" at ") if bare else _unit_at(row) for row in rows]
     if len(rows) > 1 and all(re.fullmatch(r"layer \d+", name) for name in names):
@@ -311,13 +290,7 @@ def _unit_at(row: Row) -> str:
 
 
 def _unit(row: Row) -> str:
-    """A cell in a sentence, without its place: `23.3`, `layer 23's attention`, `the embed`."""
-    where = row.where
-    if "component" in where:
-        layer, _, part = str(where["component"]).partition("_")
-        return f"layer {layer}'s {PARTS[part]}" if layer.isdigit() and part in PARTS else f"the {where['component']}"
-    if "part" in where and "layer" in where:
-        return f"layer {where['layer']}'s {PARTS.get(str(where['part']), where['part'])}"
+    """A cell by its name on the picture, without its place: `23.3`, `layer 23 attn`."""
     unit, at, _ = row.label.partition(" @ ")
     return unit if at or not _at(row) else ""
 
@@ -333,20 +306,14 @@ def _at(row: Row) -> str:
     return f" at {where[name]}" if name == "role" else f" at token {where[name]} {visible(row.token)}".rstrip()
 
 
-def _values(rows: Sequence[Row], write: Write) -> str:
-    return listed([write(row.mean) for row in rows])
-
-
 def largest_cell(table: xr.Dataset, write: Write) -> str:
     """The largest of a summary's cells, for a title that found nothing."""
-    first = list(top(table, n=1))
-    if not first:
+    row = next(iter(top(table, n=1)), None)
+    if row is None:
         return "every effect is 0"
-    row = first[0]
-    spread = f" ({write(row.low)} to {write(row.high)})" if np.isfinite(row.low) else ""
-    if table["mean"].size == 1:
-        return f"the effect is {write(row.mean)}{spread}"
-    return f"the largest of {table['mean'].size} means is {write(row.mean)}{spread} at {_names([row])}"
+    value = f"{write(row.mean)}{spread(row.low, row.high, write)}"
+    size = table["mean"].size
+    return f"the effect is {value}" if size == 1 else f"the largest of {size} means is {value} at {_names([row])}"
 
 
 def _reached(stage: str) -> str:

@@ -95,12 +95,12 @@ def _marks(tables: Sequence[xr.Dataset], mark: str) -> str:
 
 
 def too_few(tables: Sequence[xr.Dataset]) -> str:
-    """That no cell can be told from 0 by its adjusted p-value, with how many prompts one could; "" where some can."""
+    """That no cell can be significant by its adjusted p-value, with how many prompts one could; "" if some can."""
     tables = [table for table in tables if "n_tests" in table.attrs]  # averages are no test
     if all(testable(table.attrs) for table in tables):
         return ""
     tests = max(int(table.attrs["n_tests"]) for table in tables)
     needed = math.floor(1 + math.log2(max(tests, 1) / LEVEL)) + 1
     n = prompts_of(tables[0].attrs)
-    be = "is" if n.startswith("1 ") else "are"
-    return f"{n} {be} too few to tell any of {counted(tests, 'cell')} from 0 with adjusted p-values ({needed} could)"
+    be, cells = "is" if n.startswith("1 ") else "are", counted(tests, "cell")
+    return f"{n} {be} too few for any of {cells} to differ from 0 by adjusted p-values ({needed} could do)"

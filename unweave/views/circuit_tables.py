@@ -20,10 +20,11 @@ from unweave.views.evaluation_findings import (
     floor_said,
     minimality_counts,
     parts_of,
-    scale_of,
+    scores_of,
+    share_said,
 )
 from unweave.views.scope import subjects
-from unweave.views.wording import Result, counted, interval, listed, percent
+from unweave.views.wording import Result, counted, interval, listed, percent, spread
 
 
 def group_table(circuit: Circuit, title: str = "") -> Table:
@@ -123,18 +124,14 @@ def score_facts(results: Sequence[Result]) -> tuple[Fact, ...]:
 
 
 def _faithful(table: xr.Dataset) -> list[Fact]:
-    own, score = table.sel(kept="circuit"), table["score"].mean("prompt")
-    mean, whole, none = (float(score.sel(kept=name)) for name in ("circuit", "model", "nothing"))
-    scale = scale_of(table, none, whole)
-    parts = parts_of(table)
-    heads = f"{int(own[parts])} of {table.attrs.get(f'model_{parts}', '?')} {parts}"
-    part = parts.removesuffix("s")
-    low, high = (float(own[f"{scale}{end}"]) if scale in own.coords else np.nan for end in ("_low", "_high"))
-    spread = [f"{percent(low)} to {percent(high)}"] if np.isfinite(low) else []
+    own, scores, parts = table.sel(kept="circuit"), scores_of(table), parts_of(table)
+    part, scale = parts.removesuffix("s"), scores.scale
     label = {"ratio": "faithfulness, F(C) / F(M)", "share": f"faithfulness, of the way from no {part} to the model"}
-    value = percent(float(own[scale])) if scale in own.coords else number(mean)
-    floor = floor_said(table) if scale == "ratio" else f"no {part} {number(none)}, the model {number(whole)}"
-    note = "; ".join([*spread, heads, floor])
+    value, _, ends = share_said(own, scale).partition(" (") if scale in own.coords else (number(scores.circuit), "", "")
+    heads = f"{int(own[parts])} of {table.attrs.get(f'model_{parts}', '?')} {parts}"
+    ends_of_way = f"no {part} {number(scores.nothing)}, the model {number(scores.model)}"
+    floor = floor_said(table) if scale == "ratio" else ends_of_way
+    note = "; ".join(filter(None, (ends.removesuffix(")"), heads, floor)))
     facts = [Fact(label.get(scale, "F(C)"), value, note, True)]
     control = controls_said(table)
     return [*facts, Fact("negative control", control)] if control else facts
@@ -152,8 +149,7 @@ def _complete(table: xr.Dataset) -> list[Fact]:
 def _minimal(table: xr.Dataset) -> list[Fact]:
     helping, against = minimality_counts(table)
     least = table.isel(address=int(np.argmin(table["size"].values)))
-    low, high = percent(float(least["share_low"])), percent(float(least["share_high"]))
-    spread = f" ({low} to {high})" if np.isfinite(float(least["share_low"])) else ""
+    ends = spread(float(least["share_low"]), float(least["share_high"]), percent)
     both = f"{helping} help and {against} work against the answer, " if helping + against else ""
     note = f"{both}of {counted(table.sizes['address'], 'head')}; the least, {least['address'].item()}, changes F by "
-    return [Fact("heads that matter", str(helping + against), f"{note}{changed(least)}{spread}", True)]
+    return [Fact("heads that matter", str(helping + against), f"{note}{changed(least)}{ends}", True)]

@@ -18,21 +18,20 @@ _COLOURS = {"class 0": PALETTE[4], "class 1": PALETTE[0]}
 _BLIND = 0.5
 
 
-def class_blocks(result: xr.DataArray, title: str = "") -> list[Block]:
+def class_blocks(result: xr.DataArray) -> list[Block]:
     """How each part's contribution is spread in each class: the telling parts, the others folded, and a table.
 
     Args:
         result: `(prompt, component)` of `uw.classifier.class_attribution`. Without answers, the parts are ranked.
-        title: computed if left out.
     """
     if "answer" not in result.coords:
-        return [Figure(bars(result, n=_MOST_PARTS), title)]
+        return [Figure(bars(result, n=_MOST_PARTS))]
     classed = result.assign_coords(answer=("prompt", [f"class {label}" for label in result["answer"].values]))
     means = classed.groupby("answer").mean("prompt").transpose("answer", "component")
     spread = means.max("answer") - means.min("answer")
     order = [str(name) for name in spread["component"].values[np.argsort(-spread.values, kind="stable")]][:_MOST_PARTS]
     found = [_histogram(classed, name) for name in order]
-    found[0] = Figure(found[0].figure, title or class_finding(means, order), found[0].caption)
+    found[0] = Figure(found[0].figure, class_finding(means, order), found[0].caption)
     rest = [Details("The other parts", found[_SHOWN:])] if found[_SHOWN:] else []
     return [*found[:_SHOWN], *rest, _means_table(means)]
 
@@ -45,19 +44,18 @@ def class_finding(means: xr.DataArray, order: list[str]) -> str:
             f"{number(float(means.sel(answer=label, component=name)))} on {label}" for label in means.answer.values
         ]
         said.append(f"{name} ({listed(values)})")
-    return f"The classes are told apart most by {listed(said)}"
+    return f"The classes differ most in {listed(said)}"
 
 
-def missed_blocks(result: xr.DataArray, title: str = "") -> list[Block]:
+def missed_blocks(result: xr.DataArray) -> list[Block]:
     """The share of single changes that is missed, position by position.
 
     Args:
         result: `(prompt, pos)` of `uw.classifier.blind_spots`.
-        title: computed if left out.
     """
     # Every prompt has another token at a place: naming the first prompt's would mislead.
     plain = result.drop_vars("token", errors="ignore")
-    return [Figure(markers(plain), title or missed_finding(result), _missed_caption(result))]
+    return [Figure(markers(plain), missed_finding(result), _missed_caption(result))]
 
 
 def missed_finding(result: xr.DataArray) -> str:
@@ -74,11 +72,11 @@ def missed_finding(result: xr.DataArray) -> str:
     return f"Single changes are missed at {verb} {listed(sizes)}{elsewhere}"
 
 
-def rebuilt_blocks(result: xr.DataArray, title: str = "") -> list[Block]:
-    """A head's attention rebuilt from embeddings beside its own."""
+def rebuilt_blocks(result: xr.DataArray) -> list[Block]:
+    """A head's attention rebuilt from embeddings next to its own."""
     rebuilt = "Rows are the tokens that look, columns the tokens that are looked at; a row sums to 1."
     note = f"{rebuilt} {str(result.attrs.get('notes', '')).capitalize()}."
-    return [attention_view(result, title or rebuilt_finding(result), note)]
+    return [attention_view(result, rebuilt_finding(result), note)]
 
 
 def rebuilt_finding(result: xr.DataArray) -> str:
@@ -94,12 +92,12 @@ def rebuilt_finding(result: xr.DataArray) -> str:
     return f"Of the attention of {head}, its embeddings rebuild: {listed(said)}"
 
 
-def scale_blocks(result: xr.DataArray, title: str = "") -> list[Block]:
+def scale_blocks(result: xr.DataArray) -> list[Block]:
     """Scales of norms by position, a line for each layer; of many layers the means over positions."""
     means = result.mean(("prompt", "pos"))
     first, last = (means["layer"].values[int(at)] for at in (means.values.argmin(), means.values.argmax()))
     ends = [f"by {number(float(means.sel(layer=layer)))} in layer {layer}" for layer in dict.fromkeys((first, last))]
-    found = title or f"The norms before attention divide, on average, {listed(ends)}"
+    found = f"The norms before attention divide, on average, {listed(ends)}"
     plain = result.drop_vars("token", errors="ignore")
     if result.sizes["layer"] > len(PALETTE):
         return [Figure(lines(plain.mean("pos", keep_attrs=True), x="layer"), found)]
@@ -108,7 +106,7 @@ def scale_blocks(result: xr.DataArray, title: str = "") -> list[Block]:
 
 
 def _histogram(classed: xr.DataArray, name: str) -> Figure:
-    figure = histogram(classed.sel(component=name, drop=True), by="answer", title="", colours=_COLOURS)
+    figure = histogram(classed.sel(component=name, drop=True), by="answer", colours=_COLOURS)
     return Figure(figure, f"{name}. {Figure(figure).title}")
 
 

@@ -9,7 +9,7 @@ from unweave.results.comparison import Agreement, Comparison, cell_name
 from unweave.results.labels import number
 from unweave.views.blocks import Block, Details, Table
 from unweave.views.pictures import blocks_of
-from unweave.views.wording import SPACE, counted, percent
+from unweave.views.wording import SPACE, counted, few, percent
 
 _MOST, _MOST_NAMED = 60, 30
 _OFTEN = 0.5
@@ -18,13 +18,12 @@ ENOUGH = 0.8
 _BANDS = ((1.0, "every one"), (ENOUGH, "80\u00a0% or more"), (_OFTEN, "half or more"), (0.0, "fewer"))
 
 
-def stability_blocks(result: xr.DataArray, title: str = "") -> list[Block]:
+def stability_blocks(result: xr.DataArray) -> list[Block]:
     """How often each cell is among the largest over samples of the prompts: in bands, one by one, and as a heat map if
     the cells have two dimensions.
 
     Args:
         result: shares of samples, as `uw.stability` gives them, or a slice.
-        title: of the table; computed if left out.
     """
     shares = np.nan_to_num(result.values.ravel())
     order = np.argsort(-shares, kind="stable")
@@ -33,22 +32,20 @@ def stability_blocks(result: xr.DataArray, title: str = "") -> list[Block]:
     rows = tuple((name, percent(share)) for name, share in cells[:_MOST])
     listing = Table(("cell", "in samples"), rows, align="lr")
     some = Details(f"The {len(rows)} most frequent of {counted(len(cells), 'cell')}", (listing,))
-    blocks = [_bands(cells, result, title), some]
+    blocks = [_bands(cells, result), some]
     return blocks if result.ndim < 2 else [*blocks, *blocks_of(result.assign_attrs(method=""))]
 
 
-def _bands(cells: Sequence[tuple[str, float]], result: xr.DataArray, title: str) -> Table:
+def _bands(cells: Sequence[tuple[str, float]], result: xr.DataArray) -> Table:
     """How many cells are in all samples, in most, in some, and which."""
     rows, above = [], np.inf
     for least, said in _BANDS:
         there = [name for name, share in cells if least <= share < above]
-        more = f" and {len(there) - _MOST_NAMED} more" if len(there) > _MOST_NAMED else ""
-        named = ", ".join(name.replace(" ", SPACE) for name in there[:_MOST_NAMED])
-        rows += [(said, str(len(there)), f"{named}{more}")]
+        rows += [(said, str(len(there)), few([name.replace(" ", SPACE) for name in there], _MOST_NAMED))]
         above = least
     draws = counted(int(result.attrs.get("draws", 0)), "bootstrap sample")
     shown = f"Shares of {draws} of the prompts in which a cell is among the {result.attrs.get('n', '')} largest."
-    return Table(("in samples", "cells", "which"), tuple(rows), title or stability_finding(result), shown, align="lrl")
+    return Table(("in samples", "cells", "which"), tuple(rows), stability_finding(result), shown, align="lrl")
 
 
 def stability_finding(result: xr.DataArray) -> str:
@@ -62,22 +59,22 @@ def stability_finding(result: xr.DataArray) -> str:
     return f"{said}; mean Jaccard index of two samples {alike} (the literature asks for {ENOUGH})"
 
 
-def table_of(found: Comparison | Agreement, title: str = "") -> Table:
+def table_of(found: Comparison | Agreement) -> Table:
     """The table of a comparison, or of an agreement with known cells."""
-    return comparison_table(found, title) if isinstance(found, Comparison) else agreement_table(found, title)
+    return comparison_table(found) if isinstance(found, Comparison) else agreement_table(found)
 
 
-def comparison_table(found: Comparison, title: str = "") -> Table:
+def comparison_table(found: Comparison) -> Table:
     """The cells that differ most between two results."""
     rows = tuple((name, number(one), number(other), number(one - other)) for name, one, other in found.misses)
     worst = f"; furthest apart is {rows[0][0]} ({rows[0][1]} and {rows[0][2]})" if rows else ""
     said = f"{found.n_cells} cells correlate at {number(found.correlation)}; {found.in_common} of the {found.n} largest"
     shown = f"Correlation of ranks by size: {number(found.rank_correlation)}. Listed are the cells that differ most."
     header = ("cell", "first", "second", "difference")
-    return Table(header, rows, title or f"{said} are among the {found.n} largest of both{worst}", shown, align="lrrr")
+    return Table(header, rows, f"{said} are among the {found.n} largest of both{worst}", shown, align="lrrr")
 
 
-def agreement_table(found: Agreement, title: str = "") -> Table:
+def agreement_table(found: Agreement) -> Table:
     """How well the largest cells of a result match known ones."""
     rows = (
         ("chosen", str(found.n)),
@@ -89,4 +86,4 @@ def agreement_table(found: Agreement, title: str = "") -> Table:
         ("ROC area", number(found.roc_area)),
     )
     said = f"{found.n_both} of the {found.n} largest cells are among the {found.n_known} known ones"
-    return Table(("", ""), rows, title or f"{said}; ROC area {number(found.roc_area)}", align="lr")
+    return Table(("", ""), rows, f"{said}; ROC area {number(found.roc_area)}", align="lr")

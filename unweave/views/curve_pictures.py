@@ -16,14 +16,20 @@ from unweave.results.summary import summaries, summary
 from unweave.views.blocks import Block, Details, Figure, Table, Text
 from unweave.views.charts.lines import lines
 from unweave.views.theme import NEUTRAL
-from unweave.views.wording import Result, interval, label, listed, percent
+from unweave.views.wording import Result, interval, label, listed, percent, spread
 
 _MOST = 0.8
 # A smaller share of the score is a rounding error, and no scale.
 _LEAST = 1e-9
 _UNKNOWN = float("nan")
 # What tells curves apart, of those that differ in it.
-_OF = {"scores": "{}", "by": "by {}", "ablated": "{}", "dead_ends": "dead ends {}"}
+_OF = {"scores": "{}", "by": "by {}", "dead_ends": "dead ends {}", "ablated": "{}"}
+_HOW = {
+    "scores": "Effects are",
+    "by": "Edges are kept by",
+    "dead_ends": "Dead ends are",
+    "ablated": "Edges that are not kept carry",
+}
 
 
 @dataclass(frozen=True)
@@ -36,25 +42,24 @@ class _Curve:
     cpr: tuple[float, float, float]
 
 
-def curve_blocks(results: Result | Sequence[Result], title: str = "") -> list[Block]:
+def curve_blocks(results: Result | Sequence[Result]) -> list[Block]:
     """The curve of a result of `uw.curve`, or of several in one figure; with its areas, and every point in a table.
 
     Args:
         results: scores `[prompt, share]` with the scores without and with all edges, or several. Averages and
             summaries no longer know these: their scores are drawn as they are.
-        title: of the figure; computed if left out.
     """
     given = [results] if isinstance(results, (xr.DataArray, xr.Dataset)) else list(results)
     names = curve_names(given)
     whole = [one for one in given if isinstance(one, xr.DataArray) and {"none", "whole"} <= set(one.coords)]
     if len(whole) < len(given):
         tables = {name: next(iter(summaries(result).values())) for name, result in zip(names, given, strict=True)}
-        return [Figure(lines(tables, x="share", log=True, title=title))]
+        return [Figure(lines(tables, x="share", log=True))]
     curves = {name: _curve(result) for name, result in zip(names, whole, strict=True)}
     known = {name: curve for name, curve in curves.items() if np.isfinite(curve.f["mean"].values).any()}
     if not known:
-        return [Text((title or "The curve has no scale: with and without all edges the score is the same",))]
-    figure = lines({name: curve.f for name, curve in known.items()}, x="share", log=True, title=title or _found(known))
+        return [Text(("The curve has no scale: with and without all edges the score is the same",))]
+    figure = lines({name: curve.f for name, curve in known.items()}, x="share", log=True, title=_found(known))
     figure.update_xaxes(title_text="share of the edges kept")
     for place, said in ((0, "no edge"), (1, "all edges")):
         line = {"color": NEUTRAL, "width": 1.2, "dash": "dash"}
@@ -126,8 +131,7 @@ def _enough(curve: _Curve) -> str:
 
 
 def _with_interval(value: tuple[float, float, float]) -> str:
-    mean, low, high = value
-    return f"{number(mean)} ({interval(low, high)})" if np.isfinite(low) else number(mean)
+    return number(value[0]) + spread(*value[1:])
 
 
 def _how(results: Sequence[Result]) -> str:
@@ -135,10 +139,7 @@ def _how(results: Sequence[Result]) -> str:
     said = ["f is the circuit's score, from that without edges (0) to that with all (1), not clamped."]
     shared = {name: {str(result.attrs.get(name, "")) for result in results} for name in _OF}
     alike = {name: values.pop() for name, values in shared.items() if len(values) == 1}
-    said += [f"Effects are {alike['scores']}."] if alike.get("scores") else []
-    said += [f"Edges are kept by {alike['by']}."] if alike.get("by") else []
-    said += [f"Dead ends are {alike['dead_ends']}."] if alike.get("dead_ends") else []
-    said += [f"Edges that are not kept carry {alike['ablated']}."] if alike.get("ablated") else []
+    said += [f"{_HOW[name]} {value}." for name, value in alike.items() if value]
     return " ".join(said)
 
 

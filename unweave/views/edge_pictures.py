@@ -23,7 +23,7 @@ from unweave.views.circuit_drawing import CircuitDrawing
 from unweave.views.pictures import tables_of
 from unweave.views.scope import scope_of, spoken
 from unweave.views.sense import meaning, measure, sense_of
-from unweave.views.wording import Result, counted, interval, listed, percent
+from unweave.views.wording import Result, capital, counted, interval, listed, p_cell, percent
 
 MOST_DRAWN, MOST_LISTED, MOST_SUMS = 100, 50, 3
 SCORES = ("gradient", "local")
@@ -33,20 +33,19 @@ _LAST = 10**6  # above any layer
 _RUN = {"largest": "one of the largest", "drawn": "a random control"}
 
 
-def edge_blocks(result: Result, title: str = "") -> list[Block]:
+def edge_blocks(result: Result) -> list[Block]:
     """The pictures of a result of `uw.edges`, a slice or a mean of it over prompts, or its summary.
 
     Args:
         result: with the dimensions `edge` and, if prompts are known, `prompt`.
-        title: of the first picture; computed if left out.
     """
     (table,) = tables_of(result).values()
     chosen = strongest(table, MOST_DRAWN)
     known = int(np.isfinite(table["mean"].values).sum())
     if not chosen.sizes["edge"]:
         said = f"The effect of {known} edges is exactly 0" if known else "No edge was run"
-        return [Text((title or spoken(scope_of(table), said),))]
-    title = title or finding(table)
+        return [Text((spoken(scope_of(table), said),))]
+    title = finding(table)
     if any(name not in table.coords for name in _ENDS):
         return [replace(edge_table(table), title=title)]
     blocks: list[Block] = [edge_drawing(chosen, title, known)]
@@ -143,7 +142,7 @@ def _drawn_caption(table: xr.Dataset, known: int, boxed: bool) -> str:
     rows = "rows are layers, the stream runs upwards."
     shared = " A box such as 16.kv0 is a key or value that several heads read." if boxed else ""
     notes = str(table.attrs.get("notes", ""))
-    more = f" {notes[:1].upper()}{notes[1:]}." if notes else ""
+    more = f" {capital(notes)}." if notes else ""
     return f"{what}{run}; {rows}{shared} {caption([table], mark='Pale paths', scale=meaning(table.attrs))}{more}"
 
 
@@ -151,8 +150,8 @@ def edge_table(table: xr.Dataset, n: int = MOST_LISTED) -> Table:
     """The `n` largest edges with their intervals, adjusted p-values and, if they are known, scores."""
     chosen = strongest(table, n)
     columns = [[str(name) for name in chosen["edge"].values], [number(float(mean)) for mean in chosen["mean"].values]]
-    columns += [[interval(float(low), float(high)) for low, high in zip(chosen["low"], chosen["high"], strict=True)]]
-    columns += [[p_value(float(p)).removeprefix("p ").removeprefix("= ") for p in chosen["p_holm"].values]]
+    columns += [list(map(interval, chosen["low"].values, chosen["high"].values))]
+    columns += [[p_cell(float(p)) for p in chosen["p_holm"].values]]
     header = ["edge", measure(table.attrs).partition(" (")[0], f"{_level(table)} interval", "adjusted p"]
     for name in SCORES:
         if name in chosen.coords:

@@ -4,13 +4,13 @@ The tests are the Datasets of `uw.evaluate`; F is the metric's mean over prompts
 set of heads that is taken out of both.
 """
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
 
 from unweave.results.labels import number
-from unweave.views.wording import counted, interval, listed, percent
+from unweave.views.wording import counted, few, interval, percent, spread
 
 _MOST_NAMED = 4
 # Smaller gaps, as a share of F(M), are no failure of completeness.
@@ -39,53 +39,61 @@ def scale_of(table: xr.Dataset, none: float, whole: float) -> str:
     return "ratio" if good(table) > 0 and whole > 0 else "share" if good(table) * (whole - none) > 0 else ""
 
 
+@dataclass(frozen=True)
+class Scores:
+    """F of the circuit, of the model, and of no head (or edge) at all; and what they are told as shares of."""
+
+    circuit: float
+    model: float
+    nothing: float
+    scale: str
+
+
+def scores_of(table: xr.Dataset) -> Scores:
+    """The scores of a test of faithfulness."""
+    score = table["score"].mean("prompt")
+    circuit, model, nothing = (float(score.sel(kept=name)) for name in ("circuit", "model", "nothing"))
+    return Scores(circuit, model, nothing, scale_of(table, nothing, model))
+
+
 def faithfulness_finding(table: xr.Dataset) -> str:
-    """How much of the model's score the circuit has alone, above no head at all, and against the controls."""
-    own, score = table.sel(kept="circuit"), table["score"].mean("prompt")
-    mean, whole, none = (float(score.sel(kept=name)) for name in ("circuit", "model", "nothing"))
-    parts = parts_of(table)
-    heads = f"Alone, the circuit's {int(own[parts])} of {table.attrs.get(f'model_{parts}', '?')} {parts}"
-    if scale_of(table, none, whole) == "ratio":
-        said = f"{heads} give {percent(float(own['ratio']))}{_span(own)} of the model's {_metric(table)} "
-        said += f"(F(C) {number(mean)}, F(M) {number(whole)})"
+    """How much of the model's score the circuit has by itself, above no head at all, and against the controls."""
+    own, scores, parts = table.sel(kept="circuit"), scores_of(table), parts_of(table)
+    metric, numbers = _metric(table), (number(scores.circuit), number(scores.model))
+    said = f"By themselves, the circuit's {int(own[parts])} of {table.attrs.get(f'model_{parts}', '?')} {parts} "
+    if scores.scale == "ratio":
+        said += f"give {share_said(own, 'ratio')} of the model's {metric} (F(C) {numbers[0]}, F(M) {numbers[1]})"
     else:
-        said = f"{heads} have a mean {_metric(table)} of {number(mean)}, the model {number(whole)}"
-    return "; ".join([said, floor_said(table), *filter(None, [controls_said(table)])])
+        said += f"have a mean {metric} of {numbers[0]}, the model {numbers[1]}"
+    return "; ".join(filter(None, (said, floor_said(table), controls_said(table))))
 
 
 def floor_said(table: xr.Dataset) -> str:
     """What no head (or edge) at all gives, and the circuit's share of what is above that."""
-    own, score, part = table.sel(kept="circuit"), table["score"].mean("prompt"), parts_of(table).removesuffix("s")
-    mean, whole, none = (float(score.sel(kept=name)) for name in ("circuit", "model", "nothing"))
+    own, scores, part = table.sel(kept="circuit"), scores_of(table), parts_of(table).removesuffix("s")
     zero = table.sel(kept="nothing")
-    gives = number(none)
-    if scale_of(table, none, whole) == "ratio":
-        gives = f"{percent(float(zero['ratio']))}{_span(zero)}"
-    if good(table) * (mean - none) <= 0:
+    gives = share_said(zero, "ratio") if scores.scale == "ratio" else number(scores.nothing)
+    if good(table) * (scores.circuit - scores.nothing) <= 0:
         return f"no better than no {part} at all ({gives})"
-    if good(table) * (whole - none) <= 0 or "share" not in own.coords:
+    if good(table) * (scores.model - scores.nothing) <= 0 or "share" not in own.coords:
         return f"no {part} gives {gives}"
-    share = f"{percent(float(own['share']))}{_span(own, 'share')}"
-    return f"no {part} gives {gives}; from there the circuit covers {share} of the way to the model"
+    return f"no {part} gives {gives}; from there the circuit covers {share_said(own, 'share')} of the way to the model"
 
 
 def controls_said(table: xr.Dataset) -> str:
-    """What random circuits of the same size give, and where the circuit stands among them; "" if there are none."""
+    """What random circuits of the same size give, and where the circuit is among them; "" if there are none."""
     random = [name for name in table["kept"].values if str(name).startswith("random")]
     if not random:
         return ""
-    score = table["score"].mean("prompt")
-    scale = scale_of(table, float(score.sel(kept="nothing")), float(score.sel(kept="model")))
+    score, scale = table["score"].mean("prompt"), scores_of(table).scale
     shown = table[scale].sel(kept=random).values if scale in table.coords else score.sel(kept=random).values
     write = percent if scale in table.coords else number
     worse = int((good(table) * (score.sel(kept="circuit") - score.sel(kept=random)) > 0).sum())
-    spread = write(float(np.median(shown)))
-    if len(random) > 1:
-        spread = f"{spread} in the median, {write(float(shown.min()))} to {write(float(shown.max()))}"
-    circuits = "a random circuit as large"
-    if len(random) > 1:
-        circuits = f"{len(random)} random circuits of as many {parts_of(table)}"
-    return f"{circuits}: {spread}; the circuit is better than {worse} of {len(random)}"
+    middle, better = write(float(np.median(shown))), f"the circuit is better than {worse} of {len(random)}"
+    if len(random) == 1:
+        return f"a random circuit as large: {middle}; {better}"
+    ends = f"{middle} in the median, {write(float(shown.min()))} to {write(float(shown.max()))}"
+    return f"{len(random)} random circuits of as many {parts_of(table)}: {ends}; {better}"
 
 
 def curve_finding(table: xr.Dataset) -> str:
@@ -98,10 +106,10 @@ def curve_finding(table: xr.Dataset) -> str:
     last = len(sizes) - 1
     best = str(table["address"].values[min(1, last)])
     first = "best" if parts_of(table) == "heads" else "largest"
-    said = [f"{best} alone gives {write(values[min(1, last)])}{_span(table.isel(size=min(1, last)), scale)}"]
-    for few in (3, 6):
-        if few in sizes and sizes[-1] > few:
-            said.append(f"the {first} {few} {write(values[sizes.index(few)])}")
+    said = [f"{best} by itself gives {write(values[min(1, last)])}{_span(table.isel(size=min(1, last)), scale)}"]
+    for n in (3, 6):
+        if n in sizes and sizes[-1] > n:
+            said.append(f"the {first} {n} {write(values[sizes.index(n)])}")
     if sizes[-1] > 1:
         said.append(f"all {sizes[-1]} {write(values[-1])}; without {best} the others give {write(without[1])}")
     return ", ".join(said) + _of(table, scale)
@@ -119,20 +127,15 @@ def completeness_finding(table: xr.Dataset) -> str:
     failed, many = fails(table), table.sizes["removed"]
     gap = table["gap"].values
     worst = table.isel(removed=int(np.argmax(np.where(failed, gap, -1.0) if failed.any() else gap)))
-    members = members_of(table, worst["removed"].item())
-    scores = ", ".join(
-        f"F({name} \\ K) {number(float(worst[key].mean()))}" for name, key in (("C", "circuit"), ("M", "model"))
-    )
     label = worst["removed"].item()
-    which = (
-        f"without {_heads(members)}" if members else f"without {label}" if label != "none" else "with nothing removed"
-    )
-    where = f"{which}: {scores}, of F(M) {number(_whole(table))}"
+    removed = few(members_of(table, label), _MOST_NAMED) or label
+    which = "with nothing removed" if removed == "none" else f"without {removed}"
+    circuit, model = (number(float(worst[name].mean())) for name in ("circuit", "model"))
+    where = f"{which}: F(C \\ K) {circuit}, F(M \\ K) {model}, of F(M) {number(_whole(table))}"
+    sets = counted(many, "set")
     if failed.any():
-        return (
-            f"Not complete: circuit and model differ for {int(failed.sum())} of {counted(many, 'set')} K, most {where}"
-        )
-    return f"For none of {counted(many, 'set')} K circuit and model are clearly apart; they differ most {where}"
+        return f"Not complete: circuit and model differ for {int(failed.sum())} of {sets} K, most {where}"
+    return f"For none of {sets} K do circuit and model clearly differ; they differ most {where}"
 
 
 def minimality_counts(table: xr.Dataset) -> tuple[int, int]:
@@ -177,12 +180,6 @@ def completeness_rows(table: xr.Dataset) -> list[tuple[str, ...]]:
     return rows
 
 
-def _heads(names: Sequence[str]) -> str:
-    if len(names) <= _MOST_NAMED:
-        return listed(names)
-    return f"{', '.join(names[:_MOST_NAMED])} and {len(names) - _MOST_NAMED} more"
-
-
 def _metric(table: xr.Dataset) -> str:
     return str(table.attrs.get("metric", table.attrs.get("quantity", "score")))
 
@@ -192,11 +189,15 @@ def _whole(table: xr.Dataset) -> float:
     return float(table["model"].isel(removed=int(np.argmax(table["size"].values == 0))).mean())
 
 
-def _span(row: xr.Dataset, name: str = "ratio") -> str:
-    """The interval of a share; "" where there is none."""
-    if f"{name}_low" not in row.coords or not np.isfinite(float(row[f"{name}_low"])):
-        return ""
-    return f" ({percent(float(row[f'{name}_low']))} to {percent(float(row[f'{name}_high']))})"
+def _span(row: xr.Dataset, name: str) -> str:
+    """The interval of a share; "" if there is none."""
+    known = f"{name}_low" in row.coords
+    return spread(float(row[f"{name}_low"]), float(row[f"{name}_high"]), percent) if known else ""
+
+
+def share_said(row: xr.Dataset, name: str) -> str:
+    """A share and its interval."""
+    return f"{percent(float(row[name]))}{_span(row, name)}"
 
 
 def _of(table: xr.Dataset, scale: str) -> str:

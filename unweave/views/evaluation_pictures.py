@@ -1,6 +1,6 @@
 """The tests of a circuit as pictures: faithfulness as a table and a curve, completeness as dots, minimality as bars."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import plotly.graph_objects as go
@@ -10,8 +10,9 @@ from unweave.results.labels import number
 from unweave.views import theme
 from unweave.views.blocks import Block, Details, Figure, Table
 from unweave.views.charts.arrange import NARROW, WIDE, Layout, framed, single
+from unweave.views.charts.bars import rows_axis, whiskers
 from unweave.views.charts.lines import lines
-from unweave.views.charts.scatter import name_places
+from unweave.views.charts.scatter import scatter
 from unweave.views.circuit_drawing import group_colours
 from unweave.views.circuit_layout import halves_said
 from unweave.views.evaluation_findings import (
@@ -25,21 +26,14 @@ from unweave.views.evaluation_findings import (
     parts_of,
     scale_of,
 )
-from unweave.views.wording import counted, interval, label, percent, prompts_of
+from unweave.views.wording import capital, counted, interval, label, percent, prompts_of
 
-# Of each kind of K: what it is called, its sign and its colour.
-_KINDS = {
-    "none": ("nothing", "star", theme.NEUTRAL),
-    "group": ("a group", "square", theme.PALETTE[0]),
-    "random": ("random heads", "circle", theme.PALETTE[3]),
-    "greedy": ("found by greedy search", "diamond", theme.PALETTE[4]),
-}
+# What each kind of K is called.
+_KINDS = {"none": "nothing", "group": "a group", "random": "random heads", "greedy": "found by greedy search"}
 _ROW = 18
-# Width and height of the scatter's drawing area, for the names in it.
-_AREA = (WIDE - 80, 440)
 
 
-def faithfulness_table(table: xr.Dataset, title: str = "") -> Table:
+def faithfulness_table(table: xr.Dataset) -> Table:
     """F of the model, of the circuit, of no head, and of random circuits, with difference, ratio and share."""
     own = [name for name in table["kept"].values if not str(name).startswith("random")]
     rows = [_kept_row(table.sel(kept=name), str(name)) for name in own]
@@ -53,9 +47,9 @@ def faithfulness_table(table: xr.Dataset, title: str = "") -> Table:
     where = ", at the same roles" if parts == "heads" else ", grown at random from the logits backwards"
     said = (
         f"{_how(table)} Nothing is clamped. Random circuits have as many {parts}{where}; "
-        "of them the range stands in place of an interval."
+        "of them the range replaces an interval."
     )
-    return Table(header, tuple(rows), title or faithfulness_finding(table), said, align="l" + "r" * (len(header) - 1))
+    return Table(header, tuple(rows), faithfulness_finding(table), said, align="l" + "r" * (len(header) - 1))
 
 
 def control_table(table: xr.Dataset) -> Table:
@@ -88,7 +82,7 @@ def _random_row(random: xr.Dataset) -> tuple[str, ...]:
     return (name, str(int(random[parts_of(random)].max())), mean, *cells)
 
 
-def curve_lines(table: xr.Dataset, title: str = "") -> go.Figure:
+def curve_lines(table: xr.Dataset) -> go.Figure:
     """F of the best heads alone, and of the circuit without them, as one head after the other joins."""
     score = table["score"].mean("prompt").values
     scale = scale_of(table, float(score[0]), float(table["difference"][0]) + float(score[0]))
@@ -98,12 +92,12 @@ def curve_lines(table: xr.Dataset, title: str = "") -> go.Figure:
     )]  # fmt: skip
     share = f"share of the way from no {part_of(table)} to the model"
     quantity = {"ratio": "F / F(M)", "share": share}.get(scale, "F")
-    about = {"quantity": quantity, "unit": "", "n_prompts": table.attrs.get("measured_on", table.sizes["prompt"])}
+    about = {"quantity": quantity, "unit": "", "n_prompts": _n_measured(table)}
     both = {
         f"these {parts} alone": _as_summary(table, "score", scale, names, about),
         "the circuit without them": _as_summary(table, "rest", f"rest_{scale}" if scale else "", names, about),
     }
-    figure = lines(both, x="heads", title=title or curve_finding(table))
+    figure = lines(both, x="heads", title=curve_finding(table))
     first = "the best first" if parts == "heads" else "the largest effects first"
     figure.update_xaxes(title_text=f"{parts}, {first}; each joins those before it")
     return figure
@@ -122,31 +116,19 @@ def _as_summary(
     return xr.Dataset({**arrays, "n": n}, {"heads": names}, {**table.attrs, **about, "zero": "", "one": ""})
 
 
-def completeness_scatter(table: xr.Dataset, title: str = "") -> go.Figure:
+def completeness_scatter(table: xr.Dataset) -> Figure:
     """F(C \\ K) against F(M \\ K), a sign for each kind of K. A complete circuit has all points on the line."""
-    mean = table[["circuit", "model"]].mean("prompt")
-    ends = _ends(np.concatenate([mean["circuit"].values, mean["model"].values]))
-    figure = go.Figure()
-    line = {"color": theme.NEUTRAL, "width": 1, "dash": "dash"}
-    figure.add_scatter(x=ends, y=ends, mode="lines", line=line, hoverinfo="skip", showlegend=False)
-    names = []
-    for kind, (name, symbol, colour) in _KINDS.items():
-        name = name.replace("heads", parts_of(table))
-        chosen = np.flatnonzero(table["kind"].values == kind)
-        if len(chosen):
-            names.append(name)
-            _points(figure, table.isel(removed=chosen), mean.isel(removed=chosen), name, (symbol, colour), ends)
+    sets = table.rename(removed="address")
     unit = str(table.attrs.get("unit", ""))
-    shown = f" ({unit})" if unit else ""
-    figure.update_layout(
-        xaxis={"title": {"text": label(f"F(C \\ K), circuit without K{shown}")}, "range": ends},
-        yaxis={"title": {"text": label(f"F(M \\ K), model without K{shown}")}, "range": ends},
-        showlegend=True,
-        hovermode="closest",
+    circuit, model = (
+        sets[name].assign_attrs(quantity=f"F({letter} \\ K), {name} without K", unit=unit, n_prompts=_n_measured(table))
+        for name, letter in (("circuit", "C"), ("model", "M"))
     )
+    kinds = {kind: name.replace("heads", parts_of(table)) for kind, name in _KINDS.items()}
+    groups = zip(map(str, sets["address"].values), map(str, sets["kind"].values), strict=True)
+    figure = scatter(circuit, model, colour={name: kinds[kind] for name, kind in groups}, diagonal=True, misses=True)
     caption = f"A point for each set K; on the line, circuit and model do alike without it. {_how(table)}"
-    wide, narrow = single(WIDE, legend=names, height=_AREA[1]), single(NARROW, legend=names, height=320)
-    return framed(figure, title or completeness_finding(table), caption, wide, narrow)
+    return Figure(figure, completeness_finding(table), caption)
 
 
 def completeness_table(table: xr.Dataset) -> Table:
@@ -155,7 +137,7 @@ def completeness_table(table: xr.Dataset) -> Table:
     return Table(header, tuple(completeness_rows(table)), align="llrrrr")
 
 
-def minimality_bars(table: xr.Dataset, title: str = "", colours: Mapping[str, str] | None = None) -> go.Figure:
+def minimality_bars(table: xr.Dataset, colours: Mapping[str, str] | None = None) -> go.Figure:
     """What each head adds to the circuit without its K, as a share of F(M), coloured by group."""
     groups = list(dict.fromkeys(str(group) for group in table["group"].values))
     palette = {**group_colours(groups), **(colours or {})}
@@ -167,13 +149,7 @@ def minimality_bars(table: xr.Dataset, title: str = "", colours: Mapping[str, st
     names = [str(name) for name in rows["address"].values]
     figure.update_layout(
         xaxis={"title": {"text": "change of F, as a share of F(M)"}, "tickformat": ".0%", "zeroline": True},
-        yaxis={
-            "type": "linear",
-            "range": [len(names) - 0.4, -0.6],
-            "tickvals": list(range(len(names))),
-            "ticktext": [label(name) for name in names],
-            "showgrid": False,
-        },
+        yaxis=rows_axis(len(names)) | {"ticktext": [label(name) for name in names]},
         bargap=0.25,
         showlegend=True,
     )
@@ -181,21 +157,21 @@ def minimality_bars(table: xr.Dataset, title: str = "", colours: Mapping[str, st
     rule = "K: what the circuit names for a head, else the rest of its group."
     caption = f"(F(C \\ K) − F(C \\ (K + head))) / F(M). {rule}{doubt} {_how(table)}"
     layouts = [_bar_layout(width, names, groups) for width in (WIDE, NARROW)]
-    return framed(figure, title or minimality_finding(table), caption, *layouts)
+    return framed(figure, minimality_finding(table), caption, *layouts)
 
 
-def evaluation_blocks(table: xr.Dataset, title: str = "", colours: Mapping[str, str] | None = None) -> list[Block]:
+def evaluation_blocks(table: xr.Dataset, colours: Mapping[str, str] | None = None) -> list[Block]:
     """The pictures of one of the tests, which its `method` names."""
     if table.attrs.get("method") == "faithfulness":
         controls = control_table(table)
         more = [Details(f"The {counted(len(controls.rows), 'random circuit')}", (controls,))] if controls.rows else []
-        return [faithfulness_table(table, title), *more]
+        return [faithfulness_table(table), *more]
     if table.attrs.get("method") == "faithfulness curve":
-        return [Figure(curve_lines(table, title), "", _prompts(table))]
+        return [Figure(curve_lines(table), "", _prompts(table))]
     if table.attrs.get("method") == "completeness":
         many = f"All {table.sizes['removed']} sets K"
-        return [Figure(completeness_scatter(table, title)), Details(many, (completeness_table(table),))]
-    return [Figure(minimality_bars(table, title, colours))]
+        return [completeness_scatter(table), Details(many, (completeness_table(table),))]
+    return [Figure(minimality_bars(table, colours))]
 
 
 _SCALES = ("difference", "ratio", "share")
@@ -224,52 +200,15 @@ def _how(table: xr.Dataset) -> str:
 
 def _prompts(table: xr.Dataset) -> str:
     """What intervals are, and on which prompts something was chosen."""
-    level, n = float(table.attrs.get("level", 0.95)), int(table.attrs.get("measured_on", table.sizes.get("prompt", 1)))
+    level, n = float(table.attrs.get("level", 0.95)), _n_measured(table)
     over = prompts_of({"n_clusters": n, **table.attrs, "n_prompts": n})
     halves = halves_said(table.attrs)
-    said = f"{halves[:1].upper()}{halves[1:]}. " if halves else ""
+    said = f"{capital(halves)}. " if halves else ""
     return said + (f"Intervals: {percent(level)} over {over}." if n > 1 else "One prompt: no interval.")
 
 
-def _points(
-    figure: go.Figure,
-    table: xr.Dataset,
-    mean: xr.Dataset,
-    name: str,
-    sign: tuple[str, str],
-    ends: list[float],
-) -> None:
-    texts = [str(text) for text in table["removed"].values]
-    x, y = mean["circuit"].values, mean["model"].values
-    named = [text if name == "a group" else "" for text in texts]
-    places = name_places(x, y, named, (ends, ends), _AREA)
-    spread = [
-        interval(*ends) for ends in zip(table["difference_low"].values, table["difference_high"].values, strict=True)
-    ]
-    sizes = [f"{size} {parts_of(table)}" for size in table["size"].values]
-    members = [_folded(members_of(table, text)) or size for text, size in zip(texts, sizes, strict=True)]
-    differences = [number(float(value)) for value in table["difference"].values]
-    rows = list(zip(map(label, texts), members, differences, spread, strict=True))
-    figure.add_scatter(
-        x=x,
-        y=y,
-        customdata=rows,
-        text=[label(text) if place else "" for text, place in zip(texts, places, strict=True)],
-        textposition=[place or "top center" for place in places],
-        textfont={"size": 11},
-        mode="markers+text",
-        marker={"symbol": sign[0], "size": 11 if sign[0] == "star" else 9, "color": sign[1], "line": {"width": 0}},
-        name=name,
-        hovertemplate=(
-            "<b>%{customdata[0]}</b>: %{customdata[1]}<br>circuit %{x:.3f}, model %{y:.3f}"
-            "<br>difference %{customdata[2]}, interval %{customdata[3]}<extra></extra>"
-        ),
-    )
-
-
-def _folded(names: Sequence[str], in_a_line: int = 10) -> str:
-    lines = [" ".join(names[at : at + in_a_line]) for at in range(0, len(names), in_a_line)]
-    return "<br>".join(map(label, lines))
+def _n_measured(table: xr.Dataset) -> int:
+    return int(table.attrs.get("measured_on", table.sizes.get("prompt", 1)))
 
 
 def _bars(figure: go.Figure, rows: xr.Dataset, group: str, colour: str) -> None:
@@ -288,15 +227,7 @@ def _bars(figure: go.Figure, rows: xr.Dataset, group: str, colour: str) -> None:
         orientation="h",
         name=label(group),
         marker={"color": colour, "opacity": np.where(_unsure(table), 0.35, 0.95)},
-        error_x={
-            "type": "data",
-            "symmetric": False,
-            "array": np.nan_to_num(high - share),
-            "arrayminus": np.nan_to_num(share - low),
-            "color": theme.NEUTRAL,
-            "thickness": 1.5,
-            "width": 3,
-        },
+        error_x=whiskers(share, low, high),
         customdata=hover,
         hovertemplate=(
             f"<b>%{{customdata[0]}}</b> ({label(group)})<br>%{{customdata[4]}}, interval %{{customdata[2]}} to "
@@ -312,10 +243,3 @@ def _unsure(table: xr.Dataset) -> np.ndarray:
 def _bar_layout(width: int, names: list[str], groups: list[str]) -> Layout:
     base = single(width, legend=groups, height=_ROW * max(len(names), 3))
     return Layout(base.height, 16 + round(6.6 * max(map(len, names))), base.right, base.top, base.bottom, base.updates)
-
-
-def _ends(values: np.ndarray) -> list[float]:
-    known = np.append(values[np.isfinite(values)], 0.0)
-    low, high = float(known.min()), float(known.max())
-    margin = 0.1 * ((high - low) or 1.0)
-    return [low - margin, high + margin]

@@ -1,7 +1,5 @@
 """What heads do, with the numbers for it: named heads, scores, attention between roles, position against token."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import xarray as xr
 
@@ -11,9 +9,10 @@ from unweave.results.labels import number
 from unweave.results.summary import significant, summary
 from unweave.results.top import top
 from unweave.views.blocks import Block, Figure, Table
+from unweave.views.captions import with_values
 from unweave.views.charts.heatmap import heatmap
 from unweave.views.charts.scatter import scatter
-from unweave.views.wording import counted, interval, listed, percent
+from unweave.views.wording import capital, counted, few, interval, listed, percent, spread
 
 _MOST_NAMED = 3
 # Measures that chance can make are shown with their intervals.
@@ -22,7 +21,7 @@ _EFFECTS = ("direct", "wrong", "effect", "through movers", "growth")
 _LOOKS = 0.3
 
 
-def roles_table(found: HeadTypes, title: str = "") -> Table:
+def roles_table(found: HeadTypes) -> Table:
     """Heads with their names and the numbers that earn them."""
     # A column in which nobody has anything takes room from the evidence on a small screen.
     more = any(head.also for head in found.heads)
@@ -34,7 +33,7 @@ def roles_table(found: HeadTypes, title: str = "") -> Table:
     rules = f"Rules, the first that holds gives the name: {'; '.join(map(str, found.rules))}." if found.rules else ""
     header = ("head", "name", "evidence", *(["also"] if more else []))
     note = " ".join(filter(None, (rules, *map(_both_names, found.heads))))
-    return Table(header, rows, title or roles_finding(found), note, "l" * len(header))
+    return Table(header, rows, roles_finding(found), note, "l" * len(header))
 
 
 def roles_finding(found: HeadTypes) -> str:
@@ -45,7 +44,8 @@ def roles_finding(found: HeadTypes) -> str:
     if not named:
         return "No head has a name by these rules"
     said = [
-        f"{counted(len(heads), name if name.endswith(('mover', 'suppressor')) else f'{name} head')} ({_few(heads)})"
+        f"{counted(len(heads), name if name.endswith(('mover', 'suppressor')) else f'{name} head')} "
+        f"({few(heads, _MOST_NAMED)})"
         for name, heads in named.items()
     ]
     return listed(said)
@@ -66,12 +66,11 @@ def _both_names(head: NamedHead) -> str:
     )
 
 
-def split_blocks(result: xr.DataArray, title: str = "") -> list[Block]:
+def split_blocks(result: xr.DataArray) -> list[Block]:
     """What each part does to the right answer against what it does to the wrong one.
 
     Args:
         result: of `uw.attribute(…, split=True)`: `(prompt, answer, …)`.
-        title: computed if left out.
     """
     right, wrong = (result.sel(answer=answer, drop=True) for answer in ("right", "wrong"))
     figure = scatter(right, wrong, diagonal=True)
@@ -81,7 +80,7 @@ def split_blocks(result: xr.DataArray, title: str = "") -> list[Block]:
         "Against the mean of all answers and wrong answers of the prompts. Below the line a part helps the right "
         "answer: it raises that one, or lowers the wrong one."
     )
-    return [Figure(figure, title or split_finding(right, wrong), note=caption)]
+    return [Figure(figure, split_finding(right, wrong), note=caption)]
 
 
 def split_finding(right: xr.DataArray, wrong: xr.DataArray) -> str:
@@ -99,25 +98,23 @@ def head_evidence(found: HeadTypes) -> dict[str, str]:
     return {head_name(head.head): _said(head) for head in found.heads}
 
 
-def score_blocks(result: xr.DataArray, title: str = "") -> list[Block]:
+def score_blocks(result: xr.DataArray) -> list[Block]:
     """A panel for each score of every head.
 
     Args:
         result: of `uw.heads.head_scores` (prompts) or `copying_scores` (words): `(prompt | word, score, layer, head)`.
-        title: computed if left out.
     """
     over = "word" if "word" in result.dims else "prompt"
     tables = {str(name): summary(result.sel(score=name, drop=True), dim=over) for name in result["score"].values}
     said = [f"{name}: {_largest(table)}" for name, table in tables.items()]
-    return [Figure(heatmap(tables, x="head"), title or _capital("; ".join(said)), _over(result, over))]
+    return [Figure(heatmap(tables, x="head"), capital("; ".join(said)), _over(result, over))]
 
 
-def role_attention_blocks(result: xr.DataArray, title: str = "") -> list[Block]:
+def role_attention_blocks(result: xr.DataArray) -> list[Block]:
     """Attention from the last role, a panel for each role that some head looks at.
 
     Args:
         result: `(prompt, layer, head, q_role, k_role)` of `role_attention`.
-        title: computed if left out.
     """
     last = str(result["q_role"].values[-1])
     tables = {str(role): summary(result.sel(q_role=last, k_role=role, drop=True)) for role in result["k_role"].values}
@@ -129,44 +126,39 @@ def role_attention_blocks(result: xr.DataArray, title: str = "") -> list[Block]:
     finding = f"From {last}, {listed(said)}" if said else f"From {last}, no head looks much at any role"
     left = [role for role in tables if role not in seen]
     note = f"Left out, where no head looks with {percent(_LOOKS)}: {', '.join(left)}." if seen and left else ""
-    # A panel's name is its role behind "to": a role with the name of a site must not be shown as that site.
+    # A panel is called "to" and its role: a role with the name of a site must not be shown as that site.
     figure = heatmap({f"to {role}": table for role, table in (seen or tables).items()}, x="head")
-    return [Figure(figure, title or finding, note=note)]
+    return [Figure(figure, finding, note=note)]
 
 
-def contribution_blocks(result: xr.Dataset, title: str = "") -> list[Block]:
+def contribution_blocks(result: xr.Dataset) -> list[Block]:
     """How much each head looks at a role's token against how much it then writes for that token.
 
     Args:
         result: `attention` and `contribution`, `(prompt, role, layer, head)`, of `attention_contribution`.
-        title: of the first figure; computed if left out.
     """
     blocks: list[Block] = []
     for role in map(str, result["role"].values):
         looks, writes = (result[name].sel(role=role, drop=True) for name in ("attention", "contribution"))
         figure = scatter(looks, writes)
-        blocks.append(Figure(figure, title or _contribution_finding(looks, writes, role)))
-        title = ""
+        blocks.append(Figure(figure, _contribution_finding(looks, writes, role)))
     return blocks
 
 
 def _contribution_finding(looks: xr.DataArray, writes: xr.DataArray, role: str) -> str:
     share, written = looks.mean("prompt"), writes.mean("prompt")
-    looking = share >= _LOOKS
-    n = int(looking.sum())
-    if not n:
-        row, column = np.unravel_index(share.values.argmax(), share.shape)
-        most = f"{share['layer'].values[row]}.{share['head'].values[column]} ({percent(float(share.max()))})"
-        return f"No head gives {role} {percent(_LOOKS)} of its attention; the most gives {most}"
-    here = np.where(looking.values, written.values, 0.0)
-    row, column = np.unravel_index(np.abs(here).argmax(), here.shape)
-    most = f"{written['layer'].values[row]}.{written['head'].values[column]}"
+    looking, much = share >= _LOOKS, percent(_LOOKS)
+    n, here = int(looking.sum()), written.where(looking, 0.0)
+    first = next(iter(top(here if n else share, 1)), None)
+    if first is None or not n:
+        most = f"{first.label} ({percent(first.mean)})" if first else "none"
+        return f"No head gives {role} {much} of its attention; the most gives {most}"
     up, down = int((here > 0).sum()), int((here < 0).sum())
-    verb = "writes" if up == 1 else "write"
+    looked = number(float(share.sel(first.where)))
     return (
-        f"Of {counted(n, 'head')} that give {role} {percent(_LOOKS)} or more of their attention, {up} {verb} for its "
-        f"token and {down} against it; most {most} (attention {number(float(share.values[row, column]))}, "
-        f"{number(float(here[row, column]))} logits)"
+        f"Of {counted(n, 'head')} that give {role} {much} or more of their attention, {up} "
+        f"{'writes' if up == 1 else 'write'} for its token and {down} against it; most {first.label} "
+        f"(attention {looked}, {number(first.mean)} logits)"
     )
 
 
@@ -174,7 +166,7 @@ def _largest(table: xr.Dataset) -> str:
     rows = [row for row in top(table, table["mean"].size, by="high") if row.mean >= _LOOKS]
     if not rows:
         return f"no head above {percent(_LOOKS)}"
-    shown = listed([f"{row.label} ({number(row.mean)})" for row in rows[:_MOST_NAMED]])
+    shown = with_values(rows[:_MOST_NAMED])
     return shown if len(rows) <= _MOST_NAMED else f"{shown} most, of {len(rows)} above {percent(_LOOKS)}"
 
 
@@ -187,20 +179,10 @@ def _over(result: xr.DataArray, over: str) -> str:
 
 
 def _said(head: NamedHead) -> str:
-    spread = {name: f" ({interval(low, high)})" for name, (low, high) in head.intervals.items() if name in _EFFECTS}
+    ends = {name: spread(*interval) for name, interval in head.intervals.items() if name in _EFFECTS}
     return ", ".join(
-        f"{name} {number(value)}{spread.get(name, '')}" for name, value in head.evidence.items() if np.isfinite(value)
+        f"{name} {number(value)}{ends.get(name, '')}" for name, value in head.evidence.items() if np.isfinite(value)
     )
-
-
-def _few(names: Sequence[str]) -> str:
-    if len(names) <= _MOST_NAMED + 1:
-        return ", ".join(names)
-    return f"{', '.join(names[:_MOST_NAMED])} and {len(names) - _MOST_NAMED} more"
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 # One signal counts as the heads' own where its effect is so many times the other's.
@@ -209,12 +191,11 @@ _CLEARLY = 2.0
 _MATTERS = 0.1
 
 
-def signal_blocks(result: xr.Dataset, title: str = "") -> list[Block]:
+def signal_blocks(result: xr.Dataset) -> list[Block]:
     """The 3x2 table of scores, the two effects of each head, and a small table of scores for each head.
 
     Args:
         result: of `position_token`.
-        title: of the first figure; computed if left out.
     """
     score = summary(result["score"])
     whole = heatmap(score.sel(address="all", drop=True), x="position_signal", y="token_signal", values=True)
@@ -222,7 +203,7 @@ def signal_blocks(result: xr.Dataset, title: str = "") -> list[Block]:
         "The score when the heads' outputs come from prompts whose subject has its position kept or exchanged (across) "
         "and its token kept, replaced or exchanged (up)."
     )
-    blocks: list[Block] = [Figure(whole, title or signal_finding(result), caption), signal_table(result)]
+    blocks: list[Block] = [Figure(whole, signal_finding(result), caption), signal_table(result)]
     heads = [name for name in map(str, result["address"].values) if name != "all"]
     if len(heads) > 1:
         each = heatmap(
@@ -241,11 +222,11 @@ def signal_finding(result: xr.Dataset) -> str:
     effects = _effects(result, "all")
     position, token = effects["position"], effects["token"]
     verb = "carry" if n > 1 else "carries"
-    numbers = f"full range {_spread(position)} against {_spread(token)}"
-    if not any(_clear(effect) for effect in effects.values()):
+    if not any(low > 0 or high < 0 for _, low, high in effects.values()):
+        numbers = f"full range {_with_ends(position)} against {_with_ends(token)}"
         return f"{who} {verb} neither position nor token to speak of: {numbers}"
     first, second = sorted(effects, key=lambda name: -abs(effects[name][0]))
-    numbers = f"full range {_spread(effects[first])} against {_spread(effects[second])}{_alone(result, first)}"
+    numbers = f"full range {_with_ends(effects[first])} against {_with_ends(effects[second])}{_alone(result, first)}"
     if abs(effects[first][0]) >= _CLEARLY * abs(effects[second][0]):
         return f"{who} {verb} the {first} of the subject rather than its {second}: {numbers}"
     return f"{who} {verb} both, the {first} of the subject more than its {second}: {numbers}"
@@ -301,9 +282,5 @@ def _effects(result: xr.Dataset, name: str) -> dict[str, tuple[float, float, flo
     }
 
 
-def _clear(effect: tuple[float, float, float]) -> bool:
-    return effect[1] > 0 or effect[2] < 0
-
-
-def _spread(effect: tuple[float, float, float]) -> str:
-    return number(effect[0]) + (f" ({interval(effect[1], effect[2])})" if np.isfinite(effect[1]) else "")
+def _with_ends(effect: tuple[float, float, float]) -> str:
+    return number(effect[0]) + spread(*effect[1:])

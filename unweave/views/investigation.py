@@ -1,6 +1,6 @@
 """The sections and facts of a report, in the order of an investigation, from the results alone."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import xarray as xr
@@ -24,7 +24,7 @@ from unweave.registry import (
 from unweave.results.labels import number
 from unweave.results.origin import DIGEST
 from unweave.results.summary import is_summary
-from unweave.views.blocks import Block, Details, Fact, Section, Table, Text
+from unweave.views.blocks import Block, Details, Fact, Table
 from unweave.views.captions import finding
 from unweave.views.circuit_tables import path_tables
 from unweave.views.head_pictures import roles_table
@@ -39,12 +39,12 @@ _ANSWERS = ({"stage"}, {"layer", "head"}, {"layer", "pos"}, {"layer", "role"})
 SAYS = {
     WRITTEN: (
         "The residual stream is a sum of what every head and MLP has written to it. The logit lens reads the answer "
-        "from the sum as it stands after each layer; direct attribution reads it from each part alone. Both keep the "
-        "last norm's scale as it was in the run. They see what is said to the output directly, and nothing of what "
+        "from the sum as it stands after each layer; direct attribution reads it from each part by itself. Both keep "
+        "the last norm's scale as it was in the run. They see what is said to the output directly, and nothing of what "
         "acts through later layers.",
     ),
     CARRIES: (
-        "In activation patching one activation of one run is put into the other, and everything behind it is computed "
+        "In activation patching one activation of one run is put into the other, and everything after it is computed "
         "again. An effect of 0 leaves the patched run as it was; the far end of the scale is the other run's score. "
         "The scale is the gap between the mean scores of the clean and the corrupted prompts.",
     ),
@@ -58,13 +58,13 @@ SAYS = {
         "that it looks at.",
     ),
     THROUGH: (
-        "In path patching a head's output is exchanged on its way to chosen receivers alone. All other heads keep what "
+        "In path patching a head's output is exchanged on its way to chosen receivers only. All other heads keep what "
         "they wrote, so that what changes came by this path. From the logits backwards, level by level, the circuit "
         "is found. An edge is one such step: what one component writes, as one later input reads it.",
     ),
     WITHOUT: (
-        "In a knockout a head's output is replaced by one that says nothing of the prompt. Where other heads step in, "
-        "less is lost than the head had written: attribution before and after shows which.",
+        "In a knockout a head's output is replaced by one that says nothing of the prompt. If other heads make up for "
+        "it, less is lost than the head had written: attribution before and after shows which.",
     ),
     SIGNALS: (
         "The heads' outputs are taken from prompts whose subject has kept or lost its position, and kept or lost its "
@@ -73,46 +73,24 @@ SAYS = {
     ENOUGH: (
         "F is the score. Faithful: F(C), with all heads outside the circuit ablated, is near F(M) of the model. "
         "Complete: they stay near each other whatever heads K are taken out of both. Minimal: each head changes F "
-        "beside some K. A curve of edges keeps the first few, and gives all others the ablated value.",
+        "next to some K. A curve of edges keeps the first few, and gives all others the ablated value.",
     ),
 }
 
 
-def in_order(
-    blocks: Mapping[str, Sequence[Block]],
-    texts: Mapping[str, Sequence[str]] | None = None,
-    order: Sequence[str] = SECTIONS,
-) -> tuple[Section, ...]:
-    """The sections of every report: in one order, each with what its methods do; those without a block are left out.
-
-    Args:
-        blocks: by the section's title.
-        texts: further paragraphs, by title.
-        order: of titles.
-    """
-    made = []
-    for title in order:
-        said = (*SAYS.get(title, ()), *(texts or {}).get(title, ()))
-        if blocks.get(title):
-            made.append(Section(title, (*([Text(said)] if said else []), *blocks[title])))
-    return tuple(made)
-
-
-def sections_of(
+def blocks_by_section(
     results: Sequence[Result],
     circuit: Circuit | None = None,
     named: HeadTypes | None = None,
     prompts: Sequence[Block] = (),
-    others: Sequence[Block] = (),
-) -> tuple[Section, ...]:
-    """The sections of an investigation, from results.
+) -> dict[str, list[Block]]:
+    """The blocks of an investigation by their sections, from results.
 
     Args:
         results: of methods.
         circuit: whose paths are listed, level by level.
         named: heads with names and the evidence for them.
         prompts: shown in place of those that the results remember.
-        others: what stands among other results.
     """
     groups: dict[str, list[Block]] = {name: [] for name in SECTIONS}
     groups[TASK] = task_blocks(results, prompts)
@@ -123,11 +101,14 @@ def sections_of(
     for subject, alike in together(results):
         # Roles of other prompts stand elsewhere.
         roles = roles_of([other for other in results if same_prompts(alike[0], other)])
-        known = method_of(alike[0].attrs)
-        section = known.section if known else OTHERS
-        groups[section] += [about(block, subject) for block in blocks_together(alike, roles=roles)]
-    groups[OTHERS] += others
-    return in_order(groups)
+        groups[section_of(alike[0])] += [about(block, subject) for block in blocks_together(alike, roles=roles)]
+    return groups
+
+
+def section_of(result: object) -> str:
+    """The section that a result stands in, by its method."""
+    known = method_of(getattr(result, "attrs", {})) if isinstance(result, (xr.DataArray, xr.Dataset)) else None
+    return known.section if known else OTHERS
 
 
 def task_blocks(results: Sequence[Result], given: Sequence[Block] = ()) -> list[Block]:
@@ -159,9 +140,7 @@ def subjects_with_baselines(
 def about(block: Block, subject: str) -> Block:
     """A block whose title says first what it is of."""
     name = next((name for name in ("title", "summary") if getattr(block, name, "")), None)
-    if not subject or name is None:
-        return block
-    return replace(block, **{name: spoken(subject, getattr(block, name))})  # type: ignore[type-var]
+    return replace(block, **{name: spoken(subject, getattr(block, name))}) if subject and name else block  # type: ignore[type-var]
 
 
 def arrays_of(results: Sequence[Result]) -> Iterator[xr.DataArray]:

@@ -1,28 +1,25 @@
-"""What the other heads write after a knockout made visible, and which of them stand in."""
-
-from collections.abc import Mapping
+"""What the other heads write after a knockout made visible, and which of them make up for it."""
 
 import xarray as xr
 
 from unweave.nodes import Node, read_node
-from unweave.results.labels import number, p_value
+from unweave.results.labels import number
 from unweave.results.summary import significant, summary
-from unweave.results.top import Row, top
+from unweave.results.top import top
 from unweave.views.blocks import Block, Figure, Table
-from unweave.views.captions import largest_cell, leaders, unsure_said
+from unweave.views.captions import finding, largest_cell, leaders, unsure_said, with_values
 from unweave.views.charts.heatmap import heatmap
 from unweave.views.charts.scatter import scatter
-from unweave.views.wording import interval, listed
+from unweave.views.wording import few, interval, listed, p_cell, spread
 
 _OUT = "knocked out"
 
 
-def attribution_blocks(result: xr.DataArray, title: str = "") -> list[Block]:
+def attribution_blocks(result: xr.DataArray) -> list[Block]:
     """Each head's attribution before and after a knockout, and the change, as panels; and before against after.
 
     Args:
         result: of `unweave.methods.backup.knockout_attribution`.
-        title: of the first figure; computed if left out.
     """
     runs = {str(run): _run(result, str(run)) for run in ("before", "after", "change")}
     groups = dict.fromkeys((node.short for node in _knocked_out(result)), _OUT)
@@ -31,7 +28,7 @@ def attribution_blocks(result: xr.DataArray, title: str = "") -> list[Block]:
     panels = heatmap({name: run.assign_attrs(quantity="contribution") for name, run in runs.items()}, x="head")
     caption = "A point for each head; off the line, a head writes more or less than before."
     return [
-        Figure(panels, title or attribution_change_finding(result)),
+        Figure(panels, attribution_change_finding(result)),
         Figure(both, _scale_finding(result), caption),
     ]
 
@@ -43,30 +40,29 @@ def attribution_change_finding(result: xr.DataArray) -> str:
     found = leaders(summary(change), scale=before, sign=1 if before >= 0 else -1)
     whole = f"the logit difference goes from {number(before)} to {number(after)}"
     start = f"Without {_out_said(result)} {whole}"
-    more = [f"{row.label} ({number(row.mean)})" for row in (*found.helping, *found.against)]
-    unsure = unsure_said(found, number)
-    if not more:
+    rows = (*found.helping, *found.against)
+    if not rows:
         return f"{start}; no other head changes by much: {largest_cell(summary(change), number)}"
-    return f"{start}; of the others {listed(more)} {'changes' if len(more) == 1 else 'change'} most{unsure}"
+    change_most = "changes most" if len(rows) == 1 else "change most"
+    return f"{start}; of the others {with_values(rows)} {change_most}{unsure_said(found, number)}"
 
 
-def backup_blocks(result: xr.DataArray, title: str = "") -> list[Block]:
-    """The backup heads in a table, the prediction beside what came true, and the growth of all heads, in logits.
+def backup_blocks(result: xr.DataArray) -> list[Block]:
+    """The backup heads in a table, the prediction next to what came true, and the growth of all heads, in logits.
 
     Args:
         result: of `unweave.methods.backup.backup_heads`.
-        title: of the table; computed if left out.
     """
     table = summary(_in_logits(result))
     growing = heatmap(table, x="head")
-    return [backup_table(result, title), prediction_table(result), Figure(growing, _growth_finding(table))]
+    return [backup_table(result), prediction_table(result), Figure(growing, finding(table))]
 
 
-def backup_table(result: xr.DataArray, title: str = "") -> Table:
+def backup_table(result: xr.DataArray) -> Table:
     """Heads that write more for the answer when others are out, with their growth in logits."""
     named = {name: what for what in ("backups", "weakened") for name in result.attrs.get(what, [])}
     rows = tuple(
-        (row.label, _STAND[named[row.label]], number(row.mean), interval(row.low, row.high), _p(row))
+        (row.label, _DOES[named[row.label]], number(row.mean), interval(row.low, row.high), p_cell(row.p_holm))
         for row in top(_in_logits(result), result[0].size)
         if row.label in named
     )
@@ -76,7 +72,7 @@ def backup_table(result: xr.DataArray, title: str = "") -> Table:
         f"Growth: what a head's contribution gains, in logits, without what the final norm's scale makes of it; listed "
         f"from {number(least)} on, if significantly different from 0."
     )
-    return Table(header, rows, title or backup_finding(result), caption, align="llrrr")
+    return Table(header, rows, backup_finding(result), caption, align="llrrr")
 
 
 def prediction_table(result: xr.DataArray) -> Table:
@@ -102,25 +98,24 @@ def prediction_table(result: xr.DataArray) -> Table:
 
 
 def backup_finding(result: xr.DataArray) -> str:
-    """Which heads stand in for those that are out, and what the others gain together."""
-    names = result.attrs.get("backups", [])
+    """Which heads make up for those that are out, and what the others gain together."""
+    names, weakened = (result.attrs.get(what, []) for what in ("backups", "weakened"))
     out, grown = _out_said(result), _in_logits(result)
     ranked = top(grown, result[0].size, by="high")
     joint = summary(grown.sum(("layer", "head")))
     mean, low, high = (float(joint[column]) for column in ("mean", "low", "high"))
     verb = "gain" if mean >= 0 else "lose"
-    together = f"all others {verb} {number(abs(mean))} logits together ({interval(low, high)}){_chance(joint)}"
+    together = f"all others {verb} {number(abs(mean))} logits together{spread(low, high)}{_chance(joint)}"
     if not names:
-        less = [f"{row.label} ({number(row.mean)})" for row in ranked if row.label in _weakened(result)]
-        alone = f"; {listed(less[:4])} {'works' if len(less) == 1 else 'work'} against it less" if less else ""
-        return f"No single head stands in for {out}{alone}; {together}"
-    rows = [row for row in ranked if row.label in names]
-    shown = listed([f"{row.label} ({number(row.mean)} logits)" for row in rows[:4]])
-    rest = f" and {len(rows) - 4} more" if len(rows) > 4 else ""
-    return f"Without {out}, {shown}{rest} {'stands' if len(rows) == 1 else 'stand'} in; {together}"
+        less = [row for row in ranked if row.label in weakened][:_MOST_NAMED]
+        also = f"; {with_values(less)} {'works' if len(less) == 1 else 'work'} against it less" if less else ""
+        return f"No single head makes up for {out}{also}; {together}"
+    shown = few([f"{row.label} ({number(row.mean)} logits)" for row in ranked if row.label in names], _MOST_NAMED)
+    return f"Without {out}, {shown} {'makes' if len(names) == 1 else 'make'} up for it; {together}"
 
 
-_STAND: Mapping[str, str] = {"backups": "stands in", "weakened": "works against it less"}
+_DOES = {"backups": "makes up for it", "weakened": "works against it less"}
+_MOST_NAMED = 4
 
 
 def _run(result: xr.DataArray, run: str) -> xr.DataArray:
@@ -129,29 +124,16 @@ def _run(result: xr.DataArray, run: str) -> xr.DataArray:
 
 
 def _scale_finding(result: xr.DataArray) -> str:
-    """How much of the change is the final norm's scale alone."""
+    """How much of the change is due to the final norm's scale."""
     ratio = float(result.coords["scale_ratio"].mean())
     change, scale = (
         float(_remaining(result, result.sel(run=run, drop=True)).sum(("layer", "head")).mean())
         for run in ("change", "from scale")
     )
     verb = "gain" if change >= 0 else "lose"
-    alone = f"the final norm's scale alone (times {number(ratio)})"
-    if scale * change < 0:
-        return f"The remaining heads {verb} {number(abs(change))} together, though {alone} makes {number(scale)}"
-    return f"The remaining heads {verb} {number(abs(change))} together, of which {number(abs(scale))} is {alone}"
-
-
-def _weakened(result: xr.DataArray) -> list[str]:
-    return result.attrs.get("weakened", [])
-
-
-def _growth_finding(table: xr.Dataset) -> str:
-    found = leaders(table, scale=float(abs(table["mean"]).max()))
-    names = [f"{row.label} ({number(row.mean)})" for row in (*found.helping, *found.against)]
-    if not names:
-        return f"No head's growth is significantly different from 0: {largest_cell(table, number)}"
-    return f"Growth is largest in {listed(names)}{unsure_said(found, number)}"
+    part = f"though {number(scale)} are" if scale * change < 0 else f"of which {number(abs(scale))} are"
+    due = f"{part} due to the final norm's scale (times {number(ratio)})"
+    return f"The remaining heads {verb} {number(abs(change))} together, {due}"
 
 
 def _remaining(result: xr.DataArray, values: xr.DataArray) -> xr.DataArray:
@@ -191,7 +173,3 @@ def _out_said(result: xr.DataArray) -> str:
 
 def _them(result: xr.DataArray) -> str:
     return "them" if len(result.attrs.get("knocked_out", [])) > 1 else "it"
-
-
-def _p(row: Row) -> str:
-    return p_value(row.p_holm).removeprefix("p ").removeprefix("= ")

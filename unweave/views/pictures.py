@@ -13,6 +13,8 @@ adjusted over all of it.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -24,7 +26,7 @@ from unweave.registry import Method, method_of, referenced
 from unweave.results.labels import cell_label
 from unweave.results.origin import without_lost_claims
 from unweave.results.summary import is_summary, significant, summaries
-from unweave.views.blocks import Block, Figure
+from unweave.views.blocks import Block, Figure, Text
 from unweave.views.captions import PLACES, finding, steepest
 from unweave.views.charts.bars import bars
 from unweave.views.charts.heatmap import heatmap
@@ -58,6 +60,18 @@ def blocks_of(
     Raises:
         InputError: dimensions that no picture is known for.
     """
+    return titled(_blocks(result, n, roles), title)
+
+
+def titled(blocks: list[Block], title: str) -> list[Block]:
+    """The blocks; the first has this title, if there is one."""
+    if not title:
+        return blocks
+    first: Any = blocks[0]
+    return [Text((title,)) if isinstance(first, Text) else replace(first, title=title), *blocks[1:]]
+
+
+def _blocks(result: Result | xr.DataTree, n: int, roles: Roles | None) -> list[Block]:
     result = result if isinstance(result, xr.DataTree) else without_lost_claims(result)
     result = whole_patterns(result) if isinstance(result, xr.DataArray) else result
     known = method_of(result.attrs)
@@ -65,14 +79,14 @@ def blocks_of(
         order = known.order(set(map(str, result.dims)), more=isinstance(result, xr.Dataset))
         if order is not None:
             given = {"roles": roles} if known.reads_roles else {}
-            return referenced(known.picture)(result.transpose(*order, ...), title, **given)
+            return referenced(known.picture)(result.transpose(*order, ...), **given)
     tables = tables_of(result)
     if not tables:
         raise InputError("result: the dataset has no variable; expected one for each site")
     first = next(iter(tables.values()))
     if "model" in first["mean"].dims:
-        return [block for name, table in tables.items() for block in model_blocks({name: table}, title, n)]
-    return _pictures(first, title, n) if len(tables) == 1 else _several(tables, title, n)
+        return [block for name, table in tables.items() for block in model_blocks(name, table, n)]
+    return _pictures(first, n) if len(tables) == 1 else _several(tables, n)
 
 
 def together(results: Sequence[Result]) -> list[tuple[str, list[Result]]]:
@@ -99,17 +113,17 @@ def _drawn_by(known: Method, results: Sequence[Result]) -> bool:
     )
 
 
-def blocks_together(results: Sequence[Result], title: str = "", n: int = 0, roles: Roles | None = None) -> list[Block]:
+def blocks_together(results: Sequence[Result], n: int = 0, roles: Roles | None = None) -> list[Block]:
     """The pictures of results that share one; of a single result as `blocks_of`."""
     known = method_of(results[0].attrs)
     if len(results) == 1 or known is None:
-        return blocks_of(results[0], title=title, n=n, roles=roles)
-    return referenced(known.picture)(results, title)
+        return blocks_of(results[0], n=n, roles=roles)
+    return referenced(known.picture)(results)
 
 
-def title_of(result: Result) -> str:
-    """The title that a result earns; of several sites the first one's."""
-    return finding(next(iter(tables_of(result).values())))
+def title_in(block: Any) -> str:
+    """The title of a block, or "" if its kind has none."""
+    return getattr(block, "title", "") or getattr(block, "summary", "")
 
 
 def parts_of(tree: xr.DataTree) -> list[xr.Dataset | xr.DataTree]:
@@ -155,45 +169,37 @@ def whole_patterns(result: xr.DataArray) -> xr.DataArray:
     return result
 
 
-def _pictures(table: xr.Dataset, title: str, n: int) -> list[Block]:
+def _pictures(table: xr.Dataset, n: int) -> list[Block]:
     """The pictures of one summary, by its dimensions."""
-    dims = {str(dim) for dim in table["mean"].dims}
-    title = title or finding(table)
+    dims, title = {str(dim) for dim in table["mean"].dims}, finding(table)
     if not dims:
         return [value_table(table, title)]
     if dims in ({"layer", "head"}, {"layer", "kv_head"}):
-        head = next(name for name in HEADS if name in dims)
-        return [Figure(heatmap(table, x=head), title), Figure(bars(table, n=n or MOST_BARS))]
+        return [Figure(heatmap(table, x="head"), title), Figure(bars(table, n=n or MOST_BARS))]
     if dims == {"layer", "part"}:
         return [Figure(lines(table, x="layer", series="part"), title)]
     if dims in ({"stage"}, {"share"}):
         return [Figure(lines(table, x=dims.pop()), title)]
-    if len(dims) == 1:
+    if len(dims) == 1 or dims == {"layer", "neuron"}:
         return [Figure(bars(table, n=n or MOST_BARS), title)]
     return [_by_cells(table, dims, title, n)]
 
 
-def _several(tables: Mapping[str, xr.Dataset], title: str, n: int) -> list[Block]:
+def _several(tables: Mapping[str, xr.Dataset], n: int) -> list[Block]:
     """One figure with a panel a site where the dimensions agree; otherwise the sites one after another."""
     shapes = [{"head" if dim in HEADS else str(dim) for dim in table["mean"].dims} for table in tables.values()]
     dims = shapes[0]
     if any(shape != dims for shape in shapes) or len(dims) != 2 or "layer" not in dims:
-        return [
-            block
-            for name, table in tables.items()
-            for block in _pictures(table, spoken(SITES.get(name, name), title or finding(table)), n)
-        ]
+        each = {SITES.get(name, name): _pictures(table, n) for name, table in tables.items()}
+        return [block for name, blocks in each.items() for block in titled(blocks, spoken(name, title_in(blocks[0])))]
     found = {name: finding(table) for name, table in tables.items()}
     main = next((name for name in ("z", "resid_pre", "resid_post") if name in tables), next(iter(tables)))
     (x,) = dims - {"layer"}
-    figure = heatmap(tables, x=x, title=title or found[main])
     others = [f"{SITES.get(name, name)}: {text}." for name, text in found.items() if name != main]
-    return [Figure(figure, title or found[main], note=" ".join(others))]
+    return [Figure(heatmap(tables, x=x), found[main], note=" ".join(others))]
 
 
 def _by_cells(table: xr.Dataset, dims: set[str], title: str, n: int) -> Block:
-    if dims == {"layer", "neuron"}:
-        return Figure(bars(table, n=n or MOST_BARS), title)
     places = [dim for dim in PLACES if dim in dims]
     if dims == {"layer", *places} and len(places) == 1:
         return Figure(heatmap(table, x=places[0]), title)
@@ -218,11 +224,9 @@ def _by_cells(table: xr.Dataset, dims: set[str], title: str, n: int) -> Block:
 def _leading(figure: go.Figure, title: str, table: xr.Dataset, leading: xr.Dataset) -> Block:
     head = next(name for name in HEADS if name in table.dims)
     total = table.sizes["layer"] * table.sizes[head]
-    n = leading.sizes["address"]
+    n, clear = leading.sizes["address"], significant(table)
     some = f"Shown {'is the head' if n == 1 else f'are the {n} heads'}, of {total}, with the largest cell"
-    told = significant(table)
-    chosen = f"{some}." if told.all() or not told.any() else f"{some}, significant ones first."
-    return Figure(figure, title, note=chosen)
+    return Figure(figure, title, note=f"{some}{', significant ones first' if clear.any() and not clear.all() else ''}.")
 
 
 HEADS = ("head", "kv_head")
@@ -231,12 +235,12 @@ HEADS = ("head", "kv_head")
 def leading_heads(table: xr.Dataset, head: str, n: int) -> xr.Dataset:
     """The `n` heads with the largest cells, by layer, along `address` instead of `(layer, head)`.
 
-    Heads with a cell told from 0 come first; others only if they have a cell that is larger than all of those.
+    Heads with a significant cell come first; others only if they have a cell that is larger than all of those.
     """
     flat = table.stack(address=("layer", head))
-    told, size = (_largest(table, cells, head) for cells in (significant(table), True))
-    worth = (told > 0) | (size > told.max())
-    order = np.lexsort((-size, -told, ~worth))
+    sure, size = (_largest(table, cells, head) for cells in (significant(table), True))
+    worth = (sure > 0) | (size > sure.max())
+    order = np.lexsort((-size, -sure, ~worth))
     kept = np.sort(order[: min(n, max(1, int(worth.sum())))])
     chosen = flat.isel(address=kept)
     layers, heads = chosen["layer"].values.tolist(), chosen[head].values.tolist()
@@ -253,35 +257,34 @@ def _largest(table: xr.Dataset, cells: Bool[np.ndarray, "..."] | bool, head: str
 MOST_CURVES = 8
 
 
-def model_blocks(result: xr.DataArray | Mapping[str, xr.Dataset], title: str, n: int) -> list[Block]:
-    """The pictures of a result with a dimension `model`.
+def model_blocks(name: str, table: xr.Dataset, n: int) -> list[Block]:
+    """The pictures of the summary of a site with a dimension `model`.
 
     Args:
-        result: with `model`, at most two dimensions besides it and `prompt`; or its summary, by its name.
-        title: what was found; computed from the result if left out.
+        name: of the site.
+        table: with `model`, and at most two dimensions besides.
         n: how many heads get a curve.
 
     Raises:
         InputError: more dimensions than there is a picture for.
     """
-    ((name, table),) = summaries(result).items()
     others = [str(dim) for dim in table["mean"].dims if dim != "model"]
     if not others:
-        return [Figure(lines({name: table}, x="model", title=title or _along(table)))]
+        return [Figure(lines({name: table}, x="model", title=_along(table)))]
     head = next((dim for dim in others if dim in HEADS), None)
     if head and set(others) == {"layer", head}:
         curves = leading_heads(table, head, n or MOST_CURVES)
         panels = heatmap(table, x=head, facet="model", title="The same, a map for each model")
-        return [Figure(lines(curves, x="model", series="address", title=title)), Figure(panels)]
+        return [Figure(lines(curves, x="model", series="address")), Figure(panels)]
     if len(others) == 1:
         (dim,) = others
         table = table.isel({dim: _leading_edges(table)}) if dim == "edge" else table
         if table.sizes[dim] <= MOST_CURVES:
-            return [Figure(lines(_curve_names(table, dim), x="model", series=dim, title=title))]
-        return [Figure(heatmap(table, x=dim, y="model", title=title))]
+            return [Figure(lines(_curve_names(table, dim), x="model", series=dim))]
+        return [Figure(heatmap(table, x=dim, y="model"))]
     if len(others) == 2:
         y, x = others
-        return [Figure(heatmap(table, x=x, y=y, facet="model", title=title))]
+        return [Figure(heatmap(table, x=x, y=y, facet="model"))]
     raise InputError(
         f"result: there is no picture of {', '.join(others)} over models; choose one value of some of them, "
         "`result.sel(layer=1)`, or one model, `result.sel(model=…)`"

@@ -8,6 +8,7 @@ puts brackets around them.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 import torch
 import xarray as xr
@@ -57,7 +58,6 @@ class PromptList:
         return drawn("prompts", self, items)
 
     def __rich__(self) -> Group:
-
         lines = [Text(self.title, style="bold")] if self.title else []
         for place, pair in enumerate(self.pairs, start=self.first):
             lines += _terminal(place, pair, self.metric)
@@ -136,10 +136,10 @@ def pairs_of_results(results: Sequence[xr.DataArray], most: int | None = None) -
     for result in results:
         if "prompt" not in result.dims:
             continue
-        spoiled = result.attrs.get("direction") == "denoise" or result.attrs.get("prompts") == "corrupted"
+        corrupted = result.attrs.get("direction") == "denoise" or result.attrs.get("prompts") == "corrupted"
         for dim, name in TOKENS.items():
             if dim in result.dims and name in result.coords and _whole(result, dim):
-                for key, of in ((False, f"clean_{name}"), (spoiled, name)):
+                for key, of in ((False, f"clean_{name}"), (corrupted, name)):
                     if of in result.coords:
                         rows = result[of].transpose("prompt", dim).values.tolist()
                         tokens.setdefault(key, [real_tokens(row) for row in rows])
@@ -189,11 +189,8 @@ def _words(prompts: Prompts) -> dict[int, str]:
 
 def _columns(pair: PromptPair) -> list[tuple[str, str, list[str]]]:
     """For each position the clean token, the corrupted one, and the roles that stand there."""
-    width = max(len(pair.clean), len(pair.corrupted))
-    clean = [*pair.clean, *[""] * (width - len(pair.clean))]
-    corrupted = [*pair.corrupted, *[""] * (width - len(pair.corrupted))]
-    names = [[name for name, place in pair.roles.items() if place == at] for at in range(width)]
-    return list(zip(clean, corrupted, names, strict=True))
+    both = enumerate(zip_longest(pair.clean, pair.corrupted, fillvalue=""))
+    return [(*tokens, [name for name, place in pair.roles.items() if place == at]) for at, tokens in both]
 
 
 def _outcome(pair: PromptPair, metric: str) -> str:
@@ -215,7 +212,6 @@ def _item(place: int, pair: PromptPair, metric: str) -> dict[str, object]:
 
 
 def _terminal(place: int, pair: PromptPair, metric: str) -> list:
-
     clean, corrupted = Text(f"{place:>3}  "), Text("     ")
     for token, other, names in _columns(pair):
         clean.append(visible(token), style="underline bold" if names else "")
@@ -232,7 +228,7 @@ _DARK, _LIGHT = "bold dark_orange", "bold red"
 
 @dataclass(frozen=True)
 class SequenceLine:
-    """One sequence: its tokens, which of them are marked, and the probability that stands behind it."""
+    """One sequence: its tokens, which of them are marked, and the probability that stands after it."""
 
     tokens: tuple[str, ...]
     marked: tuple[bool, ...]
@@ -268,7 +264,6 @@ class SequenceList:
     __repr__ = __str__
 
     def __rich__(self) -> Text:
-
         drawn = [Text(self.title, style="bold")] if self.title else []
         drawn += [_coloured(line, _LIGHT if self.light else _DARK) for line in self.lines]
         return Text("\n").join(drawn)
@@ -294,7 +289,7 @@ def display_seq(
 
     Args:
         prompts: such as those of `uw.tasks.palindromes`.
-        probabilities: a number for each, 0 to 1, that is put behind it.
+        probabilities: a number for each, 0 to 1, that is put after it.
         mask: the tokens to mark; by default those that differ from their mirror image, first and last token aside.
         title: a line above.
         light: colours for a terminal with a light background.
@@ -328,7 +323,6 @@ def mismatches(prompts: Prompts) -> Bool[Tensor, "prompt pos"]:
 
 
 def _coloured(line: SequenceLine, style: str) -> Text:
-
     first, *inner, last = [Text(token, style=style if mark else "") for token, mark in line.pieces()]
     middle = Text("|").join(inner)
     return Text.assemble(first, " |", middle, "| ", last, line.outcome())

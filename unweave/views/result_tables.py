@@ -9,13 +9,13 @@ import xarray as xr
 from rich.text import Text
 
 from unweave.errors import InputError
-from unweave.results.labels import number, p_value
+from unweave.results.labels import number
 from unweave.results.summary import summary
 from unweave.results.top import Top
 from unweave.views.blocks import Table, alignment
 from unweave.views.certainty import caption
 from unweave.views.sense import meaning, measure
-from unweave.views.wording import Result, counted, interval, percent, visible
+from unweave.views.wording import Result, counted, interval, p_cell, percent, spread, visible
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Baseline:
 
     @property
     def above(self) -> bool:
-        """Whether the mean is told from 0, and above it; of a single prompt, whether it is above 0."""
+        """Whether the mean is significantly above 0; of a single prompt, whether it is above 0."""
         return self.low > 0 or (self.n == 1 and self.mean > 0)
 
 
@@ -59,7 +59,7 @@ def baseline(values: xr.DataArray) -> Baseline:
     return Baseline(mean, low, high, numbers.size, float((numbers > 0).mean()))
 
 
-def top_table(top: Top, title: str = "", caption: str = "") -> Table:
+def top_table(top: Top, title: str = "") -> Table:
     """The first cells of a result: name, mean, interval, p-value adjusted over the table, cumulative share of all."""
     header = ("", top.quantity, f"{percent(top.level)} interval", "adjusted p", "cumulative share")
     rows = tuple(
@@ -67,30 +67,30 @@ def top_table(top: Top, title: str = "", caption: str = "") -> Table:
             f"{row.label} {visible(row.token)}".strip(),
             number(row.mean),
             interval(row.low, row.high),
-            p_value(row.p_holm).removeprefix("p ").removeprefix("= "),
+            p_cell(row.p_holm),
             percent(row.cumulative),
         )
         for row in top
     )
-    return Table(header, rows, title or top.title, caption, align="lrrrr")
+    return Table(header, rows, title or top.title, align="lrrrr")
 
 
 def value_table(table: xr.Dataset, title: str = "") -> Table:
     """The summary of a result that is one number."""
     mean, low, high, p = (float(table[name]) for name in ("mean", "low", "high", "p_holm"))
-    row = (number(mean), interval(low, high), p_value(p).removeprefix("p ").removeprefix("= "), str(int(table["n"])))
+    row = (number(mean), interval(low, high), p_cell(p), str(int(table["n"])))
     header = (measure(table.attrs), f"{percent(float(table.attrs.get('level', 0.95)))} interval", "adjusted p", "n")
     return Table(header, (row,), title, caption([table], scale=meaning(table.attrs)), align="lrrr")
 
 
-def baseline_table(clean: Baseline, corrupted: Baseline, metric: str, title: str = "", caption: str = "") -> Table:
+def baseline_table(clean: Baseline, corrupted: Baseline, metric: str, title: str = "") -> Table:
     """How the model scores on the clean and on the corrupted prompts."""
     header = ("prompts", "n", f"mean {metric}", "95\u00a0% interval", "share above 0")
     rows = tuple(
         (name, str(line.n), number(line.mean), interval(line.low, line.high), percent(line.above_zero))
         for name, line in (("clean", clean), ("corrupted", corrupted))
     )
-    return Table(header, rows, title, caption, align="lrrrr")
+    return Table(header, rows, title, align="lrrrr")
 
 
 def rich_table(table: Table) -> rich.table.Table:
@@ -113,13 +113,9 @@ def rich_table(table: Table) -> rich.table.Table:
 def task_finding(clean: Baseline, metric: str = "logit difference") -> str:
     """Whether the model does the task."""
     n = counted(clean.n, "prompt")
-    spread = f" ({interval(clean.low, clean.high)})" if clean.n > 1 else ""
-    worth = f"mean {metric}{{}} {number(clean.mean)}{spread}"
+    value = f"{number(clean.mean)}{spread(clean.low, clean.high)}"
     if metric != "logit difference":
-        return f"On {n} the {worth.format(' is')}"
-    share = f"the right answer ahead of the wrong one on {percent(clean.above_zero)} of {n}, {worth.format('')}"
-    if clean.above:
-        return f"The model does the task: {share}"
-    return (
-        f"The model prefers the wrong answer: {share}" if clean.high < 0 else f"The model does not do the task: {share}"
-    )
+        return f"On {n} the mean {metric} is {value}"
+    other = "prefers the wrong answer" if clean.high < 0 else "does not do the task"
+    ahead = f"the right answer ahead of the wrong one on {percent(clean.above_zero)} of {n}"
+    return f"The model {'does the task' if clean.above else other}: {ahead}, mean {metric} {value}"

@@ -76,7 +76,7 @@ def sense_of(result: Result) -> Sense:
     """The sense of a result's numbers, or of its summary's."""
     attrs = result.attrs
     known, quantity = method_of(attrs), str(attrs.get("quantity", ""))
-    if not (known and known.claim) and "measure" not in attrs:
+    if not (known and known.claim and known.claim.change) and "measure" not in attrs:
         return Sense(unit=str(attrs.get("unit", "")))
     better = -1 if attrs.get("better") == "lower" else 1
     gap, clean = (_sign(result, name) for name in ("gap", "clean_mean"))

@@ -22,7 +22,7 @@ from unweave.views.comparison_tables import table_of
 from unweave.views.head_pictures import roles_table
 from unweave.views.investigation import about
 from unweave.views.page import page, write_page
-from unweave.views.pictures import Roles, blocks_of, blocks_together, parts_of, together
+from unweave.views.pictures import Roles, blocks_of, blocks_together, parts_of, titled, together
 from unweave.views.result_tables import top_table
 from unweave.views.wording import Result, listed
 
@@ -91,30 +91,27 @@ def show(
         return View(tuple(blocks_of(result, title=title, n=n, roles=roles)), name)
     if isinstance(result, xr.DataTree):
         parts = parts_of(result)
-        blocks = [
-            block for place, part in enumerate(parts) for block in blocks_of(part, title="" if place else title, n=n)
-        ]
-        return View(tuple(blocks), f"{', '.join(result.children)}")
+        blocks = titled([block for part in parts for block in blocks_of(part, n=n)], title)
+        return View(tuple(blocks), ", ".join(result.children))
     if isinstance(result, Mapping):
         result = [_named(array, name) for name, array in result.items()]
     if isinstance(result, (list, tuple)):
         return _several(result, title, n, roles)
-    block, name = _alone(result, title, roles)
-    return View((block,), title or name)
-
-
-def _alone(result: object, title: str, roles: Roles | None) -> tuple[Block, str]:
-    """What is shown as one block, and what it is called."""
-    if isinstance(result, (Comparison, Agreement)):
-        return table_of(result, title), type(result).__name__.lower()
-    if isinstance(result, Top):
-        return top_table(result, title), result.title
     if isinstance(result, Block):
-        return result, type(result).__name__
+        return View((result,), title or type(result).__name__)
+    return View(tuple(titled([_alone(result, roles)], title)), title or type(result).__name__.lower())
+
+
+def _alone(result: object, roles: Roles | None) -> Block:
+    """What is shown as one block."""
+    if isinstance(result, (Comparison, Agreement)):
+        return table_of(result)
+    if isinstance(result, Top):
+        return top_table(result)
     if isinstance(result, Circuit):
-        return circuit_drawing(result, places=roles, title=title), "circuit"
+        return circuit_drawing(result, places=roles)
     if isinstance(result, HeadTypes):
-        return roles_table(result, title), "head roles"
+        return roles_table(result)
     raise InputError(
         "result: expected a result (a DataArray or Dataset), a circuit, a top or a block, "
         f"got {type(result).__name__}; uw.load reads a saved one"
@@ -125,18 +122,14 @@ def _several(results: Sequence[object], title: str, n: int, roles: Roles | None)
     """Results one after another; those that share a picture side by side."""
     arrays = [result for result in results if isinstance(result, (xr.DataArray, xr.Dataset))]
     if not arrays or len(arrays) < len(results):
-        others = {type(result).__name__ for result in results if not isinstance(result, (xr.DataArray, xr.Dataset))}
+        others = {type(result).__name__ for result in results} - {"DataArray", "Dataset"}
         raise InputError(
             "result: expected a result (a DataArray or Dataset) at each place of the list, "
             f"got {', '.join(sorted(others)) or 'none'}; uw.report takes circuits and comparisons too"
         )
-    blocks = []
-    for of, alike in together(arrays):
-        found = blocks_together(alike, title="" if blocks else title, n=n, roles=roles)
-        blocks += [about(block, of) for block in found]
-    return View(
-        tuple(blocks), title or listed(list(dict.fromkeys(str(one.attrs.get("method", "result")) for one in arrays)))
-    )
+    blocks = [about(block, of) for of, alike in together(arrays) for block in blocks_together(alike, n=n, roles=roles)]
+    methods = dict.fromkeys(str(one.attrs.get("method", "result")) for one in arrays)
+    return View(tuple(titled(blocks, title)), title or listed(list(methods)))
 
 
 def _named(result: object, name: str) -> xr.DataArray:

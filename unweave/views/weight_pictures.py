@@ -9,22 +9,21 @@ from unweave.views.blocks import Block, Figure, Table
 from unweave.views.charts.heatmap import heatmap
 from unweave.views.charts.lines import markers
 from unweave.views.sense import meaning, measure
-from unweave.views.wording import listed, percent
+from unweave.views.wording import capital, listed, percent
 
 _MOST_MAPS, _MOST_CELLS, _MOST_PAIRS, _MOST_HEADS = 4, 100_000, 12, 40
 # From this share of rows on, a title says that a head looks at itself, or at its mirror.
 _RULE = 0.3
-_CROSSES = "Crosses: the receiver stands in no later layer."
+_CROSSES = "Crosses: the receiver is in no later layer."
 # A pair composes more than chance from this many standard deviations of random pairs on.
 _ABOVE = 3.0
 
 
-def circuit_blocks(result: xr.DataArray, title: str = "") -> list[Block]:
+def circuit_blocks(result: xr.DataArray) -> list[Block]:
     """QK and OV circuits as heat maps, a panel for each head; of many heads those with the largest cells.
 
     Args:
         result: of `uw.weights.qk_circuit` or `uw.weights.ov_circuit`, `(address, query, key)` and the like.
-        title: computed if left out.
 
     Raises:
         InputError: more cells than can be drawn.
@@ -42,8 +41,8 @@ def circuit_blocks(result: xr.DataArray, title: str = "") -> list[Block]:
     left = result.sizes["address"] - len(kept)
     notes = [f"Read off the weights; biases are left out. {', '.join(meaning(result.attrs))}."]
     notes += [f"Left out: {left} heads with smaller cells."] if left else []
-    notes += [_sentence(str(result.attrs["notes"]))] if result.attrs.get("notes") else []
-    return [Figure(figure, title or circuit_finding(shown), " ".join(notes))]
+    notes += [f"{capital(str(result.attrs['notes'])).rstrip('.')}."] if result.attrs.get("notes") else []
+    return [Figure(figure, circuit_finding(shown), " ".join(notes))]
 
 
 def circuit_finding(result: xr.DataArray) -> str:
@@ -55,12 +54,11 @@ def circuit_finding(result: xr.DataArray) -> str:
     return f"{where[str(result.attrs['over'])].capitalize()}, {'; '.join(said)}"
 
 
-def composition_blocks(result: xr.DataArray, title: str = "") -> list[Block]:
+def composition_blocks(result: xr.DataArray) -> list[Block]:
     """Composition scores as distances from random pairs, and the pairs that compose most.
 
     Args:
         result: `(kind, sender, receiver)` of `uw.weights.composition_scores`.
-        title: computed if left out.
     """
     mean, std = float(result.attrs["baseline_mean"]), float(result.attrs["baseline_std"])
     above = ((result - mean) / std).assign_attrs(result.attrs)
@@ -77,7 +75,7 @@ def composition_blocks(result: xr.DataArray, title: str = "") -> list[Block]:
     figure = heatmap(above, x=str(above.dims[2]), y=str(above.dims[1]), facet="kind")
     pairs, seed = result.attrs["baseline_pairs"], result.attrs["seed"]
     random = f"{pairs} pairs of random matrices of that rank score {number(mean)} ± {number(std)} (seed {seed})."
-    found = title or composition_finding(result)
+    found = composition_finding(result)
     return [Figure(figure, found, f"{random} {crosses}".strip()), _pairs_table(result, mean, std)]
 
 
@@ -98,7 +96,7 @@ def composition_finding(result: xr.DataArray) -> str:
     return f"{listed(said + more)}, above random pairs ({number(mean)} ± {number(std)})"
 
 
-def place_blocks(result: xr.DataArray, title: str = "") -> list[Block]:
+def place_blocks(result: xr.DataArray) -> list[Block]:
     """One marker for each position or token: K- and V-composition circuits, attribution through a head."""
     (x,) = [str(dim) for dim in result.dims if dim != "prompt"]
     # Where prompts differ, the tokens of the first would say nothing of the others.
@@ -107,13 +105,13 @@ def place_blocks(result: xr.DataArray, title: str = "") -> list[Block]:
     sender, receiver = result.attrs["sender"], result.attrs["receiver"]
     verb = "asks" if result.attrs["method"] == "K-composition" else "says"
     values = Figure(figure).title.partition(": ")[2]
-    return [Figure(figure, title or f"What {receiver} {verb} of what {sender} moves: {values}")]
+    return [Figure(figure, f"What {receiver} {verb} of what {sender} moves: {values}")]
 
 
-def copying_blocks(result: xr.DataArray, title: str = "") -> list[Block]:
+def copying_blocks(result: xr.DataArray) -> list[Block]:
     """Copying scores from eigenvalues, `(layer, head)`, as a heat map."""
     note = f"Read off the weights. {', '.join(meaning(result.attrs))}, −1 = every mixture of tokens lowers itself."
-    return [Figure(heatmap(result, x="head"), title, note)]
+    return [Figure(heatmap(result, x="head"), "", note)]
 
 
 def _looks(table: xr.DataArray, head: str) -> str:
@@ -125,7 +123,7 @@ def _looks(table: xr.DataArray, head: str) -> str:
         # Positions alone have a mirror image, and under a causal mask the first half cannot see it.
         places = str(table.dims[0]) == "q_pos"
         mirror = float((best == n - 1 - rows)[n // 2 :].mean()) if places else 0.0
-        said = [f"its mirror image from {percent(mirror)} of the rows behind the middle"] if mirror >= _RULE else []
+        said = [f"its mirror image from {percent(mirror)} of the rows after the middle"] if mirror >= _RULE else []
         said += [f"itself from {percent(own)} of the rows"] if own >= _RULE else []
         if said:
             return f"{head} looks most at {listed(said)}"
@@ -169,7 +167,3 @@ def _pairs_table(result: xr.DataArray, mean: float, std: float) -> Table:
     header = ("pair", "through", "score", "standard deviations above random")
     caption = f"{measure(result.attrs).capitalize()}: {', '.join(meaning(result.attrs))}."
     return Table(header, rows, "The pairs that compose most", caption, "llrr")
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")

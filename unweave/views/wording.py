@@ -7,12 +7,12 @@ dialect of HTML, formulas between dollar signs, and `%{…}` in templates.
 import html
 import math
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import xarray as xr
 
-from unweave.results.labels import number
+from unweave.results.labels import number, p_value
 
 # A result of a method, of one site or of several; or the summary of one.
 Result = xr.DataArray | xr.Dataset
@@ -42,6 +42,21 @@ def interval(low: float, high: float) -> str:
     return f"{number(low)} to {number(high)}" if math.isfinite(low) and math.isfinite(high) else "–"
 
 
+def spread(low: float, high: float, write: Callable[[float], str] = number) -> str:
+    """An interval after its number, ` (0.41 to 0.60)`; "" if there is none."""
+    return f" ({write(low)} to {write(high)})" if math.isfinite(low) and math.isfinite(high) else ""
+
+
+def p_cell(p: float) -> str:
+    """A p-value in a column that says that it is one: `0.031`, `< 0.001`."""
+    return p_value(p).removeprefix("p ").removeprefix("= ")
+
+
+def capital(text: str) -> str:
+    """A sentence of a text that begins with a small letter."""
+    return text[:1].upper() + text[1:]
+
+
 def prompts_of(attrs: Mapping[Any, Any]) -> str:
     """How many prompts a table is over, and in how many clusters if they are not independent of each other.
 
@@ -62,6 +77,15 @@ def listed(names: Sequence[str]) -> str:
     if len(names) < 2:
         return "".join(names)
     return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def few(names: Sequence[str], most: int) -> str:
+    """The first of many names.
+
+    >>> few(["23.3", "20.0", "17.4"], 1), few(["23.3", "20.0"], 2)
+    ('23.3 and 2 more', '23.3 and 20.0')
+    """
+    return listed(names) if len(names) <= most else f"{', '.join(names[:most])} and {len(names) - most} more"
 
 
 def counted(n: int, noun: str) -> str:

@@ -43,7 +43,9 @@ K_COMPOSITION = register(
     )
 )
 V_COMPOSITION = register(
-    Method("V-composition", quantity="logit difference", unit="logits", zero="no say in the answer", **_PLACES)
+    Method(
+        "V-composition", quantity="logit difference", unit="logits", zero="contributes nothing to the answer", **_PLACES
+    )
 )
 
 

@@ -57,15 +57,9 @@ def bars(
     _draw_bars(figure, rows, [_BETTER if helps else _WORSE for helps in good], doubt, what or "value")
     # The shares are tick labels of a second axis, which plotly draws only if something stands on it.
     figure.add_scatter(x=[0.0] * len(rows), y=places, yaxis="y2", mode="none", hoverinfo="skip", showlegend=False)
-    rank = {
-        "type": "linear",
-        # A few rows leave room below them, which the title of the shares needs.
-        "range": [max(len(rows), _FEWEST) - 0.4, -0.6],
-        "tickvals": places,
-        "showgrid": False,
-        "zeroline": False,
-    }
-    shares = [f"{percent(row.cumulative)}" for row in rows]
+    # A few rows leave room below them, which the title of the shares needs.
+    rank = rows_axis(len(rows)) | {"range": [max(len(rows), _FEWEST) - 0.4, -0.6]}
+    shares = [percent(row.cumulative) for row in rows]
     figure.update_layout(
         xaxis={"title": {"text": label(what)}, "zeroline": True},
         yaxis=rank | {"ticktext": [label(_name(row)) for row in rows]},
@@ -88,17 +82,9 @@ def _draw_bars(figure: go.Figure, rows: Sequence[Row], colours: list[str], doubt
             "color": colours,
             "opacity": [0.35 if pale else 0.9 for pale in doubt],
         },
-        error_x={
-            "type": "data",
-            "symmetric": False,
-            "array": np.nan_to_num(high - mean, posinf=0.0),
-            "arrayminus": np.nan_to_num(mean - low, posinf=0.0),
-            "color": NEUTRAL,
-            "thickness": 1.5,
-            "width": 3,
-        },
+        error_x=whiskers(mean, low, high),
         customdata=[
-            [label(_name(row)), number(row.low), number(row.high), p_value(row.p_holm), f"{percent(row.cumulative)}"]
+            [label(_name(row)), number(row.low), number(row.high), p_value(row.p_holm), percent(row.cumulative)]
             for row in rows
         ],
         hovertemplate=(
@@ -107,6 +93,20 @@ def _draw_bars(figure: go.Figure, rows: Sequence[Row], colours: list[str], doubt
             "<br>with those above: %{customdata[4]} of the sum of all sizes<extra></extra>"
         ),
     )
+
+
+def rows_axis(n: int) -> dict[str, Any]:
+    """The axis of `n` rows, the first at the top."""
+    rows = {"range": [n - 0.4, -0.6], "tickvals": list(range(n))}
+    return {"type": "linear", "showgrid": False, "zeroline": False, **rows}
+
+
+def whiskers(
+    mean: Float[np.ndarray, " row"], low: Float[np.ndarray, " row"], high: Float[np.ndarray, " row"]
+) -> dict[str, Any]:
+    """Intervals of bars; none if they are not known."""
+    ends = {"array": np.nan_to_num(high - mean, posinf=0.0), "arrayminus": np.nan_to_num(mean - low, posinf=0.0)}
+    return {"type": "data", "symmetric": False, "color": NEUTRAL, "thickness": 1.5, "width": 3, **ends}
 
 
 def _layout(labels: Sequence[str]) -> Layout:

@@ -172,7 +172,9 @@ def markers(result: xr.DataArray, *, x: str = "pos", title: str = "") -> go.Figu
         showlegend=len(names) > 1,
     )
     legend = names if len(names) > 1 else []
-    shown = " ".join(filter(None, [_prompts(table), _scale(table.attrs)]))
+    scale = meaning(table.attrs)
+    alone = f"{', '.join(scale)}." if scale else ""
+    shown = caption([table], scale=scale) if int(table.attrs.get("n_prompts", 0)) else alone
     layouts = (single(width, ticks(table, x), legend) for width in (WIDE, NARROW))
     return framed(figure, title or markers_finding(table, x, parts), shown, *layouts)
 
@@ -209,11 +211,3 @@ def _draw_markers(
         customdata=hover_data(table)[list(places)],
         hovertemplate=f"<b>%{{x}}</b><br>{hover_lines(table, 'y')}<extra>{label(name)}</extra>",
     )
-
-
-def _prompts(table: xr.Dataset) -> str:
-    return caption([table]) if int(table.attrs.get("n_prompts", 0)) else ""
-
-
-def _scale(attrs: Mapping[Any, Any]) -> str:
-    return f"{', '.join(meaning(attrs))}." if meaning(attrs) else ""

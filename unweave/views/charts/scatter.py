@@ -23,6 +23,7 @@ from unweave.views.wording import Result, label
 
 _NOUNS = {("layer", "head"): "heads", ("prompt",): "prompts", ("layer",): "layers", ("edge",): "edges"}
 _NAMED = 6
+_SYMBOLS = ("circle", "square", "diamond", "star", "cross", "triangle-up")
 _LONGEST = 80
 # Width and height of the drawing area on a small screen: names that have room there have room everywhere.
 _AREA = (NARROW - 80, 320)
@@ -150,6 +151,7 @@ def _draw(
         chosen = [row for row in range(len(points.names)) if not groups or groups[row] == group]
         marker = {
             "size": 7,
+            "symbol": _SYMBOLS[place % len(_SYMBOLS)],
             "line": {"width": 0},
             "color": NEUTRAL if group == "other" else PALETTE[place % len(PALETTE)],
         }
