@@ -286,6 +286,7 @@ def test_graphs_of_eap_ig_are_written_and_read(tmp_path: Path, kind: str) -> Non
         ({"a0.h0=>m0": {"score": 1.0, "in_graph": True}}, "is no edge"),
         ({"a0.h0->m0": {"score": 1.0, "in_graph": False}}, "load_edges"),
         ({"a0.h0->m0": True}, "an object"),
+        ({"a0.h0->m0": {"score": "high", "in_graph": True}}, "a number"),
     ],
 )
 def test_graphs_that_are_refused(tmp_path: Path, edges: dict, says: str) -> None:

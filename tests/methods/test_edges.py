@@ -281,3 +281,18 @@ def test_other_metrics(metric: Any) -> None:
     to_logits = (exact["receiver"] == "logits").values
     np.testing.assert_allclose(local[:, to_logits], exact[:, to_logits], rtol=1e-9, atol=1e-12)
     assert np.corrcoef(local.values.ravel(), exact.values.ravel())[0, 1] > 0.5
+
+
+def test_a_metric_at_its_lowest_predicts_nothing_and_is_refused() -> None:
+    pair = both("gpt2", "equal", "swap").contrast
+    divergence = uw.Contrast(pair.model, pair.prompts, pair.corrupted, uw.KLToClean())
+    for how in ("gradient", "local", "verified"):
+        with pytest.raises(uw.InputError, match="no gradient"):
+            uw.edges(divergence, how, progress=False)
+    with pytest.raises(uw.InputError, match="no gradient"):
+        uw.attribution_patch(divergence, "z", ("layer", "head"), direction="noise", progress=False)
+    for found in (
+        uw.edges(divergence, "gradient", direction="denoise", progress=False),
+        uw.edges(divergence, "integrated", progress=False),
+    ):
+        assert float(abs(found.mean("prompt")).max()) > 0.01

@@ -24,7 +24,7 @@ import xarray as xr
 
 from unweave.circuits.halves import halves_attrs
 from unweave.circuits.runs import CircuitRuns, Heads
-from unweave.circuits.tables import compared, interval, mean, names, table
+from unweave.circuits.tables import compared, gaps_of, mean, names, table
 from unweave.registry import ENOUGH, Method, register
 
 COMPLETENESS = register(
@@ -72,14 +72,10 @@ def completeness(
     sets += _numbered("greedy", greedy_search(runs, *greedy, seed=seed))
     removed = [one.heads for one in sets]
     circuit, model = (ask(removed, runs.measured) for ask in (runs.circuit_without, runs.model_without))
-    low, high = interval(runs.tested, circuit - model)
     coords = {
         "kind": [one.kind for one in sets],
         "size": [len(one.heads) for one in sets],
-        "difference": mean(circuit - model),
-        "difference_low": low,
-        "difference_high": high,
-        "gap": np.abs(mean(circuit - model)),
+        **gaps_of(runs.tested, circuit, model),
     }
     attrs = {
         "method": COMPLETENESS.name,

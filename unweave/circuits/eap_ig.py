@@ -11,6 +11,7 @@ part of its score; what is read is one edge, in the circuit if any is in the gra
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections import defaultdict
@@ -25,7 +26,7 @@ from unweave.engine.edge_graph import EdgeGraph, edge_name, heads_of
 from unweave.errors import InputError
 from unweave.methods.edges import SCORES, end_coords
 from unweave.methods.to_xarray import weights_to_xarray
-from unweave.nodes import Edge, Node
+from unweave.nodes import Edge, Node, whole
 from unweave.whole_files import placed
 
 if TYPE_CHECKING:
@@ -51,8 +52,8 @@ def circuit_from(fields: Mapping[str, Any]) -> Circuit:
             "and uw.Circuit.from_edges makes circuits of them"
         )
     ends = [_ends(name) for name, _ in found]
-    scores = [(entry.get("score"), None, None) for _, entry in found]
-    shape = tuple(int(fields["cfg"].get(name, 0)) for name in ("n_layers", "n_heads"))
+    scores = [(_score(name, entry), None, None) for name, entry in found]
+    shape = tuple(whole(f"cfg: {name}", fields["cfg"].get(name, 0)) for name in ("n_layers", "n_heads"))
     notes = "imported from the JSON of EAP-IG; effects are its scores"
     return circuit_with(ends, scores, 1, shape=shape, notes=notes, attrs={"metric": "score", "unit": ""})
 
@@ -66,7 +67,7 @@ def load_edges(path: str | os.PathLike[str], model: Model) -> xr.DataArray:
     fields, graph = _read(Path(path)), EdgeGraph(model.config)
     totals: dict[tuple[int, int], float] = defaultdict(float)
     for name, entry in _edges(fields):
-        totals[number_of(graph, Edge(*_ends(name)))] += float(entry.get("score") or 0.0)
+        totals[number_of(graph, Edge(*_ends(name)))] += _score(name, entry) or 0.0
     edges = sorted(totals)
     ends = [(graph.senders[sender], graph.receivers[receiver]) for sender, receiver in edges]
     says = {"direction": "noise", "sender_at": "all positions", "how": "imported", "quantity": "score", "unit": ""}
@@ -119,6 +120,14 @@ def _edges(fields: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     if wrong or not all(isinstance(entry, dict) for entry in edges.values()):
         raise InputError('edges: expected an object such as {"a0.h0->m0": {"score": 0.1, "in_graph": true}}')
     return list(edges.items())
+
+
+def _score(name: str, entry: Mapping[str, Any]) -> float | None:
+    """The score of an edge; None if it has none, or none that is finite."""
+    score = entry.get("score")
+    if score is not None and (isinstance(score, bool) or not isinstance(score, (int, float))):
+        raise InputError(f"edges: {name}: score: expected a number, got {score!r}")
+    return None if score is None or not math.isfinite(score) else float(score)
 
 
 def _ends(name: str) -> tuple[Node, Node]:

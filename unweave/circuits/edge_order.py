@@ -1,8 +1,10 @@
 """In which order edges join a circuit.
 
-size      the largest effects in size first
-signed    the effects that carry the answer most first; edges that work against it come last
-greedy    from the logits backwards: of the edges into what is in the circuit, always the largest
+By:
+
+    size      the largest effects in size first
+    signed    the effects that carry the answer most first; edges that work against it come last
+    greedy    from the logits backwards: of the edges into what is in the circuit, always the largest
 """
 
 from collections import defaultdict

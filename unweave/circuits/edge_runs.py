@@ -29,7 +29,7 @@ class EdgeAblation:
     """What edges outside a circuit carry.
 
     Args:
-        values: of some prompts, what `keys` write ablated.
+        values: of some prompts, what replaces the embeddings (`resid_pre` of layer 0), `z` and `mlp_out`.
         from_run: whether these are the values of one run of the corrupted prompts.
         about: how it was done, as attributes of a result.
     """

@@ -1,9 +1,11 @@
 """The tests of a circuit that keeps edges, in the tables of those of heads.
 
-faithfulness    the scores of the circuit, of the model, of no edge, and of random circuits of as many edges, grown
-                from the logits backwards as a circuit is: edges drawn from all would lead nowhere
-curve           the scores of the circuit's first k edges, the largest effects first, and of the others
-completeness    circuit and model without the same edges: none, all of the circuit's, and random halves of them
+They are:
+
+    faithfulness    the scores of the circuit, of the model, of no edge, and of random circuits of as many edges, grown
+                    from the logits backwards as a circuit is: edges drawn from all would lead nowhere
+    curve           the scores of the circuit's first k edges, the largest effects first, and of the others
+    completeness    circuit and model without the same edges: none, all of the circuit's, and random halves of them
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import xarray as xr
 from jaxtyping import Float
@@ -24,7 +25,7 @@ from unweave.circuits.edge_circuits import mask_from, number_of
 from unweave.circuits.edge_order import in_order
 from unweave.circuits.edge_runs import EdgeAblation, masked_scores
 from unweave.circuits.faithfulness import CURVE, FAITHFULNESS, sizes_of
-from unweave.circuits.tables import SCALES, Tested, interval, mean, scales, table
+from unweave.circuits.tables import SCALES, Tested, gaps_of, scales, table
 from unweave.engine.edge_graph import EdgeGraph, Mask
 from unweave.errors import InputError
 from unweave.progress import Progress
@@ -107,14 +108,10 @@ class EdgeTests:
         removed, own = [self.mask(edges) for edges in sets.values()], self.mask(self.edges)
         masks = [own & ~one for one in removed] + [self.graph.joined & ~one for one in removed]
         circuit, model = self.scores(masks, told).split(len(sets))
-        low, high = interval(self.tested, circuit - model)
         coords = {
             "kind": ["none", "group", *["random"] * subsets],
             "size": [len(edges) for edges in sets.values()],
-            "difference": mean(circuit - model),
-            "difference_low": low,
-            "difference_high": high,
-            "gap": np.abs(mean(circuit - model)),
+            **gaps_of(self.tested, circuit, model),
         }
         attrs = {
             "method": COMPLETENESS.name,

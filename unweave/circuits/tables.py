@@ -76,6 +76,15 @@ def ratio_interval(
     return statistics.ratio_interval(_wide(above[:, of]), _wide(below[of]), LEVEL, _clusters(tested, of))
 
 
+def gaps_of(
+    tested: Tested, circuit: Float[Tensor, "cell prompt"], model: Float[Tensor, "cell prompt"]
+) -> dict[str, np.ndarray]:
+    """`difference` of the means of circuit and model in each cell, with `_low` and `_high`, and `gap`, its size."""
+    difference = mean(circuit - model)
+    ends = zip(_ENDS, (difference, *interval(tested, circuit - model)), strict=True)
+    return {**{f"difference{end}": values for end, values in ends}, "gap": np.abs(difference)}
+
+
 SCALES = (
     "difference = F(M) - F, ratio = F / F(M), share = (F - F(no head)) / (F(M) - F(no head)), of means over prompts; "
     "none is clamped"

@@ -23,7 +23,7 @@ def fail(message: object, status: int = MISTAKE) -> NoReturn:
 
 
 def stoppable(command: Callable[P, R]) -> Callable[P, R]:
-    """A command that ends in one line and status 130 on Ctrl-C; the line is the exception's, where it has one.
+    """A command that ends in one line and status 130 on Ctrl-C; the line is the exception's, if it has one.
 
     An error that names an argument of the library names the command's option of that name.
     """

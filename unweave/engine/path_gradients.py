@@ -25,10 +25,14 @@ from unweave.engine.edge_graph import INPUTS
 from unweave.engine.gradients import gradient_bytes
 from unweave.engine.memory import budget_bytes, in_portions, is_out_of_memory
 from unweave.engine.paths import Receivers
+from unweave.errors import InputError
 from unweave.models.config import Config
 from unweave.models.forward import AttentionInputs, block, half_block, mlp, project
 from unweave.models.precision import widened, without_autocast
 from unweave.models.run import Key
+
+# A gradient that predicts a smaller share of a change is that of a metric at its extreme.
+LEAST = 0.01
 
 
 @without_autocast
@@ -66,6 +70,16 @@ def foreseen(context: PatchContext, memory: int | float | None = None) -> float:
 
     linear, whole = torch.cat(_by_portions(context, memory, changes), dim=1).abs().sum(1).tolist()
     return linear / whole if whole else 0.0
+
+
+def check_foreseen(context: PatchContext, memory: int | float | None = None) -> None:
+    """Raises InputError for a metric whose gradient in the recipient's run is 0, so that it predicts nothing."""
+    if foreseen(context, memory) < LEAST:
+        raise InputError(
+            f"metric {context.metric.name!r} has no gradient in the run that is patched, so that it predicts nothing "
+            "(a divergence from that very run is at its lowest there); use uw.LogitDiff(), the other direction, or "
+            "exact effects: uw.patch, or how='exact'"
+        )
 
 
 def _by_portions(context: PatchContext, memory: int | float | None, run: Callable[[range], Tensor]) -> list[Tensor]:

@@ -18,6 +18,7 @@ from unweave.engine.context import PatchContext, context_of
 from unweave.engine.gradients import gradient_bytes, gradients
 from unweave.engine.memory import budget_bytes, in_portions, recording_bytes
 from unweave.engine.patches import NodeGrid
+from unweave.engine.path_gradients import check_foreseen
 from unweave.methods.effect_scale import measure_attrs
 from unweave.methods.targets import Over, ResultGrid, grids_over, shared_note
 from unweave.methods.to_xarray import sites_to_xarray, to_xarray
@@ -59,6 +60,7 @@ def attribution_patch(
     check_pair(pair)
     config, context = pair.model.config, context_of(pair, direction)
     grids = grids_over(config, pair.prompts, sites, over)
+    check_foreseen(context, memory)
     changes = _predicted(context, list(grids.values()), memory, progress) / pair.gap
     arrays = {}
     for site, grid in grids.items():

@@ -30,6 +30,7 @@ from unweave.engine.edge_graph import INPUTS, EdgeGraph, edge_name
 from unweave.engine.edges import edge_runs
 from unweave.engine.executor import execute
 from unweave.engine.memory import budget_bytes
+from unweave.engine.path_gradients import check_foreseen
 from unweave.errors import InputError, did_you_mean
 from unweave.methods.edge_scores import edge_scores
 from unweave.methods.effect_scale import measure_attrs
@@ -177,6 +178,8 @@ def _scored(
     progress: Progress | bool | None,
 ) -> dict[str, Float[Tensor, "prompt sender receiver"]]:
     """The scores of all edges by gradient and, if asked for, by response."""
+    if PATHS.get(how, "recipient") == "recipient":
+        check_foreseen(context, memory)
     n, wanted = len(context.recipient), torch.zeros_like(graph.joined)
     wanted[tuple(chosen.T)] = True
     with shown(progress, "scoring edges") as report:

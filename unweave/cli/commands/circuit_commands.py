@@ -47,7 +47,7 @@ def sketch(
     ] = None,
     names: Annotated[
         bool,
-        typer.Option("--names", help="Say in the drawing what its heads do (indirect objects alone); takes a while."),
+        typer.Option("--names", help="Say in the drawing what its heads do (indirect objects only); takes a while."),
     ] = False,
     memory: Memory = None,
     out: Annotated[Path, typer.Option(help="Folder for circuit.json and circuit.html.")] = Path("circuit"),

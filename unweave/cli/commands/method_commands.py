@@ -236,7 +236,7 @@ def _targets(given: dict[str, Any]) -> str | list[str]:
     if len(given.get("--heads", ())) == 1 and not any(letter.isdigit() for letter in given["--heads"][0]):
         turns["--heads"] = given["--heads"][0].replace("all", "z")
     if turns and len(given) > 1:
-        raise InputError(f"{min(turns)}: all of a kind go in turn, so nothing else can go with them; give it alone")
+        raise InputError(f"{min(turns)}: all of a kind go in turn, so nothing else can go with them; give it by itself")
     if turns or not given:
         return next(iter(turns.values()), "z")
     for option, found in given.items():
