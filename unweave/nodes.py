@@ -318,6 +318,14 @@ def whole(argument: str, number: object) -> int:
         raise InputError(f"{argument}: expected a whole number, got {number!r}") from error
 
 
+def real(argument: str, number: object) -> float:
+    """A number of Python, numpy or torch as a float. Raises InputError for anything else."""
+    try:
+        return float("text" if isinstance(number, str) else number)  # pyright: ignore[reportArgumentType]
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{argument}: expected a number, got {number!r}") from error
+
+
 def _parsed(text: str, argument: str, site: str) -> Node:
     """A node's text: in any order a site, numbers, and a position after `@`."""
     place, _, at = text.partition("@")

@@ -112,7 +112,9 @@ def test_what_cannot_be_pruned_is_refused() -> None:
     pair = pair_of("gpt2")
     cases: list[tuple[dict[str, Any], str]] = [
         ({"threshold": 0.0}, "above 0"),
+        ({"threshold": "small"}, "threshold: expected a number"),
         ({"threshold": 0.1, "by": "acdc"}, "kl, metric"),
+        ({"threshold": 0.1, "start": "pruned.json"}, "start: expected a Circuit"),
         ({"threshold": 1e3, "by": "metric"}, "lower it"),
         ({"threshold": 0.1, "memory": 1}, "fewer or shorter prompts"),
     ]
@@ -181,6 +183,9 @@ def test_the_circuits_of_another_implementation(shared_data: Path) -> None:
         ({"share": 1.5}, "up to 1"),
         ({"threshold": 50.0}, "the largest has"),
         ({"n": 5, "by": "rank"}, "greedy"),
+        ({"n": 2.5}, "give 1 to"),
+        ({"threshold": "large"}, "threshold: expected a number"),
+        ({"share": "half"}, "share: expected a number"),
     ],
 )
 def test_circuits_that_cannot_be_made(options: dict, says: str) -> None:
@@ -193,6 +198,7 @@ def test_results_that_make_no_circuit_are_refused() -> None:
     results: list[tuple[Any, str]] = [
         (uw.patch(pair, "z", ("layer", "head"), progress=False), "uw.edges"),
         (uw.summary(uw.edges(pair, "gradient", progress=False)), "uw.edges"),
+        (uw.edges(pair, "gradient", progress=False).isel(edge=[]), "has none"),
         (uw.edges(pair, "gradient", at="end", progress=False), "all positions"),
         (uw.edges(pair, "gradient", senders=["0.1"], progress=False), "embeddings"),
     ]

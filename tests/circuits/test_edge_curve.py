@@ -1,6 +1,7 @@
 """Circuits of edges: against another implementation's figures, and against single edges."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,7 +72,13 @@ def test_what_is_no_edge_is_refused() -> None:
             pair,
             edges.assign_coords(sender=("edge", [name.replace("mlp 0", "mlp 9") for name in edges["sender"].values])),
         )
-    with pytest.raises(uw.InputError, match="shares"):
-        uw.curve(pair, edges, [0.0])
+    strange: list[Any] = [[0.0], ["half"], []]
+    for shares in strange:
+        with pytest.raises(uw.InputError, match="shares"):
+            uw.curve(pair, edges, shares)
+    others: list[Any] = [[], None, [edges]]
+    for circuits in others:
+        with pytest.raises(uw.InputError, match="edges: expected"):
+            uw.curve(pair, circuits)
     with pytest.raises(uw.InputError, match="by"):
         uw.curve(pair, edges, by="rank")

@@ -12,7 +12,7 @@ from tests.views.made_circuits import CIRCUIT
 from unweave.circuits.circuit import Circuit, Group
 from unweave.nodes import Edge, read_node
 from unweave.views.circuit_drawing import CircuitDrawing, circuit_drawing, group_colours
-from unweave.views.circuit_layout import Box, arrange_circuit, box_text, ends_of, path_text, ranked
+from unweave.views.circuit_layout import Box, arrange_circuit, box_text, circuit_finding, ends_of, path_text, ranked
 from unweave.views.circuit_tables import edge_table, group_table, path_tables
 from unweave.views.theme import NEUTRAL, PALETTE
 
@@ -155,3 +155,12 @@ def test_the_paths_of_each_group_are_listed_with_their_intervals():
     assert tables[2].title == "against: 2 paths, the strongest 4.2 to logits (−0.30)"
     assert tables[0].rows[0] == ("5.1", "logits", "direct", "end", "0.50", "0.40 to 0.60")
     assert tables[2].rows[1] == ("mlp 2", "3.0", "key", "S2", "0.030", "–")
+
+
+def test_a_circuit_of_edges_is_told_by_its_edges():
+    ends = uw.Circuit((), (uw.Edge("embed", "logits", effect=0.5),), keeps="edges")
+    assert circuit_finding(ends).startswith("1 edge of 0 heads and 0 MLPs")
+    groups = (uw.Group("heads", ((2, 1),)), uw.Group("MLPs", (), "all", (0,)))
+    edges = (uw.Edge("embed", "mlp 0", effect=0.2), uw.Edge("mlp 0", "2.1", "q", 0.4), uw.Edge("2.1", "logits"))
+    said = circuit_finding(uw.Circuit(groups, edges, keeps="edges"))
+    assert all(part in said for part in ("3 edges of 1 head and 1 MLP", "layers 0 to 2", "mlp 0 to 2.1 (0.40)"))

@@ -19,7 +19,7 @@ from unweave.circuits.circuit import Circuit, Group
 from unweave.circuits.edge_order import in_order
 from unweave.engine.edge_graph import INPUTS, EdgeGraph, Mask, feeds, heads_of, without_dead_ends
 from unweave.errors import InputError
-from unweave.nodes import Edge, Node, read_node
+from unweave.nodes import Edge, Node, read_node, real
 from unweave.results.summary import summary
 
 Ends = Sequence[tuple[Node, Node]]
@@ -32,6 +32,8 @@ def circuit_of(
 ) -> Circuit:
     """See `Circuit.from_edges`."""
     check_edges(edges)
+    threshold = None if threshold is None else real("threshold", threshold)
+    share = None if share is None else real("share", share)
     if edges.attrs.get("sender_at", "all positions") != "all positions":
         raise InputError(
             f"edges: they were sent at {edges.attrs['sender_at']} only; a circuit of edges needs all positions"
@@ -124,10 +126,20 @@ def number_of(graph: EdgeGraph, edge: Edge) -> tuple[int, int]:
     return sender, found
 
 
+def check_circuit(circuit: object, argument: str) -> None:
+    """Raises InputError for what is no circuit."""
+    if not isinstance(circuit, Circuit):
+        raise InputError(
+            f"{argument}: expected a Circuit, got {type(circuit).__name__}; uw.Circuit.from_edges makes one"
+        )
+
+
 def check_edges(edges: object) -> None:
     """Raises InputError for what is no result of `uw.edges`."""
     if not isinstance(edges, xr.DataArray) or "edge" not in edges.dims or "sender" not in edges.coords:
         raise InputError(f"edges: expected a result of uw.edges, got {type(edges).__name__}")
+    if not edges.sizes["edge"]:
+        raise InputError("edges: the result has none")
 
 
 def mean_effects(edges: xr.DataArray) -> Float[np.ndarray, " edge"]:

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unweave.circuits.circuit import Circuit
-from unweave.circuits.edge_circuits import carries, effect_table, mask_from, mask_of
+from unweave.circuits.edge_circuits import carries, check_circuit, effect_table, mask_from, mask_of
 from unweave.circuits.edge_order import in_order
 from unweave.circuits.edge_runs import edge_ablation, masked_scores
 from unweave.engine.edge_graph import EdgeGraph, Mask, without_dead_ends
@@ -28,6 +28,7 @@ from unweave.methods.replacement import Replacement
 from unweave.methods.to_xarray import to_xarray
 from unweave.metrics.contrast import Contrast, check_pair
 from unweave.models.prompts import Prompts
+from unweave.nodes import real
 from unweave.progress import Progress, shown
 from unweave.registry import ENOUGH, Attrs, Method, register
 from unweave.results.statistics import mean_interval
@@ -84,6 +85,7 @@ def curve(
     check_pair(pair)
     graph = EdgeGraph(pair.model.config)
     if isinstance(edges, xr.DataArray):
+        shares = [real("shares", share) for share in shares]
         asked, masks = _first_edges(graph, edges, shares, by, prune)
         says = {"scores": str(edges.attrs.get("how", "given")), "by": by, "dead_ends": "left out" if prune else "kept"}
     else:
@@ -115,12 +117,13 @@ def _first_edges(
     return asked, [without_dead_ends(mask, graph.feeds) for mask in masks] if prune else masks
 
 
-def _given(pair: Contrast, graph: EdgeGraph, circuits: Sequence[Circuit]) -> tuple[list[int], list[Mask]]:
+def _given(pair: Contrast, graph: EdgeGraph, circuits: object) -> tuple[list[int], list[Mask]]:
     """How many edges circuits have, and these; from the fewest on."""
-    wrong = next((one for one in circuits if not isinstance(one, Circuit)), None)
-    if wrong is not None or not len(circuits):
-        raise InputError(f"edges: expected a result of uw.edges or a list of circuits, got {wrong!r}")
+    if not isinstance(circuits, (list, tuple)) or not circuits:
+        kind = type(circuits).__name__
+        raise InputError(f"edges: expected a result of uw.edges or a list of circuits, got {kind or 'none'}")
     for one in circuits:
+        check_circuit(one, "edges")
         one.check(pair)
     masks = sorted((mask_of(graph, one) for one in circuits), key=lambda mask: int(mask.sum()))
     return [int(mask.sum()) for mask in masks], masks

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unweave.circuits.circuit import Circuit
-from unweave.circuits.edge_circuits import circuit_with, mask_of
+from unweave.circuits.edge_circuits import check_circuit, circuit_with, mask_of
 from unweave.circuits.edge_runs import EdgeAblation, edge_ablation, run_bytes
 from unweave.engine.context import PatchContext, context_of
 from unweave.engine.edge_graph import EdgeGraph, Mask, leading, without_dead_ends
@@ -31,6 +31,7 @@ from unweave.metrics.contrast import Contrast, check_pair
 from unweave.metrics.metric import KLToClean
 from unweave.models.precision import without_autocast
 from unweave.models.prompts import Prompts
+from unweave.nodes import real
 from unweave.progress import Progress, shown
 
 BY = ("kl", "metric")
@@ -75,10 +76,11 @@ def prune(
     check_pair(pair)
     if by not in BY:
         raise InputError(f"by: expected one of {', '.join(BY)}, got {by!r}")
-    if not threshold > 0:
+    if not real("threshold", threshold) > 0:
         raise InputError(f"threshold: expected a loss above 0, got {threshold}")
     graph = EdgeGraph(pair.model.config)
     if start is not None:
+        check_circuit(start, "start")
         start.check(pair)
     mask = graph.joined.clone() if start is None else mask_of(graph, start)
     ablation = edge_ablation(pair, graph, how, source=source, memory=memory)

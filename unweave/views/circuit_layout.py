@@ -245,10 +245,15 @@ def circuit_finding(circuit: Circuit) -> str:
     if circuit.mlps:
         n = n.replace("head", "head and MLP" if len(nodes) == 1 else "heads and MLP", 1)
     said = f"{n} in {counted(len(circuit.groups), 'group')}"
-    said += f", layers {min(layers)} to {max(layers)}" if min(layers) < max(layers) else f", layer {layers[0]}"
+    if circuit.keeps == "edges":
+        parts = counted(len(circuit.heads), "head"), counted(len(circuit.mlps), "MLP")
+        said = f"{counted(len(circuit.edges), 'edge')} of {listed(list(parts))}"
+    if layers:
+        said += f", layers {min(layers)} to {max(layers)}" if min(layers) < max(layers) else f", layer {layers[0]}"
     strongest = next((edge for edge in ranked(circuit.edges) if edge.effect is not None), None)
     if strongest is None or strongest.effect is None:
         return said
     to = "the logits" if strongest.receiver == LOGITS else strongest.receiver.short
     many = "the one path" if len(circuit.edges) == 1 else f"the strongest of {len(circuit.edges)} paths"
+    many = "the strongest" if circuit.keeps == "edges" else many
     return f"{said}; {many} is {strongest.sender.short} to {to} ({number(strongest.effect)})"
