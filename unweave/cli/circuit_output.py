@@ -98,7 +98,10 @@ def kept(stop: Interrupted, file: Path) -> Interrupted:
     if not isinstance(stop.partial, Circuit):
         return Interrupted("no head was found yet, so nothing is kept")
     place = stop.partial.save(file)
-    return Interrupted(f"the {len(stop.partial.heads)} heads found so far are kept in {place}", stop.partial)
+    found = f"{counted(len(stop.partial.heads), 'head')} found so far"
+    if stop.partial.keeps == "edges":
+        found = f"{counted(len(stop.partial.edges), 'edge')} not dropped so far"
+    return Interrupted(f"kept in {place}: {found}", stop.partial)
 
 
 def give_score(tests: Tests) -> None:
