@@ -101,7 +101,7 @@ def test_areas_over_other_shares_are_not_compared():
     view = uw.show([curve(), some])
     (figure,) = [block for block in view.blocks if isinstance(block, Figure)]
     assert "CMD" not in figure.title
-    assert "by size" in figure.title
+    assert "By size" in figure.title
     (table,) = [block for block in view.blocks if isinstance(block, Table)]
     assert table.rows[0][1] != table.rows[1][1]
 

@@ -115,8 +115,8 @@ def _task(subject: Subject, found: Results) -> list[Block]:
 def _task_table(
     groups: dict[str, tuple[Baseline, Baseline]], first: Mapping[str, float], title: str, metric: str
 ) -> Table:
-    ahead = "right answer ahead of the wrong one" if metric == "logit difference" else "share above 0"
-    header = ("prompts", "n", ahead, "first of all outputs", f"mean {metric}", f"95{SPACE}% interval", "corrupted")
+    ahead = "right answer ahead" if metric == "logit difference" else "share above 0"
+    header = ("prompts", "n", ahead, "first of all", f"mean {metric}", f"95{SPACE}% interval", "corrupted")
     rows = tuple(
         (
             name,

@@ -16,7 +16,7 @@ from unweave.results.summary import summaries, summary
 from unweave.views.blocks import Block, Details, Figure, Table, Text
 from unweave.views.charts.lines import lines
 from unweave.views.theme import NEUTRAL
-from unweave.views.wording import Result, interval, label, listed, percent, spread
+from unweave.views.wording import Result, capital, interval, label, listed, percent, spread
 
 _MOST = 0.8
 # A smaller share of the score is a rounding error, and no scale.
@@ -110,7 +110,7 @@ def _found(curves: Mapping[str, _Curve]) -> str:
     edges of each give most if they are not over the same shares."""
     alike = len({tuple(curve.f["share"].values.tolist()) for curve in curves.values()}) == 1
     if len(curves) > 1 and not alike:
-        return "; ".join(f"{name}: {_enough(curve)}" for name, curve in curves.items())
+        return capital("; ".join(f"{name}: {_enough(curve)}" for name, curve in curves.items()))
     if len(curves) > 1:
         order = sorted(curves, key=lambda name: np.nan_to_num(curves[name].cmd[0], nan=np.inf))
         told = [f"{name} {_with_interval(curves[name].cmd)}" for name in order]

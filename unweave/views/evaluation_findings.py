@@ -109,9 +109,9 @@ def curve_finding(table: xr.Dataset) -> str:
     said = [f"{best} by itself gives {write(values[min(1, last)])}{_span(table.isel(size=min(1, last)), scale)}"]
     for n in (3, 6):
         if n in sizes and sizes[-1] > n:
-            said.append(f"the {first} {n} {write(values[sizes.index(n)])}")
+            said.append(f"the {first} {n} give {write(values[sizes.index(n)])}")
     if sizes[-1] > 1:
-        said.append(f"all {sizes[-1]} {write(values[-1])}; without {best} the others give {write(without[1])}")
+        said.append(f"all {sizes[-1]} give {write(values[-1])}; without {best} the others give {write(without[1])}")
     return ", ".join(said) + _of(table, scale)
 
 
